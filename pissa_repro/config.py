@@ -1,0 +1,131 @@
+"""Read and check a config. A wrong one dies here, before any job, with the place named."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from pissa_repro import methods
+from pissa_repro.errors import UserError, unknown
+
+QUANTS = ("none", "nf4", "int8")  # the names of quantize.QUANTIZERS, which needs torch; a test compares
+TASKS = Path(__file__).parent / "tasks"
+ROOT = Path(__file__).resolve().parent.parent
+
+DEFAULTS = {
+    "steps": None,
+    "alpha": "rank",
+    "rslora": False,
+    "dropout": 0,
+    "schedule": "cosine",
+    "warmup_ratio": 0.03,
+    "weight_decay": 0,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.999,
+    "adam_epsilon": 1e-8,
+    "max_grad_norm": 1.0,
+}
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """The JSON Schema, config/schema.yaml."""
+    return yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
+
+
+def load(*paths: str | Path) -> dict[str, Any]:
+    """Read config files as Snakemake does: later files win, mappings merge, lists are replaced."""
+    merged: dict[str, Any] = {}
+    for path in paths:
+        try:
+            content = yaml.safe_load(Path(path).read_text())
+        except yaml.YAMLError as error:
+            raise UserError(f"{path}: not valid YAML: {error}") from None
+        _merge(merged, content)
+    return check(merged)
+
+
+def _merge(target: dict[str, Any], extra: dict[str, Any]) -> None:
+    for key, value in extra.items():
+        if isinstance(value, dict) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = value
+
+
+def check(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the config as plain types with defaults filled in, or raise UserError."""
+    config = json.loads(json.dumps(config))  # Snakemake hands over its own mapping types
+    _check_schema(config)
+    config.setdefault("methods", {})
+    config.setdefault("overrides", [])
+    config["train"] = DEFAULTS | config["train"]
+    _check_names(config)
+    _check_cells(config)
+    return config
+
+
+def _check_schema(config: dict[str, Any]) -> None:
+    validator = jsonschema.Draft202012Validator(schema())
+    error = jsonschema.exceptions.best_match(validator.iter_errors(config))
+    if error is None:
+        return
+    place = "config." + ".".join(str(part) for part in error.absolute_path) if error.absolute_path else "config"
+    if error.validator == "additionalProperties":
+        known = error.schema.get("properties", {})
+        stranger = next(key for key in error.instance if key not in known)
+        raise unknown("key", stranger, known, place)
+    if error.validator == "oneOf" and isinstance(error.instance, dict):
+        raise UserError(f"{place}: give either 'path', or 'hub' with 'revision' (and 'file' for a dataset).")
+    raise UserError(f"{place}: {error.message}.")
+
+
+def _check_names(config: dict[str, Any]) -> None:
+    sweep = config["sweep"]
+    known_methods = set(methods.names()) | set(config["methods"])
+    for section, defined in (("models", config["models"]), ("datasets", config["datasets"]), ("tasks", config["tasks"])):
+        for name in sweep[section]:
+            if name not in defined:
+                raise unknown(section[:-1], name, defined, f"config.sweep.{section}")
+    for name, task in config["tasks"].items():
+        if task["dataset"] not in config["datasets"]:
+            raise unknown("dataset", task["dataset"], config["datasets"], f"config.tasks.{name}.dataset")
+        if task["task"] not in task_files():
+            raise unknown("task file", task["task"], task_files(), f"config.tasks.{name}.task")
+    for name, method in config["methods"].items():
+        methods.load(method["init"], f"config.methods.{name}.init")
+    for number, override in enumerate(config["overrides"]):
+        place = f"config.overrides[{number}].where"
+        choices = {"model": config["models"], "dataset": config["datasets"], "method": known_methods, "quant": QUANTS}
+        for key, value in override["where"].items():
+            if value not in choices[key]:
+                raise unknown(key, value, choices[key], f"{place}.{key}")
+
+
+def _check_cells(config: dict[str, Any]) -> None:
+    for number, cell in enumerate(config["sweep"]["cells"]):
+        place = f"config.sweep.cells[{number}]"
+        definition = method_definition(config, cell["method"], place)
+        if cell["quant"] not in QUANTS:
+            raise unknown("quant", cell["quant"], QUANTS, f"{place}.quant")
+        if reason := methods.refusal(definition["init"], cell["quant"]):
+            raise UserError(f"{place}: ({cell['method']}, {cell['quant']}) makes no sense: {reason}.")
+        methods.options(definition["init"], cell["quant"], definition["options"], f"config.methods.{cell['method']}")
+
+
+def method_definition(config: dict[str, Any], name: str, place: str) -> dict[str, Any]:
+    """A named method: from `methods:`, or the file of that name with its defaults."""
+    defined = config["methods"].get(name)
+    if defined is None:
+        if name not in methods.names():
+            raise unknown("method", name, set(methods.names()) | set(config["methods"]), f"{place}.method")
+        defined = {"init": name}
+    return {"options": {}, "lora": {}, **defined}
+
+
+def task_files() -> list[str]:
+    """The lm-eval task files that exist, without their ending."""
+    return sorted(path.stem for path in TASKS.glob("*.yaml"))

@@ -1,0 +1,122 @@
+"""Training examples: the paper's prompt and target, and their tokens."""
+
+import gzip
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pissa_repro.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# The Alpaca template without an input field, as in the released train.py (paper_facts.md 3.2).
+PROMPT = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:"
+)
+MARKER = "The answer is: "
+
+READERS = (".jsonl", ".jsonl.gz", ".json", ".parquet")
+
+
+def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
+    """Rows of a .jsonl, .jsonl.gz, .json (a list) or .parquet file, in order."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such data file.")
+    if path.name.endswith(".parquet"):
+        import pyarrow.parquet
+
+        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
+            yield from batch.to_pylist()
+        return
+    if path.suffix == ".json":
+        yield from json.loads(path.read_text(encoding="utf-8"))
+        return
+    if not path.name.endswith(READERS):
+        raise UserError(f"{path}: unknown data format. Choices: {', '.join(READERS)}.")
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise UserError(f"{path}, line {number}: not JSON ({error}).") from None
+
+
+def gsm8k_response(answer: str) -> str:
+    """A GSM8K answer as MetaMathQA writes it: no calculator notes, "The answer is: N" at the end."""
+    text, found = re.subn(r"\n?#### *(\S[^\n]*)\s*$", rf"\n{MARKER}\1", re.sub(r"<<[^>]*>>", "", answer))
+    if not found:
+        raise UserError(f"response_format gsm8k: no line '#### N' at the end of {answer[-60:]!r}.")
+    return text
+
+
+RESPONSES = {"plain": lambda text: text, "gsm8k": gsm8k_response}
+
+
+def select(rows: Iterable[dict[str, Any]], source: dict[str, Any], place: str) -> list[dict[str, str]]:
+    """The first `rows` rows as {"prompt", "response"}, by the dataset's named fields.
+
+    Raises UserError for a missing field, no rows at all, or fewer rows than asked for.
+    """
+    fields, wanted = source["fields"], source.get("rows")
+    form = RESPONSES[source.get("response_format", "plain")]
+    picked = []
+    for number, row in enumerate(itertools.islice(rows, wanted)):
+        for role, name in fields.items():
+            if name not in row:
+                raise UserError(f"{place}.fields.{role}: row {number} has no field '{name}'. It has: {', '.join(row)}.")
+        picked.append({"prompt": str(row[fields["prompt"]]), "response": form(str(row[fields["response"]]))})
+    if not picked:
+        raise UserError(f"{place}: the dataset is empty.")
+    if wanted and len(picked) < wanted:
+        raise UserError(f"{place}.rows: {wanted} rows asked for, the dataset has {len(picked)}.")
+    return picked
+
+
+@dataclass
+class Lengths:
+    """How the examples fit the window: counts of examples, and of tokens."""
+
+    examples: int = 0
+    truncated: int = 0  # cut at the window, with part of the response left
+    dropped: int = 0  # the prompt alone fills the window: nothing to learn from
+    merged: int = 0  # the tokenizer joined the prompt's end and the response's start
+    tokens: int = 0
+    response_tokens: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        return asdict(self)
+
+
+def tokenize(
+    rows: list[dict[str, str]], tokenizer: "PreTrainedTokenizerBase", max_length: int
+) -> tuple[list[dict[str, list[int]]], Lengths]:
+    """Token ids and labels: prompt + response + newline + eos, loss on the response only.
+
+    As the released code: prompt and target are tokenized together, the prompt's labels are -100,
+    and what is beyond `max_length` tokens is cut (paper_facts.md 3.2).
+    """
+    prompts = [PROMPT.format(instruction=row["prompt"]) for row in rows]
+    whole = tokenizer([p + row["response"] + "\n" for p, row in zip(prompts, rows, strict=True)])["input_ids"]
+    heads = tokenizer(prompts)["input_ids"]
+    eos, lengths, examples = tokenizer.eos_token_id, Lengths(examples=len(rows)), []
+    for head, ids in zip(heads, whole, strict=True):
+        ids = (ids if ids[-1] == eos else [*ids, eos])[:max_length]
+        lengths.merged += ids[: len(head)] != head[:max_length]
+        lengths.truncated += len(ids) == max_length and ids[-1] != eos and len(head) < max_length
+        if len(head) >= max_length:
+            lengths.dropped += 1
+            continue
+        lengths.tokens += len(ids)
+        lengths.response_tokens += len(ids) - len(head)
+        examples.append({"input_ids": ids, "labels": [-100] * len(head) + ids[len(head) :]})
+    if not examples:
+        raise UserError(f"train.max_length: every prompt is longer than {max_length} tokens; nothing is left to train on.")
+    return examples, lengths

@@ -1,0 +1,94 @@
+"""Bring a model or a dataset to this machine and say exactly which one it is.
+
+python -m pissa_repro.fetch --spec '{"stage":"fetch","version":1,"model":{"path":"embedded"}}' --out model.json
+python -m pissa_repro.fetch --spec '{..."dataset":{"path":"embedded:test",...}}' --out data.json --rows data.jsonl
+
+A model's record holds the folder, the resolved commit and a fingerprint of the weights. A
+dataset's rows are written as {"prompt", "response"} lines, the record holds their count and hash.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+from pissa_repro import checkpoint, data, hub
+from pissa_repro.errors import UserError, run_stage, unknown
+from pissa_repro.provenance import provenance
+from pissa_repro.record import read_json, write_json, write_lines
+
+log = logging.getLogger(__name__)
+EMBEDDED = Path(__file__).parent / "embedded" / "model"
+WEIGHTS = ["*.safetensors", "*.json", "*.model", "tokenizer*"]
+
+
+def fetch_model(source: dict[str, Any]) -> dict[str, Any]:
+    """Find or download a model: {"path", "name", "commit", "fingerprint"}. Checks the weights' files."""
+    commit = None
+    if source.get("path") == "embedded":
+        folder, name = EMBEDDED, "pissa-repro/embedded"
+    elif "path" in source:
+        folder, name = Path(source["path"]).resolve(), source["path"]
+        if not folder.is_dir():
+            raise UserError(f"config.models: no such folder '{source['path']}'.")
+    else:
+        name = source["hub"]
+        folder, commit = hub.download(name, source["revision"], "model", WEIGHTS, source.get("gated"))
+    return {"path": str(folder), "name": name, "commit": commit, "fingerprint": checkpoint.fingerprint(folder)}
+
+
+def fetch_dataset(source: dict[str, Any]) -> tuple[list[dict[str, str]], str | None]:
+    """Rows of a dataset by its named fields, and the commit where it came from the hub."""
+    place, commit = "config.datasets", None
+    if source.get("path", "").startswith("embedded:"):
+        return data.select(_generated(source), source, place), commit
+    if "path" in source:
+        path = Path(source["path"])
+    else:
+        folder, commit = hub.download(source["hub"], source["revision"], "dataset", [source["file"]], None)
+        path = folder / source["file"]
+        if not path.is_file():
+            raise UserError(f"{place}.file: {source['hub']} at {commit} has no file '{source['file']}'.")
+    return data.select(data.read_rows(path), source, place), commit
+
+
+def _generated(source: dict[str, Any]) -> list[dict[str, str]]:
+    from pissa_repro.embedded import problems
+
+    split = source["path"].removeprefix("embedded:")
+    if split not in problems.SPLITS:
+        raise unknown("split", split, problems.SPLITS, "config.datasets.path embedded:<split>")
+    return problems.generate(split, source.get("rows", 1000))
+
+
+def stored_model(path: str | Path) -> dict[str, Any]:
+    """The record of a fetched model. Raises UserError when its folder has gone since."""
+    record = read_json(path)
+    if not Path(record["path"]).is_dir():
+        raise UserError(f"{path}: the model folder {record['path']} has gone. Delete this record and run again.")
+    return record
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON: what to fetch")
+    parser.add_argument("--out", required=True, type=Path, help="the record to write")
+    parser.add_argument("--rows", type=Path, help="the JSON lines to write (datasets)")
+    args = parser.parse_args(argv)
+    started = time.perf_counter()
+    if "model" in args.spec:
+        result = fetch_model(args.spec["model"])
+        log.info("model %s at %s, fingerprint %s", result["name"], result["path"], result["fingerprint"][:12])
+    else:
+        rows, commit = fetch_dataset(args.spec["dataset"])
+        write_lines(args.rows, rows)
+        result = {"rows": len(rows), "commit": commit, "sha256": hashlib.sha256(args.rows.read_bytes()).hexdigest()}
+        log.info("%d rows", len(rows))
+    write_json(args.out, {"spec": args.spec, **result, "provenance": provenance(started)})
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,106 @@
+"""The methods. One method is one file of this folder; it is found by its name.
+
+A method is one function from a weight matrix to small factors (docs/add_a_baseline.md):
+
+    base  = quantize(W - s * offset_B @ offset_A)      frozen
+    model = base + s * B @ A                           A, B trained
+
+A method's file declares
+    DISPLAY, QUANTIZED_DISPLAY   its names in tables, on a plain and on a quantized base
+    RANDOM                       whether the start depends on the seed
+    start(weight, setting)       -> Start
+and, where they are needed,
+    FACTORS = False              every weight trains, there are no factors (then no `start`)
+    OPTIONS, QUANTIZED_OPTIONS   options with their defaults; the second only on a quantized base
+    refuse(quant)                -> the reason why this pair makes no sense, or None
+
+The workflow imports these files for every dry run, so they import torch only inside `start`.
+"""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
+
+from pissa_repro.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method may know beside the weight.
+
+    rank: r. scaling: s = alpha / r, or alpha / sqrt(r) with rslora. quantize: (out, in) float32 ->
+    the same matrix after quantization and back, float32; the identity on a plain base.
+    generator: seeded by the cell's seed and the module's name. options: the method's own.
+    """
+
+    rank: int
+    scaling: float
+    quantize: Callable[["torch.Tensor"], "torch.Tensor"]
+    generator: "torch.Generator"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Factors at the start: A (r, in) and B (out, r), float32.
+
+    offset: what is taken out of W before it is frozen. None for nothing, "start" for A and B
+    themselves, else a pair (A, B) of its own.
+    """
+
+    A: "torch.Tensor"
+    B: "torch.Tensor"
+    offset: Literal["start"] | tuple["torch.Tensor", "torch.Tensor"] | None = None
+
+
+def names() -> list[str]:
+    """All methods: the files of this folder, sorted."""
+    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+
+
+@cache
+def load(name: str, place: str = "methods") -> ModuleType:
+    """The method's module. Raises UserError for a name without a file."""
+    if name not in names():
+        raise unknown("method", name, names(), place)
+    return importlib.import_module(f"{__name__}.{name}")
+
+
+def has_factors(name: str) -> bool:
+    """Whether the method trains factors (False: it trains every weight)."""
+    return getattr(load(name), "FACTORS", True)
+
+
+def refusal(name: str, quant: str) -> str | None:
+    """Why the method makes no sense on this quantization, in the words of its own file; or None."""
+    refuse = getattr(load(name), "refuse", None)
+    return refuse(quant) if refuse else None
+
+
+def options(name: str, quant: str, given: dict[str, Any], place: str) -> dict[str, Any]:
+    """The method's options that apply on this base: its defaults, changed by the config.
+
+    Raises UserError for an option that the method does not have.
+    """
+    method = load(name)
+    plain, quantized = getattr(method, "OPTIONS", {}), getattr(method, "QUANTIZED_OPTIONS", {})
+    for key, value in given.items():
+        if key not in plain | quantized:
+            raise unknown("option", key, plain | quantized, f"{place} ({name})")
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise UserError(f"{place} ({name}): option '{key}' is {value!r}; it must be a whole number from 1.")
+    applicable = plain if quant == "none" else plain | quantized
+    return {key: given.get(key, default) for key, default in applicable.items()}
+
+
+def display(name: str, quant: str) -> str:
+    """The method's name in tables."""
+    method = load(name)
+    return method.DISPLAY if quant == "none" else method.QUANTIZED_DISPLAY

@@ -1,0 +1,28 @@
+"""LoftQ (arXiv 2310.08659): A and B are the r largest singular triples of the quantization error.
+
+T alternations, counted as decompositions. Unlike PEFT's `loftq`, the scaling is taken into
+account, so that base + sBA is near W for every alpha.
+"""
+
+from pissa_repro.methods import Setting, Start
+
+DISPLAY = QUANTIZED_DISPLAY = "LoftQ"
+RANDOM = False
+QUANTIZED_OPTIONS = {"alternations": 1}
+
+
+def refuse(quant: str) -> str | None:
+    """Without quantization there is no error to approximate."""
+    return "LoftQ approximates the error of quantization; without quantization it is LoRA" if quant == "none" else None
+
+
+def start(weight, setting: Setting) -> Start:
+    """T times: base <- quantize(W - sBA), with BA = 0 at first; A, B <- rank-r split of W - base."""
+    from pissa_repro.spectrum import principal, split
+
+    offset, out = None, 0.0
+    for _ in range(setting.options["alternations"]):
+        base = setting.quantize(weight - out)
+        previous, offset = offset, split(principal(weight - base, setting.rank), setting.scaling)
+        out = setting.scaling * offset[1] @ offset[0]
+    return Start(*offset, offset=previous)

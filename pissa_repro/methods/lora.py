@@ -1,0 +1,14 @@
+"""LoRA (arXiv 2106.09685): A is Kaiming-uniform, B is zero, the base is W. On a quantized base: QLoRA."""
+
+from pissa_repro.methods import Setting, Start
+
+DISPLAY, QUANTIZED_DISPLAY = "LoRA", "QLoRA"
+RANDOM = True
+
+
+def start(weight, setting: Setting) -> Start:
+    """A ~ U(-1/sqrt(in), 1/sqrt(in)), which is Kaiming-uniform with a = sqrt(5), PEFT's default."""
+    out_features, in_features = weight.shape
+    bound = in_features**-0.5
+    a = weight.new_empty(setting.rank, in_features).uniform_(-bound, bound, generator=setting.generator)
+    return Start(A=a, B=weight.new_zeros(out_features, setting.rank))

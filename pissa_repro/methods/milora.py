@@ -1,0 +1,13 @@
+"""MiLoRA (arXiv 2406.09044): as PiSSA, with the r smallest singular triples of W."""
+
+from pissa_repro.methods import Setting, Start
+
+DISPLAY, QUANTIZED_DISPLAY = "MiLoRA", "QMiLoRA"
+RANDOM = False
+
+
+def start(weight, setting: Setting) -> Start:
+    """A, B <- split of the r smallest triples of W; the base is W - sBA."""
+    from pissa_repro.spectrum import minor, split
+
+    return Start(*split(minor(weight, setting.rank), setting.scaling), offset="start")

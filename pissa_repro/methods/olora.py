@@ -1,0 +1,14 @@
+"""OLoRA (arXiv 2406.01775): B and A are the first r columns and rows of W = QR."""
+
+from pissa_repro.methods import Setting, Start
+
+DISPLAY, QUANTIZED_DISPLAY = "OLoRA", "QOLoRA"
+RANDOM = False
+
+
+def start(weight, setting: Setting) -> Start:
+    """B = Q[:, :r], A = R[:r]; the base is W - sBA (the same as PEFT's `olora`)."""
+    import torch
+
+    q, r = torch.linalg.qr(weight)
+    return Start(A=r[: setting.rank].clone(), B=q[:, : setting.rank].clone(), offset="start")
