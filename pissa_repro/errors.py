@@ -24,6 +24,8 @@ def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's main; turn errors that a user can mend into one message and exit code 1."""
     level = os.environ.get("PISSA_REPRO_LOG", "INFO").upper()
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "10")  # libraries' bars: a line now and then in a log
     for chatty in ("httpx", "httpcore", "lm_eval", "datasets", "urllib3", "filelock", "bitsandbytes"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     try:

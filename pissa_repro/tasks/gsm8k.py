@@ -1,0 +1,68 @@
+"""GSM8K: prompt, reference, and the two answer rules. Used by gsm8k.yaml."""
+
+import re
+from fractions import Fraction
+
+from pissa_repro.data import MARKER, PROMPT
+from pissa_repro.errors import UserError
+
+# The released rule's pattern (paper_facts.md 3.5): one optional separator only, so that of
+# "1,234,567" it sees "1,234". Kept, because the published numbers were made with it.
+PAPER_NUMBER = re.compile(r"[\-+]?\d*[\.,/]?\d+", re.ASCII)
+STRICT_NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
+
+
+def dataset(path: str, **metadata):
+    """The rows of a fetched dataset as lm-eval wants them."""
+    from datasets import Dataset
+
+    from pissa_repro.record import read_lines
+
+    return {"test": Dataset.from_list(read_lines(path))}
+
+
+def prompt(doc: dict[str, str]) -> str:
+    """The paper's prompt, the one that training used."""
+    return PROMPT.format(instruction=doc["prompt"])
+
+
+def reference(response: str) -> Fraction:
+    """The number after '####'. Raises UserError for a row without one."""
+    tail = response.rpartition("####")[2].strip().replace(",", "")
+    try:
+        return Fraction(tail)
+    except (ValueError, ZeroDivisionError):
+        raise UserError(f"gsm8k: no number after '####' in the reference {response[-60:]!r}.") from None
+
+
+def paper_answer(generated: str) -> int | None:
+    """The released rule: first number after the last marker, rounded; None where there is none."""
+    _, marker, tail = generated.rpartition(MARKER)
+    found = PAPER_NUMBER.search(tail) if marker else None
+    if not found:
+        return None
+    top, slash, bottom = found.group().replace(",", "").partition("/")
+    if not slash:
+        return round(float(top)) if len(top) < 300 else round(Fraction(top))
+    if not top.strip("+-") or not bottom:
+        return None
+    return round(int(top) / int(bottom)) if int(bottom) else int(top)
+
+
+def strict_answer(generated: str) -> Fraction | None:
+    """All that stands on the last marker's line, as one exact number; None if it is anything else.
+
+    A leading dollar sign and a closing full stop are allowed, thousands need all their commas.
+    """
+    _, marker, tail = generated.rpartition(MARKER)
+    line = tail.strip().split("\n")[0].strip().removeprefix("$").removesuffix(".")
+    return Fraction(line.replace(",", "")) if marker and STRICT_NUMBER.fullmatch(line) else None
+
+
+def process_results(doc: dict[str, str], results: list[str]) -> dict[str, float]:
+    """Both metrics of one item: 1.0 for right, 0.0 for wrong."""
+    wanted, generated = reference(doc["response"]), results[0]
+    return {
+        "paper": float(paper_answer(generated) == wanted),
+        "strict": float(strict_answer(generated) == wanted),
+    }
