@@ -1,0 +1,91 @@
+"""Fixtures that several test files share. No torch here before a test asks for it."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # `pytest` alone does not put the checkout on the path
+    sys.path.insert(0, str(ROOT))
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROWS = [
+    (f"Ann has {a} apples and buys {b} more. How many apples are there?", f"{a} + {b} = {a + b}\nThe answer is: {a + b}")
+    for a, b in [(2, 3), (4, 5), (1, 7), (6, 6), (9, 2), (3, 8), (5, 5), (7, 4), (8, 1), (2, 9), (4, 4), (6, 3)]
+]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data: PISSA_REPRO_SHARED, or shared/data beside the checkout."""
+    folder = Path(os.environ.get("PISSA_REPRO_SHARED") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder} (set PISSA_REPRO_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_rows(tmp_path_factory) -> Path:
+    """A .jsonl of twelve {"prompt", "response"} rows, as the fetch stage writes them."""
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    path.write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in ROWS))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A small Llama with random weights of a decaying spectrum; its tokenizer has no pad token. Do not write to it."""
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    save_tiny_model(folder)
+    return folder
+
+
+def save_tiny_model(folder: Path) -> None:
+    """Write the model and its tokenizer; the same bits on every call."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = byte_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=512, tie_word_embeddings=False,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, dtype="float32",
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    model = LlamaForCausalLM(config).float()
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2:
+            parameter.data = decaying(parameter.shape, generator, spectral="embed" not in name)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def decaying(shape, generator, spectral: bool):
+    """A random (out, in) matrix; its k-th singular value is 2 / sqrt(k), as in a trained network."""
+    import torch
+
+    noise = torch.randn(shape, generator=generator)
+    if not spectral:
+        return noise
+    u, _, vt = torch.linalg.svd(noise, full_matrices=False)
+    return u * (2.0 / torch.arange(1, u.shape[1] + 1) ** 0.5) @ vt
+
+
+def byte_tokenizer():
+    """A byte-level BPE tokenizer of 300 tokens with <s> in front and </s> as eos; no pad token."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
+    )
+    raw.train_from_iterator([text for row in ROWS for text in row], trainer)
+    raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")
