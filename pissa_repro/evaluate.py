@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the evaluate stage")
     parser.add_argument("--model", required=True, help="record of the fetched base model")
     parser.add_argument("--data", required=True, type=Path, help="JSON lines with prompt and response")
-    parser.add_argument("--init", type=Path, help="folder of initial factors (methods with factors)")
+    parser.add_argument("--init", type=Path, nargs="?", help="folder of initial factors (methods with factors)")
     parser.add_argument("--trained", required=True, type=Path, help="folder of trained weights")
     parser.add_argument("--record", required=True, type=Path, help="the record to write")
     parser.add_argument("--samples", required=True, type=Path, help="the JSON lines of every item to write")

@@ -16,6 +16,7 @@ from pissa_repro.errors import UserError, unknown
 
 # Raise a number when a stage's code changes what comes out of it; its outputs are then made again.
 STAGE_VERSION = {"fetch": 1, "init": 1, "quant_error": 1, "train": 1, "evaluate": 1}
+FIGURES = ("loss", "grad_norm", "accuracy")  # the registry is figures.py, which needs matplotlib
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,12 @@ class Sweep:
         if name not in self.cells:
             raise unknown("cell", name, self.cells, "results/cells")
         return self.cells[name]
+
+    def start(self, name: str) -> Cell:
+        """One cell of those that start from results/init/<name>."""
+        if name not in self.starts:
+            raise unknown("start", name, self.starts, "results/init")
+        return self.starts[name]
 
     def _cell(self, model: str, data: str, method: str, quant: str, rank: int, rate: float, seed: int) -> Cell:
         values: dict[str, Any] = dict(self.config["train"]) | {"rank": rank, "learning_rate": rate}

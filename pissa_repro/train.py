@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -34,14 +35,22 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the train stage")
     parser.add_argument("--model", required=True, help="record of the fetched model")
     parser.add_argument("--data", required=True, help="JSON lines with prompt and response")
-    parser.add_argument("--init", type=Path, help="folder of initial factors (methods with factors)")
+    parser.add_argument("--init", type=Path, nargs="?", help="folder of initial factors (methods with factors)")
     parser.add_argument("--scratch", required=True, type=Path, help="folder for checkpoints, removed at the end")
     parser.add_argument("--trained", required=True, type=Path, help="folder to write the trained weights to")
     parser.add_argument("--record", required=True, type=Path, help="the record to write")
     parser.add_argument("--steps", required=True, type=Path, help="the CSV of every step to write")
     parser.add_argument("--micro-batch-size", type=int, default=4, help="sequences in one forward pass (default 4)")
     parser.add_argument("--checkpoint-steps", type=int, default=50, help="steps between checkpoints (default 50)")
+    parser.add_argument("--gpus", type=int, default=0, help="GPUs to share the batch between (default: one process)")
     return parser.parse_args(argv)
+
+
+def spread(gpus: int) -> None:
+    """Replace this process by one process a GPU, if there is more than one GPU to use."""
+    if gpus > 1 and "WORLD_SIZE" not in os.environ:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}", "-m", __spec__.name]
+        os.execv(sys.executable, [sys.executable, *launcher, *sys.argv[1:]])
 
 
 def split_batch(batch: int, micro: int, world: int) -> tuple[int, int]:
@@ -140,6 +149,7 @@ def build_record(args, trainer, rows, lengths, start_up, dtypes) -> dict[str, An
 
 def main(argv: list[str] | None = None) -> None:
     args = arguments(argv)
+    spread(args.gpus)
     started = time.perf_counter()
     from pissa_repro import trainer as trainers
 

@@ -1,0 +1,38 @@
+# pissa-repro: model x method x rank x quantization -> tables and figures beside the paper's.
+# The rules are in rules/, the Python in pissa_repro/, what runs in config/.
+from snakemake.utils import min_version
+
+min_version("9.12")
+
+
+configfile: "config/config.yaml"
+
+
+report: "docs/report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/fetch.smk"
+include: "rules/init.smk"
+include: "rules/train.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+localrules:
+    all,
+    tables,
+    figures,
+    train_all,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.tables.input,
+        rules.figures.input,
+
+
+rule train_all:
+    input:
+        train_records,

@@ -1,0 +1,91 @@
+# Functions that the rules share. The sweep itself is pissa_repro/sweep.py.
+import sys
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(workflow.basedir))
+
+from pissa_repro.errors import UserError
+from pissa_repro.record import canonical
+from pissa_repro.sweep import FIGURES, Sweep
+
+try:
+    SWEEP = Sweep(config)
+    SWEEP.starts  # two cells that would share a folder but start differently are refused here
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+
+wildcard_constraints:
+    model=r"[^/]+",
+    data=r"[^/]+",
+    task=r"[^/]+",
+    start=r"[^/]+/[^/]+",  # model/method-quant-rank-seed
+    cell=r"[^/]+/[^/]+/[^/]+",  # model/data/method-quant-rank-rate-seed
+
+
+def spec(build):
+    """A params function: the canonical JSON of what `build` makes of the wildcards."""
+
+    def text(wildcards):
+        try:
+            return canonical(build(wildcards))
+        except UserError as error:
+            raise WorkflowError(str(error)) from None
+
+    return text
+
+
+def cell_of(wildcards):
+    return SWEEP.cell(wildcards.cell)
+
+
+def start_of(wildcards):
+    return SWEEP.start(wildcards.start)
+
+
+def model_record(model):
+    return f"results/fetch/models/{model}.json"
+
+
+def data_rows(data):
+    return f"results/fetch/data/{data}.jsonl"
+
+
+def init_folder(cell):
+    """The cell's initial factors; nothing for a method without factors."""
+    return [f"results/init/{cell.start}"] if SWEEP.has_factors(cell) else []
+
+
+def gpus(model):
+    return SWEEP.config["models"][model].get("gpus", 0)
+
+
+def train_records(wildcards):
+    return [f"results/cells/{name}/train.json" for name in SWEEP.cells]
+
+
+def step_files(wildcards):
+    return [f"results/cells/{name}/train_steps.csv" for name in SWEEP.cells]
+
+
+def scores(wildcards=None, tasks=None):
+    tasks = tasks or SWEEP.config["sweep"]["tasks"]
+    return [f"results/cells/{name}/eval/{task}.json" for name in SWEEP.cells for task in tasks]
+
+
+def samples(wildcards):
+    """The per-item files behind one table."""
+    try:
+        tasks = SWEEP.tasks_of(wildcards.table)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    return [path.removesuffix(".json") + ".samples.jsonl" for path in scores(tasks=tasks)]
+
+
+def quant_errors(wildcards):
+    return [f"results/quant_error/{name}.json" for name, cell in SWEEP.starts.items() if cell.quant != "none"]
+
+
+def table_names():
+    return sorted({SWEEP.config["tasks"][task]["task"] for task in SWEEP.config["sweep"]["tasks"]})

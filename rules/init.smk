@@ -1,0 +1,39 @@
+# Initial factors and their quantization error; shared by all cells that start the same way.
+
+
+rule init:
+    input:
+        model=lambda w: model_record(start_of(w).model),
+    output:
+        directory("results/init/{start}"),
+    log:
+        "logs/init/{start}.log",
+    conda:
+        "../environment.yml"
+    threads: 1
+    resources:
+        gpu=lambda w: min(1, gpus(start_of(w).model)),
+    params:
+        spec=spec(lambda w: SWEEP.init_spec(start_of(w))),
+    shell:
+        "python -m pissa_repro.init --spec {params.spec:q} --model {input.model} --out {output} > {log} 2>&1"
+
+
+rule quant_error:
+    input:
+        model=lambda w: model_record(start_of(w).model),
+        factors="results/init/{start}",
+    output:
+        "results/quant_error/{start}.json",
+    log:
+        "logs/quant_error/{start}.log",
+    conda:
+        "../environment.yml"
+    threads: 1
+    resources:
+        gpu=lambda w: min(1, gpus(start_of(w).model)),
+    params:
+        spec=spec(lambda w: SWEEP.quant_error_spec(start_of(w))),
+    shell:
+        "python -m pissa_repro.quant_error --spec {params.spec:q} --model {input.model} "
+        "--factors {input.factors} --out {output} > {log} 2>&1"

@@ -1,0 +1,30 @@
+# One training a cell. Checkpoints go to scratch/, which is no output: Snakemake deletes the outputs
+# of a failed job, and the next try goes on from the last whole checkpoint.
+
+
+rule train:
+    input:
+        model=lambda w: model_record(cell_of(w).model),
+        data=lambda w: data_rows(cell_of(w).data),
+        init=lambda w: init_folder(cell_of(w)),
+    output:
+        record="results/cells/{cell}/train.json",
+        steps="results/cells/{cell}/train_steps.csv",
+        trained=directory("results/cells/{cell}/trained"),
+    log:
+        "logs/train/{cell}.log",
+    conda:
+        "../environment.yml"
+    threads: 1
+    resources:
+        gpu=lambda w: gpus(cell_of(w).model),
+        micro_batch_size=lambda w: SWEEP.config["models"][cell_of(w).model].get("micro_batch_size", 4),
+        checkpoint_steps=50,
+    params:
+        spec=spec(lambda w: SWEEP.train_spec(cell_of(w))),
+    shell:
+        "python -m pissa_repro.train --spec {params.spec:q} --model {input.model} --data {input.data} "
+        "--init {input.init} --scratch scratch/{wildcards.cell} --trained {output.trained} "
+        "--record {output.record} --steps {output.steps} --gpus {resources.gpu} "
+        "--micro-batch-size {resources.micro_batch_size} --checkpoint-steps {resources.checkpoint_steps} "
+        "> {log} 2>&1"
