@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 
+INTERRUPTED = "interrupted: finished outputs are kept, run the same command to go on"
+
 
 class UserError(Exception):
     """Something the user can mend: the message names the value, the place and the choices."""
@@ -33,7 +35,7 @@ def run_stage(main: Callable[[], None]) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("interrupted: finished outputs are kept, run the same command to go on", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
