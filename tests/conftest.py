@@ -13,7 +13,10 @@ if str(ROOT) not in sys.path:  # `pytest` alone does not put the checkout on the
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 ROWS = [
-    (f"Ann has {a} apples and buys {b} more. How many apples are there?", f"{a} + {b} = {a + b}\nThe answer is: {a + b}")
+    (
+        f"Ann has {a} apples and buys {b} more. How many apples are there?",
+        f"{a} + {b} = {a + b}\nThe answer is: {a + b}",
+    )
     for a, b in [(2, 3), (4, 5), (1, 7), (6, 6), (9, 2), (3, 8), (5, 5), (7, 4), (8, 1), (2, 9), (4, 4), (6, 3)]
 ]
 
