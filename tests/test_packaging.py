@@ -1,0 +1,153 @@
+"""The pins agree with each other, with what is installed and with what is imported; the wheel is complete."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "pissa_repro"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+PIN = re.compile(r"([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.]*)")  # no local version such as +cpu, no marker
+
+
+def normal(name: str) -> str:
+    """A distribution's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    """Name → version; a line that is not an exact pin is an error."""
+    found = {}
+    for line in lines:
+        match = PIN.fullmatch(line)
+        assert match, f"{line!r} is not an exact pin, name==version"
+        assert normal(match[1]) not in found, f"{match[1]} is pinned twice"
+        found[normal(match[1])] = match[2]
+    return found
+
+
+DECLARED = pins(PROJECT["dependencies"])
+TEST = pins(EXTRAS["test"])
+LOCK = pins([line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")])
+
+
+def test_constraints_lock_the_declared_pins():
+    declared = DECLARED | TEST
+    assert {name: LOCK.get(name) for name in declared} == declared
+
+
+def test_constraints_lock_the_installer_and_are_sorted():
+    assert "uv" in LOCK  # the Makefile installs it with `-c constraints.txt`
+    assert list(LOCK) == sorted(LOCK)
+
+
+def test_other_extras_do_not_contradict_the_lock():
+    for extra, lines in EXTRAS.items():
+        contradictions = {name: version for name, version in pins(lines).items() if LOCK.get(name, version) != version}
+        assert not contradictions, extra
+
+
+@pytest.mark.parametrize("name", sorted(DECLARED | TEST))
+def test_installed_version_is_the_pin(name):
+    assert metadata.version(name).partition("+")[0] == (DECLARED | TEST)[name]
+
+
+def test_conda_environment_takes_the_same_pins():
+    *conda, last = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert last["pip"] == ["--constraint constraints.txt", "--editable .[test]"]
+    python = next(line.partition("=")[2] for line in conda if line.startswith("python="))
+    classifiers = [line.rpartition(" :: ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
+    assert python in classifiers
+    assert PROJECT["requires-python"] == f">={classifiers[0]},<3.{int(classifiers[-1].partition('.')[2]) + 1}"
+
+
+def imported(folder: Path) -> dict[str, str]:
+    """Third-party top-level modules → one file that imports them, at whatever depth the import stands."""
+    found = {}
+    own = {"pissa_repro"} if folder == PACKAGE else {"pissa_repro"} | {path.stem for path in folder.glob("*.py")}
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module]
+            else:
+                continue
+            found |= {name.partition(".")[0]: str(path.relative_to(ROOT)) for name in names}
+    return {name: path for name, path in found.items() if name not in own | set(sys.stdlib_module_names)}
+
+
+def undeclared(modules: dict[str, str], allowed: set[str]) -> dict[str, str]:
+    providers = metadata.packages_distributions()
+    return {
+        name: path
+        for name, path in modules.items()
+        if allowed.isdisjoint(normal(provider) for provider in providers.get(name, [name]))
+    }
+
+
+def test_every_import_of_the_package_is_declared():
+    modules = imported(PACKAGE)
+    assert "torch" in modules
+    assert undeclared(modules, set(DECLARED) | set(pins(EXTRAS["vllm"]))) == {}
+
+
+def test_every_import_of_the_tests_is_declared():
+    assert undeclared(imported(ROOT / "tests"), set(DECLARED) | set(TEST)) == {}
+
+
+def test_wheel_holds_every_file_of_the_package(tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    shutil.copytree(PACKAGE, source / "pissa_repro", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "LICENSE", "README.md"):
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, source)
+    out.mkdir()
+    build = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", build, str(out)], cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = out.glob("pissa_repro-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    packed = {name for name in names if name.startswith("pissa_repro/")}
+    assert packed == {str(path.relative_to(source)) for path in (source / "pissa_repro").rglob("*") if path.is_file()}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_changelog_has_an_entry_for_this_version():
+    version = re.search(r'__version__ = "(.+)"', (PACKAGE / "__init__.py").read_text())[1]
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    "page", [path for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]) if "make " in path.read_text()]
+)
+def test_documented_make_targets_exist(page):
+    named = re.findall(r"(?:^\s*(?:\$ )?|`)make ([a-z]+)", page.read_text(), flags=re.MULTILINE)
+    assert set(named) <= make_targets()
+
+
+def test_phony_targets_are_the_targets():
+    phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)[1]
+    assert set(phony.split()) == make_targets()
+
+
+def test_ci_runs_the_documented_test_command():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert script.read_text().splitlines()[-1] == "exec make test"
