@@ -70,7 +70,7 @@ def set_base(model: torch.nn.Module, factors: Factors, quant: str, dtype: str, p
         linear = model.get_submodule(name)
         offset = factors.offset_product(name)
         offset = None if offset is None else offset.to(linear.weight.device)
-        if pack and quant == "nf4":
+        if pack and quant == "nf4" and quantize.packable(linear):
             weight = linear.weight.data if offset is None else linear.weight.data - offset
             packed = quantize.linear4bit(linear, weight, DTYPES[dtype])
             parent, _, leaf = name.rpartition(".")
