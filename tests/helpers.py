@@ -1,0 +1,150 @@
+"""Run stages in this process on a tiny cell, as the workflow runs them: one config, its specs, main(argv)."""
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from pissa_repro import evaluate, fetch, init, quantize, train
+from pissa_repro.checkpoint import target_names
+from pissa_repro.data import read_rows, select
+from pissa_repro.record import canonical, read_json, write_json, write_lines
+from pissa_repro.sweep import Sweep
+
+torch.set_num_threads(1)  # two cores are shared; and the order of float sums depends on the number
+
+LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+GPTISH_RATE = 1e-3  # large enough that ten steps move the loss of a tiny model
+
+
+def decaying(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
+    """A matrix whose k-th singular value is k ** -0.7, as in trained weights."""
+    generator = torch.Generator().manual_seed(seed)
+    u, _, vh = torch.linalg.svd(torch.randn(rows, columns, generator=generator), full_matrices=False)
+    return u * (torch.arange(1, len(vh) + 1) ** -0.7) @ vh
+
+
+def config(model: Path, rows: Path, method: str, quant: str, **changes) -> dict:
+    """A sweep of one cell. changes: training settings, and rank, learning_rate, seed, options, lora, task."""
+    definition = {"init": method, "options": changes.pop("options", {}), "lora": changes.pop("lora", {})}
+    sweep = {
+        "models": ["tiny"],
+        "datasets": ["rows"],
+        "cells": [{"method": "tested", "quant": quant}],
+        "ranks": [changes.pop("rank", 4)],
+        "learning_rates": [changes.pop("learning_rate", GPTISH_RATE)],
+        "seeds": [changes.pop("seed", 0)],
+        "tasks": ["task"],
+    }
+    settings = {"epochs": 1, "batch_size": 4, "max_length": 256, "dtype": "float32", "target_modules": LLAMA}
+    return {
+        "models": {"tiny": {"path": str(model)}},
+        "datasets": {"rows": {"path": str(rows), "fields": {"prompt": "prompt", "response": "response"}}},
+        "methods": {"tested": definition},
+        "train": settings | {key: value for key, value in changes.items() if key != "max_new_tokens"},
+        "tasks": {"task": {"task": "gsm8k", "dataset": "rows", "max_new_tokens": changes.get("max_new_tokens", 8)}},
+        "sweep": sweep,
+    }
+
+
+class Run:
+    """One cell in a folder of its own, with the arguments of its stages."""
+
+    def __init__(self, folder: Path, model: Path, rows: Path, method: str, quant: str = "none", **changes):
+        self.folder, self.rows = Path(folder), Path(rows)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.sweep = Sweep(config(model, rows, method, quant, **changes))
+        (self.cell,) = self.sweep.cells.values()
+        self.model = self.folder / "model.json"
+        write_json(self.model, fetch.fetch_model({"path": str(model)}))
+        names = ("start", "scratch", "trained")
+        self.start, self.scratch, self.trained = (self.folder / name for name in names)
+        self.record, self.steps = self.folder / "train.json", self.folder / "train_steps.csv"
+        self.init_spec, self.spec = self.sweep.init_spec(self.cell), self.sweep.train_spec(self.cell)
+
+    def init(self) -> dict:
+        """Make the initial factors; returns the record. Nothing for a method without factors."""
+        if self.init_spec is None:
+            return {}
+        init.main(["--spec", canonical(self.init_spec), "--model", str(self.model), "--out", str(self.start)])
+        return read_json(self.start / "init.json")
+
+    def train_argv(self, *extra: str) -> list[str]:
+        """The arguments of the train stage."""
+        return [
+            "--spec", canonical(self.spec), "--model", str(self.model), "--data", str(self.rows),
+            *(["--init", str(self.start)] if self.init_spec else []), "--scratch", str(self.scratch),
+            "--trained", str(self.trained), "--record", str(self.record), "--steps", str(self.steps), *extra,
+        ]  # fmt: skip
+
+    def train(self, *extra: str) -> dict:
+        """Train in this process; returns the record."""
+        train.main(self.train_argv(*extra))
+        return read_json(self.record)
+
+    def arguments(self, *extra: str):
+        """The parsed arguments of the train stage, for train.prepare."""
+        return train.arguments(self.train_argv(*extra))
+
+    def evaluate_argv(self, *extra: str) -> list[str]:
+        """The arguments of the evaluate stage."""
+        return [
+            "--spec", canonical(self.sweep.evaluate_spec(self.cell, "task")), "--model", str(self.model),
+            "--data", str(self.rows), *(["--init", str(self.start)] if self.init_spec else []),
+            "--trained", str(self.trained), "--record", str(self.folder / "task.json"),
+            "--samples", str(self.folder / "task.samples.jsonl"), *extra,
+        ]  # fmt: skip
+
+    def evaluate(self, *extra: str) -> dict:
+        """Score in this process; returns the record."""
+        evaluate.main(self.evaluate_argv(*extra))
+        return read_json(self.folder / "task.json")
+
+    def history(self) -> list[SimpleNamespace]:
+        """The rows of train_steps.csv as floats."""
+        with open(self.steps, newline="") as file:
+            return [SimpleNamespace(**{k: float(v) for k, v in row.items()}) for row in csv.DictReader(file)]
+
+
+def gsm8k_rows(shared: Path, folder: Path, count: int) -> Path:
+    """The first real GSM8K rows as the fetch stage writes them."""
+    fields = {"prompt": "question", "response": "answer"}
+    source = {"fields": fields, "rows": count, "response_format": "gsm8k"}
+    path = folder / "gsm8k.jsonl"
+    write_lines(path, select(read_rows(shared / "gsm8k" / "train.jsonl.gz"), source, "test"))
+    return path
+
+
+def scored_rows(folder: Path, count: int = 3) -> Path:
+    """Rows whose references end in '#### N', as the gsm8k task wants them."""
+    path = folder / "scored.jsonl"
+    write_lines(path, [{"prompt": f"What is {n} + 1?", "response": f"{n} + 1\n#### {n + 1}"} for n in range(count)])
+    return path
+
+
+def spec_of(method: str, quant: str, rank: int, alpha: float, rslora: bool = False, seed: int = 0, **options) -> dict:
+    """What init.start_module reads of a spec, with the method's default options."""
+    from pissa_repro import methods
+
+    applicable = methods.options(method, quant, options, "test")
+    keys = {"method": method, "quant": quant, "rank": rank, "alpha": alpha, "rslora": rslora, "seed": seed}
+    return {**keys, "options": applicable}
+
+
+def sides(start, weight: torch.Tensor, scaling: float, quant: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The base and s * B @ A of a start, put together by hand (not by factors.py)."""
+    taken = {"start": (start.A, start.B), None: None}.get(start.offset) if not isinstance(start.offset, tuple) else start.offset
+    rest = weight if taken is None else weight - scaling * taken[1] @ taken[0]
+    return quantize.QUANTIZERS[quant](rest), scaling * start.B @ start.A
+
+
+def module_names(folder: Path) -> list[str]:
+    """The target modules of a Llama folder."""
+    return list(target_names(folder, LLAMA))
+
+
+def load_json(path: Path):
+    """A JSON file that is not one of our records."""
+    return json.loads(Path(path).read_text())
