@@ -1,4 +1,5 @@
 # Functions that the rules share. The sweep itself is pissa_repro/sweep.py.
+import os
 import sys
 
 from snakemake.exceptions import WorkflowError
@@ -22,6 +23,11 @@ wildcard_constraints:
     task=r"[^/]+",
     start=r"[^/]+/[^/]+",  # model/method-quant-rank-seed
     cell=r"[^/]+/[^/]+/[^/]+",  # model/data/method-quant-rank-rate-seed
+
+
+def source(path):
+    """A file of this repository as an input, so that an edit makes a cheap stage run again."""
+    return os.path.relpath(os.path.join(workflow.basedir, path))
 
 
 def spec(build):

@@ -32,7 +32,7 @@ rule collect:
         train_records,
         scores,
         quant_errors,
-        code="pissa_repro/collect.py",
+        code=source("pissa_repro/collect.py"),
     output:
         "results/scores.csv",
     log:

@@ -6,8 +6,8 @@ rule table:
         samples,
         train_records,
         scores="results/scores.csv",
-        code=["pissa_repro/tables.py", "pissa_repro/stats.py", "pissa_repro/published.py"],
-        published="reference/paper_tables.yaml",
+        code=[source(f"pissa_repro/{name}.py") for name in ("tables", "stats", "published")],
+        published=source("reference/paper_tables.yaml"),
     output:
         csv=report("results/{table}_table.csv", caption="../docs/report/table.rst", category="Tables"),
         markdown="results/{table}_table.md",
@@ -28,7 +28,7 @@ rule figure:
     input:
         step_files,
         scores="results/scores.csv",
-        code="pissa_repro/figures.py",
+        code=source("pissa_repro/figures.py"),
     output:
         svg=report("figures/{figure}.svg", caption="../docs/report/figure.rst", category="Figures"),
         png="figures/{figure}.png",

@@ -1,0 +1,88 @@
+"""Cells, paths and specs of the sweep."""
+
+from pathlib import Path
+
+import pytest
+
+from pissa_repro import config
+from pissa_repro.errors import UserError
+from pissa_repro.record import canonical
+from pissa_repro.sweep import Sweep
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT, PAPER = ROOT / "config/config.yaml", ROOT / "config/paper.yaml"
+
+
+def sweep(**changes) -> Sweep:
+    raw = config.load(DEFAULT)
+    raw["sweep"] |= changes
+    return Sweep(raw)
+
+
+def test_the_default_is_six_cells_and_three_seeds():
+    found = sweep()
+    assert len(found.cells) == 18
+    assert len({(cell.method, cell.quant) for cell in found.cells.values()}) == 6
+
+
+def test_a_start_that_is_not_random_is_shared_by_the_seeds():
+    starts = sweep(ranks=[8]).starts
+    assert len([name for name in starts if "/pissa-none-" in name]) == 1
+    assert len([name for name in starts if "/lora-none-" in name]) == 3
+    assert not any("/full-" in name for name in starts)
+
+
+def test_full_fine_tuning_ignores_the_rank():
+    cells = sweep(ranks=[2, 4, 8], seeds=[0]).cells
+    assert sum(cell.method == "full" for cell in cells.values()) == 1
+    assert len(cells) == 1 + 5 * 3
+
+
+def test_an_option_of_quantized_starts_leaves_plain_ones_alone():
+    found = sweep(seeds=[0])
+    options = {(c.method, c.quant): found.init_spec(c)["options"] for c in found.cells.values() if found.has_factors(c)}
+    assert options[("pissa", "none")] == {}
+    assert options[("pissa", "nf4")] == {"alternations": 5}
+
+
+def test_specs_are_canonical_json_and_hold_the_stages_before():
+    found = sweep(seeds=[0])
+    cell = found.cells["mini-llama/gsm-mini-train/pissa-nf4-r16-lr0.002-s0"]
+    spec = found.evaluate_spec(cell, "gsm-mini")
+    assert spec["train"] == found.train_spec(cell) and spec["train"]["init"] == found.init_spec(cell)
+    assert canonical(spec) == canonical(Sweep(config.load(DEFAULT)).evaluate_spec(cell, "gsm-mini"))
+
+
+def test_overrides_change_only_the_cells_they_name():
+    found = Sweep(config.load(DEFAULT, PAPER))
+    ranks = {cell.model: cell.rank for cell in found.cells.values() if cell.method == "pissa"}
+    assert ranks == {"llama-2-7b": 128, "mistral-7b": 64, "gemma-7b": 64, "llama-3-8b": 128}
+    dtypes = {(cell.method, cell.quant): dict(cell.train)["dtype"] for cell in found.cells.values()}
+    assert dtypes[("full", "none")] == dtypes[("pissa", "nf4")] == "bfloat16"
+    assert dtypes[("pissa", "none")] == "float32"
+
+
+def test_the_papers_recipe():
+    """Section 5 of the paper; the rest from the released code (paper_facts.md 3.1, 3.2)."""
+    found = Sweep(config.load(DEFAULT, PAPER))
+    cell = found.cell("llama-2-7b/metamath-100k/pissa-none-r128-lr2e-05-s0")
+    spec, settings = found.train_spec(cell), found.train_spec(cell)["settings"]
+    assert (spec["learning_rate"], settings["batch_size"], settings["steps"]) == (2e-5, 128, 781)
+    assert (settings["schedule"], settings["warmup_ratio"], settings["weight_decay"]) == ("cosine", 0.03, 0)
+    assert spec["init"]["alpha"] == spec["init"]["rank"] == 128 and len(spec["init"]["target_modules"]) == 7
+    assert settings["max_length"] == 512 and settings["dropout"] == 0 and settings["max_grad_norm"] == 1
+    assert spec["data"]["dataset"]["rows"] == 100_000
+
+
+def test_cells_that_would_share_a_start_but_differ_are_refused():
+    raw = config.load(DEFAULT)
+    raw["datasets"]["other"] = raw["datasets"]["gsm-mini-train"]
+    raw["sweep"]["datasets"] = ["gsm-mini-train", "other"]
+    raw["overrides"] = [{"where": {"dataset": "other"}, "set": {"alpha": 32}, "why": "a test of shared starts"}]
+    with pytest.raises(UserError, match="would share results/init"):
+        assert Sweep(raw).starts
+
+
+def test_an_unknown_cell_names_the_nearest():
+    with pytest.raises(UserError, match="Did you mean 'mini-llama/gsm-mini-train/pissa-nf4-r16-lr0.002-s0'"):
+        sweep().cell("mini-llama/gsm-mini-train/pisa-nf4-r16-lr0.002-s0")

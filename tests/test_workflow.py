@@ -1,0 +1,185 @@
+"""The workflow as a user runs it: checks, dry runs, and a whole tiny sweep with a kill in it."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+TINY = {
+    "datasets": {"gsm-mini-train": {"rows": 96}, "gsm-mini-test": {"rows": 8}},
+    "tasks": {
+        "gsm-mini": {"max_new_tokens": 8},
+        "gsm-mini-long": {"task": "gsm8k", "dataset": "gsm-mini-test", "max_new_tokens": 12},
+    },
+    "sweep": {"ranks": [4], "seeds": [0]},
+}
+
+
+def snakemake(*arguments: str, folder: Path = ROOT, check: bool = True) -> subprocess.CompletedProcess:
+    """Run snakemake on the project's Snakefile in a folder of its own."""
+    command = [BIN / "snakemake", "-s", ROOT / "Snakefile", "-d", folder, *arguments]
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+def jobs(done: subprocess.CompletedProcess) -> dict[str, int]:
+    """The job counts of a dry run, by rule."""
+    table = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\n\n", done.stdout + done.stderr, re.S)
+    return {} if table is None else {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", table[1], re.M)}
+
+
+def config(folder: Path, **sweep: list) -> str:
+    """The tiny config with another sweep, written to the folder."""
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY | {"sweep": TINY["sweep"] | sweep}))
+    return str(path)
+
+
+def dry(folder: Path, **sweep: list) -> dict[str, int]:
+    found = jobs(snakemake("-n", "results/scores.csv", "--configfile", config(folder, **sweep), folder=folder))
+    found.pop("total", None)
+    return found
+
+
+def kill_first_training(folder: Path, running: subprocess.Popen) -> None:
+    """Wait for the first training to have started, and kill it the hard way."""
+    while running.poll() is None:
+        for entry in Path("/proc").iterdir():
+            try:
+                line = (entry / "cmdline").read_bytes().decode().split("\0") if entry.name.isdigit() else []
+                mine = os.readlink(entry / "cwd") == str(folder) if line else False
+            except OSError:
+                continue
+            if mine and "pissa_repro.train" in line and line[0].endswith("python"):
+                os.kill(int(entry.name), signal.SIGKILL)
+                return
+        time.sleep(0.05)
+    pytest.fail("no training was started")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A folder with a finished tiny sweep of the six cells; its first training was killed with SIGKILL."""
+    folder = tmp_path_factory.mktemp("sweep").resolve()
+    command = [BIN / "snakemake", "-s", ROOT / "Snakefile", "-d", folder, "--cores", "2", "all"]
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    with open(folder / "first.log", "w") as log:
+        running = subprocess.Popen(
+            [*command, "--configfile", config(folder)], stdout=log, stderr=subprocess.STDOUT, env=environment
+        )
+        kill_first_training(folder, running)
+        assert running.wait() != 0, "a killed training must not pass"
+    assert not (folder / "results" / "scores.csv").exists()
+    finished = {path: path.stat().st_mtime_ns for path in folder.glob("results/cells/*/*/*/train.json")}
+    assert len(finished) == 5, "one failed cell must not stop the others"
+    snakemake("--cores", "2", "all", "--configfile", config(folder), folder=folder)
+    assert all(path.stat().st_mtime_ns == then for path, then in finished.items()), "nothing finished is done again"
+    return folder
+
+
+def test_the_table_has_the_six_rows(swept):
+    table = pd.read_csv(swept / "results" / "gsm8k_table.csv")
+    assert list(table["method"]) == ["full FT", "LoRA", "PiSSA", "QLoRA", "LoftQ", "QPiSSA"]
+    assert set(table["benchmark"]) == {"gsm-mini (generated)"}
+    assert (table["verdict"] == "not comparable").all()
+    assert table["error_reduction_percent"].notna().tolist() == [False, False, False, True, True, True]
+
+
+def test_the_figures_are_drawn(swept):
+    for name in ("loss", "grad_norm", "accuracy"):
+        assert (swept / "figures" / f"{name}.svg").stat().st_size > 2000
+        assert (swept / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_second_run_does_nothing(swept):
+    assert "Nothing to be done" in snakemake("-n", "all", "--configfile", config(swept), folder=swept).stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"ranks": [4, 8]}, {"init": 5, "quant_error": 3, "train": 5, "evaluate": 5, "collect": 1}),
+        ({"seeds": [0, 1]}, {"init": 2, "quant_error": 1, "train": 6, "evaluate": 6, "collect": 1}),
+        ({"learning_rates": [2e-3, 1e-3]}, {"train": 6, "evaluate": 6, "collect": 1}),
+        ({"tasks": ["gsm-mini", "gsm-mini-long"]}, {"evaluate": 6, "collect": 1}),
+        ({"cells": [{"method": "milora", "quant": "none"}]}, {"init": 1, "train": 1, "evaluate": 1, "collect": 1}),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_longer_sweep_runs_only_what_is_new(swept, change, expected):
+    """A new rank leaves full fine-tuning alone; a new seed makes new factors for random starts only."""
+    assert dry(swept, **change) == expected
+
+
+def test_a_changed_recipe_trains_again(swept):
+    path = Path(config(swept))
+    path.write_text(yaml.safe_dump(TINY | {"train": {"weight_decay": 0.1}}))
+    found = jobs(snakemake("-n", "results/scores.csv", "--configfile", str(path), folder=swept))
+    assert (found["train"], found["evaluate"], "init" in found) == (6, 6, False)
+
+
+def test_collect_refuses_the_records_of_another_config(swept, tmp_path):
+    from pissa_repro import collect
+    from pissa_repro import config as configs
+    from pissa_repro.errors import UserError
+    from pissa_repro.record import canonical
+
+    changed = configs.load(ROOT / "config/config.yaml", config(swept))
+    changed["train"]["weight_decay"] = 0.1
+    with pytest.raises(UserError, match=r"weight_decay is 0, the config says 0.1"):
+        collect.main(
+            ["--config", canonical(changed), "--results", str(swept / "results"), "--out", str(tmp_path / "s.csv")]
+        )
+    assert not (tmp_path / "s.csv").exists()
+
+
+def test_the_report_is_made(swept):
+    snakemake("all", "--configfile", config(swept), "--report", "report.html", folder=swept)
+    assert "gsm8k_table.csv" in (swept / "report.html").read_text()
+
+
+def test_lint_and_format():
+    assert "good condition" in (done := snakemake("--lint")).stdout + done.stderr
+    files = [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]
+    subprocess.run([BIN / "snakefmt", "--check", "-l", "120", *files], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_config_dry_runs_offline(path, tmp_path):
+    if path.stem == "schema":
+        return
+    found = jobs(snakemake("-n", "all", "--configfile", str(path), folder=tmp_path))
+    assert found["train"] >= 18 and found["collect"] == 1
+
+
+def test_a_wrong_config_stops_before_any_job(tmp_path):
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump({"sweep": {"seeds": [0], "rnks": [1]}}))
+    done = snakemake("--cores", "1", "--configfile", str(tmp_path / "wrong.yaml"), folder=tmp_path, check=False)
+    assert done.returncode != 0 and "Did you mean 'ranks'?" in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_cost_of_the_dag_grows_linearly(tmp_path):
+    """Dry runs of about 100, 300 and 1,000 cells: the cost of one more cell does not rise."""
+    if shutil.which("nproc") and len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("a shared single core is too noisy to compare times")
+    seconds = {}
+    for seeds in (17, 50, 167):
+        started = time.perf_counter()
+        snakemake("-n", "-q", "all", "--configfile", config(tmp_path, seeds=list(range(seeds))), folder=tmp_path)
+        seconds[6 * seeds] = time.perf_counter() - started
+    first, second, third = seconds.values()
+    print(seconds)
+    assert (third - second) / (1002 - 300) < 3 * (second - first) / (300 - 102) + 0.002
