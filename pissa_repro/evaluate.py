@@ -24,9 +24,12 @@ TASKS = Path(__file__).parent / "tasks"
 MERGED = {"float32": 1e-3, "bfloat16": 5e-2}  # |logits(merged) - logits(trained)| / |logits(trained)| allowed
 
 
-def merged_model(spec: dict[str, Any], folder: str, init: Path | None, trained: Path, prompts: list[list[int]]):
+def merged_model(
+    spec: dict[str, Any], stored: dict[str, Any], init: Path | None, trained: Path, prompts: list[list[int]]
+):
     """The cell's model with its factors merged, and what the checks found.
 
+    training_effect: how far the logits are from those at the start of the training.
     Raises UserError when training changed nothing, or when the merge changed the logits (traps 20, 24).
     """
     from pissa_repro import factors
@@ -34,17 +37,20 @@ def merged_model(spec: dict[str, Any], folder: str, init: Path | None, trained: 
 
     train = spec["train"]
     dtype = train["settings"]["dtype"]
-    base = models.load_base(folder)
-    before = models.logits(base, prompts)
     if train["init"] is None:
+        before = models.logits(models.load_base(stored["path"], dtype), prompts)
         model, merge_error = models.load_base(trained, dtype), 0.0
+        after = models.logits(model, prompts)
     else:
-        models.set_base(base, factors.load(init), train["quant"], dtype, pack=False)
-        wrapped = models.attach(base, trained).eval()
-        apart = models.logits(wrapped, prompts)
+        base = models.load_base(stored["path"])
+        models.set_base(base, factors.load(init, stored), train["quant"], dtype, pack=False)
+        start = models.attach(base, init, train["lora"])
+        before = models.logits(start, prompts)
+        wrapped = models.attach(start.unload(), trained)
+        after = models.logits(wrapped, prompts)
         model = wrapped.merge_and_unload()
-        merge_error = models.relative_difference(models.logits(model, prompts), apart)
-    effect = models.relative_difference(models.logits(model, prompts), before)
+        merge_error = models.relative_difference(models.logits(model, prompts), after)
+    effect = models.relative_difference(after, before)
     if effect == 0.0:
         raise UserError(f"{trained}: the trained weights do not change the model's output at all.")
     if merge_error > MERGED[dtype]:
@@ -100,10 +106,10 @@ def main(argv: list[str] | None = None) -> None:
     from pissa_repro.backends import BACKENDS
     from pissa_repro.data import PROMPT
 
-    folder, spec = stored_model(args.model)["path"], args.spec
-    tokenizer = models.load_tokenizer(folder)
+    stored, spec = stored_model(args.model), args.spec
+    tokenizer = models.load_tokenizer(stored["path"])
     prompts = tokenizer([PROMPT.format(instruction=row["prompt"]) for row in read_lines(args.data)])["input_ids"]
-    model, checks = merged_model(spec, folder, args.init, args.trained, [ids[:256] for ids in prompts[:4]])
+    model, checks = merged_model(spec, stored, args.init, args.trained, [ids[:256] for ids in prompts[:4]])
     room = models.window(model, 10**9) - spec["max_new_tokens"]
     if room < 1:
         raise UserError(f"config.tasks: max_new_tokens {spec['max_new_tokens']} fills the model's window of {room + spec['max_new_tokens']}.")

@@ -84,10 +84,18 @@ def _peft_names(a: Matrices, b: Matrices) -> Matrices:
             for side, tensors in (("A", a), ("B", b)) for name, tensor in tensors.items()}  # fmt: skip
 
 
-def load(folder: str | Path) -> Factors:
-    """Read a folder of factors. Raises UserError when a part of it is missing or damaged."""
+def load(folder: str | Path, model: dict[str, Any]) -> Factors:
+    """Read a folder of factors that belong to a fetched model (its record).
+
+    Raises UserError when a part is missing or damaged, or when they were made from other weights.
+    """
     folder = Path(folder)
     config, base = read_json(folder / CONFIG), read_json(folder / "base.json")
+    if base["fingerprint"] != model["fingerprint"]:
+        raise UserError(
+            f"{folder}: these factors are of another model: {base['name']} {base['fingerprint'][:12]}, "
+            f"not {model['name']} {model['fingerprint'][:12]}. Delete the folder and run again."
+        )
     a, b = _load_pair(folder / ADAPTER)
     own = _load_pair(folder / OFFSET) if base["offset"] == "own" else (None, None)
     return Factors(a, b, base["offset"], config["r"], config["lora_alpha"], config["use_rslora"], *own)

@@ -84,7 +84,7 @@ def set_base(model: torch.nn.Module, factors: Factors, quant: str, dtype: str, p
 
 
 def attach(model: torch.nn.Module, folder: str | Path, lora: dict[str, Any] | None = None):
-    """The model with the factors of a folder as a PEFT LoRA adapter, float32.
+    """The model with the factors of a folder as a PEFT LoRA adapter, float32, in eval mode.
 
     lora: more LoraConfig fields (use_dora, lora_dropout, ...). Where the folder comes from a
     training, its own adapter_config.json already holds them.
@@ -101,10 +101,20 @@ def attach(model: torch.nn.Module, folder: str | Path, lora: dict[str, Any] | No
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
         wrapped = get_peft_model(model, config)
-    left = set_peft_model_state_dict(wrapped, load_file(Path(folder) / ADAPTER))
+    tensors = load_file(Path(folder) / ADAPTER)
+    left = set_peft_model_state_dict(wrapped, tensors)
     if left.unexpected_keys:
         raise UserError(f"{folder}: factors of modules that the model does not have: {left.unexpected_keys[:3]}.")
-    return wrapped
+    if all(".lora_A." in key or ".lora_B." in key for key in tensors):
+        _start_variants(wrapped, config)
+    return wrapped.eval()
+
+
+def _start_variants(wrapped, config) -> None:
+    """Start what PEFT derives from A and B (DoRA's magnitudes) anew: it did so before they were loaded."""
+    for module in wrapped.modules():
+        for adapter, variant in getattr(module, "lora_variant", {}).items():
+            variant.init(module, adapter_name=adapter, config=config)
 
 
 @torch.no_grad()

@@ -77,7 +77,8 @@ def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     if args.spec["init"]["quant"] == "none":
         raise UserError("quant 'none' has no quantization error; measure a quantized cell.")
-    modules = measure(stored_model(args.model)["path"], factors.load(args.factors), args.spec["init"])
+    model = stored_model(args.model)
+    modules = measure(model["path"], factors.load(args.factors, model), args.spec["init"])
     record = {
         "spec": args.spec,
         "total": {key: sum(m[key] for m in modules.values()) for key in ("nuclear", "nuclear_plain")},

@@ -65,14 +65,14 @@ def split_batch(batch: int, micro: int, world: int) -> tuple[int, int]:
     return size, share // size
 
 
-def prepare(args: argparse.Namespace, folder: str):
+def prepare(args: argparse.Namespace, stored: dict[str, Any]):
     """The cell's model ready for training, its tokenizer, examples, their lengths and start-up facts."""
     from pissa_repro import factors
     from pissa_repro import model as models
 
     spec, settings = args.spec, args.spec["settings"]
-    tokenizer = models.load_tokenizer(folder)
-    base = models.load_base(folder)
+    tokenizer = models.load_tokenizer(stored["path"])
+    base = models.load_base(stored["path"])
     if settings["max_length"] > models.window(base, settings["max_length"]):
         raise UserError(
             f"config.train.max_length: {settings['max_length']} tokens, the model sees {models.window(base, 0)}."
@@ -82,7 +82,7 @@ def prepare(args: argparse.Namespace, folder: str):
     expected = models.logits(base, prompts)
     if spec["init"] is None:
         return base, tokenizer, examples, lengths, {"logits_difference": 0.0}
-    start = factors.load(args.init)
+    start = factors.load(args.init, stored)
     models.set_base(base, start, spec["quant"], settings["dtype"], pack=True)
     model = models.attach(base, args.init, {"lora_dropout": settings["dropout"], **spec["lora"]})
     found = models.relative_difference(models.logits(model, prompts), expected)
@@ -153,7 +153,7 @@ def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     from pissa_repro import trainer as trainers
 
-    model, tokenizer, examples, lengths, start_up = prepare(args, stored_model(args.model)["path"])
+    model, tokenizer, examples, lengths, start_up = prepare(args, stored_model(args.model))
     log.info("%s", {k: v for k, v in lengths.as_dict().items() if v})
     scratch = trainers.Scratch(args.scratch, canonical(args.spec))
     world = int(os.environ.get("WORLD_SIZE", "1"))
