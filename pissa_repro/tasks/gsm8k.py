@@ -8,8 +8,9 @@ from pissa_repro.errors import UserError
 
 # The released rule's pattern (paper_facts.md 3.5): one optional separator only, so that of
 # "1,234,567" it sees "1,234". Kept, because the published numbers were made with it.
-PAPER_NUMBER = re.compile(r"[\-+]?\d*[\.,/]?\d+", re.ASCII)
+PAPER_NUMBER = re.compile(r"[\-+]?\d*[\.,/]?\d+")
 STRICT_NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
+LONGEST = 300  # characters of a number; a model that repeats a digit for ever must not overflow a float or an int
 
 
 def dataset(path: str, **metadata):
@@ -28,9 +29,9 @@ def prompt(doc: dict[str, str]) -> str:
 
 def reference(response: str) -> Fraction:
     """The number after '####'. Raises UserError for a row without one."""
-    tail = response.rpartition("####")[2].strip().replace(",", "")
+    _, marker, tail = response.rpartition("####")
     try:
-        return Fraction(tail)
+        return Fraction(tail.strip().replace(",", "") if marker else "")
     except (ValueError, ZeroDivisionError):
         raise UserError(f"gsm8k: no number after '####' in the reference {response[-60:]!r}.") from None
 
@@ -39,11 +40,11 @@ def paper_answer(generated: str) -> int | None:
     """The released rule: first number after the last marker, rounded; None where there is none."""
     _, marker, tail = generated.rpartition(MARKER)
     found = PAPER_NUMBER.search(tail) if marker else None
-    if not found:
+    if not found or len(found.group()) > LONGEST:
         return None
     top, slash, bottom = found.group().replace(",", "").partition("/")
     if not slash:
-        return round(float(top)) if len(top) < 300 else round(Fraction(top))
+        return round(float(top))
     if not top.strip("+-") or not bottom:
         return None
     return round(int(top) / int(bottom)) if int(bottom) else int(top)
@@ -55,8 +56,10 @@ def strict_answer(generated: str) -> Fraction | None:
     A leading dollar sign and a closing full stop are allowed, thousands need all their commas.
     """
     _, marker, tail = generated.rpartition(MARKER)
-    line = tail.strip().split("\n")[0].strip().removeprefix("$").removesuffix(".")
-    return Fraction(line.replace(",", "")) if marker and STRICT_NUMBER.fullmatch(line) else None
+    line = tail.split("\n")[0].strip().removeprefix("$").removesuffix(".")
+    if not marker or len(line) > LONGEST or not STRICT_NUMBER.fullmatch(line):
+        return None
+    return Fraction(line.replace(",", ""))
 
 
 def process_results(doc: dict[str, str], results: list[str]) -> dict[str, float]:
