@@ -4,6 +4,7 @@ import gzip
 import itertools
 import json
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,25 +27,42 @@ READERS = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 
 
 def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Rows of a .jsonl, .jsonl.gz, .json (a list) or .parquet file, in order."""
+    """Rows of a .jsonl, .jsonl.gz, .json (a list) or .parquet file, in order; empty lines do not count.
+
+    Raises UserError that names the file, and the line where there are lines.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such data file.")
-    if path.name.endswith(".parquet"):
-        import pyarrow.parquet
-
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
-            yield from batch.to_pylist()
-        return
-    if path.suffix == ".json":
-        yield from json.loads(path.read_text(encoding="utf-8"))
-        return
     if not path.name.endswith(READERS):
         raise UserError(f"{path}: unknown data format. Choices: {', '.join(READERS)}.")
+    read = {".parquet": _parquet_rows, ".json": _list_rows}.get(path.suffix, _line_rows)
+    try:
+        yield from read(path)
+    except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:  # pyarrow's and UTF-8's are ValueErrors
+        raise UserError(f"{path}: damaged, or not what its name says ({error}).") from None
+
+
+def _parquet_rows(path: Path) -> Iterator[Any]:
+    import pyarrow.parquet
+
+    for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
+        yield from batch.to_pylist()
+
+
+def _list_rows(path: Path) -> Iterator[Any]:
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: a .json file of rows must be one list, this is a {type(rows).__name__}.")
+    yield from rows
+
+
+def _line_rows(path: Path) -> Iterator[Any]:
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
-                yield json.loads(line)
+                if line.strip():
+                    yield json.loads(line)
             except json.JSONDecodeError as error:
                 raise UserError(f"{path}, line {number}: not JSON ({error}).") from None
 
@@ -63,15 +81,19 @@ RESPONSES = {"plain": lambda text: text, "gsm8k": gsm8k_response}
 def select(rows: Iterable[dict[str, Any]], source: dict[str, Any], place: str) -> list[dict[str, str]]:
     """The first `rows` rows as {"prompt", "response"}, by the dataset's named fields.
 
-    Raises UserError for a missing field, no rows at all, or fewer rows than asked for.
+    Raises UserError for a missing or empty (null) field, no rows at all, or fewer rows than asked for.
     """
     fields, wanted = source["fields"], source.get("rows")
     form = RESPONSES[source.get("response_format", "plain")]
     picked = []
     for number, row in enumerate(itertools.islice(rows, wanted)):
+        if not isinstance(row, dict):
+            raise UserError(f"{place}: row {number} is a {type(row).__name__}, not an object with named fields.")
         for role, name in fields.items():
             if name not in row:
                 raise UserError(f"{place}.fields.{role}: row {number} has no field '{name}'. It has: {', '.join(row)}.")
+            if row[name] is None:
+                raise UserError(f"{place}.fields.{role}: row {number} has null in field '{name}'.")
         picked.append({"prompt": str(row[fields["prompt"]]), "response": form(str(row[fields["response"]]))})
     if not picked:
         raise UserError(f"{place}: the dataset is empty.")
@@ -108,6 +130,7 @@ def tokenize(
     heads = tokenizer(prompts)["input_ids"]
     eos, lengths, examples = tokenizer.eos_token_id, Lengths(examples=len(rows)), []
     for head, ids in zip(heads, whole, strict=True):
+        head = head[:-1] if head[-1] == eos else head  # some tokenizers close every text with one
         ids = (ids if ids[-1] == eos else [*ids, eos])[:max_length]
         lengths.merged += ids[: len(head)] != head[:max_length]
         lengths.truncated += len(ids) == max_length and ids[-1] != eos and len(head) < max_length
@@ -118,5 +141,5 @@ def tokenize(
         lengths.response_tokens += len(ids) - len(head)
         examples.append({"input_ids": ids, "labels": [-100] * len(head) + ids[len(head) :]})
     if not examples:
-        raise UserError(f"train.max_length: every prompt is longer than {max_length} tokens; nothing is left to train on.")
+        raise UserError(f"config.train.max_length: every prompt is longer than {max_length} tokens; nothing to train on.")
     return examples, lengths

@@ -42,7 +42,7 @@ def fetch_model(source: dict[str, Any]) -> dict[str, Any]:
 
 def fetch_dataset(source: dict[str, Any]) -> tuple[list[dict[str, str]], str | None]:
     """Rows of a dataset by its named fields, and the commit where it came from the hub."""
-    place, commit = "config.datasets", None
+    place, commit = f"config.datasets ({source.get('path') or source['hub']})", None
     if source.get("path", "").startswith("embedded:"):
         return data.select(_generated(source), source, place), commit
     if "path" in source:
