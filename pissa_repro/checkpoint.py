@@ -22,7 +22,7 @@ def files(folder: str | Path) -> list[Path]:
         raise UserError(f"{folder}: not a model folder (no config.json).")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        found = sorted({folder / name for name in json.loads(index.read_text())["weight_map"].values()})
+        found = sorted({folder / name for name in _read(index, "weight_map").values()})
     else:
         found = sorted(folder.glob("*.safetensors"))
     if not found:
@@ -31,9 +31,19 @@ def files(folder: str | Path) -> list[Path]:
         if not path.is_file():
             raise UserError(f"{path}: this shard is missing. Fetch the model again.")
         _check_header(path)
-    config = json.loads((folder / "config.json").read_text())
-    if "quantization_config" in config:
+    if _read(folder / "config.json").get("quantization_config"):
         raise UserError(f"{folder}: these weights are quantized already. Start from the full-precision model.")
+    return found
+
+
+def _read(path: Path, key: str | None = None) -> dict:
+    """A JSON object, or the object under one of its keys. Raises UserError when it is neither."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        found = found[key] if key else found
+        found.values()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: damaged. Fetch the model again.") from None
     return found
 
 
@@ -70,7 +80,8 @@ def matching(names: list[str], targets: list[str]) -> dict[str, list[str]]:
         if not hits:
             layers = sorted({name.rsplit(".", 1)[-1] for name in modules})
             raise UserError(
-                f"config.train.target_modules: '{target}' matches no module of the model. Its modules end in: {', '.join(layers)}."
+                f"config.train.target_modules: '{target}' matches no module of the model. "
+                f"Its modules end in: {', '.join(layers)}."
             )
     return found
 

@@ -41,9 +41,13 @@ def load(*paths: str | Path) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for path in paths:
         try:
-            content = yaml.safe_load(Path(path).read_text())
-        except yaml.YAMLError as error:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: not valid YAML: {error}") from None
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}.") from None
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: a config is a mapping of sections, this is a {type(content).__name__}.")
         _merge(merged, content)
     return check(merged)
 
@@ -58,7 +62,10 @@ def _merge(target: dict[str, Any], extra: dict[str, Any]) -> None:
 
 def check(config: dict[str, Any]) -> dict[str, Any]:
     """Return the config as plain types with defaults filled in, or raise UserError."""
-    config = json.loads(json.dumps(config))  # Snakemake hands over its own mapping types
+    try:
+        config = json.loads(json.dumps(config, allow_nan=False))  # Snakemake hands over its own mapping types
+    except (TypeError, ValueError) as error:  # a date, NaN: YAML reads 2024-01-01 and .nan as such
+        raise UserError(f"config: {error}. Put the value into quotes if it is a text.") from None
     _check_schema(config)
     config.setdefault("methods", {})
     config.setdefault("overrides", [])

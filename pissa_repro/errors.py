@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterable
 
 INTERRUPTED = "interrupted: finished outputs are kept, run the same command to go on"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
 
 
 class UserError(Exception):
@@ -38,7 +40,7 @@ def run_stage(main: Callable[[], None]) -> None:
         print(INTERRUPTED, file=sys.stderr)
         sys.exit(130)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in FULL + FORBIDDEN:
             where = error.filename or "an output file"
-            sys.exit(f"error: cannot write {where}: {error.strerror}. Nothing unfinished was kept.")
+            sys.exit(f"error: cannot read or write {where}: {error.strerror}. Nothing unfinished was kept.")
         raise
