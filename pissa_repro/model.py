@@ -1,5 +1,6 @@
 """Build the model of a cell: base + s * B @ A, for training and for scoring."""
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def device() -> torch.device:
     """The GPU of this process where there is one, else the CPU."""
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # torchrun numbers its processes
 
 
 def load_base(folder: str | Path, dtype: str = "float32") -> torch.nn.Module:

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import os
 import shutil
 import sys
 import time
@@ -23,29 +24,36 @@ log = logging.getLogger(__name__)
 WHOLE = "whole.json"  # written into a checkpoint after everything else in it
 
 
+def together() -> None:
+    """Wait until every process of the training is here (nothing to wait for where there is one)."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
 class Scratch:
     """The checkpoints of one cell, in a folder that belongs to one spec.
 
     A kill may fall into the middle of a checkpoint; only those with the mark are used. The time
-    spent before a kill is kept, so that the record counts all of it.
+    spent before a kill is kept, so that the record counts all of it. With several processes the
+    first one alone writes and deletes here.
     """
 
     def __init__(self, folder: Path, spec: str):
         self.folder, self.seconds_before, self.resumed_from = folder, 0.0, None
+        self.first = os.environ.get("RANK", "0") == "0"
         mark = folder / "spec.json"
-        if not mark.is_file() or mark.read_text() != spec:
+        if self.first and (not mark.is_file() or mark.read_text() != spec):
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             mark.write_text(spec)
 
     def last(self) -> str | None:
-        """The newest whole checkpoint, or None; what was cut off is removed."""
-        whole = {}
-        for path in self.folder.glob("checkpoint-*"):
-            if (path / WHOLE).is_file():
-                whole[int(path.name.split("-")[1])] = path
-            else:
+        """The newest whole checkpoint, or None; what was cut off is removed. All processes call it."""
+        for path in self.folder.glob("checkpoint-*") if self.first else ():
+            if not (path / WHOLE).is_file():
                 shutil.rmtree(path)
+        together()
+        whole = {int(path.name.split("-")[1]): path for path in self.folder.glob("checkpoint-*")}
         if not whole:
             return None
         self.resumed_from = max(whole)
@@ -77,6 +85,9 @@ class Watch(TrainerCallback):
             self.plain.step(f"loss {loss:.4f}, ")
 
     def on_save(self, args, state, control, **kwargs):
+        together()  # each process writes a part of the checkpoint
+        if not self.scratch.first:
+            return
         seconds = self.scratch.seconds_before + time.perf_counter() - self.started
         write_json(Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE, {"seconds": seconds})
 
