@@ -1,0 +1,224 @@
+"""Figures from small hand-written records: the plotted numbers, the look, the errors, the same bytes."""
+
+import copy
+import re
+
+import numpy
+import pytest
+from matplotlib.colors import to_hex
+
+from pissa_repro import figures, style
+from pissa_repro.config import QUANTS
+from pissa_repro.errors import UserError
+from pissa_repro.record import canonical
+from pissa_repro.sweep import Sweep
+
+FIXTURE = {  # no model and no data are read: only names and display names matter here
+    "models": {"a": {"path": "x", "display": "model A"}, "b": {"path": "y", "display": "model B"}},
+    "datasets": {
+        "train": {"path": "t", "fields": {"prompt": "q", "response": "a"}, "display": "bench (generated)"},
+        "test": {"path": "t", "fields": {"prompt": "q", "response": "a"}, "display": "bench (generated)"},
+    },
+    "train": {"epochs": 1, "batch_size": 2, "max_length": 8, "dtype": "float32", "target_modules": ["q_proj"]},
+    "tasks": {"bench": {"task": "gsm8k", "dataset": "test", "max_new_tokens": 4}},
+    "sweep": {
+        "models": ["a"],
+        "datasets": ["train"],
+        "cells": [
+            {"method": "full", "quant": "none"},
+            {"method": "lora", "quant": "none"},
+            {"method": "lora", "quant": "nf4"},
+        ],
+        "ranks": [4],
+        "learning_rates": [0.01],
+        "seeds": [0, 1],
+        "tasks": ["bench"],
+    },
+}
+
+
+def made(tmp_path, steps=36, curve=lambda t: 5 / t, **axes):
+    """A sweep and its fixture records; each cell's values are the curve times 1 + its number / 10."""
+    config = copy.deepcopy(FIXTURE)
+    config["sweep"] |= axes
+    sweep = Sweep(config)
+    rows = ["cell,task,metric,value,stderr,n"]
+    for number, cell in enumerate(sweep.cells.values()):
+        folder = tmp_path / "cells" / cell.name
+        folder.mkdir(parents=True)
+        lines = [f"{t},{curve(t) * (1 + number / 10)},0.01,{curve(t) * (2 + number / 10)}" for t in range(1, steps + 1)]
+        (folder / "train_steps.csv").write_text("\n".join(["step,loss,learning_rate,grad_norm", *lines]) + "\n")
+        rows += [
+            f"{cell.name},bench,paper,{0.2 + number / 10},{0.01 + number / 1000},300",
+            f"{cell.name},bench,other,,,300",
+        ]
+    (tmp_path / "scores.csv").write_text("\n".join(rows) + "\n")
+    return sweep
+
+
+def drawn(name, sweep, tmp_path):
+    with style.context():
+        figure = figures.draw(name, sweep, tmp_path / "scores.csv", tmp_path)
+        figure.draw_without_rendering()
+    return figure
+
+
+def run(name, sweep, tmp_path, *out):
+    arguments = ["--config", canonical(sweep.config), "--scores", tmp_path / "scores.csv", "--results", tmp_path]
+    figures.main([str(word) for word in (*arguments, "--figure", name, "--out", *out)])
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_writes_both_formats_and_the_same_svg_again(name, tmp_path):
+    sweep = made(tmp_path)
+    run(name, sweep, tmp_path, tmp_path / "1.svg", tmp_path / "1.png")
+    run(name, sweep, tmp_path, tmp_path / "2.svg")
+    svg = (tmp_path / "1.svg").read_bytes()
+    assert svg == (tmp_path / "2.svg").read_bytes() and b"<dc:date>" not in svg
+    assert (tmp_path / "1.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("name", "factor"), [("loss", 1), ("grad_norm", 2)])
+def test_lines_are_means_over_seeds(name, factor, tmp_path):
+    figure = drawn(name, made(tmp_path), tmp_path)
+    steps = numpy.arange(1, 37)
+    axes = figure.axes[0]
+    (inset,) = axes.child_axes
+    for number, (line, first) in enumerate(zip(axes.lines, inset.lines, strict=True)):
+        seeds = [5 / steps * (factor + (2 * number + seed) / 10) for seed in (0, 1)]
+        numpy.testing.assert_allclose(line.get_xdata(), steps)
+        numpy.testing.assert_allclose(line.get_ydata(), numpy.mean(seeds, axis=0))
+        numpy.testing.assert_allclose(first.get_ydata(), numpy.mean(seeds, axis=0)[:6])
+        band = axes.collections[number].get_paths()[0].vertices[:, 1]
+        assert band.max() == pytest.approx(seeds[1].max()) and band.min() == pytest.approx(seeds[0].min())
+
+
+def test_a_long_run_is_drawn_as_means_of_blocks_and_says_so(tmp_path):
+    figure = drawn("loss", made(tmp_path, steps=241, seeds=[0]), tmp_path)
+    values = 5 / numpy.arange(1, 242)
+    expected = [*values[:240].reshape(-1, 2).mean(axis=1), values[240]]
+    numpy.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), expected)
+    assert "each point the mean of 2 steps" in " ".join(figure.get_supxlabel().split())
+    assert len(figure.axes[0].child_axes[0].lines[0].get_ydata()) == 40
+
+
+@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+@pytest.mark.parametrize("curve", [lambda t: 5 / t, lambda t: t, lambda t: 1 + (t == 30)])
+def test_no_curve_is_behind_the_inset(name, curve, tmp_path):
+    figure = drawn(name, made(tmp_path, curve=curve, ranks=[2, 4]), tmp_path)
+    for axes in figure.axes:
+        (inset,) = axes.child_axes
+        box = inset.get_tightbbox()
+        bands = [path.vertices for band in axes.collections for path in band.get_paths()]
+        points = axes.transData.transform(numpy.concatenate(bands))
+        assert not [xy for xy in points if box.contains(*xy)]
+
+
+def test_a_short_run_has_no_inset(tmp_path):
+    figure = drawn("loss", made(tmp_path, steps=10), tmp_path)
+    assert not figure.axes[0].child_axes and "inset" not in figure.get_supxlabel()
+
+
+def test_bars_are_means_in_percent_with_both_errors(tmp_path):
+    axes = drawn("accuracy", made(tmp_path), tmp_path).axes[0]
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx([25, 45, 65])
+    assert [text.get_text() for text in axes.texts] == ["25.0", "45.0", "65.0"]
+    errors = {c.get_label().split("\n")[0]: c for c in axes.containers if not c.get_label().startswith("_")}
+    spread = numpy.ptp(errors["standard deviation"].lines[2][0].get_segments()[0][:, 1]) / 2
+    items = numpy.ptp(errors["standard error over"].lines[2][0].get_segments()[0][:, 1]) / 2
+    assert spread == pytest.approx(numpy.std([60, 70], ddof=1))
+    assert items == pytest.approx(100 * numpy.mean([0.014, 0.015]))
+    assert "300 test items" in errors["standard error over"].get_label()
+
+
+def test_one_seed_has_no_spread(tmp_path):
+    axes = drawn("accuracy", made(tmp_path, seeds=[3]), tmp_path).axes[0]
+    assert [label.split("\n")[0] for label in axes.get_legend_handles_labels()[1]] == ["standard error over"]
+
+
+def test_titles_name_model_and_benchmark(tmp_path):
+    sweep = made(tmp_path)
+    assert drawn("accuracy", sweep, tmp_path).get_suptitle() == "Accuracy: model A, bench (generated)"
+    assert drawn("loss", sweep, tmp_path).get_suptitle() == "Training loss: model A, trained on bench (generated)"
+
+
+def test_panels_for_every_model_and_rank(tmp_path):
+    figure = drawn("loss", made(tmp_path, models=["a", "b"], ranks=[2, 4, 8]), tmp_path)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [f"model {model}, rank {rank}" for model in "AB" for rank in (2, 4, 8)]
+    assert all(len(axes.lines) == 3 for axes in figure.axes)  # full FT, which has no rank, is in each
+
+
+def test_colour_is_the_method_and_line_the_quantization(tmp_path):
+    sweep = made(tmp_path)
+    full, lora, qlora = drawn("loss", sweep, tmp_path).axes[0].lines
+    assert (full.get_color(), lora.get_color()) == style.COLOURS[:2]
+    assert lora.get_color() == qlora.get_color() and lora.get_linestyle() != qlora.get_linestyle()
+    assert [line.get_label() for line in (full, lora, qlora)] == ["full FT", "LoRA", "QLoRA"]
+    bars = drawn("accuracy", sweep, tmp_path).axes[0].patches
+    assert [to_hex(bar.get_edgecolor()).upper() for bar in bars] == [line.get_color() for line in (full, lora, qlora)]
+    assert [bool(bar.get_hatch()) for bar in bars] == [False, False, True]
+
+
+def test_every_quantization_has_its_line_and_hatch():
+    assert len(set(style.LINES)) >= len(QUANTS) and len(set(style.HATCHES)) >= len(QUANTS)
+
+
+def test_equal_display_names_are_told_apart(tmp_path):
+    cells = [{"method": "lora", "quant": quant} for quant in ("nf4", "int8")]
+    found = style.looks(Sweep(FIXTURE | {"sweep": FIXTURE["sweep"] | {"cells": cells}}))
+    assert [look.label for look in found.values()] == ["QLoRA (lora-nf4)", "QLoRA (lora-int8)"]
+
+
+def test_the_caption_gives_the_reason_of_an_override(tmp_path):
+    sweep = made(tmp_path)
+    why = "full FT needs a smaller step"
+    override = {"where": {"method": "full"}, "set": {"max_grad_norm": 0.5}, "why": why}
+    figure = drawn("loss", Sweep(sweep.config | {"overrides": [override]}), tmp_path)
+    assert f"full FT: {why}" in " ".join(figure.get_supxlabel().split())
+
+
+def test_an_unknown_figure_is_named_with_the_choices(tmp_path):
+    with pytest.raises(UserError, match="unknown figure 'los'. Did you mean 'loss'"):
+        run("los", made(tmp_path), tmp_path, tmp_path / "los.svg")
+
+
+def test_an_unknown_format_is_named_with_the_choices(tmp_path):
+    with pytest.raises(UserError, match="unknown format 'gif'.*Choices: pdf, png, svg"):
+        run("loss", made(tmp_path), tmp_path, tmp_path / "loss.gif")
+
+
+def test_a_missing_record_stops_the_figure_and_leaves_no_file(tmp_path):
+    sweep = made(tmp_path)
+    record = tmp_path / "cells" / list(sweep.cells)[-1] / "train_steps.csv"
+    record.unlink()
+    with pytest.raises(UserError, match=re.escape(f"{record}: no such record")):
+        run("loss", sweep, tmp_path, tmp_path / "loss.svg")
+    assert not list(tmp_path.glob("*loss*"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace(",bench,paper,0.7,", ",bench,exact,0.7,"), "0 rows with cell .*-s1"),
+        (lambda text: text + text.splitlines()[1] + "\n", "2 rows with cell .*-s0"),
+        (lambda text: text.replace(",paper,0.7,", ",paper,,"), "line 12: 'value' is not a finite number"),
+        (lambda text: text.replace("stderr", "error"), "unknown column 'stderr'. Did you mean 'error'"),
+        (lambda text: text.splitlines()[0], "has no rows"),
+        (lambda text: "", "not a complete record"),
+    ],
+)
+def test_scores_with_holes_are_refused(change, message, tmp_path):
+    sweep = made(tmp_path)
+    scores = tmp_path / "scores.csv"
+    scores.write_text(change(scores.read_text()))
+    with pytest.raises(UserError, match=message):
+        drawn("accuracy", sweep, tmp_path)
+
+
+def test_seeds_with_other_steps_are_refused(tmp_path):
+    sweep = made(tmp_path)
+    record = tmp_path / "cells" / list(sweep.cells)[1] / "train_steps.csv"
+    record.write_text("\n".join(record.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(UserError, match="no mean over seeds is possible"):
+        drawn("loss", sweep, tmp_path)
