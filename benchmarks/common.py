@@ -1,0 +1,33 @@
+"""What the benchmarks share: running snakemake in a folder of its own, and keeping the result."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pissa_repro.provenance import git_state, hardware, versions
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def snakemake(folder: Path, *arguments: str) -> float:
+    """Run the project's workflow in a folder; return the wall seconds. Raises on failure."""
+    bin_folder = Path(sys.executable).parent
+    command = [bin_folder / "snakemake", "-s", ROOT / "Snakefile", "-d", folder, *arguments]
+    started = time.perf_counter()
+    subprocess.run(
+        command, check=True, capture_output=True, env=os.environ | {"PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    )
+    return time.perf_counter() - started
+
+
+def keep(name: str, result: dict[str, Any]) -> None:
+    """Append the result, with machine, versions and commit, to results/benchmarks/<name>.jsonl."""
+    path = ROOT / "results" / "benchmarks" / f"{name}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = {"name": name, **result, "hardware": hardware(), "versions": versions(), "git": git_state()}
+    with open(path, "a") as file:
+        file.write(json.dumps(line, sort_keys=True) + "\n")

@@ -1,0 +1,51 @@
+"""Run the embedded sweep in a fresh folder and say what its time was spent on.
+
+python benchmarks/overhead.py [--cores 2] [--configfile FILE]
+
+Work is training and generating, as the records have it. Everything else, above all starting
+interpreters and importing, is overhead; the limit is 35 % of the wall time.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from common import keep, snakemake
+
+LIMIT = 0.35
+STAGES = {"train": "*/*/*/train.json", "evaluate": "*/*/*/eval/*.json"}
+WORK = {"train": "train_seconds", "evaluate": "generate_seconds"}
+
+
+def shares(folder: Path, wall: float, cores: int) -> dict[str, float]:
+    """Fractions of the wall time: work and the rest, on `cores` cores with one job a core."""
+    found = {}
+    for stage, pattern in STAGES.items():
+        records = [json.loads(path.read_text()) for path in folder.glob(f"results/cells/{pattern}")]
+        work = sum(record[WORK[stage]] for record in records)
+        inside = sum(record["provenance"]["seconds"] for record in records)
+        found |= {f"{stage}_work": work / cores / wall, f"{stage}_set_up": (inside - work) / cores / wall}
+    return found | {"overhead": 1 - found["train_work"] - found["evaluate_work"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--configfile", nargs="*", default=[])
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        extra = ["--configfile", *args.configfile] if args.configfile else []
+        target = ["results/gsm8k_table.csv", "--cores", str(args.cores)]
+        wall = snakemake(Path(folder), *target, *extra)
+        found = shares(Path(folder), wall, args.cores)
+    print(f"{wall:.0f} s on {args.cores} cores")
+    for name, share in found.items():
+        print(f"{name:16s} {100 * share:5.1f} %")
+    print(f"overhead is {found['overhead'] / LIMIT:.2f} of the limit of {100 * LIMIT:.0f} %")
+    keep("overhead", {"wall_seconds": wall, "cores": args.cores, "shares": found})
+
+
+if __name__ == "__main__":
+    main()
