@@ -1,0 +1,137 @@
+"""Whether one of our accuracies agrees with the published one, and if that can be said at all."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pissa_repro.published import ADAPTER, ITEMS, METRIC, RECIPE, RUNS, STEPS, TRAINED_ON, Published, lookup
+from pissa_repro.stats import Z
+from pissa_repro.sweep import Cell, Sweep
+
+AGREES, DIFFERS, NOT_COMPARABLE = "agrees", "differs", "not comparable"
+NEW_TOKENS = 1024  # of the released scoring script
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The published accuracy in percent (None where there is none), its std, the verdict, and why."""
+
+    value: float | None
+    std: float | None
+    verdict: str
+    note: str
+
+
+def compare(sweep: Sweep, cell: Cell, task: str, mean: float, stderr: float, n: int, metric: str = METRIC) -> Verdict:
+    """Verdict on an accuracy of ours. mean, stderr: percent, stderr over items and seeds; n: items.
+
+    agrees: |ours - published| <= 1.96 * sqrt(stderr^2 + published_stderr^2), else differs. Not
+    comparable: the config links no benchmark, model or training data of the paper to the cell, or a
+    setting is not the paper's; the note then says which.
+    """
+    if reason := unlinked(sweep, cell, task):
+        return Verdict(None, None, NOT_COMPARABLE, reason)
+    defined, method = sweep.config, paper_method(sweep.definition(cell.method))
+    model, benchmark = defined["models"][cell.model]["paper"], defined["tasks"][task]["paper"]
+    found = lookup(model, method, cell.quant, cell.rank, benchmark)
+    if not found:
+        at = f" at rank {cell.rank}" if cell.rank else ""
+        return Verdict(None, None, NOT_COMPARABLE, f"no published {benchmark} of {model}, {sweep.display(cell)}{at}")
+    best = found[0]
+    if reasons := differences(sweep, cell, task, n, metric, best):
+        return Verdict(best.mean, best.std, NOT_COMPARABLE, f"{'; '.join(reasons)}; {source(found)}")
+    near = abs(mean - best.mean) <= Z * np.hypot(stderr, published_stderr(best, n))
+    notes = [source(found), *remarks(sweep, cell, task, best)]
+    return Verdict(best.mean, best.std, AGREES if near else DIFFERS, "; ".join(notes))
+
+
+def published_stderr(entry: Published, n: int) -> float:
+    """Standard error of a published accuracy, in percent: its runs, std / sqrt(3), and its n test items.
+
+    The paper prints the spread over runs only. The items' part is assumed: binomial,
+    sqrt(p (100 - p) / n), 1.4 points for GSM8K (trap 25). A single run without a std has this part
+    alone. Ours and theirs are scored on the same items, so that the errors are not independent as
+    assumed here, and the sum is too large: "differs" is safe, "agrees" is lenient.
+    """
+    return float(np.hypot((entry.std or 0.0) / RUNS**0.5, (entry.mean * (100 - entry.mean) / n) ** 0.5))
+
+
+def unlinked(sweep: Sweep, cell: Cell, task: str) -> str | None:
+    """Which part of the cell the config does not link to the paper with a `paper:` key; None if all are."""
+    config = sweep.config
+    definition = config["tasks"][task]
+    test, model, data = definition["dataset"], config["models"][cell.model], config["datasets"][cell.data]
+    if definition.get("paper") not in TRAINED_ON:
+        return f"{config['datasets'][test].get('display', test)} is not a benchmark of the paper"
+    if "paper" not in model:
+        return f"{model.get('display', cell.model)} is not a model of the paper"
+    if "paper" not in data:
+        return f"{data.get('display', cell.data)} is not training data of the paper"
+    if paper_method(sweep.definition(cell.method)) is None:
+        return f"{cell.method} (lora: {sweep.definition(cell.method)['lora']}) is not a method of the paper"
+    return None
+
+
+def paper_method(definition: dict[str, Any]) -> str | None:
+    """The method in the words of published.py: its init, "+dora" with DoRA; None with other LoraConfig fields."""
+    if not definition["lora"]:
+        return definition["init"]
+    return f"{definition['init']}+dora" if definition["lora"] == {"use_dora": True} else None
+
+
+def differences(sweep: Sweep, cell: Cell, task: str, n: int, metric: str, entry: Published) -> list[str]:
+    """Every setting that is not the published run's, in words; empty when the two can be compared."""
+    ours = dict(cell.train) | {"learning_rate": cell.learning_rate}
+    paper = RECIPE | (ADAPTER if sweep.has_factors(cell) else {})
+    if ours["alpha"] == cell.rank:
+        ours["alpha"] = "rank"
+    ours["target_modules"] = tuple(sorted(ours["target_modules"]))
+    data, benchmark = sweep.config["datasets"][cell.data]["paper"], entry.benchmark
+    if ours["steps"] == STEPS.get(data):
+        ours["steps"] = None
+    found = [f"{key} is {ours[key]}, the paper's {value}" for key, value in paper.items() if ours[key] != value]
+    if data != TRAINED_ON[benchmark]:
+        found.append(f"trained on {data}, the paper on {TRAINED_ON[benchmark]}")
+    if n != ITEMS.get(benchmark, n):
+        found.append(f"{n} items, the benchmark has {ITEMS[benchmark]}")
+    if metric != METRIC:
+        found.append(f"metric '{metric}', the paper's rule is '{METRIC}'")
+    if entry.rank is None:
+        found.append(f"{entry.paper_ref} prints no rank")
+    if entry.alternations not in (None, turns := alternations(sweep, cell)):
+        found.append(f"T = {turns}, {entry.alternations} in the published run")
+    return found
+
+
+def alternations(sweep: Sweep, cell: Cell) -> int | None:
+    """T, the decompositions of a start that alternates with quantization; None for every other."""
+    spec = sweep.init_spec(cell)
+    return spec["options"].get("alternations") if spec else None
+
+
+def source(found: list[Published]) -> str:
+    """Where the number shown stands, what is not certain about it, and other numbers that were published."""
+    best, *others = found
+    spread = "" if best.std is not None else ", no spread printed"
+    parts = [f"published in {best.paper_ref} ({best.confidence.replace('_', ' ')}{spread})"]
+    if best.derived_rank:
+        parts.append("rank derived, not printed")
+    also = {entry.mean: entry.paper_ref for entry in reversed(others) if entry.mean != best.mean}
+    parts += [f"also published: {mean:g} in {where}" for mean, where in also.items()]
+    return "; ".join(parts)
+
+
+def remarks(sweep: Sweep, cell: Cell, task: str, entry: Published) -> list[str]:
+    """What differs from the paper, or is not known, without making the numbers incomparable."""
+    plain = sweep.has_factors(cell) and cell.quant == "none"
+    dtype, expected = dict(cell.train)["dtype"], "float32" if plain else "bfloat16"  # paper_facts.md 3.1, 3.3
+    tokens, turns = sweep.config["tasks"][task]["max_new_tokens"], alternations(sweep, cell)
+    found = [] if dtype == expected else [f"dtype {dtype} here, the paper's {expected}"]
+    if tokens != NEW_TOKENS:
+        found.append(f"{tokens} new tokens here, {NEW_TOKENS} in the released script")
+    if turns and entry.alternations is None:
+        found.append(f"T = {turns} here, not printed there")
+    if len(sweep.config["sweep"]["seeds"]) == 1:
+        found.append("one seed here: our error holds items only")
+    return found

@@ -1,0 +1,164 @@
+"""Make one table of the sweep: a CSV with every column, and a compact Markdown version.
+
+python -m pissa_repro.tables --config "$CONFIG" --scores results/scores.csv --results results \
+    --table gsm8k --out results/gsm8k_table.csv --markdown results/gsm8k_table.md
+
+The table holds the swept tasks that use the lm-eval task file of that name: one row for each model,
+training data, task, method, quantization, rank and learning rate, over all seeds. Accuracies are in
+percent, differences in percentage points. A number that does not exist is left empty.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from pissa_repro import captions, stats
+from pissa_repro.comparison import compare
+from pissa_repro.errors import UserError, run_stage
+from pissa_repro.lines import Line, at_best_rate, lines, read_scores, reference
+from pissa_repro.record import atomic
+from pissa_repro.sweep import Sweep
+
+GIB = 2**30
+COLUMNS = (
+    "model benchmark data task method rank quant learning_rate seeds n trainable_parameters final_loss_mean "
+    "final_loss_std accuracy_mean accuracy_std accuracy_stderr_items strict_mean strict_std diff_to_lora diff_low "
+    "diff_high diff_verdict error_reduction_percent train_seconds_mean peak_memory_gib paper_value paper_std verdict "
+    "note commit dirty"
+).split()
+
+
+def difference(sweep: Sweep, line: Line, base: Line | None) -> stats.Difference | None:
+    """Accuracy of a row minus that of its reference, as a fraction of 1; None without a reference."""
+    if base is None:
+        return None
+    names = (sweep.display(line.first), sweep.display(base.first))
+    seeds = [[cell.seed for cell in one.cells] for one in (line, base)]
+    if seeds[0] != seeds[1]:
+        raise UserError(f"paired comparison: {names[0]} has seeds {seeds[0]}, {names[1]} has {seeds[1]}.")
+    return stats.paired_bootstrap(line.scores, base.scores, names)
+
+
+def row(sweep: Sweep, line: Line, base: Line | None) -> dict[str, Any]:
+    """All columns of one row; None where there is no number."""
+    cell, config = line.first, sweep.config
+    test = config["tasks"][line.task]["dataset"]
+    return {
+        "model": config["models"][cell.model].get("display", cell.model),
+        "benchmark": config["datasets"][test].get("display", test),
+        "data": config["datasets"][cell.data].get("display", cell.data),
+        "task": line.task,
+        "method": sweep.display(cell),
+        "rank": cell.rank or None,
+        "quant": cell.quant,
+        "learning_rate": cell.learning_rate,
+        "seeds": len(line.cells),
+        "n": line.scores.shape[1],
+        **_training(line),
+        **_accuracy(line),
+        **_difference(difference(sweep, line, base)),
+        **_published(sweep, line),
+        **_origin(line),
+    }
+
+
+def _training(line: Line) -> dict[str, Any]:
+    loss, spread = stats.mean_std(line.numbers("final_loss"))
+    peak = line.numbers("gpu_memory_bytes") or line.numbers("memory_bytes")
+    reduction = line.numbers("error_reduction")
+    return {
+        "trainable_parameters": int(line.numbers("trainable_parameters")[0]),
+        "final_loss_mean": loss,
+        "final_loss_std": spread,
+        "error_reduction_percent": stats.mean_std(reduction)[0] if reduction else None,
+        "train_seconds_mean": stats.mean_std(line.numbers("train_seconds"))[0],
+        "peak_memory_gib": max(peak) / GIB if peak else None,
+    }
+
+
+def _accuracy(line: Line) -> dict[str, Any]:
+    mean, spread = stats.mean_std(100 * line.scores.mean(axis=1))
+    strict = stats.mean_std([100 * value for value in line.strict]) if line.strict else (None, None)
+    return {
+        "accuracy_mean": mean,
+        "accuracy_std": spread,
+        "accuracy_stderr_items": stats.stderr_items(100 * line.scores),
+        "strict_mean": strict[0],
+        "strict_std": strict[1],
+    }
+
+
+def _difference(found: stats.Difference | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    numbers = {"diff_to_lora": found.mean, "diff_low": found.low, "diff_high": found.high}
+    return {**{key: 100 * value for key, value in numbers.items()}, "diff_verdict": found.verdict}
+
+
+def _published(sweep: Sweep, line: Line) -> dict[str, Any]:
+    scores = 100 * line.scores
+    stderr = stats.stderr_total(scores) or 0.0  # None for one item, which is no benchmark of the paper
+    found = compare(sweep, line.first, line.task, float(scores.mean()), stderr, scores.shape[1])
+    return {"paper_value": found.value, "paper_std": found.std, "verdict": found.verdict, "note": found.note}
+
+
+def _origin(line: Line) -> dict[str, Any]:
+    commits = dict.fromkeys(facts["commit"] for facts in line.facts if facts["commit"])
+    dirty = {facts["dirty"] for facts in line.facts if facts["dirty"]}
+    return {"commit": " ".join(commits), "dirty": "True" in dirty if dirty else None}
+
+
+def build(sweep: Sweep, found: list[Line], same_rate: bool = True) -> tuple[list[dict[str, Any]], list[str | None]]:
+    """The rows with all columns, and what each says against its reference in words (None without one).
+
+    Each row also says, outside the columns, its "place" (task, model, training data) and whether
+    others are compared with it ("reference").
+    """
+    bases = [reference(sweep, line, found, same_rate) for line in found]
+    pairs = list(zip(found, bases, strict=True))
+    places = [(line.task, line.first.model, line.first.data) for line in found]
+    extra = [{"place": place, "reference": line in bases} for place, line in zip(places, found, strict=True)]
+    rows = [row(sweep, line, base) | more for (line, base), more in zip(pairs, extra, strict=True)]
+    words = [
+        None if base is None else _claim(rows, found.index(line), found.index(base), found) for line, base in pairs
+    ]
+    return rows, words
+
+
+def _claim(rows: list[dict[str, Any]], one: int, base: int, found: list[Line]) -> str:
+    losses = (found[one].numbers("final_loss"), found[base].numbers("final_loss"))
+    return captions.claim(rows[one], rows[base], losses)
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the table; floats with six significant digits, an empty field for None."""
+    with atomic(path) as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        for one in rows:
+            writer.writerow({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in one.items()})
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True, type=json.loads, help="the config as JSON")
+    parser.add_argument("--scores", type=Path, default=Path("results/scores.csv"), help="the scores of all cells")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="the results folder")
+    parser.add_argument("--table", required=True, help="an lm-eval task file of the sweep, without its ending")
+    parser.add_argument("--out", required=True, type=Path, help="the CSV to write")
+    parser.add_argument("--markdown", required=True, type=Path, help="the Markdown table to write")
+    args = parser.parse_args(argv)
+    sweep = Sweep(args.config)
+    found = lines(sweep, args.table, read_scores(args.scores), args.results)
+    rows, claims = build(sweep, found)
+    text = captions.markdown(rows, claims, *build(sweep, at_best_rate(found), same_rate=False))
+    write_csv(args.out, rows)
+    with atomic(args.markdown) as file:
+        file.write(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,286 @@
+"""The table stage on a results folder made by hand: every number here is invented for the test."""
+
+import copy
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from pissa_repro import stats, tables
+from pissa_repro.collect import COLUMNS as SCORES
+from pissa_repro.config import ROOT, load
+from pissa_repro.errors import UserError
+from pissa_repro.record import canonical
+from pissa_repro.sweep import Sweep
+
+ITEMS = 200
+RIGHT = {  # share of right answers, invented: (method, quant) -> share
+    ("full", "none"): 0.50, ("lora", "none"): 0.40, ("pissa", "none"): 0.60,
+    ("lora", "nf4"): 0.40, ("loftq", "nf4"): 0.40, ("pissa", "nf4"): 0.20,
+}  # fmt: skip
+LOSS = {
+    ("full", "none"): 0.5, ("lora", "none"): 0.6, ("pissa", "none"): 0.4,
+    ("lora", "nf4"): 0.7, ("loftq", "nf4"): 0.7, ("pissa", "nf4"): 0.8,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config():
+    return load(ROOT / "config/config.yaml")
+
+
+def answers(cell, task=None):
+    """Scores (items,) of a cell: item i is right if its difficulty is below the share; a little noise by seed."""
+    rng = np.random.default_rng([cell.seed, *cell.method.encode()])
+    share = RIGHT[cell.method, cell.quant] + 0.01 * cell.seed
+    return (np.arange(ITEMS) / ITEMS + rng.normal(0, 0.02, ITEMS) < share).astype(float)
+
+
+def facts_of(sweep, cell):
+    """The columns of scores.csv that the tasks of a cell share."""
+    identity = {key: getattr(cell, key) for key in "model data method quant rank learning_rate seed".split()}
+    return identity | {
+        "cell": cell.name,
+        "display": sweep.display(cell),
+        "final_loss": LOSS[cell.method, cell.quant] + 0.001 * cell.seed,
+        "trainable_parameters": 1000 * (cell.rank or 99),
+        "error_reduction": {"lora": 0.0, "loftq": 5.0, "pissa": 15.5}[cell.method] if cell.quant == "nf4" else None,
+        "train_seconds": 10 + cell.seed,
+        "memory_bytes": 2**30 * (1 + cell.seed),
+        "gpu_memory_bytes": None,
+        "commit": "c0ffee",
+        "dirty": False,
+    }
+
+
+def make(folder, config, only=lambda row: True, **changes):
+    """Write a results folder of a config: samples and scores.csv. Returns the stage's arguments."""
+    config = copy.deepcopy(config)
+    config["sweep"] |= changes
+    sweep = Sweep(config)
+    rows = []
+    for cell in sweep.cells.values():
+        for task in config["sweep"]["tasks"]:
+            paper = answers(cell, task)
+            strict = paper * (np.arange(ITEMS) % 10 > 0)
+            path = folder / "cells" / cell.name / "eval" / f"{task}.samples.jsonl"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            samples = [
+                {"id": i, "prompt": f"q{i}", "target": "1", "generated": "", "paper": p, "strict": s}
+                for i, (p, s) in enumerate(zip(paper, strict, strict=True))
+            ]
+            path.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+            for metric, values in (("paper", paper), ("strict", strict)):
+                score = {"task": task, "metric": metric, "value": values.mean(), "stderr": 0.03, "n": ITEMS}
+                rows.append(facts_of(sweep, cell) | score | {"record": str(path)})
+    with open(folder / "scores.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, SCORES)
+        writer.writeheader()
+        writer.writerows(row for row in rows if only(row))
+    return [
+        "--config", canonical(sweep.config), "--scores", str(folder / "scores.csv"), "--results", str(folder),
+        "--table", "gsm8k", "--out", str(folder / "out.csv"), "--markdown", str(folder / "out.md"),
+    ]  # fmt: skip
+
+
+def run(folder, config, **changes):
+    """The rows of the CSV as text, and the Markdown."""
+    tables.main(make(folder, config, **changes))
+    with open(folder / "out.csv", newline="") as file:
+        return list(csv.DictReader(file)), (folder / "out.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory, config):
+    return run(tmp_path_factory.mktemp("embedded"), config)
+
+
+def test_one_row_a_method_in_the_configs_order(embedded):
+    rows, _ = embedded
+    assert list(rows[0]) == list(tables.COLUMNS)
+    assert [row["method"] for row in rows] == ["full FT", "LoRA", "PiSSA", "QLoRA", "LoftQ", "QPiSSA"]
+    assert [row["rank"] for row in rows] == ["", "16", "16", "16", "16", "16"]
+    assert {(row["seeds"], row["n"], row["learning_rate"], row["task"]) for row in rows} == {
+        ("3", "200", "0.002", "gsm-mini")
+    }
+
+
+def test_seeds_are_aggregated(embedded, config):
+    row = embedded[0][2]
+    sweep = Sweep(config)
+    scores = np.stack([answers(c) for c in sweep.cells.values() if (c.method, c.quant) == ("pissa", "none")])
+    means = 100 * scores.mean(axis=1)
+    assert float(row["accuracy_mean"]) == pytest.approx(means.mean(), rel=1e-5)
+    assert float(row["accuracy_std"]) == pytest.approx(means.std(ddof=1), rel=1e-5)
+    assert float(row["accuracy_stderr_items"]) == pytest.approx(100 * stats.stderr_items(scores), rel=1e-5)
+    assert float(row["strict_mean"]) < float(row["accuracy_mean"])
+    assert (float(row["final_loss_mean"]), float(row["final_loss_std"])) == pytest.approx((0.401, 0.001))
+    assert (row["train_seconds_mean"], row["peak_memory_gib"]) == ("11", "3")
+    assert (row["trainable_parameters"], row["commit"], row["dirty"]) == ("16000", "c0ffee", "False")
+
+
+def test_each_row_is_compared_with_lora_on_its_own_base(embedded):
+    rows, _ = embedded
+    assert [row["diff_verdict"] for row in rows] == ["better", "", "better", "", "no difference shown", "worse"]
+    means = {row["method"]: float(row["accuracy_mean"]) for row in rows}
+    for method, base in (("full FT", "LoRA"), ("PiSSA", "LoRA"), ("LoftQ", "QLoRA"), ("QPiSSA", "QLoRA")):
+        row = next(row for row in rows if row["method"] == method)
+        assert float(row["diff_to_lora"]) == pytest.approx(means[method] - means[base], abs=1e-3)
+        assert float(row["diff_low"]) <= float(row["diff_to_lora"]) <= float(row["diff_high"])
+
+
+def test_missing_numbers_are_empty_and_zero_is_zero(embedded):
+    rows, _ = embedded
+    assert [row["error_reduction_percent"] for row in rows] == ["", "", "", "0", "5", "15.5"]
+    for row in rows:
+        assert (row["paper_value"], row["paper_std"], row["verdict"]) == ("", "", "not comparable")
+        assert row["note"] == "gsm-mini (generated) is not a benchmark of the paper"
+
+
+def test_the_markdown_says_what_the_data_say(embedded):
+    _, text = embedded
+    assert "- PiSSA against LoRA (rank 16): accuracy +" in text
+    assert "better; final loss lower by 0.2000 on average, lower in 3 of 3 seeds." in text
+    assert "- QPiSSA against QLoRA (rank 16, nf4): accuracy -" in text
+    assert "worse; final loss higher by 0.1000 on average, lower in 0 of 3 seeds." in text
+    assert "final loss equal to four digits on average" in text
+    assert "No published numbers beside these: gsm-mini (generated) is not a benchmark of the paper." in text
+    assert "200 items of gsm-mini (generated)" in text
+    assert "over items and seeds" in text
+    assert "| verdict |" not in text
+    assert "None" not in text
+    assert "nan" not in text
+
+
+def test_the_grid_is_a_rectangle(embedded):
+    lines = [line for line in embedded[1].splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 6
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_the_table_goes_to_stdout_and_a_second_run_writes_the_same_bytes(tmp_path, config, capsys):
+    arguments = make(tmp_path, config, seeds=[0, 1])
+    tables.main(arguments)
+    first = (tmp_path / "out.csv").read_bytes(), (tmp_path / "out.md").read_bytes()
+    assert capsys.readouterr().out.strip() == first[1].decode().strip()
+    tables.main(arguments)
+    assert ((tmp_path / "out.csv").read_bytes(), (tmp_path / "out.md").read_bytes()) == first
+
+
+def test_one_seed_has_no_spread_and_says_so(tmp_path, config):
+    rows, text = run(tmp_path, config, seeds=[0])
+    assert {(row["accuracy_std"], row["final_loss_std"], row["strict_std"]) for row in rows} == {("", "", "")}
+    assert "±" not in text
+    assert "One seed: the spread over seeds is not measured." in text
+    assert "paired bootstrap over items." in text
+
+
+def test_full_fine_tuning_is_compared_with_the_largest_rank(tmp_path, config):
+    rows, text = run(tmp_path, config, ranks=[2, 8, 4], seeds=[0])
+    assert [row["rank"] for row in rows if row["method"] == "LoRA"] == ["2", "8", "4"]
+    assert sum(row["method"] == "full FT" for row in rows) == 1
+    assert "- full FT against LoRA (of rank 8):" in text
+    assert "- PiSSA against LoRA (rank 2):" in text
+
+
+def test_each_learning_rate_has_its_own_part_and_none_is_chosen_on_the_test(tmp_path, config):
+    rows, text = run(tmp_path, config, learning_rates=[2e-3, 2e-5], seeds=[0])
+    assert len(rows) == 12
+    assert text.index("### At the paper's learning rate, 2e-05") < text.index("### At learning rate 0.002")
+    assert text.count("- PiSSA against LoRA") == 2
+    assert 'There is no part "each method at its best learning rate"' in text
+    assert "chosen on task" not in text
+
+
+def test_a_validation_task_chooses_each_methods_rate(tmp_path, config, monkeypatch):
+    """On validation items LoRA is best at the large rate, PiSSA at the small one; the test items say the opposite."""
+    best = {"lora": 2e-3, "pissa": 2e-5}
+
+    def invented(cell, task="gsm-mini"):
+        good = (cell.learning_rate == best[cell.method]) == task.endswith("-validation")
+        return (np.arange(ITEMS) < (150 if good else 50) + (cell.method == "lora")).astype(float)
+
+    monkeypatch.setitem(globals(), "answers", invented)
+    changed = copy.deepcopy(config)
+    changed["tasks"]["gsm-mini-validation"] = changed["tasks"]["gsm-mini"]
+    cells = [{"method": name, "quant": "none"} for name in best]
+    tasks = ["gsm-mini", "gsm-mini-validation"]
+    rows, text = run(tmp_path, changed, learning_rates=[2e-3, 2e-5], seeds=[0, 1], cells=cells, tasks=tasks)
+    assert len(rows) == 8
+    tuned = text.split("### Each method at its best learning rate, chosen on task gsm-mini-validation")[1].split("## ")[
+        0
+    ]
+    shown = [line.split(" | ")[:7] for line in tuned.splitlines() if line.startswith(("| LoRA", "| PiSSA"))]
+    assert [(cells[0], cells[3], cells[6]) for cells in shown] == [
+        ("| LoRA", "0.002", "25.50 ± 0.00"),
+        ("| PiSSA", "2e-05", "25.00 ± 0.00"),
+    ]
+    assert "- PiSSA against LoRA (rank 16, at rate 2e-05 against 0.002): accuracy -0.50 points" in tuned
+    assert "own learning rate" in tuned
+    assert "There is no part" not in text
+
+
+def test_without_lora_there_is_no_difference(tmp_path, config):
+    rows, text = run(tmp_path, config, cells=[{"method": "pissa", "quant": "none"}], seeds=[0, 1])
+    assert (rows[0]["diff_to_lora"], rows[0]["diff_verdict"]) == ("", "")
+    assert "against" not in text.split("accuracy_stderr_items")[0]
+
+
+def test_the_reference_is_plain_lora_whatever_its_name(tmp_path, config):
+    changed = copy.deepcopy(config)
+    changed["methods"] = {"lora": {"init": "pissa"}, "full": {"init": "lora", "display": "mine"}}
+    changed["methods"]["pissa"] = {"init": "lora", "lora": {"use_dora": True}, "display": "DoRA"}
+    cells = [{"method": name, "quant": "none"} for name in ("full", "lora", "pissa")]
+    rows, _ = run(tmp_path, changed, cells=cells, seeds=[0, 1])
+    assert [row["method"] for row in rows] == ["mine", "PiSSA", "DoRA"]
+    assert [bool(row["diff_verdict"]) for row in rows] == [False, True, True]
+
+
+def test_on_the_papers_benchmark_the_published_numbers_are_shown(tmp_path):
+    paper = load(ROOT / "config/config.yaml", ROOT / "config/paper.yaml")
+    rows, text = run(tmp_path, paper, models=["llama-2-7b"], seeds=[0, 1])
+    assert [row["paper_value"] for row in rows] == ["49.13", "43.23", "53.22", "39.8", "40.71", "49.13"]
+    assert [row["paper_std"] for row in rows] == ["0.21", "0.64", "0.55", "", "", ""]
+    assert {row["verdict"] for row in rows} == {"not comparable"}  # 200 items are not GSM8K
+    assert "200 items, the benchmark has 1319" in rows[0]["note"]
+    assert "| paper, % | verdict |" in text
+    assert "### At the paper's learning rate, 2e-05" in text
+
+
+def test_a_missing_score_is_refused(tmp_path, config):
+    arguments = make(tmp_path, config, only=lambda row: (row["method"], row["seed"]) != ("loftq", 1))
+    with pytest.raises(UserError, match=r"no 'paper' score of .*loftq-nf4-r16-lr0.002-s1 on gsm-mini"):
+        tables.main(arguments)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_samples_of_another_run_are_refused(tmp_path, config):
+    arguments = make(tmp_path, config, seeds=[0])
+    path = next(tmp_path.glob("cells/*/*/pissa-none-*/eval/*.samples.jsonl"))
+    path.write_text(path.read_text().replace('"paper": 0.0', '"paper": 1.0', 1))
+    with pytest.raises(UserError, match="do not give the score"):
+        tables.main(arguments)
+
+
+def test_other_items_are_refused_and_both_cells_named(tmp_path, config):
+    arguments = make(tmp_path, config, seeds=[0])
+    path = next(tmp_path.glob("cells/*/*/pissa-none-*/eval/*.samples.jsonl"))
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(UserError, match=r"pissa-none-.* \(199 items\) and .*full-none-.* \(200\)"):
+        tables.main(arguments)
+
+
+@pytest.mark.parametrize("missing", ["scores.csv", "cells"])
+def test_missing_files_are_named(tmp_path, config, missing):
+    arguments = make(tmp_path, config, seeds=[0])
+    (tmp_path / missing).rename(tmp_path / "away")
+    with pytest.raises(UserError, match="no such"):
+        tables.main(arguments)
+
+
+def test_an_unknown_table_names_those_that_exist(tmp_path, config):
+    arguments = make(tmp_path, config, seeds=[0])
+    arguments[arguments.index("gsm8k")] = "math"
+    with pytest.raises(UserError, match="Tables of this sweep: gsm8k"):
+        tables.main(arguments)
