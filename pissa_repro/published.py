@@ -1,4 +1,4 @@
-"""Published numbers of the paper, and whether one of ours agrees. Data: reference/paper_tables.yaml.
+"""Published numbers of the paper, from reference/paper_tables.yaml. Whether ours agree: comparison.py.
 
 Only runs in the paper's short setting are read (100,000 rows, one epoch). Entries marked
 memory_not_seen are dropped on reading: they are never shown and never gate.
