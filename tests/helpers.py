@@ -16,7 +16,7 @@ from pissa_repro.sweep import Sweep
 torch.set_num_threads(1)  # two cores are shared; and the order of float sums depends on the number
 
 LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-GPTISH_RATE = 1e-3  # large enough that ten steps move the loss of a tiny model
+RATE = 1e-3  # large enough that ten steps move the loss of a tiny model
 
 
 def decaying(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
@@ -34,7 +34,7 @@ def config(model: Path, rows: Path, method: str, quant: str, **changes) -> dict:
         "datasets": ["rows"],
         "cells": [{"method": "tested", "quant": quant}],
         "ranks": [changes.pop("rank", 4)],
-        "learning_rates": [changes.pop("learning_rate", GPTISH_RATE)],
+        "learning_rates": [changes.pop("learning_rate", RATE)],
         "seeds": [changes.pop("seed", 0)],
         "tasks": ["task"],
     }
@@ -135,7 +135,7 @@ def spec_of(method: str, quant: str, rank: int, alpha: float, rslora: bool = Fal
 
 def sides(start, weight: torch.Tensor, scaling: float, quant: str) -> tuple[torch.Tensor, torch.Tensor]:
     """The base and s * B @ A of a start, put together by hand (not by factors.py)."""
-    taken = {"start": (start.A, start.B), None: None}.get(start.offset) if not isinstance(start.offset, tuple) else start.offset
+    taken = (start.A, start.B) if start.offset == "start" else start.offset
     rest = weight if taken is None else weight - scaling * taken[1] @ taken[0]
     return quantize.QUANTIZERS[quant](rest), scaling * start.B @ start.A
 

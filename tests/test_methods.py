@@ -98,9 +98,7 @@ def test_shapes_dtypes_and_equality(method, quant, scaling):
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
-@pytest.mark.parametrize(
-    ("method", "quant"), [p for p in WITH_FACTORS if p[1] != "none"], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("method", "quant"), [p for p in WITH_FACTORS if p[1] != "none"], ids=lambda value: str(value))
 def test_on_a_quantized_base_what_is_missing_is_the_quantizers_residue(method, quant, scaling):
     """With offset = sBA the rest of W is quantize's residue; with LoftQ, what rank r cannot hold of it."""
     alpha, rslora = SCALINGS[scaling]
@@ -153,7 +151,7 @@ def test_pissa_takes_the_largest_triples_and_milora_the_smallest(method, first):
     weight = decaying(48, 96)
     made, _ = start(method, "none", weight)
     values = torch.linalg.svdvals(weight.double())
-    taken = torch.linalg.svdvals((made.B.double() @ made.A.double()))[:RANK]
+    taken = torch.linalg.svdvals(made.B.double() @ made.A.double())[:RANK]
     assert torch.allclose(taken, values[first : first + RANK], rtol=1e-4)
     rest = torch.linalg.svdvals(weight.double() - made.B.double() @ made.A.double())[: 48 - RANK]
     kept = torch.cat((values[:first], values[first + RANK :]))

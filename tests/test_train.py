@@ -1,0 +1,319 @@
+"""Training against a loop written here from the paper's recipe, and what may not go wrong around it."""
+
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from helpers import LLAMA, Run, gsm8k_rows
+from safetensors.torch import load_file
+
+from pissa_repro import factors, train
+from pissa_repro import model as models
+from pissa_repro.config import ROOT
+from pissa_repro.errors import UserError
+from pissa_repro.record import read_json, read_lines
+
+STEPS = 20
+TEMPLATE = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+    "\n\n### Instruction:\n{}\n\n### Response:"
+)
+
+
+def own_examples(folder, rows, longest):
+    """(ids, labels) of every row: template + response + newline + eos, labels on the response, cut on the right."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    examples = []
+    for row in read_lines(rows):
+        head = tokenizer.encode(TEMPLATE.format(row["prompt"]))
+        ids = tokenizer.encode(TEMPLATE.format(row["prompt"]) + row["response"] + "\n") + [tokenizer.eos_token_id]
+        if len(head) < longest:
+            examples.append((ids[:longest], ([-100] * len(head) + ids[len(head) :])[:longest]))
+    return examples, tokenizer.eos_token_id
+
+
+def own_batches(count, batch, seed):
+    """The Trainer's order: of epoch e, a permutation seeded by seed + e; the last batch of an epoch may be short."""
+    epoch = 0
+    while True:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed + epoch)).tolist()
+        yield from (order[at : at + batch] for at in range(0, count, batch))
+        epoch += 1
+
+
+def own_loss(model, rows, pad):
+    """Mean loss over the response tokens of a batch, padded on the right."""
+    longest = max(len(ids) for ids, _ in rows)
+    ids = torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _ in rows])
+    labels = torch.tensor([labels + [-100] * (longest - len(labels)) for _, labels in rows])
+    seen = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row, _ in rows])
+    logits = model(input_ids=ids, attention_mask=seen).logits
+    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+
+
+def own_rate(step, rate):
+    """Cosine to zero over all steps, after a linear warm-up of 3 % of them."""
+    warm = math.ceil(0.03 * STEPS)
+    return rate * (step / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / (STEPS - warm))))
+
+
+def own_training(folder, rows, longest, batch, rate, seed, how):
+    """(loss, rate, unclipped gradient norm) of every step, with PEFT's own initialisation (None: full fine-tuning)."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    if how:
+        model = get_peft_model(model, LoraConfig(init_lora_weights=how, r=4, lora_alpha=8, target_modules=LLAMA))
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=0, betas=(0.9, 0.999), eps=1e-8, weight_decay=0)
+    examples, pad = own_examples(folder, rows, longest)
+    batches, history = own_batches(len(examples), batch, seed), []
+    for step in range(STEPS):
+        loss = own_loss(model, [examples[i] for i in next(batches)], pad)
+        optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.param_groups[0]["lr"] = own_rate(step, rate)
+        optimizer.step()
+        history.append((loss.item(), own_rate(step, rate), norm.item()))
+    return history
+
+
+def compare(history, wanted, limit=1e-4):
+    """The largest relative difference of the losses, which is below the limit; rates and norms agree too."""
+    assert [row.step for row in history] == list(range(1, STEPS + 1))
+    worst = max(abs(row.loss - loss) / loss for row, (loss, _, _) in zip(history, wanted, strict=True))
+    print(f"largest relative difference of the losses: {worst:.1e}")
+    assert worst < limit
+    for row, (_, rate, norm) in zip(history, wanted, strict=True):
+        assert row.learning_rate == pytest.approx(rate, rel=1e-6, abs=1e-12)
+        assert row.grad_norm == pytest.approx(norm, rel=1e-3)
+    losses = [loss for loss, _, _ in wanted]
+    assert max(losses) - min(losses) > 100 * limit, "the losses do not move; the comparison says nothing"
+
+
+@pytest.mark.parametrize(("method", "how"), [("pissa", "pissa"), ("olora", "olora"), ("full", None)])
+def test_twenty_steps_match_a_plain_loop(tmp_path, tiny_model, tiny_rows, method, how):
+    """Twelve rows in batches of five: 3 steps an epoch, the last of 2 rows, so 7 epochs; one micro-batch each."""
+    settings = {"steps": STEPS, "batch_size": 5, "alpha": 8, "learning_rate": 5e-3, "seed": 7}
+    run = Run(tmp_path, tiny_model, tiny_rows, method, **settings)
+    run.init()
+    record = run.train("--micro-batch-size", "5")
+    assert record["batch"] == {"effective": 5, "micro": 5, "accumulation": 1, "processes": 1}
+    compare(run.history(), own_training(tiny_model, tiny_rows, 256, 5, 5e-3, 7, how))
+
+
+@pytest.mark.parametrize("micro", [1, 2, 4])
+def test_twenty_steps_match_with_gradient_accumulation(tmp_path, tiny_model, tiny_rows, micro):
+    """The loss is the mean over the tokens of the whole batch, not the mean of the micro-batches' means."""
+    settings = {"steps": STEPS, "batch_size": 8, "alpha": 8, "learning_rate": 5e-3, "seed": 1}
+    run = Run(tmp_path, tiny_model, tiny_rows, "pissa", **settings)
+    run.init()
+    record = run.train("--micro-batch-size", str(micro))
+    assert record["batch"] == {"effective": 8, "micro": micro, "accumulation": 8 // micro, "processes": 1}
+    compare(run.history(), own_training(tiny_model, tiny_rows, 256, 8, 5e-3, 1, "pissa"))
+
+
+@pytest.mark.parametrize(("method", "how", "rate"), [("pissa", "pissa", 1e-3), ("full", None, 1e-3)])
+def test_twenty_steps_match_on_a_real_model_with_gsm8k(tmp_path, shared_data, method, how, rate):
+    """stories260k, real rows, some cut at 320 tokens; accumulation 2."""
+    folder, rows = shared_data / "models" / "stories260k-hf", gsm8k_rows(shared_data, tmp_path, 24)
+    settings = {"steps": STEPS, "batch_size": 4, "alpha": 8, "learning_rate": rate, "max_length": 320}
+    run = Run(tmp_path, folder, rows, method, **settings)
+    run.init()
+    record = run.train("--micro-batch-size", "2")
+    assert record["lengths"]["truncated"] > 0
+    compare(run.history(), own_training(folder, rows, 320, 4, rate, 0, how))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("method", "quant"), [("full", "none"), ("lora", "nf4"), ("loftq", "nf4"), ("pissa", "nf4"), ("pissa", "int8")]
+)
+def test_the_cells_of_the_paper_train_with_their_dtypes(tmp_path, tiny_model, tiny_rows, method, quant, dtype):
+    """Trained float32 always (trap 13); the base packed in uint8 under nf4, the rest as the spec says."""
+    options = {"alternations": 2} if quant == "nf4" and method != "lora" else {}
+    run = Run(tmp_path, tiny_model, tiny_rows, method, quant, options=options, dtype=dtype, steps=3)
+    run.init()
+    record = run.train()
+    frozen = {"full": []}.get(method, [dtype, "uint8"] if quant == "nf4" else [dtype])
+    assert record["dtypes"] == {"trained": ["float32"], "frozen": frozen}
+    tensors = load_file(next(run.trained.glob("*.safetensors")))
+    assert {t.dtype for t in tensors.values()} == {torch.float32}
+    assert record["steps"] == 3 == len(run.history())
+    assert record["trainable_parameters"] == sum(t.numel() for t in tensors.values())
+    if method != "full":
+        before = load_file(run.start / factors.ADAPTER)
+        assert before.keys() == tensors.keys()
+        assert all(not torch.equal(before[key], tensors[key]) for key in tensors if "lora_B" in key)
+    assert not run.scratch.exists()
+
+
+def test_the_start_up_of_a_quantized_cell_is_recorded(tmp_path, tiny_model, tiny_rows):
+    """PiSSA's five alternations start nearer to the untouched model than QLoRA."""
+    found = {}
+    for method, options in (("lora", {}), ("pissa", {"alternations": 5})):
+        run = Run(tmp_path / method, tiny_model, tiny_rows, method, "nf4", options=options, rank=16)
+        run.init()
+        _, _, _, _, start_up = train.prepare(run.arguments(), read_json(run.model))
+        found[method] = start_up["logits_difference"]
+    assert 0 < found["pissa"] < found["lora"] < 0.2
+
+
+def test_the_packed_base_is_the_scored_base(tmp_path, tiny_model, tiny_rows):
+    """Trap 24: the model in training and the dequantized one have the same logits."""
+    run = Run(tmp_path, tiny_model, tiny_rows, "pissa", "nf4", options={"alternations": 2})
+    run.init()
+    stored = read_json(run.model)
+    packed, _, examples, _, _ = train.prepare(run.arguments(), stored)
+    plain = models.load_base(tiny_model)
+    models.set_base(plain, factors.load(run.start, stored), "nf4", "float32", pack=False)
+    plain = models.attach(plain, run.start)
+    prompts = [example["input_ids"] for example in examples[:3]]
+    assert models.relative_difference(models.logits(packed, prompts), models.logits(plain, prompts)) < 1e-6
+    layer = packed.base_model.model.model.layers[0].mlp.up_proj.base_layer
+    assert type(layer).__name__ == "Linear4bit" and layer.weight.dtype == torch.uint8
+
+
+def test_a_layer_whose_rows_are_part_blocks_trains_on_the_right_base(tmp_path, shared_data):
+    """stories260k's down_proj is 64 x 172: bitsandbytes would take wrong scales there, so it stays unpacked."""
+    folder, rows = shared_data / "models" / "stories260k-hf", gsm8k_rows(shared_data, tmp_path, 8)
+    run = Run(tmp_path, folder, rows, "lora", "nf4", max_length=512)
+    run.init()
+    model, *_ = train.prepare(run.arguments(), read_json(run.model))
+    kinds = {name: type(model.base_model.model.get_submodule(name).base_layer).__name__ for name in run_modules(model)}
+    assert {kind for name, kind in kinds.items() if name.endswith("down_proj")} == {"Linear"}
+    assert {kind for name, kind in kinds.items() if name.endswith("up_proj")} == {"Linear4bit"}
+
+
+def run_modules(model):
+    """The names of the adapted modules."""
+    return [name.removeprefix("base_model.model.") for name, m in model.named_modules() if hasattr(m, "base_layer")]
+
+
+def test_the_start_up_gate_refuses_factors_that_change_the_model(tmp_path, tiny_model, tiny_rows):
+    """Factors whose fingerprint is right but whose offset is lost: the adapter on the untouched base (trap 2)."""
+    run = Run(tmp_path, tiny_model, tiny_rows, "pissa")
+    run.init()
+    base = run.start / "base.json"
+    base.write_text(base.read_text().replace('"offset": "start"', '"offset": null'))
+    with pytest.raises(UserError, match=r"start-up: base \+ sBA differs"):
+        run.train()
+    assert not run.trained.exists() and not run.record.exists()
+
+
+@pytest.mark.parametrize("quant", ["none", "nf4"])
+def test_factors_of_another_model_are_refused_before_training(tmp_path, tiny_model, tiny_rows, shared_data, quant):
+    other = Run(tmp_path / "other", shared_data / "models" / "stories260k-hf", tiny_rows, "pissa", quant)
+    other.init()
+    run = Run(tmp_path / "run", tiny_model, tiny_rows, "pissa", quant)
+    other.start.rename(run.start)
+    with pytest.raises(UserError, match="of another model"):
+        run.train()
+    assert not run.trained.exists()
+
+
+def test_damaged_factors_are_refused_with_their_name(tmp_path, tiny_model, tiny_rows):
+    run = Run(tmp_path, tiny_model, tiny_rows, "pissa")
+    run.init()
+    path = run.start / factors.ADAPTER
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"adapter_model\.safetensors: cannot be read"):
+        run.train()
+
+
+def test_dropout_does_not_disturb_the_start_up_and_acts_in_training(tmp_path, tiny_model, tiny_rows):
+    losses = []
+    for dropout in (0, 0.3):
+        run = Run(tmp_path / str(dropout), tiny_model, tiny_rows, "pissa", dropout=dropout, steps=2)
+        run.init()
+        assert run.train()["start_up"]["logits_difference"] < 1e-5
+        losses.append(run.history()[0].loss)
+    assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("quant", ["none", "nf4"])
+def test_dora_starts_at_the_same_model(tmp_path, tiny_model, tiny_rows, quant):
+    """PEFT derives DoRA's magnitudes before our factors are loaded; they have to be derived anew."""
+    run = Run(tmp_path, tiny_model, tiny_rows, "pissa", quant, lora={"use_dora": True}, steps=2)
+    run.init()
+    dora = run.train()
+    plain = Run(tmp_path / "plain", tiny_model, tiny_rows, "pissa", quant, steps=2)
+    plain.init()
+    same = plain.train()
+    assert dora["start_up"]["logits_difference"] == pytest.approx(same["start_up"]["logits_difference"], abs=1e-5)
+    assert run.history()[0].loss == pytest.approx(plain.history()[0].loss, rel=1e-5)
+    assert dora["trainable_parameters"] > same["trainable_parameters"]
+
+
+def test_a_lora_field_that_peft_does_not_know_is_named(tmp_path, tiny_model, tiny_rows):
+    run = Run(tmp_path, tiny_model, tiny_rows, "lora", lora={"use_door": True})
+    run.init()
+    with pytest.raises(UserError, match=r"config\.methods.*use_door"):
+        run.train()
+
+
+def test_steps_are_written_to_the_last_bit(tmp_path):
+    path, values = tmp_path / "steps.csv", [0.1 + 0.2, 1 / 3, 2.0000000000000004, 1e-320]
+    keys = ("loss", "learning_rate", "grad_norm")
+    history = [dict.fromkeys(keys, value) | {"step": n} for n, value in enumerate(values, 1)]
+    train.write_steps(path, [*history, {"step": 4, "train_loss": 0.5}])
+    lines = path.read_text().splitlines()
+    assert lines[0] == "step,loss,learning_rate,grad_norm" and len(lines) == 5
+    assert [tuple(map(float, line.split(",")[1:])) for line in lines[1:]] == [(v, v, v) for v in values]
+
+
+def test_the_same_seed_trains_to_the_same_bits_and_another_does_not(tmp_path, tiny_model, tiny_rows):
+    texts = []
+    for number, seed in enumerate((0, 0, 1)):
+        run = Run(tmp_path / str(number), tiny_model, tiny_rows, "pissa", seed=seed, steps=4)
+        run.init()
+        run.train()
+        texts.append((run.steps.read_text(), (run.trained / factors.ADAPTER).read_bytes()))
+    assert texts[0] == texts[1]
+    assert texts[0][0] != texts[2][0]
+
+
+@pytest.mark.parametrize(
+    ("batch", "micro", "world", "wanted"),
+    [
+        (128, 4, 8, (4, 4)),
+        (128, 4, 1, (4, 32)),
+        (12, 5, 1, (4, 3)),
+        (7, 4, 1, (1, 7)),
+        (2, 4, 2, (1, 1)),
+        (6, 4, 2, (3, 1)),
+    ],
+)
+def test_the_effective_batch_is_kept(batch, micro, world, wanted):
+    size, accumulation = train.split_batch(batch, micro, world)
+    assert (size, accumulation) == wanted
+    assert size * accumulation * world == batch and size <= micro
+
+
+def test_a_batch_that_cannot_be_shared_is_refused():
+    with pytest.raises(UserError, match=r"batch_size: 5 .* 2 processes"):
+        train.split_batch(5, 4, 2)
+
+
+def test_two_processes_train_as_one(tmp_path, tiny_model, tiny_rows):
+    """torchrun on the CPU: the same losses, one record, checkpoints written and removed once."""
+    one, two = (Run(tmp_path / n, tiny_model, tiny_rows, "pissa", steps=7, learning_rate=5e-3) for n in ("one", "two"))
+    one.init()
+    one.train("--micro-batch-size", "2")
+    two.init()
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    argv = two.train_argv("--micro-batch-size", "2", "--checkpoint-steps", "3")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([*launch, "pissa_repro.train", *argv], cwd=ROOT, env=environment, check=True, timeout=120)
+    assert read_json(two.record)["batch"] == {"effective": 4, "micro": 2, "accumulation": 1, "processes": 2}
+    for first, second in zip(one.history(), two.history(), strict=True):
+        assert second.loss == pytest.approx(first.loss, rel=1e-4)
+        assert second.grad_norm == pytest.approx(first.grad_norm, rel=1e-3)
+    assert len(two.history()) == 7 and not two.scratch.exists()
