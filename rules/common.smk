@@ -30,6 +30,10 @@ def source(path):
     return os.path.relpath(os.path.join(workflow.basedir, path))
 
 
+def modules(*names):
+    return [source(f"pissa_repro/{name}.py") for name in names]
+
+
 def spec(build):
     """A params function: the canonical JSON of what `build` makes of the wildcards."""
 

@@ -32,7 +32,7 @@ rule collect:
         train_records,
         scores,
         quant_errors,
-        code=source("pissa_repro/collect.py"),
+        code=modules("collect"),
     output:
         "results/scores.csv",
     log:

@@ -6,7 +6,7 @@ rule table:
         samples,
         train_records,
         scores="results/scores.csv",
-        code=[source(f"pissa_repro/{name}.py") for name in ("tables", "stats", "published")],
+        code=modules("tables", "lines", "comparison", "stats", "captions", "published"),
         published=source("reference/paper_tables.yaml"),
     output:
         csv=report("results/{table}_table.csv", caption="../docs/report/table.rst", category="Tables"),
@@ -28,7 +28,7 @@ rule figure:
     input:
         step_files,
         scores="results/scores.csv",
-        code=source("pissa_repro/figures.py"),
+        code=modules("figures", "figure_data", "style"),
     output:
         svg=report("figures/{figure}.svg", caption="../docs/report/figure.rst", category="Figures"),
         png="figures/{figure}.png",

@@ -1,0 +1,58 @@
+"""The same code on a CUDA device; skips itself where there is none."""
+
+import pytest
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture
+def cuda():
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return torch
+
+
+def init_spec(method: str, quant: str) -> dict:
+    options = {"alternations": 2} if quant != "none" else {}
+    return {
+        "stage": "init", "version": 1, "model": {}, "method": method, "options": options, "quant": quant, "rank": 8,
+        "alpha": 8.0, "rslora": False, "target_modules": ["q_proj", "down_proj"], "seed": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "quant"), [("pissa", "none"), ("pissa", "nf4"), ("loftq", "nf4"), ("olora", "none")])
+def test_factors_equal_those_of_the_cpu(cuda, tiny_model, monkeypatch, method, quant):
+    from pissa_repro import init
+
+    made, _ = init.start_model(str(tiny_model), init_spec(method, quant))
+    monkeypatch.setattr(cuda.cuda, "is_available", lambda: False)
+    expected, _ = init.start_model(str(tiny_model), init_spec(method, quant))
+    for name in made.A:
+        product, wanted = made.B[name] @ made.A[name], expected.B[name] @ expected.A[name]
+        assert (product - wanted).norm() <= 1e-3 * wanted.norm()
+
+
+def test_the_base_is_the_same_bits_packed_and_unpacked(cuda):
+    from bitsandbytes.functional import dequantize_4bit
+
+    from pissa_repro import quantize
+
+    weight = cuda.randn(128, 256, device="cuda")
+    linear = cuda.nn.Linear(256, 128, bias=False, device="cuda")
+    packed = quantize.linear4bit(linear, weight, cuda.float32)
+    assert packed.weight.is_cuda
+    found = dequantize_4bit(packed.weight.data, packed.weight.quant_state)
+    assert cuda.equal(found, quantize.base_weight(weight, None, "nf4"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_qpissa_trains_and_is_scored(cuda, tiny_model, tmp_path, dtype):
+    from helpers import Run, scored_rows
+
+    run = Run(tmp_path, tiny_model, scored_rows(tmp_path), "pissa", "nf4", dtype=dtype)
+    run.init()
+    record = run.train()
+    assert record["dtypes"]["trained"] == ["float32"] and "uint8" in record["dtypes"]["frozen"]
+    assert record["provenance"]["gpu_memory_bytes"] > 0
+    assert run.evaluate()["metrics"]["paper"]["n"] == 3
