@@ -13,9 +13,11 @@ if TYPE_CHECKING:
 
 
 def files(folder: str | Path) -> list[Path]:
-    """The folder's safetensors, checked: a config beside them, no missing shard, headers intact.
+    """The model's safetensors, checked: a config beside them, no missing shard, headers intact.
 
-    Raises UserError that names the file. Weights in other formats are refused: they can run code.
+    As transformers reads them: the shards of the index, or model.safetensors; what else lies in the
+    folder (consolidated.safetensors) is not the model. Raises UserError that names the file. Weights
+    in other formats are refused: they can run code.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
@@ -24,9 +26,12 @@ def files(folder: str | Path) -> list[Path]:
     if index.is_file():
         found = sorted({folder / name for name in _read(index, "weight_map").values()})
     else:
-        found = sorted(folder.glob("*.safetensors"))
-    if not found:
-        raise UserError(f"{folder}: no .safetensors file; other formats are refused. Convert the weights first.")
+        found = [folder / "model.safetensors"]
+        if not found[0].is_file():
+            raise UserError(
+                f"{folder}: neither model.safetensors nor {index.name} with its shards; "
+                "other formats are refused. Convert the weights first."
+            )
     for path in found:
         if not path.is_file():
             raise UserError(f"{path}: this shard is missing. Fetch the model again.")
@@ -62,8 +67,9 @@ def _check_header(path: Path) -> None:
 
 def fingerprint(folder: str | Path) -> str:
     """SHA-256 over the config and the weights' files: which bits the base is made of."""
+    weights = files(folder)
     digest = hashlib.sha256((Path(folder) / "config.json").read_bytes())
-    for path in files(folder):
+    for path in weights:
         with open(path, "rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

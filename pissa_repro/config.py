@@ -87,16 +87,17 @@ def _check_schema(config: dict[str, Any]) -> None:
         raise unknown("key", stranger, known, place)
     if error.validator == "oneOf" and isinstance(error.instance, dict):
         raise UserError(f"{place}: give either 'path', or 'hub' with 'revision' (and 'file' for a dataset).")
-    raise UserError(f"{place}: {error.message}.")
+    reasons = " / ".join(inner.message for inner in error.context) if error.validator == "oneOf" else error.message
+    raise UserError(f"{place}: {reasons}.")
 
 
 def _check_names(config: dict[str, Any]) -> None:
     sweep = config["sweep"]
     known_methods = set(methods.names()) | set(config["methods"])
-    for section, defined in (("models", config["models"]), ("datasets", config["datasets"]), ("tasks", config["tasks"])):
+    for section in ("models", "datasets", "tasks"):
         for name in sweep[section]:
-            if name not in defined:
-                raise unknown(section[:-1], name, defined, f"config.sweep.{section}")
+            if name not in config[section]:
+                raise unknown(section[:-1], name, config[section], f"config.sweep.{section}")
     for name, task in config["tasks"].items():
         if task["dataset"] not in config["datasets"]:
             raise unknown("dataset", task["dataset"], config["datasets"], f"config.tasks.{name}.dataset")

@@ -141,5 +141,5 @@ def tokenize(
         lengths.response_tokens += len(ids) - len(head)
         examples.append({"input_ids": ids, "labels": [-100] * len(head) + ids[len(head) :]})
     if not examples:
-        raise UserError(f"config.train.max_length: every prompt is longer than {max_length} tokens; nothing to train on.")
+        raise UserError(f"config.train.max_length: every prompt fills all {max_length} tokens; nothing to train on.")
     return examples, lengths

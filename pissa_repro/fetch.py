@@ -22,7 +22,7 @@ from pissa_repro.record import read_json, write_json, write_lines
 
 log = logging.getLogger(__name__)
 EMBEDDED = Path(__file__).parent / "embedded" / "model"
-WEIGHTS = ["*.safetensors", "*.json", "*.model", "tokenizer*"]
+WEIGHTS = ["model*.safetensors", "*.json", "*.model", "tokenizer*"]
 
 
 def fetch_model(source: dict[str, Any]) -> dict[str, Any]:
