@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIG = json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}).encode()
 WEIGHTS = save({"model.layers.0.self_attn.q_proj.weight": numpy.ones((4, 4), numpy.float32)})
 MODEL = {"config.json": CONFIG, "model.safetensors": WEIGHTS, "pytorch_model.bin": b"pickle", "README.md": b"readme"}
+MODEL |= {"consolidated.safetensors": WEIGHTS, "onnx/model.safetensors": WEIGHTS}  # other copies, as Mistral's has
 ROWS = [{"question": f"q{i}", "answer": f"a{i}", "extra": i} for i in range(5)]
 DATA = {"data/train.jsonl": "".join(json.dumps(row) + "\n" for row in ROWS).encode(), "other.bin": b"x" * 1000}
 TOKEN = "hf_" + "Secret" * 6
@@ -89,7 +90,8 @@ def test_model_record_names_the_commit(hub, fetch, revision):
     folder = Path(record["path"])
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
     assert record["fingerprint"] == checkpoint.fingerprint(folder)
-    assert not (folder / "pytorch_model.bin").exists(), "weights that can run code were downloaded"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"config.json", "model.safetensors"}, "weights that can run code, or the same ones twice"
 
 
 def test_a_moved_branch_is_another_commit(hub, fetch):
