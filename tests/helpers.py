@@ -117,13 +117,6 @@ def gsm8k_rows(shared: Path, folder: Path, count: int) -> Path:
     return path
 
 
-def scored_rows(folder: Path, count: int = 3) -> Path:
-    """Rows whose references end in '#### N', as the gsm8k task wants them."""
-    path = folder / "scored.jsonl"
-    write_lines(path, [{"prompt": f"What is {n} + 1?", "response": f"{n} + 1\n#### {n + 1}"} for n in range(count)])
-    return path
-
-
 def spec_of(method: str, quant: str, rank: int, alpha: float, rslora: bool = False, seed: int = 0, **options) -> dict:
     """What init.start_module reads of a spec, with the method's default options."""
     from pissa_repro import methods

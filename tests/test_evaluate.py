@@ -1,0 +1,183 @@
+"""Scoring a trained cell: on the weights that were trained, with the prompts that were trained on."""
+
+import math
+
+import pytest
+import torch
+from helpers import Run, load_json
+
+from pissa_repro import evaluate, factors
+from pissa_repro import model as models
+from pissa_repro.backends import hf
+from pissa_repro.data import tokenize
+from pissa_repro.errors import UserError
+from pissa_repro.record import read_json, read_lines
+from pissa_repro.tasks.gsm8k import prompt
+
+CELLS = [("pissa", "none"), ("lora", "nf4"), ("loftq", "nf4"), ("pissa", "int8"), ("full", "none")]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_model):
+    """A PiSSA cell that has learnt a single row by heart, and the rows it is scored on."""
+    folder = tmp_path_factory.mktemp("cell")
+    rows = folder / "rows.jsonl"
+    row = '{"prompt": "What is 2 + 3?", "response": "The answer is: 5\\n#### 5"}\n'
+    rows.write_text(row * 4)
+    run = Run(folder, tiny_model, rows, "pissa", rank=32, learning_rate=1e-2, steps=60, max_new_tokens=40)
+    run.init()
+    run.train()
+    other = '{"prompt": "How many legs have 7 cats?", "response": "7 * 4 = 28\\n#### 28"}\n'
+    rows.write_text(row + other + row)
+    return run
+
+
+def test_metrics_samples_and_record(trained):
+    """Two of three items are right; the samples come in the data's order with what was generated."""
+    record = trained.evaluate()
+    for metric in ("paper", "strict"):
+        found = record["metrics"][metric]
+        assert found["n"] == 3 and found["value"] == pytest.approx(2 / 3)
+        assert found["stderr"] == pytest.approx(math.sqrt(2 / 3 * 1 / 3 / 2))  # of a mean of three
+    assert record["prompts_cut"] == 0
+    assert record["spec"]["train"] == trained.spec
+    assert record["checks"]["training_effect"] > 0.1 and record["checks"]["merge_error"] < 1e-5
+    samples = read_lines(trained.folder / "task.samples.jsonl")
+    rows = read_lines(trained.rows)
+    assert [sample["id"] for sample in samples] == [0, 1, 2]
+    assert [sample["prompt"] for sample in samples] == [row["prompt"] for row in rows]
+    assert [sample["paper"] for sample in samples] == [1, 0, 1] == [sample["strict"] for sample in samples]
+    assert samples[0]["generated"].strip().startswith("The answer is: 5\n#### 5")
+    assert samples[0]["generated"] == samples[2]["generated"] != samples[1]["generated"]
+
+
+@pytest.mark.parametrize("batch", ["1", "3"])
+def test_the_batch_of_generation_does_not_change_the_text(trained, batch):
+    """Prompts of different lengths are padded on the left and masked (trap 23)."""
+    trained.evaluate()
+    kept = read_lines(trained.folder / "task.samples.jsonl")
+    trained.evaluate("--batch-size", batch)
+    assert read_lines(trained.folder / "task.samples.jsonl") == kept
+
+
+def test_the_text_is_that_of_a_plain_greedy_loop(trained, tiny_model):
+    """Token by token on the trained model, adapters apart, nothing of lm-eval."""
+    trained.evaluate()
+    samples = read_lines(trained.folder / "task.samples.jsonl")
+    model, tokenizer = trained_model(trained, tiny_model)
+    template = (
+        "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+    )
+    for sample in samples[:2]:
+        ids = tokenizer.encode(f"{template}\n\n### Instruction:\n{sample['prompt']}\n\n### Response:")
+        start = len(ids)
+        while len(ids) - start < 40 and tokenizer.eos_token_id not in ids[start:]:
+            ids.append(int(models.logits(model, [ids])[0].argmax()))
+        assert sample["generated"] == tokenizer.decode(ids[start:], skip_special_tokens=True)
+
+
+def trained_model(run, folder):
+    """The model as it left the training: the packed base with the trained adapter on it."""
+    stored = read_json(run.model)
+    if run.init_spec is None:
+        return models.load_base(run.trained), models.load_tokenizer(folder)
+    base = models.load_base(folder)
+    models.set_base(base, factors.load(run.start, stored), run.cell.quant, "float32", pack=True)
+    return models.attach(base, run.trained), models.load_tokenizer(folder)
+
+
+@pytest.mark.parametrize(("method", "quant"), CELLS)
+def test_what_is_scored_is_what_was_trained(tmp_path, tiny_model, tiny_rows, method, quant):
+    """The merged model's logits are those of the trained one, also on quantized bases (trap 24); the last loss too."""
+    options = {"alternations": 2} if method == "loftq" else {}
+    run = Run(tmp_path, tiny_model, tiny_rows, method, quant, options=options, steps=4, learning_rate=5e-3)
+    run.init()
+    run.train()
+    spec = run.sweep.evaluate_spec(run.cell, "task")
+    prompts = [list(range(3, 40)), list(range(200, 220))]
+    init = run.start if run.init_spec else None
+    merged, checks = evaluate.merged_model(spec, read_json(run.model), init, run.trained, prompts)
+    wanted = models.logits(trained_model(run, tiny_model)[0], prompts)
+    assert models.relative_difference(models.logits(merged, prompts), wanted) < 1e-5
+    assert checks["training_effect"] > 1e-3
+    assert all(p.dtype == torch.float32 for p in merged.parameters())
+    assert not any("lora" in name for name, _ in merged.named_parameters())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("method", "quant"), CELLS)
+def test_a_training_that_changed_nothing_is_refused(tmp_path, tiny_model, tiny_rows, method, quant, dtype):
+    """Trap 20. Untrained factors, also where quantization or rounding alone changes the logits."""
+    run = Run(tmp_path, tiny_model, tiny_rows, method, quant, dtype=dtype)
+    run.init()
+    run.trained = run.start if run.init_spec else tiny_model
+    with pytest.raises(UserError, match="do not change the model's output"):
+        run.evaluate()
+    assert not (tmp_path / "task.json").exists()
+
+
+def test_dora_is_scored_as_trained(tmp_path, tiny_model, tiny_rows):
+    run = Run(tmp_path, tiny_model, tiny_rows, "pissa", "nf4", lora={"use_dora": True}, steps=3, learning_rate=5e-3)
+    run.init()
+    run.train()
+    assert any("lora_magnitude" in key for key in _keys(run.trained))
+    spec = run.sweep.evaluate_spec(run.cell, "task")
+    prompts = [list(range(3, 40))]
+    merged, _ = evaluate.merged_model(spec, read_json(run.model), run.start, run.trained, prompts)
+    wanted = models.logits(trained_model(run, tiny_model)[0], prompts)
+    assert models.relative_difference(models.logits(merged, prompts), wanted) < 1e-5
+
+
+def _keys(folder):
+    from safetensors import safe_open
+
+    with safe_open(folder / factors.ADAPTER, framework="pt") as file:
+        return list(file.keys())
+
+
+def test_prompts_are_tokenized_in_scoring_as_in_training(tiny_model, tiny_rows):
+    """The tokenizer puts <s> in front: lm-eval must not leave it out, nor put a second one (trap 23)."""
+    tokenizer = models.load_tokenizer(tiny_model)
+    assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
+    rows = read_lines(tiny_rows)
+    examples, _ = tokenize(rows, tokenizer, 512)
+    heads = [example["input_ids"][: example["labels"].count(-100)] for example in examples]
+    lm = hf(models.load_base(tiny_model), tokenizer, 4)
+    texts = [prompt(row) for row in rows]
+    ids, mask = lm.tok_batch_encode(texts)
+    assert [row[seen.bool()].tolist() for row, seen in zip(ids, mask_of(ids, mask), strict=True)] == heads
+    assert [lm.tok_encode(text) for text in texts] == heads
+    assert [row.count(tokenizer.bos_token_id) for row in heads] == [1] * len(heads)
+
+
+def mask_of(ids, mask):
+    """lm-eval's attention mask; padding is on the left."""
+    assert mask.shape == ids.shape
+    assert all(row.tolist() == sorted(row.tolist()) for row in mask)
+    return mask
+
+
+def test_prompts_that_do_not_fit_are_counted(trained):
+    """The window less the answer is one token short for the longest prompt, and enough for the others."""
+    tokenizer = models.load_tokenizer(load_json(trained.model)["path"])
+    lengths = [len(ids) for ids in tokenizer([prompt(row) for row in read_lines(trained.rows)])["input_ids"]]
+    assert len(set(lengths)) == 2
+    argv, room = trained.evaluate_argv(), max(lengths) - 1
+    argv[1] = argv[1].replace('"max_new_tokens":40', f'"max_new_tokens":{512 - room}')
+    evaluate.main(argv)
+    assert read_json(trained.folder / "task.json")["prompts_cut"] == sum(n > room for n in lengths) == 1
+
+
+def test_an_answer_longer_than_the_window_is_refused(trained):
+    argv = trained.evaluate_argv()
+    argv[1] = argv[1].replace('"max_new_tokens":40', '"max_new_tokens":512')
+    with pytest.raises(UserError, match="max_new_tokens 512 fills the model's window of 512"):
+        evaluate.main(argv)
+
+
+def test_factors_of_another_model_are_refused(trained):
+    record = {**load_json(trained.model), "fingerprint": "0" * 64}
+    with pytest.raises(UserError, match="of another model"):
+        evaluate.merged_model(
+            trained.sweep.evaluate_spec(trained.cell, "task"), record, trained.start, trained.trained, [[1, 2]]
+        )
