@@ -1,5 +1,7 @@
 """Read and check a config. A wrong one dies here, before any job, with the place named."""
 
+import ast
+import importlib.util
 import json
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,13 @@ from pissa_repro.errors import UserError, unknown
 QUANTS = ("none", "nf4", "int8")  # the names of quantize.QUANTIZERS, which needs torch; a test compares
 TASKS = Path(__file__).parent / "tasks"
 ROOT = Path(__file__).resolve().parent.parent
+
+# Fields of LoraConfig that belong to a cell's spec; a second place would train another cell under its name.
+OWNED = {
+    "r": "config.sweep.ranks", "lora_alpha": "config.train.alpha", "use_rslora": "config.train.rslora",
+    "lora_dropout": "config.train.dropout", "target_modules": "config.train.target_modules",
+    "init_lora_weights": "'init'",
+}  # fmt: skip
 
 DEFAULTS = {
     "steps": None,
@@ -105,12 +114,32 @@ def _check_names(config: dict[str, Any]) -> None:
             raise unknown("task file", task["task"], task_files(), f"config.tasks.{name}.task")
     for name, method in config["methods"].items():
         methods.load(method["init"], f"config.methods.{name}.init")
+        _check_lora(method.get("lora", {}), f"config.methods.{name}.lora")
     for number, override in enumerate(config["overrides"]):
         place = f"config.overrides[{number}].where"
         choices = {"model": config["models"], "dataset": config["datasets"], "method": known_methods, "quant": QUANTS}
         for key, value in override["where"].items():
             if value not in choices[key]:
                 raise unknown(key, value, choices[key], f"{place}.{key}")
+
+
+def _check_lora(given: dict[str, Any], place: str) -> None:
+    for key in given:
+        if key in OWNED:
+            raise UserError(f"{place}: '{key}' is not set here, {OWNED[key]} decides it.")
+        if key not in lora_fields():
+            raise unknown("LoraConfig field", key, lora_fields() - OWNED.keys(), place)
+
+
+@cache
+def lora_fields() -> set[str]:
+    """The fields of PEFT's LoraConfig, read from its source: to import it would import torch."""
+    spec = importlib.util.find_spec("peft")
+    if spec is None or not spec.origin:
+        raise UserError("config.methods: PEFT is not installed; see environment.yml.")
+    tree = ast.parse((Path(spec.origin).parent / "tuners" / "lora" / "config.py").read_text(encoding="utf-8"))
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "LoraConfig")
+    return {node.target.id for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
 
 
 def _check_cells(config: dict[str, Any]) -> None:
