@@ -107,6 +107,9 @@ WRONG = [
     ("models.tiny", {"hub": "b/c"}, ["config.models.tiny", "'revision'"]),
     ("models.tiny.hub", "b", ["config.models.tiny"]),
     ("datasets.sums", {"hub": "b/c", "revision": "main", "fields": FIELDS}, ["config.datasets.sums", "'file'"]),
+    ("methods.my-pissa.lora", {"use_dorra": True}, ["config.methods.my-pissa.lora", "'use_dorra'", "'use_dora'"]),
+    ("methods.my-pissa.lora", {"r": 8}, ["config.methods.my-pissa.lora", "'r'", "config.sweep.ranks"]),
+    ("methods.my-pissa.lora", {"lora_alpha": 8}, ["config.methods.my-pissa.lora", "config.train.alpha"]),
     ("methods.my-pissa.options", {"alternations": 0}, ["config.methods.my-pissa", "alternations", "whole number"]),
 ]
 
@@ -134,6 +137,17 @@ def test_a_config_file_that_is_none(tmp_path, text, words):
     if text is not None:
         path.write_bytes(text.encode("latin-1"))
     says(lambda: config.load(path), *words, *([] if "date" in words else [str(path)]))
+
+
+def test_the_fields_of_lora_are_those_of_peft():
+    """They are read from PEFT's source without importing it; what the import says must be the same."""
+    from dataclasses import fields
+
+    from peft import LoraConfig, PeftConfig
+
+    assert config.lora_fields() == {f.name for f in fields(LoraConfig)} - {f.name for f in fields(PeftConfig)}
+    assert set(config.OWNED) < config.lora_fields()
+    Sweep(changed("methods.my-pissa.lora", {"use_dora": True, "layers_to_transform": [0]}))
 
 
 def test_cells_that_would_share_a_start_but_differ():
