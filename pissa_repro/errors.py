@@ -44,7 +44,7 @@ def run_stage(main: Callable[[], None]) -> None:
             where = error.filename or "an output file"
             sys.exit(f"error: cannot read or write {where}: {error.strerror}. Nothing unfinished was kept.")
         raise
-    except Exception as error:
-        if type(error).__name__ == "SafetensorError" and "I/O error" in str(error):  # its own type, not an OSError
+    except Exception as error:  # safetensors and torch have types of their own for a failed write
+        if "I/O error" in str(error) or "PytorchStreamWriter" in str(error):
             sys.exit(f"error: cannot read or write the weights: {error}. Nothing unfinished was kept.")
         raise

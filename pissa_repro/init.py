@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import json
 import logging
-import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from pissa_repro.errors import UserError, run_stage
 from pissa_repro.fetch import stored_model
 from pissa_repro.progress import track
 from pissa_repro.provenance import provenance
-from pissa_repro.record import write_json
+from pissa_repro.record import atomic_folder, write_json
 
 log = logging.getLogger(__name__)
 EQUALITY = 1e-5  # |W - (base + sBA)| / |W| allowed on a plain base: float32 rounding, with room
@@ -96,10 +95,10 @@ def main(argv: list[str] | None = None) -> None:
     model = stored_model(args.model)
     made, facts = start_model(model["path"], args.spec)
     base = {key: model[key] for key in ("name", "commit", "fingerprint")}
-    shutil.rmtree(args.out, ignore_errors=True)
-    factors.save(args.out, made, base)
     record = {"spec": args.spec, "base": base, **summary(facts), "modules": facts, "dtype": "float32"}
-    write_json(args.out / "init.json", {**record, "provenance": provenance(started)})
+    with atomic_folder(args.out) as folder:
+        factors.save(folder, made, base)
+        write_json(folder / "init.json", {**record, "provenance": provenance(started)})
     log.info("%d modules, equality error %.1e", len(facts), record["equality_error"])
 
 

@@ -12,7 +12,6 @@ import argparse
 import json
 import logging
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ from pissa_repro import data
 from pissa_repro.errors import UserError, run_stage
 from pissa_repro.fetch import stored_model
 from pissa_repro.provenance import provenance
-from pissa_repro.record import atomic, canonical, read_lines, write_json
+from pissa_repro.record import atomic, atomic_folder, canonical, read_lines, write_json
 
 log = logging.getLogger(__name__)
 # |logits(base + sBA) - logits(W)| / |logits(W)| allowed before the first step on a plain base: a
@@ -86,7 +85,7 @@ def prepare(args: argparse.Namespace, stored: dict[str, Any]):
     models.set_base(base, start, spec["quant"], settings["dtype"], pack=True)
     model = models.attach(base, args.init, {"lora_dropout": settings["dropout"], **spec["lora"]})
     found = models.relative_difference(models.logits(model, prompts), expected)
-    if spec["quant"] == "none" and found > START_UP[settings["dtype"]]:
+    if spec["quant"] == "none" and not found <= START_UP[settings["dtype"]]:  # NaN too
         raise UserError(f"start-up: base + sBA differs from the model by {found:.1e} in its logits. Is the init another model's?")
     return model, tokenizer, examples, lengths, {"logits_difference": found}
 
@@ -117,12 +116,9 @@ def write_steps(path: Path, history: list[dict[str, float]]) -> list[dict[str, f
 
 def save_trained(trainer, folder: Path) -> None:
     """Save the trained weights; the folder appears under its name only once it is whole."""
-    unfinished = folder.with_name(f".{folder.name}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    trainer.model.save_pretrained(unfinished)
-    (unfinished / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
+    with atomic_folder(folder) as unfinished:
+        trainer.model.save_pretrained(unfinished)
+        (unfinished / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
 
 
 def build_record(args, trainer, rows, lengths, start_up, dtypes) -> dict[str, Any]:
