@@ -8,7 +8,8 @@ def hf(model, tokenizer, batch_size: int):
     """transformers' generate, on the model in memory; prompts are tokenized as in training."""
     from lm_eval.models.huggingface import HFLM
 
-    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=model.config.max_position_embeddings)
+    longest = model.config.max_position_embeddings
+    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, max_length=longest)
 
 
 BACKENDS: dict[str, Callable[..., Any]] = {"hf": hf}

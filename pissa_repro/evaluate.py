@@ -110,15 +110,15 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = models.load_tokenizer(stored["path"])
     prompts = tokenizer([PROMPT.format(instruction=row["prompt"]) for row in read_lines(args.data)])["input_ids"]
     model, checks = merged_model(spec, stored, args.init, args.trained, [ids[:256] for ids in prompts[:4]])
-    room = models.window(model, 10**9) - spec["max_new_tokens"]
-    if room < 1:
-        raise UserError(f"config.tasks: max_new_tokens {spec['max_new_tokens']} fills the model's window of {room + spec['max_new_tokens']}.")
+    window, new = models.window(model, 10**9), spec["max_new_tokens"]
+    if new >= window:
+        raise UserError(f"config.tasks: max_new_tokens {new} fills the model's window of {window}.")
     before = time.perf_counter()
     metrics, samples = run_task(spec, BACKENDS[spec["backend"]](model, tokenizer, args.batch_size), args.data)
     seconds = time.perf_counter() - before
     write_lines(args.samples, samples)
     record = {"spec": spec, "metrics": metrics, "checks": checks, "generate_seconds": round(seconds, 3)}
-    record["prompts_cut"] = sum(len(ids) > room for ids in prompts)  # on the left, by lm-eval
+    record["prompts_cut"] = sum(len(ids) > window - new for ids in prompts)  # on the left, by lm-eval
     write_json(args.record, {**record, "provenance": provenance(started)})
     log.info("%s", ", ".join(f"{k} {100 * m['value']:.2f} % +- {100 * m['stderr']:.2f}" for k, m in metrics.items()))
 

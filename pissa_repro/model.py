@@ -41,7 +41,7 @@ def load_base(folder: str | Path, dtype: str = "float32") -> torch.nn.Module:
         raise UserError(f"{folder}: transformers cannot load this model: {error}") from error
     wrong = {name for name, p in model.named_parameters() if p.dtype != DTYPES[dtype]}
     if wrong:
-        raise UserError(f"{folder}: asked for {dtype}, but {sorted(wrong)[0]} came as another dtype.")
+        raise UserError(f"{folder}: asked for {dtype}, but {min(wrong)} came as another dtype.")
     return model.to(device())
 
 

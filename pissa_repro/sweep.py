@@ -57,7 +57,7 @@ class Sweep:
         """The cells by name, in the config's order, each once."""
         axes = ("models", "datasets", "cells", "ranks", "learning_rates", "seeds")
         points = itertools.product(*(self.config["sweep"][axis] for axis in axes))
-        cells = (self._cell(model, data, **pair, rank=r, rate=lr, seed=seed) for model, data, pair, r, lr, seed in points)
+        cells = (self._cell(model, data, **pair, rank=r, rate=lr, seed=s) for model, data, pair, r, lr, s in points)
         return {cell.name: cell for cell in cells}
 
     @cached_property
@@ -202,6 +202,6 @@ class Sweep:
         """The swept tasks that use one lm-eval task file; a table is named after the file."""
         found = [task for task in self.config["sweep"]["tasks"] if self.config["tasks"][task]["task"] == table]
         if not found:
-            used = {self.config["tasks"][task]["task"] for task in self.config["sweep"]["tasks"]}
-            raise UserError(f"results/{table}_table: no swept task uses it. Tables of this sweep: {', '.join(sorted(used))}.")
+            used = sorted({self.config["tasks"][task]["task"] for task in self.config["sweep"]["tasks"]})
+            raise UserError(f"results/{table}_table: no swept task uses it. Tables of this sweep: {', '.join(used)}.")
         return found

@@ -86,7 +86,7 @@ def prepare(args: argparse.Namespace, stored: dict[str, Any]):
     model = models.attach(base, args.init, {"lora_dropout": settings["dropout"], **spec["lora"]})
     found = models.relative_difference(models.logits(model, prompts), expected)
     if spec["quant"] == "none" and not found <= START_UP[settings["dtype"]]:  # NaN too
-        raise UserError(f"start-up: base + sBA differs from the model by {found:.1e} in its logits. Is the init another model's?")
+        raise UserError(f"start-up: base + sBA moves the model's logits by {found:.1e}. Is the init another model's?")
     return model, tokenizer, examples, lengths, {"logits_difference": found}
 
 
@@ -97,7 +97,7 @@ def check_dtypes(model, spec: dict[str, Any]) -> dict[str, list[str]]:
     found = models.dtypes(model)
     allowed = {spec["settings"]["dtype"], "uint8"}
     if found["trained"] != ["float32"] or not set(found["frozen"]) <= allowed:
-        raise UserError(f"dtypes: trained {found['trained']}, frozen {found['frozen']}; the spec asks for {spec['settings']['dtype']}.")
+        raise UserError(f"dtypes: {found}; the spec asks for float32 factors on a base of {spec['settings']['dtype']}.")
     return found
 
 
@@ -154,9 +154,7 @@ def main(argv: list[str] | None = None) -> None:
     scratch = trainers.Scratch(args.scratch, canonical(args.spec))
     world = int(os.environ.get("WORLD_SIZE", "1"))
     micro, accumulation = split_batch(args.spec["settings"]["batch_size"], args.micro_batch_size, world)
-    trainer = trainers.build(
-        model, tokenizer, examples, args.spec, scratch, micro, accumulation, args.checkpoint_steps
-    )
+    trainer = trainers.build(model, tokenizer, examples, args.spec, scratch, micro, accumulation, args.checkpoint_steps)
     dtypes = check_dtypes(trainer.model, args.spec)
     before = time.perf_counter()
     trainer.train(resume_from_checkpoint=scratch.last())

@@ -97,8 +97,7 @@ def test_a_fresh_process_prints_the_same():
 
 def test_the_first_problem_is_the_known_one():
     assert problems.generate("test", 2)[1] == {
-        "question": "Tom has 8 toys. Emma has twice as many toys as Tom. "
-        "How many toys do they have in all?",
+        "question": "Tom has 8 toys. Emma has twice as many toys as Tom. How many toys do they have in all?",
         "answer": "8*2=<<8*2=16>>16 toys\n8+16=<<8+16=24>>24 toys\n#### 24",
     }
 

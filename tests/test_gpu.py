@@ -21,7 +21,9 @@ def init_spec(method: str, quant: str) -> dict:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("method", "quant"), [("pissa", "none"), ("pissa", "nf4"), ("loftq", "nf4"), ("olora", "none")])
+@pytest.mark.parametrize(
+    ("method", "quant"), [("pissa", "none"), ("pissa", "nf4"), ("loftq", "nf4"), ("olora", "none")]
+)
 def test_factors_equal_those_of_the_cpu(cuda, tiny_model, monkeypatch, method, quant):
     from pissa_repro import init
 

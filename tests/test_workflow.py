@@ -36,8 +36,8 @@ def snakemake(*arguments: str, folder: Path = ROOT, check: bool = True) -> subpr
 
 def jobs(done: subprocess.CompletedProcess) -> dict[str, int]:
     """The job counts of a dry run, by rule."""
-    table = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\n\n", done.stdout + done.stderr, re.S)
-    return {} if table is None else {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", table[1], re.M)}
+    table = re.search(r"Job stats:\njob +count\n[- ]+\n(.*?)\n\n", done.stdout + done.stderr, re.DOTALL)
+    return {} if table is None else {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", table[1], re.MULTILINE)}
 
 
 def config(folder: Path, **sweep: list) -> str:

@@ -169,9 +169,7 @@ def pretrain(out: Path, seed: int, steps: int) -> dict:
     start = time.perf_counter()
     losses = train(model, blocks(tokenizer, f"train {seed}"), steps)
     seconds = time.perf_counter() - start
-    result = record(
-        seed, losses, held_out_loss(model, blocks(tokenizer, f"held out {seed}")), seconds
-    )
+    result = record(seed, losses, held_out_loss(model, blocks(tokenizer, f"held out {seed}")), seconds)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     (out / "pretrain.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -50,9 +50,7 @@ def shop(draw):
     name, (one, two), steps = draw.pick(NAMES), draw.two(THINGS), Steps()
     a, p, b, q = (draw.number(2, 9) for _ in range(4))
     text = f"{name} buys {a} {one} for ${p} each and {b} {two} for ${q} each."
-    total = steps.add(
-        steps.add(a, "*", p, "dollars"), "+", steps.add(b, "*", q, "dollars"), "dollars"
-    )
+    total = steps.add(steps.add(a, "*", p, "dollars"), "+", steps.add(b, "*", q, "dollars"), "dollars")
     if draw.number(0, 1):
         return f"{text} How much does {name} pay?", steps
     paid = 10 * draw.number(3, 18)
@@ -78,9 +76,7 @@ def compare(draw):
     """Two or three people, each described by the one before."""
     (one, two), thing, steps = draw.two(NAMES), draw.pick(THINGS), Steps()
     a, n = draw.number(4, 30), draw.number(2, 15)
-    word, op, n = draw.pick(
-        [(f"{n} more", "+", n), (f"{n} fewer", "-", n), ("twice as many", "*", 2)]
-    )
+    word, op, n = draw.pick([(f"{n} more", "+", n), (f"{n} fewer", "-", n), ("twice as many", "*", 2)])
     link = "as" if op == "*" else "than"
     b = steps.add(a, op, n, thing)
     total = steps.add(a, "+", b, thing)
@@ -147,9 +143,7 @@ def age(draw):
 def school(draw):
     """Girls and boys in groups."""
     steps = Steps()
-    girls, boys, away, size = (
-        draw.number(low, high) for low, high in ((5, 25), (5, 25), (2, 9), (2, 6))
-    )
+    girls, boys, away, size = (draw.number(low, high) for low, high in ((5, 25), (5, 25), (2, 9), (2, 6)))
     here = steps.add(steps.add(girls, "+", boys, "kids"), "-", away, "kids")
     text = f"A class has {girls} girls and {boys} boys. {away} kids are away."
     if draw.number(0, 1):
@@ -194,9 +188,7 @@ def save(draw):
     cost, have, week = draw.number(20, 150), draw.number(5, 40), draw.number(2, 12)
     steps.add(steps.add(cost, "-", have, "dollars"), "/", week, "weeks")
     gift = draw.pick(("bike", "game", "coat", "drum"))
-    text = (
-        f"{name} wants a {gift} for ${cost}. {pronoun(name)} has ${have} and saves ${week} a week."
-    )
+    text = f"{name} wants a {gift} for ${cost}. {pronoun(name)} has ${have} and saves ${week} a week."
     return f"{text} How many weeks does {name} need?", steps
 
 
