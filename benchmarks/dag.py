@@ -37,9 +37,7 @@ def main() -> None:
     small, middle, large = SEEDS
     first = (medians[middle] - medians[small]) / (middle - small)
     second = (medians[large] - medians[middle]) / (large - middle)
-    print(
-        f"one more cell: {1000 * first:.2f} ms up to {middle}, {1000 * second:.2f} ms beyond, ratio {second / first:.2f}"
-    )
+    print(f"one more cell: {1000 * first:.2f} ms; beyond {middle} cells, {second / first:.2f} times that")
     print(f"{large} cells take {60 / medians[large]:.0f} times less than the limit of 60 s")
     keep("dag", {"seconds": seconds, "ms_per_cell": [1000 * first, 1000 * second]})
 

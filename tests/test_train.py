@@ -217,7 +217,7 @@ def test_the_start_up_gate_refuses_factors_that_change_the_model(tmp_path, tiny_
     run.init()
     base = run.start / "base.json"
     base.write_text(base.read_text().replace('"offset": "start"', '"offset": null'))
-    with pytest.raises(UserError, match=r"start-up: base \+ sBA differs"):
+    with pytest.raises(UserError, match=r"start-up: base \+ sBA moves"):
         run.train()
     assert not run.trained.exists() and not run.record.exists()
 
