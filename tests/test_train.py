@@ -266,10 +266,11 @@ def test_dora_starts_at_the_same_model(tmp_path, tiny_model, tiny_rows, quant):
     assert dora["trainable_parameters"] > same["trainable_parameters"]
 
 
-def test_a_lora_field_that_peft_does_not_know_is_named(tmp_path, tiny_model, tiny_rows):
-    run = Run(tmp_path, tiny_model, tiny_rows, "lora", lora={"use_door": True})
+def test_a_lora_field_that_peft_refuses_is_named(tmp_path, tiny_model, tiny_rows):
+    """The config knows the names of LoraConfig's fields; which values go together only PEFT knows."""
+    run = Run(tmp_path, tiny_model, tiny_rows, "lora", lora={"layers_pattern": "layers"})
     run.init()
-    with pytest.raises(UserError, match=r"config\.methods.*use_door"):
+    with pytest.raises(UserError, match=r"config\.methods.*layers_pattern"):
         run.train()
 
 
