@@ -47,7 +47,7 @@ def test_an_option_of_quantized_starts_leaves_plain_ones_alone():
 
 def test_specs_are_canonical_json_and_hold_the_stages_before():
     found = sweep(seeds=[0])
-    cell = found.cells["mini-llama/gsm-mini-train/pissa-nf4-r16-lr0.002-s0"]
+    cell = found.cells["mini-llama/gsm-mini-train/pissa-nf4-r16-lr0.003-s0"]
     spec = found.evaluate_spec(cell, "gsm-mini")
     assert spec["train"] == found.train_spec(cell) and spec["train"]["init"] == found.init_spec(cell)
     assert canonical(spec) == canonical(Sweep(config.load(DEFAULT)).evaluate_spec(cell, "gsm-mini"))
@@ -84,5 +84,5 @@ def test_cells_that_would_share_a_start_but_differ_are_refused():
 
 
 def test_an_unknown_cell_names_the_nearest():
-    with pytest.raises(UserError, match="Did you mean 'mini-llama/gsm-mini-train/pissa-nf4-r16-lr0.002-s0'"):
-        sweep().cell("mini-llama/gsm-mini-train/pisa-nf4-r16-lr0.002-s0")
+    with pytest.raises(UserError, match="Did you mean 'mini-llama/gsm-mini-train/pissa-nf4-r16-lr0.003-s0'"):
+        sweep().cell("mini-llama/gsm-mini-train/pisa-nf4-r16-lr0.003-s0")

@@ -112,7 +112,7 @@ def test_a_second_run_does_nothing(swept):
     [
         ({"ranks": [4, 8]}, {"init": 5, "quant_error": 3, "train": 5, "evaluate": 5, "collect": 1}),
         ({"seeds": [0, 1]}, {"init": 2, "quant_error": 1, "train": 6, "evaluate": 6, "collect": 1}),
-        ({"learning_rates": [2e-3, 1e-3]}, {"train": 6, "evaluate": 6, "collect": 1}),
+        ({"learning_rates": [3e-3, 1e-3]}, {"train": 6, "evaluate": 6, "collect": 1}),
         ({"tasks": ["gsm-mini", "gsm-mini-long"]}, {"evaluate": 6, "collect": 1}),
         ({"cells": [{"method": "milora", "quant": "none"}]}, {"init": 1, "train": 1, "evaluate": 1, "collect": 1}),
     ],
