@@ -6,7 +6,7 @@ from snakemake.exceptions import WorkflowError
 
 # The checkout is the package, installed or not, whatever folder the sweep runs in.
 sys.path.insert(0, str(workflow.basedir))
-shell.prefix(f'export PYTHONPATH="{workflow.basedir}${{PYTHONPATH:+:$PYTHONPATH}}"; ')
+shell.prefix(f'export PYTHONPATH="{workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
 from pissa_repro.errors import UserError
 from pissa_repro.record import canonical
