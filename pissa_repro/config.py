@@ -17,12 +17,17 @@ QUANTS = ("none", "nf4", "int8")  # the names of quantize.QUANTIZERS, which need
 TASKS = Path(__file__).parent / "tasks"
 ROOT = Path(__file__).resolve().parent.parent
 
-# Fields of LoraConfig that belong to a cell's spec; a second place would train another cell under its name.
+# Fields of LoraConfig that something else decides: a second place would train another cell under a
+# cell's name, or be ignored, because modules, ranks and scalings are those of the stored factors.
 OWNED = {
-    "r": "config.sweep.ranks", "lora_alpha": "config.train.alpha", "use_rslora": "config.train.rslora",
-    "lora_dropout": "config.train.dropout", "target_modules": "config.train.target_modules",
-    "init_lora_weights": "'init'",
-}  # fmt: skip
+    **dict.fromkeys(("r", "rank_pattern"), "config.sweep.ranks"),
+    **dict.fromkeys(("lora_alpha", "alpha_pattern"), "config.train.alpha"),
+    **dict.fromkeys(("target_modules", "layers_to_transform", "layers_pattern"), "config.train.target_modules"),
+    **dict.fromkeys(("modules_to_save", "lora_bias", "bias", "trainable_token_indices"), "the method: factors only"),
+    **dict.fromkeys(("init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config"), "'init'"),
+    "use_rslora": "config.train.rslora",
+    "lora_dropout": "config.train.dropout",
+}
 
 DEFAULTS = {
     "steps": None,

@@ -110,6 +110,8 @@ WRONG = [
     ("methods.my-pissa.lora", {"use_dorra": True}, ["config.methods.my-pissa.lora", "'use_dorra'", "'use_dora'"]),
     ("methods.my-pissa.lora", {"r": 8}, ["config.methods.my-pissa.lora", "'r'", "config.sweep.ranks"]),
     ("methods.my-pissa.lora", {"lora_alpha": 8}, ["config.methods.my-pissa.lora", "config.train.alpha"]),
+    ("methods.my-pissa.lora", {"rank_pattern": {"q_proj": 2}}, ["'rank_pattern'", "config.sweep.ranks"]),
+    ("methods.my-pissa.lora", {"modules_to_save": ["lm_head"]}, ["'modules_to_save'", "factors only"]),
     ("methods.my-pissa.options", {"alternations": 0}, ["config.methods.my-pissa", "alternations", "whole number"]),
 ]
 
@@ -147,7 +149,7 @@ def test_the_fields_of_lora_are_those_of_peft():
 
     assert config.lora_fields() == {f.name for f in fields(LoraConfig)} - {f.name for f in fields(PeftConfig)}
     assert set(config.OWNED) < config.lora_fields()
-    Sweep(changed("methods.my-pissa.lora", {"use_dora": True, "layers_to_transform": [0]}))
+    Sweep(changed("methods.my-pissa.lora", {"use_dora": True}))
 
 
 def test_cells_that_would_share_a_start_but_differ():
