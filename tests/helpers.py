@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from stage import LLAMA
 
 from pissa_repro import evaluate, fetch, init, quantize, train
 from pissa_repro.checkpoint import target_names
@@ -15,7 +16,6 @@ from pissa_repro.sweep import Sweep
 
 torch.set_num_threads(1)  # two cores are shared; and the order of float sums depends on the number
 
-LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 RATE = 1e-3  # large enough that ten steps move the loss of a tiny model
 
 
