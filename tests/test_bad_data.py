@@ -22,7 +22,7 @@ BAD_DATA = [
     ("d.jsonl", LINE + b'"text"\n', ["row 1", "str"]),
     ("d.jsonl", LINE + b'{"question": "\xff", "answer": "a"}\n', ["damaged"]),
     ("d.jsonl.gz", LINE, ["damaged"]),
-    ("d.jsonl.gz", gzip.compress(LINE * 100)[:-12], ["damaged"]),
+    ("d.jsonl.gz", gzip.compress(LINE * 100, mtime=0)[:-12], ["damaged"]),
     ("d.json", b'[{"question": "q"', ["damaged"]),
     ("d.json", LINE, ["one list", "dict"]),
     ("d.parquet", LINE, ["damaged"]),
