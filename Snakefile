@@ -21,6 +21,11 @@ include: "rules/report.smk"
 
 localrules:
     all,
+    fetch_model,
+    fetch_data,
+    collect,
+    table,
+    figure,
     tables,
     figures,
     train_all,

@@ -27,7 +27,8 @@ CAPTION = {
     "against its largest rank), with a 95 % interval from a paired bootstrap over {resampled}. An interval that holds "
     "0 shows no difference; it does not show equality.",
     "columns": "Final loss: mean over the last tenth of the training steps. Error reduction: of the quantization "
-    "error's nuclear norm against plain quantization, mean over projection types. Memory: peak of training.",
+    "error's nuclear norm against plain quantization, mean over projection types. Memory: peak of the training "
+    "process, on a GPU from the first step on.",
     "published": "Paper: the published accuracy and whether ours agrees with it (|ours - published| within 1.96 "
     "standard errors of both); the notes say where it stands.",
     "not_published": "No published numbers beside these: {reason}.",

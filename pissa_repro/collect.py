@@ -8,6 +8,7 @@ Snakemake's memory of how they were made, and a folder may come from another con
 
 import argparse
 import csv
+import functools
 import json
 import logging
 from collections.abc import Iterator
@@ -46,6 +47,27 @@ def differing(wanted: Any, found: Any, place: str = "spec") -> Iterator[str]:
         yield f"{place} is {found!r}, the config says {wanted!r}"
 
 
+class Fetched:
+    """What the fetched models and data are now, to compare with what a record was made from."""
+
+    def __init__(self, results: Path):
+        self.folder = results / "fetch"
+        self.read = functools.cache(read_json)
+
+    def compare(self, path: Path, record: dict[str, Any], model: str, data: str) -> None:
+        """Raise UserError when the record at `path` was made from other weights or other rows."""
+        weights = self.read(self.folder / "models" / f"{model}.json")["fingerprint"]
+        rows = self.read(self.folder / "data" / f"{data}.json")["sha256"]
+        for kind, name, now, then in (
+            ("weights", model, weights, record["base"]["fingerprint"]),
+            ("rows", data, rows, record["data_sha256"]),
+        ):
+            if now != then:
+                raise UserError(
+                    f"{path} was made from other {kind} of {name} ({then[:12]}, now {now[:12]}). Delete it."
+                )
+
+
 def rows(sweep: Sweep, results: Path) -> Iterator[dict[str, Any]]:
     """The rows of scores.csv, in the config's order. A number that does not exist is left out."""
     reductions = {
@@ -53,16 +75,20 @@ def rows(sweep: Sweep, results: Path) -> Iterator[dict[str, Any]]:
         for start, cell in sweep.starts.items()
         if cell.quant != "none"
     }
+    fetched = Fetched(results)
     for cell in sweep.cells.values():
         folder = results / "cells" / cell.name
         train = checked(folder / "train.json", sweep.train_spec(cell))
+        fetched.compare(folder / "train.json", train, cell.model, cell.data)
         for task in sweep.config["sweep"]["tasks"]:
             path = folder / "eval" / f"{task}.json"
             score = checked(path, sweep.evaluate_spec(cell, task))
+            fetched.compare(path, score, cell.model, sweep.config["tasks"][task]["dataset"])
             for metric, facts in score["metrics"].items():
                 yield {
                     **identity(sweep, cell),
                     **training(train),
+                    **code(train, score),
                     "task": task,
                     "metric": metric,
                     **facts,
@@ -83,8 +109,14 @@ def training(record: dict[str, Any]) -> dict[str, Any]:
     return {
         **{key: record[key] for key in ("final_loss", "trainable_parameters", "train_seconds")},
         **{key: origin[key] for key in ("memory_bytes", "gpu_memory_bytes")},
-        **origin["git"],
     }
+
+
+def code(*records: dict[str, Any]) -> dict[str, Any]:
+    """The commits that trained and scored (one, if they are the same), and whether either was dirty."""
+    states = [record["provenance"]["git"] for record in records]
+    commits = dict.fromkeys(state["commit"] or "unknown" for state in states)
+    return {"commit": " ".join(commits), "dirty": any(state["dirty"] is not False for state in states)}
 
 
 def main(argv: list[str] | None = None) -> None:

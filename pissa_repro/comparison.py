@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pissa_repro.published import ADAPTER, ITEMS, METRIC, RECIPE, RUNS, STEPS, TRAINED_ON, Published, lookup
+from pissa_repro.published import ADAPTER, ITEMS, METRIC, RECIPE, ROWS, RUNS, STEPS, TRAINED_ON, Published, lookup
 from pissa_repro.stats import Z
 from pissa_repro.sweep import Cell, Sweep
 
@@ -51,8 +51,9 @@ def published_stderr(entry: Published, n: int) -> float:
 
     The paper prints the spread over runs only. The items' part is assumed: binomial,
     sqrt(p (100 - p) / n), 1.4 points for GSM8K (trap 25). A single run without a std has this part
-    alone. Ours and theirs are scored on the same items, so that the errors are not independent as
-    assumed here, and the sum is too large: "differs" is safe, "agrees" is lenient.
+    alone: its spread over runs is not known, and "differs" may then be that spread (trap 25: up to
+    2.9 points); the note says "no spread printed". Ours and theirs are scored on the same items, so
+    that the errors are not independent as assumed here, and the sum is on the large side.
     """
     return float(np.hypot((entry.std or 0.0) / RUNS**0.5, (entry.mean * (100 - entry.mean) / n) ** 0.5))
 
@@ -95,6 +96,9 @@ def differences(sweep: Sweep, cell: Cell, task: str, n: int, metric: str, entry:
         found.append(f"trained on {data}, the paper on {TRAINED_ON[benchmark]}")
     if n != ITEMS.get(benchmark, n):
         found.append(f"{n} items, the benchmark has {ITEMS[benchmark]}")
+    rows = sweep.config["datasets"][cell.data].get("rows")
+    if rows != ROWS.get(data, rows):
+        found.append(f"trained on {rows} rows, the paper on {ROWS[data]}")
     if metric != METRIC:
         found.append(f"metric '{metric}', the paper's rule is '{METRIC}'")
     if entry.rank is None:

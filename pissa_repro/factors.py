@@ -42,7 +42,16 @@ class Factors:
         if self.offset is None:
             return None
         a, b = (self.A, self.B) if self.offset == "start" else (self.offset_A, self.offset_B)
-        return self.scaling * b[module] @ a[module]
+        return product(a[module], b[module], self.scaling)
+
+
+def product(a: torch.Tensor, b: torch.Tensor, scaling: float) -> torch.Tensor:
+    """scaling * b @ a, float32 (out, in), summed in float64.
+
+    So its bits do not depend on the device or the number of threads, and neither do those of
+    the base that it is taken out of: a last bit can decide a 4-bit code.
+    """
+    return (scaling * b.double() @ a.double()).float()
 
 
 def scaling(alpha: float, rank: int, rslora: bool) -> float:

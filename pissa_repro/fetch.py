@@ -22,6 +22,7 @@ from pissa_repro.record import read_json, write_json, write_lines
 
 log = logging.getLogger(__name__)
 EMBEDDED = Path(__file__).parent / "embedded" / "model"
+EMBEDDED_NAME = "pissa-repro/embedded"
 WEIGHTS = ["model*.safetensors", "*.json", "*.model", "tokenizer*"]
 
 
@@ -29,7 +30,7 @@ def fetch_model(source: dict[str, Any]) -> dict[str, Any]:
     """Find or download a model: {"path", "name", "commit", "fingerprint"}. Checks the weights' files."""
     commit = None
     if source.get("path") == "embedded":
-        folder, name = EMBEDDED, "pissa-repro/embedded"
+        folder, name = EMBEDDED, EMBEDDED_NAME
     elif "path" in source:
         folder, name = Path(source["path"]).resolve(), source["path"]
         if not folder.is_dir():
@@ -61,15 +62,32 @@ def _generated(source: dict[str, Any]) -> list[dict[str, str]]:
     split = source["path"].removeprefix("embedded:")
     if split not in problems.SPLITS:
         raise unknown("split", split, problems.SPLITS, "config.datasets.path embedded:<split>")
-    return problems.generate(split, source.get("rows", 1000))
+    try:
+        return problems.generate(split, source.get("rows", 1000))
+    except ValueError as error:
+        raise UserError(f"config.datasets.rows: {error}") from None
 
 
 def stored_model(path: str | Path) -> dict[str, Any]:
     """The record of a fetched model. Raises UserError when its folder has gone since."""
     record = read_json(path)
+    if record["name"] == EMBEDDED_NAME:
+        return {**record, "path": str(EMBEDDED)}  # it moves with the checkout
     if not Path(record["path"]).is_dir():
         raise UserError(f"{path}: the model folder {record['path']} has gone. Delete this record and run again.")
     return record
+
+
+def identities(stored: dict[str, Any], rows: Path) -> dict[str, Any]:
+    """Which weights and which rows a stage has used, for its record; collect compares them."""
+    base = {key: stored[key] for key in ("name", "commit", "fingerprint")}
+    return {"base": base, "data_sha256": sha256(rows)}
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -85,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     else:
         rows, commit = fetch_dataset(args.spec["dataset"])
         write_lines(args.rows, rows)
-        result = {"rows": len(rows), "commit": commit, "sha256": hashlib.sha256(args.rows.read_bytes()).hexdigest()}
+        result = {"rows": len(rows), "commit": commit, "sha256": sha256(args.rows)}
         log.info("%d rows", len(rows))
     write_json(args.out, {"spec": args.spec, **result, "provenance": provenance(started)})
 

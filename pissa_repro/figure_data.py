@@ -10,9 +10,8 @@ import numpy
 import pandas
 
 from pissa_repro.errors import UserError, unknown
+from pissa_repro.published import METRIC
 from pissa_repro.sweep import Cell
-
-METRIC = "paper"  # the metric with the paper's answer rule
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from pissa_repro import checkpoint, factors, methods, quantize
+from pissa_repro import checkpoint, factors, gpus, methods, quantize
 from pissa_repro.errors import UserError, run_stage
 from pissa_repro.fetch import stored_model
 from pissa_repro.progress import track
@@ -47,11 +47,11 @@ def start_module(name: str, weight: torch.Tensor, spec: dict[str, Any]) -> tuple
     )
     start = methods.load(spec["method"]).start(weight, setting)
     taken = (start.A, start.B) if start.offset == "start" else start.offset
-    offset = None if taken is None else scaling * taken[1] @ taken[0]
+    offset = None if taken is None else factors.product(*taken, scaling)
     base = quantize.base_weight(weight, offset, quant)
     size = weight.norm().item()
     facts = {
-        "equality_error": (weight - base - scaling * start.B @ start.A).norm().item() / size,
+        "equality_error": (weight - base - factors.product(start.A, start.B, scaling)).norm().item() / size,
         "norm_A": start.A.norm().item(),
         "norm_B": start.B.norm().item(),
         "norm_offset": 0.0 if offset is None else offset.norm().item() / size,
@@ -90,7 +90,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the init stage")
     parser.add_argument("--model", required=True, help="record of the fetched model")
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
+    gpus.add_argument(parser)
     args = parser.parse_args(argv)
+    gpus.take(args.gpus)
     started = time.perf_counter()
     model = stored_model(args.model)
     made, facts = start_model(model["path"], args.spec)

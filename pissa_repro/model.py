@@ -70,7 +70,10 @@ def set_base(model: torch.nn.Module, factors: Factors, quant: str, dtype: str, p
     cast to `dtype`. pack: keep 4-bit weights packed (training); else dequantized (scoring, merging).
     """
     for name in factors.A:
-        linear = model.get_submodule(name)
+        try:
+            linear = model.get_submodule(name)
+        except AttributeError:
+            raise UserError(f"{name}: in the safetensors, but transformers names its modules otherwise.") from None
         offset = factors.offset_product(name)
         offset = None if offset is None else offset.to(linear.weight.device)
         if pack and quant == "nf4" and quantize.packable(linear):

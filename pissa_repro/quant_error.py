@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from pissa_repro import checkpoint, factors, quantize
+from pissa_repro import checkpoint, factors, gpus, quantize
 from pissa_repro.errors import UserError, run_stage
 from pissa_repro.fetch import stored_model
 from pissa_repro.progress import track
@@ -36,7 +36,7 @@ def module_error(weight: torch.Tensor, made: factors.Factors, name: str, quant: 
     a, b = made.A[name].to(weight), made.B[name].to(weight)
     offset = made.offset_product(name)
     base = quantize.base_weight(weight, None if offset is None else offset.to(weight), quant)
-    rest = weight - base - made.scaling * b @ a
+    rest = weight - base - factors.product(a, b, made.scaling)
     plain_rest = weight - quantize.roundtrip(weight, quant)
     error, plain = nuclear(rest), nuclear(plain_rest)
     return {
@@ -73,7 +73,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", required=True, help="record of the fetched model")
     parser.add_argument("--factors", required=True, type=Path, help="folder of factors")
     parser.add_argument("--out", required=True, type=Path, help="the record to write")
+    gpus.add_argument(parser)
     args = parser.parse_args(argv)
+    gpus.take(args.gpus)
     started = time.perf_counter()
     if args.spec["init"]["quant"] == "none":
         raise UserError("quant 'none' has no quantization error; measure a quantized cell.")

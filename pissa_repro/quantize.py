@@ -69,14 +69,9 @@ def linear4bit(linear: torch.nn.Linear, weight: torch.Tensor, compute_dtype: tor
         linear.out_features,
         bias=linear.bias is not None,
         compute_dtype=compute_dtype,
-        compress_statistics=NF4["compress_statistics"],
-        quant_type=NF4["quant_type"],
         device="meta",
     )
-    device = linear.weight.device
-    layer.weight = bnb.nn.Params4bit(
-        weight.cpu(), requires_grad=False, compress_statistics=False, quant_type="nf4", blocksize=64
-    ).to(device)
+    layer.weight = bnb.nn.Params4bit(weight.cpu(), requires_grad=False, **NF4).to(linear.weight.device)
     layer.bias = linear.bias
     # With AVX512-BF16, bitsandbytes repacks a layer at its first use in eval mode and then computes
     # in bfloat16. A look at the logits would so change the base under the training.

@@ -38,6 +38,7 @@ class Cell:
     def name(self) -> str:
         """The cell's folder below results/cells."""
         lr = f"{self.learning_rate:g}"
+        lr = lr if float(lr) == self.learning_rate else repr(self.learning_rate)
         return f"{self.model}/{self.data}/{self.method}-{self.quant}-r{self.rank}-lr{lr}-s{self.seed}"
 
     @property
@@ -93,14 +94,13 @@ class Sweep:
             if override["where"].items() <= here.items():
                 values |= override["set"]
                 reasons.append(override["why"])
-        module = methods.load(self.definition(method)["init"])
-        rank = values.pop("rank") if getattr(module, "FACTORS", True) else 0
+        rank, rate, init = values.pop("rank"), float(values.pop("learning_rate")), self.definition(method)["init"]
         values["target_modules"] = tuple(values["target_modules"])
         return Cell(
-            model=model, data=data, method=method, quant=quant, rank=rank,
-            learning_rate=float(values.pop("learning_rate")), seed=seed,
-            start_seed=seed if module.RANDOM else 0,
-            train=tuple(sorted((key, value) for key, value in values.items() if key != "rank")),
+            model=model, data=data, method=method, quant=quant, learning_rate=rate, seed=seed,
+            rank=rank if methods.has_factors(init) else 0,
+            start_seed=seed if methods.load(init).RANDOM else 0,
+            train=tuple(sorted(values.items())),
             reasons=tuple(reasons),
         )  # fmt: skip
 
@@ -149,6 +149,7 @@ class Sweep:
             "version": STAGE_VERSION["init"],
             "model": self.model_spec(cell.model),
             "method": definition["init"],
+            "method_version": getattr(methods.load(definition["init"]), "VERSION", 1),
             "options": options,
             "quant": cell.quant,
             "rank": cell.rank,

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pissa_repro import data
+from pissa_repro import data, gpus
 from pissa_repro.errors import UserError, run_stage
-from pissa_repro.fetch import stored_model
+from pissa_repro.fetch import identities, stored_model
 from pissa_repro.provenance import provenance
 from pissa_repro.record import atomic, atomic_folder, canonical, read_lines, write_json
 
@@ -41,14 +41,14 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", required=True, type=Path, help="the CSV of every step to write")
     parser.add_argument("--micro-batch-size", type=int, default=4, help="sequences in one forward pass (default 4)")
     parser.add_argument("--checkpoint-steps", type=int, default=50, help="steps between checkpoints (default 50)")
-    parser.add_argument("--gpus", type=int, default=0, help="GPUs to share the batch between (default: one process)")
+    gpus.add_argument(parser)
     return parser.parse_args(argv)
 
 
-def spread(gpus: int) -> None:
+def spread(count: int) -> None:
     """Replace this process by one process a GPU, if there is more than one GPU to use."""
-    if gpus > 1 and "WORLD_SIZE" not in os.environ:
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}", "-m", __spec__.name]
+    if count > 1 and "WORLD_SIZE" not in os.environ:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", __spec__.name]
         os.execv(sys.executable, [sys.executable, *launcher, *sys.argv[1:]])
 
 
@@ -73,14 +73,13 @@ def prepare(args: argparse.Namespace, stored: dict[str, Any]):
     tokenizer = models.load_tokenizer(stored["path"])
     base = models.load_base(stored["path"])
     if settings["max_length"] > models.window(base, settings["max_length"]):
-        raise UserError(
-            f"config.train.max_length: {settings['max_length']} tokens, the model sees {models.window(base, 0)}."
-        )
+        limit = base.config.max_position_embeddings
+        raise UserError(f"config.train.max_length: {settings['max_length']} tokens, the model sees {limit}.")
     examples, lengths = data.tokenize(read_lines(args.data), tokenizer, settings["max_length"])
     prompts = [example["input_ids"] for example in examples[:4]]
     expected = models.logits(base, prompts)
     if spec["init"] is None:
-        return base, tokenizer, examples, lengths, {"logits_difference": 0.0}
+        return base, tokenizer, examples, lengths, {"logits_difference": None}  # nothing is added to W
     start = factors.load(args.init, stored)
     models.set_base(base, start, spec["quant"], settings["dtype"], pack=True)
     model = models.attach(base, args.init, {"lora_dropout": settings["dropout"], **spec["lora"]})
@@ -121,12 +120,13 @@ def save_trained(trainer, folder: Path) -> None:
         (unfinished / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
 
 
-def build_record(args, trainer, rows, lengths, start_up, dtypes) -> dict[str, Any]:
+def build_record(args, stored, trainer, rows, lengths, start_up, dtypes) -> dict[str, Any]:
     """The training record; the final loss is the mean over the last tenth of the steps."""
     tail = rows[-max(1, len(rows) // 10) :]
     options = trainer.args
     return {
         "spec": args.spec,
+        **identities(stored, args.data),
         "start_up": start_up,
         "dtypes": dtypes,
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
@@ -135,7 +135,7 @@ def build_record(args, trainer, rows, lengths, start_up, dtypes) -> dict[str, An
         "first_grad_norm": rows[0]["grad_norm"],
         "lengths": lengths.as_dict(),
         "batch": {
-            "effective": args.spec["settings"]["batch_size"],
+            "effective": options.train_batch_size * options.gradient_accumulation_steps * options.world_size,
             "micro": options.per_device_train_batch_size,
             "accumulation": options.gradient_accumulation_steps,
             "processes": options.world_size,
@@ -145,17 +145,21 @@ def build_record(args, trainer, rows, lengths, start_up, dtypes) -> dict[str, An
 
 def main(argv: list[str] | None = None) -> None:
     args = arguments(argv)
+    gpus.take(args.gpus)
     spread(args.gpus)
     started = time.perf_counter()
     from pissa_repro import trainer as trainers
 
-    model, tokenizer, examples, lengths, start_up = prepare(args, stored_model(args.model))
+    stored = stored_model(args.model)
+    model, tokenizer, examples, lengths, start_up = prepare(args, stored)
     log.info("%s", {k: v for k, v in lengths.as_dict().items() if v})
     scratch = trainers.Scratch(args.scratch, canonical(args.spec))
     world = int(os.environ.get("WORLD_SIZE", "1"))
     micro, accumulation = split_batch(args.spec["settings"]["batch_size"], args.micro_batch_size, world)
     trainer = trainers.build(model, tokenizer, examples, args.spec, scratch, micro, accumulation, args.checkpoint_steps)
     dtypes = check_dtypes(trainer.model, args.spec)
+    if trainer.args.train_batch_size != micro:  # the Trainer would use every GPU that it sees
+        raise UserError(f"--gpus: a process has to see one GPU, this one sees {trainer.args.n_gpu}.")
     before = time.perf_counter()
     trainer.train(resume_from_checkpoint=scratch.last())
     seconds = time.perf_counter() - before
@@ -163,7 +167,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     save_trained(trainer, args.trained)
     rows = write_steps(args.steps, trainer.state.log_history)
-    record = build_record(args, trainer, rows, lengths, start_up, dtypes)
+    record = build_record(args, stored, trainer, rows, lengths, start_up, dtypes)
     record |= {"train_seconds": scratch.seconds_before + seconds, "resumed_from": scratch.resumed_from}
     write_json(args.record, {**record, "provenance": provenance(started)})
     scratch.remove()

@@ -73,6 +73,8 @@ class Watch(TrainerCallback):
         self.scratch, self.plain, self.started = scratch, None, time.perf_counter()
 
     def on_train_begin(self, args, state, control, **kwargs):
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()  # the base was loaded in float32, whatever it is now
         self.plain = Plain("train", state.max_steps, state.global_step)
 
     def on_log(self, args, state, control, logs=None, **kwargs):

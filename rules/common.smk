@@ -1,4 +1,5 @@
 # Functions that the rules share. The sweep itself is pissa_repro/sweep.py.
+import glob
 import os
 import sys
 
@@ -67,6 +68,16 @@ def data_rows(data):
 def init_folder(cell):
     """The cell's initial factors; nothing for a method without factors."""
     return [f"results/init/{cell.start}"] if SWEEP.has_factors(cell) else []
+
+
+def local_files(section, name):
+    """The files of a local model or dataset as inputs, so that an edit is noticed."""
+    path = SWEEP.config[section].get(name, {}).get("path", "")
+    if path.startswith("embedded"):
+        return modules("embedded/problems", "embedded/scenarios", "embedded/drawing") if section == "datasets" else []
+    if os.path.isdir(path):
+        return sorted(glob.glob(f"{path}/*.safetensors") + glob.glob(f"{path}/config.json"))
+    return [path] if os.path.isfile(path) else []
 
 
 def gpus(model):

@@ -18,13 +18,13 @@ rule evaluate:
     threads: 1
     resources:
         gpu=lambda w: min(1, gpus(cell_of(w).model)),
-        batch_size=64,
+        batch_size=lambda w: 16 if gpus(cell_of(w).model) else 64,
     params:
         spec=spec(lambda w: SWEEP.evaluate_spec(cell_of(w), w.task)),
     shell:
         "python -m pissa_repro.evaluate --spec {params.spec:q} --model {input.model} --data {input.data} "
         "--init {input.init} --trained {input.trained} --record {output.record} --samples {output.samples} "
-        "--batch-size {resources.batch_size} > {log} 2>&1"
+        "--gpus {resources.gpu} --batch-size {resources.batch_size} > {log} 2>&1"
 
 
 rule collect:

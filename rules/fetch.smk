@@ -2,6 +2,8 @@
 
 
 rule fetch_model:
+    input:
+        lambda w: local_files("models", w.model),
     output:
         "results/fetch/models/{model}.json",
     log:
@@ -16,6 +18,8 @@ rule fetch_model:
 
 
 rule fetch_data:
+    input:
+        lambda w: local_files("datasets", w.data),
     output:
         rows="results/fetch/data/{data}.jsonl",
         record="results/fetch/data/{data}.json",

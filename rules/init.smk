@@ -16,7 +16,7 @@ rule init:
     params:
         spec=spec(lambda w: SWEEP.init_spec(start_of(w))),
     shell:
-        "python -m pissa_repro.init --spec {params.spec:q} --model {input.model} --out {output} > {log} 2>&1"
+        "python -m pissa_repro.init --spec {params.spec:q} --model {input.model} --out {output} --gpus {resources.gpu} > {log} 2>&1"
 
 
 rule quant_error:
@@ -36,4 +36,4 @@ rule quant_error:
         spec=spec(lambda w: SWEEP.quant_error_spec(start_of(w))),
     shell:
         "python -m pissa_repro.quant_error --spec {params.spec:q} --model {input.model} "
-        "--factors {input.factors} --out {output} > {log} 2>&1"
+        "--factors {input.factors} --out {output} --gpus {resources.gpu} > {log} 2>&1"

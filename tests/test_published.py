@@ -247,14 +247,14 @@ def test_without_a_link_in_the_config_nothing_is_compared(config, section, name,
 def test_a_method_with_other_adapter_fields_is_not_the_papers(config):
     methods = {
         "pissa-dora": {"init": "pissa", "lora": {"use_dora": True}},
-        "pissa-bias": {"init": "pissa", "lora": {"bias": "all"}},
+        "pissa-qalora": {"init": "pissa", "lora": {"use_qalora": True}},
     }
     changed = {**config, "methods": {**config["methods"], **methods}}
     dora = verdict(changed, models="llama-3-8b", cells={"method": "pissa-dora", "quant": "none"})
-    bias = verdict(changed, cells={"method": "pissa-bias", "quant": "none"})
+    qalora = verdict(changed, cells={"method": "pissa-qalora", "quant": "none"})
     assert (dora.value, dora.verdict) == (77.51, "not comparable")
-    assert (bias.value, bias.verdict) == (None, "not comparable")
-    assert "is not a method of the paper" in bias.note
+    assert (qalora.value, qalora.verdict) == (None, "not comparable")
+    assert "is not a method of the paper" in qalora.note
 
 
 def test_a_method_that_was_not_published_is_not_comparable(config):

@@ -102,7 +102,7 @@ def test_one_row_a_method_in_the_configs_order(embedded):
     assert [row["method"] for row in rows] == ["full FT", "LoRA", "PiSSA", "QLoRA", "LoftQ", "QPiSSA"]
     assert [row["rank"] for row in rows] == ["", "16", "16", "16", "16", "16"]
     assert {(row["seeds"], row["n"], row["learning_rate"], row["task"]) for row in rows} == {
-        ("3", "200", "0.002", "gsm-mini")
+        ("3", "200", "0.003", "gsm-mini")
     }
 
 
@@ -250,7 +250,7 @@ def test_on_the_papers_benchmark_the_published_numbers_are_shown(tmp_path):
 
 def test_a_missing_score_is_refused(tmp_path, config):
     arguments = make(tmp_path, config, only=lambda row: (row["method"], row["seed"]) != ("loftq", 1))
-    with pytest.raises(UserError, match=r"no 'paper' score of .*loftq-nf4-r16-lr0.002-s1 on gsm-mini"):
+    with pytest.raises(UserError, match=r"no 'paper' score of .*loftq-nf4-r16-lr0.003-s1 on gsm-mini"):
         tables.main(arguments)
     assert not (tmp_path / "out.csv").exists()
 

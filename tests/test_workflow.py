@@ -104,7 +104,8 @@ def test_the_figures_are_drawn(swept):
 
 
 def test_a_second_run_does_nothing(swept):
-    assert "Nothing to be done" in snakemake("-n", "all", "--configfile", config(swept), folder=swept).stderr
+    done = snakemake("-n", "all", "--configfile", config(swept), folder=swept)
+    assert "Nothing to be done" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ A method's file declares
 and, where they are needed,
     FACTORS = False              every weight trains, there are no factors (then no `start`)
     OPTIONS, QUANTIZED_OPTIONS   options with their defaults; the second only on a quantized base
+    VERSION = 2, 3, ...          raised when the start changes, so that its cells run again
     refuse(quant)                -> the reason why this pair makes no sense, or None
 
 The workflow imports these files for every dry run, so they import torch only inside `start`.

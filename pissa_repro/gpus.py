@@ -1,0 +1,69 @@
+"""Which GPUs a stage may use. Snakemake counts them, but gives a job none in particular.
+
+A card is taken by a lock on a file of this machine that is held as long as the process lives, so
+that jobs side by side get cards of their own. Call before anything starts CUDA; imports no torch.
+"""
+
+import argparse
+import fcntl
+import logging
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+
+from pissa_repro.errors import UserError
+
+log = logging.getLogger(__name__)
+_held: list[int] = []  # open locks; they end with the process, and pass through exec
+
+
+def visible() -> list[str]:
+    """The cards that this process may see: CUDA_VISIBLE_DEVICES, else all of the machine."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name.strip()]
+    found = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
+    return sorted((match[1] for match in found if match), key=int)
+
+
+def add_argument(parser: argparse.ArgumentParser) -> None:
+    """The option --gpus, the same in every stage that may use one."""
+    default = min(1, len(visible()))
+    parser.add_argument("--gpus", type=int, default=default, help=f"GPUs to use, 0 for the CPU (here: {default})")
+
+
+def take(count: int) -> None:
+    """Show this process exactly `count` cards, waiting until so many are free; 0 shows it none.
+
+    Raises UserError when the machine has fewer.
+    """
+    if "LOCAL_RANK" in os.environ:  # started by torchrun, whose parent took the cards
+        return
+    cards = visible()
+    if count > len(cards):
+        raise UserError(f"gpus: {count} asked for, this machine shows {len(cards)}. Change models.<name>.gpus.")
+    taken: list[str] = []
+    while len(taken) < count:
+        free = next((card for card in cards if card not in taken and _lock(card)), None)
+        if free is not None:
+            taken.append(free)
+        else:
+            log.info("waiting for a free GPU (have %d of %d)", len(taken), count)
+            time.sleep(5)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+
+
+def _lock(card: str) -> bool:
+    """Lock a card for this process, if no other holds it."""
+    path = Path(tempfile.gettempdir()) / f"pissa-repro-gpu-{os.getuid()}-{card}.lock"
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return False
+    os.set_inheritable(handle, True)
+    _held.append(handle)
+    return True
