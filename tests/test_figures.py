@@ -8,6 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from pissa_repro import figures, style
+from pissa_repro import sweep as sweep_module
 from pissa_repro.config import QUANTS
 from pissa_repro.errors import UserError
 from pissa_repro.record import canonical
@@ -66,6 +67,10 @@ def drawn(name, sweep, tmp_path):
 def run(name, sweep, tmp_path, *out):
     arguments = ["--config", canonical(sweep.config), "--scores", tmp_path / "scores.csv", "--results", tmp_path]
     figures.main([str(word) for word in (*arguments, "--figure", name, "--out", *out)])
+
+
+def test_the_workflow_knows_every_figure():
+    assert set(sweep_module.FIGURES) == set(figures.FIGURES)
 
 
 @pytest.mark.parametrize("name", figures.FIGURES)

@@ -65,7 +65,7 @@ def test_installed_version_is_the_pin(name):
 
 def test_conda_environment_takes_the_same_pins():
     *conda, last = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    assert last["pip"] == ["--constraint constraints.txt", "--editable .[test]"]
+    assert last["pip"] == PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
     python = next(line.partition("=")[2] for line in conda if line.startswith("python="))
     classifiers = [line.rpartition(" :: ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
     assert python in classifiers
