@@ -39,8 +39,8 @@ def take(count: int) -> None:
 
     Raises UserError when the machine has fewer.
     """
-    if "LOCAL_RANK" in os.environ:  # started by torchrun, whose parent took the cards
-        return
+    if "LOCAL_RANK" in os.environ or 0 < count <= len(_held):
+        return  # started by torchrun, whose parent took the cards; or taken by an earlier call
     cards = visible()
     if count > len(cards):
         raise UserError(f"gpus: {count} asked for, this machine shows {len(cards)}. Change models.<name>.gpus.")

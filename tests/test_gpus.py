@@ -44,6 +44,10 @@ def test_a_killed_job_frees_its_cards_and_an_exec_keeps_them(tmp_path):
     assert second.communicate(timeout=30)[0].strip() in {"4", "7"}
 
 
+def test_a_process_that_holds_a_card_does_not_wait_for_itself(tmp_path):
+    assert job(tmp_path, 1, "gpus.take(1)").communicate(timeout=30)[0].strip() == "4"
+
+
 def test_zero_cards_hides_all_and_too_many_are_refused(tmp_path, monkeypatch):
     assert job(tmp_path, 0).communicate()[0].strip() == ""
     monkeypatch.delenv("LOCAL_RANK", raising=False)
