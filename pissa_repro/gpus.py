@@ -41,29 +41,33 @@ def take(count: int) -> None:
     """
     if "LOCAL_RANK" in os.environ or 0 < count <= len(_held):
         return  # started by torchrun, whose parent took the cards; or taken by an earlier call
+    if count == 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        return
     cards = visible()
     if count > len(cards):
         raise UserError(f"gpus: {count} asked for, this machine shows {len(cards)}. Change models.<name>.gpus.")
-    taken: list[str] = []
-    while len(taken) < count:
-        free = next((card for card in cards if card not in taken and _lock(card)), None)
-        if free is not None:
-            taken.append(free)
-        else:
-            log.info("waiting for a free GPU (have %d of %d)", len(taken), count)
-            time.sleep(5)
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
+    while not (locks := _lock(cards, count)):
+        log.info("waiting for %d free GPUs", count)
+        time.sleep(5)
+    _held.extend(locks.values())
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(locks)
 
 
-def _lock(card: str) -> bool:
-    """Lock a card for this process, if no other holds it."""
-    path = Path(tempfile.gettempdir()) / f"pissa-repro-gpu-{os.getuid()}-{card}.lock"
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+def _lock(cards: list[str], count: int) -> dict[str, int]:
+    """The open locks of `count` free cards, by card; none at all where fewer are free, so that no two jobs starve."""
+    locks: dict[str, int] = {}
+    for card in cards:
+        path = Path(tempfile.gettempdir()) / f"pissa-repro-gpu-{os.getuid()}-{card}.lock"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        os.set_inheritable(handle, True)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks[card] = handle
+        except BlockingIOError:
+            os.close(handle)
+        if len(locks) == count:
+            return locks
+    for handle in locks.values():
         os.close(handle)
-        return False
-    os.set_inheritable(handle, True)
-    _held.append(handle)
-    return True
+    return {}
