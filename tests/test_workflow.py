@@ -172,6 +172,18 @@ def test_a_wrong_config_stops_before_any_job(tmp_path):
     assert not (tmp_path / "results").exists()
 
 
+def test_an_edited_local_file_is_fetched_again(tmp_path):
+    rows, target = tmp_path / "mine.jsonl", "results/fetch/data/mine.jsonl"
+    rows.write_text('{"q": "1+1?", "a": "2"}\n')
+    mine = {"path": str(rows), "fields": {"prompt": "q", "response": "a"}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"datasets": {"mine": mine}}))
+    arguments = (target, "--configfile", str(tmp_path / "mine.yaml"))
+    snakemake("--cores", "1", *arguments, folder=tmp_path)
+    assert jobs(snakemake("-n", *arguments, folder=tmp_path)) == {}
+    rows.write_text('{"q": "1+2?", "a": "3"}\n')
+    assert jobs(snakemake("-n", *arguments, folder=tmp_path))["fetch_data"] == 1
+
+
 def test_the_cost_of_the_dag_grows_linearly(tmp_path):
     """Dry runs of about 100, 300 and 1,000 cells: the cost of one more cell does not rise."""
     if shutil.which("nproc") and len(os.sched_getaffinity(0)) < 2:
