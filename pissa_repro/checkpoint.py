@@ -66,10 +66,10 @@ def _check_header(path: Path) -> None:
 
 
 def fingerprint(folder: str | Path) -> str:
-    """SHA-256 over the config and the weights' files: which bits the base is made of."""
+    """SHA-256 over the config, the tokenizer and the weights: which bits the base is made of."""
+    folder, digest = Path(folder), hashlib.sha256()
     weights = files(folder)
-    digest = hashlib.sha256((Path(folder) / "config.json").read_bytes())
-    for path in weights:
+    for path in [folder / "config.json", *sorted(folder.glob("tokenizer*")), *weights]:
         with open(path, "rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

@@ -54,28 +54,28 @@ class Fetched:
         self.folder = results / "fetch"
         self.read = functools.cache(read_json)
 
-    def compare(self, path: Path, record: dict[str, Any], model: str, data: str) -> None:
+    def compare(self, path: Path, record: dict[str, Any], model: str, data: str | None = None) -> None:
         """Raise UserError when the record at `path` was made from other weights or other rows."""
         weights = self.read(self.folder / "models" / f"{model}.json")["fingerprint"]
-        rows = self.read(self.folder / "data" / f"{data}.json")["sha256"]
-        for kind, name, now, then in (
-            ("weights", model, weights, record["base"]["fingerprint"]),
-            ("rows", data, rows, record["data_sha256"]),
-        ):
+        pairs = [("weights", model, weights, record["base"]["fingerprint"])]
+        if data:
+            rows = self.read(self.folder / "data" / f"{data}.json")["sha256"]
+            pairs.append(("rows", data, rows, record["data_sha256"]))
+        for kind, name, now, then in pairs:
             if now != then:
-                raise UserError(
-                    f"{path} was made from other {kind} of {name} ({then[:12]}, now {now[:12]}). Delete it."
-                )
+                raise UserError(f"{path}: made from other {kind} of {name} ({then[:12]}, now {now[:12]}). Delete it.")
 
 
 def rows(sweep: Sweep, results: Path) -> Iterator[dict[str, Any]]:
     """The rows of scores.csv, in the config's order. A number that does not exist is left out."""
-    reductions = {
-        start: checked(results / "quant_error" / f"{start}.json", sweep.quant_error_spec(cell))["reduction"]["avg"]
-        for start, cell in sweep.starts.items()
-        if cell.quant != "none"
-    }
     fetched = Fetched(results)
+    reductions = {}
+    for start, cell in sweep.starts.items():
+        if cell.quant != "none":
+            path = results / "quant_error" / f"{start}.json"
+            record = checked(path, sweep.quant_error_spec(cell))
+            fetched.compare(path, record, cell.model)
+            reductions[start] = record["reduction"]["avg"]
     for cell in sweep.cells.values():
         folder = results / "cells" / cell.name
         train = checked(folder / "train.json", sweep.train_spec(cell))

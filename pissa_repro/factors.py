@@ -48,8 +48,8 @@ class Factors:
 def product(a: torch.Tensor, b: torch.Tensor, scaling: float) -> torch.Tensor:
     """scaling * b @ a, float32 (out, in), summed in float64.
 
-    So its bits do not depend on the device or the number of threads, and neither do those of
-    the base that it is taken out of: a last bit can decide a 4-bit code.
+    So its bits hardly ever depend on the device or the number of threads, nor do those of the
+    base that it is taken out of: a last bit can decide a 4-bit code.
     """
     return (scaling * b.double() @ a.double()).float()
 

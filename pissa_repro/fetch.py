@@ -78,10 +78,14 @@ def stored_model(path: str | Path) -> dict[str, Any]:
     return record
 
 
+def base_of(stored: dict[str, Any]) -> dict[str, Any]:
+    """What a record says of the base model: name, commit where it came from a hub, fingerprint."""
+    return {key: stored[key] for key in ("name", "commit", "fingerprint")}
+
+
 def identities(stored: dict[str, Any], rows: Path) -> dict[str, Any]:
     """Which weights and which rows a stage has used, for its record; collect compares them."""
-    base = {key: stored[key] for key in ("name", "commit", "fingerprint")}
-    return {"base": base, "data_sha256": sha256(rows)}
+    return {"base": base_of(stored), "data_sha256": sha256(rows)}
 
 
 def sha256(path: Path) -> str:

@@ -47,18 +47,21 @@ def take(count: int) -> None:
     cards = visible()
     if count > len(cards):
         raise UserError(f"gpus: {count} asked for, this machine shows {len(cards)}. Change models.<name>.gpus.")
-    while not (locks := _lock(cards, count)):
-        log.info("waiting for %d free GPUs", count)
-        time.sleep(5)
+    if not (locks := _lock(cards, count)):
+        log.info("waiting for %d of the GPUs %s to be free", count, ", ".join(cards))
+    while not locks:
+        time.sleep(2)
+        locks = _lock(cards, count)
     _held.extend(locks.values())
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(locks)
 
 
 def _lock(cards: list[str], count: int) -> dict[str, int]:
     """The open locks of `count` free cards, by card; none at all where fewer are free, so that no two jobs starve."""
+    scheduled = os.environ.get("SLURM_JOB_ID", "")  # a job of its own numbers its own cards from 0
     locks: dict[str, int] = {}
     for card in cards:
-        path = Path(tempfile.gettempdir()) / f"pissa-repro-gpu-{os.getuid()}-{card}.lock"
+        path = Path(tempfile.gettempdir()) / f"pissa-repro-gpu-{os.getuid()}{scheduled}-{card}.lock"
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         os.set_inheritable(handle, True)
         try:

@@ -18,7 +18,7 @@ import torch
 
 from pissa_repro import checkpoint, factors, gpus, methods, quantize
 from pissa_repro.errors import UserError, run_stage
-from pissa_repro.fetch import stored_model
+from pissa_repro.fetch import base_of, stored_model
 from pissa_repro.progress import track
 from pissa_repro.provenance import provenance
 from pissa_repro.record import atomic_folder, write_json
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     model = stored_model(args.model)
     made, facts = start_model(model["path"], args.spec)
-    base = {key: model[key] for key in ("name", "commit", "fingerprint")}
+    base = base_of(model)
     record = {"spec": args.spec, "base": base, **summary(facts), "modules": facts, "dtype": "float32"}
     with atomic_folder(args.out) as folder:
         factors.save(folder, made, base)

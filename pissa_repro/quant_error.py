@@ -18,7 +18,7 @@ import torch
 
 from pissa_repro import checkpoint, factors, gpus, quantize
 from pissa_repro.errors import UserError, run_stage
-from pissa_repro.fetch import stored_model
+from pissa_repro.fetch import base_of, stored_model
 from pissa_repro.progress import track
 from pissa_repro.provenance import provenance
 from pissa_repro.record import write_json
@@ -83,6 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     modules = measure(model["path"], factors.load(args.factors, model), args.spec["init"])
     record = {
         "spec": args.spec,
+        "base": base_of(model),
         "total": {key: sum(m[key] for m in modules.values()) for key in ("nuclear", "nuclear_plain")},
         "reduction": by_type(modules),
         "modules": modules,

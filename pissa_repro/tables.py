@@ -105,7 +105,7 @@ def _published(sweep: Sweep, line: Line) -> dict[str, Any]:
 
 
 def _origin(line: Line) -> dict[str, Any]:
-    commits = dict.fromkeys(facts["commit"] for facts in line.facts if facts["commit"])
+    commits = dict.fromkeys(commit for facts in line.facts for commit in facts["commit"].split())
     dirty = {facts["dirty"] for facts in line.facts if facts["dirty"]}
     return {"commit": " ".join(commits), "dirty": "True" in dirty if dirty else None}
 

@@ -77,6 +77,12 @@ class Watch(TrainerCallback):
             torch.cuda.reset_peak_memory_stats()  # the base was loaded in float32, whatever it is now
         self.plain = Plain("train", state.max_steps, state.global_step)
 
+    def on_step_end(self, args, state, control, **kwargs):
+        # From a checkpoint of the last step the Trainer would go on by one batch, where the steps
+        # end inside an epoch (781 of 782 in config/paper.yaml).
+        if state.global_step >= state.max_steps:
+            control.should_save = False
+
     def on_log(self, args, state, control, logs=None, **kwargs):
         loss = (logs or {}).get("loss")
         if loss is None:

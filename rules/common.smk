@@ -1,5 +1,4 @@
 # Functions that the rules share. The sweep itself is pissa_repro/sweep.py.
-import glob
 import os
 import sys
 
@@ -73,10 +72,11 @@ def init_folder(cell):
 def local_files(section, name):
     """The files of a local model or dataset as inputs, so that an edit is noticed."""
     path = SWEEP.config[section].get(name, {}).get("path", "")
-    if path.startswith("embedded"):
+    if path == "embedded" or path.startswith("embedded:"):
         return modules("embedded/problems", "embedded/scenarios", "embedded/drawing") if section == "datasets" else []
     if os.path.isdir(path):
-        return sorted(glob.glob(f"{path}/*.safetensors") + glob.glob(f"{path}/config.json"))
+        kinds = (".safetensors", ".json", ".model")
+        return [f"{path}/{name}" for name in sorted(os.listdir(path)) if name.endswith(kinds)]
     return [path] if os.path.isfile(path) else []
 
 

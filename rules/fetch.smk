@@ -44,4 +44,4 @@ rule pretrain:
         "../environment.yml"
     threads: 2
     shell:
-        "python -m pissa_repro.embedded.pretrain --out {output} > {log} 2>&1"
+        "python -m pissa_repro.embedded.pretrain --out {output} --threads {threads} > {log} 2>&1"

@@ -28,7 +28,7 @@ rule figure:
     input:
         step_files,
         scores="results/scores.csv",
-        code=modules("figures", "figure_data", "style", "sweep"),
+        code=modules("figures", "figure_data", "style", "published", "sweep"),
     output:
         svg=report("figures/{figure}.svg", caption="../docs/report/figure.rst", category="Figures"),
         png="figures/{figure}.png",

@@ -12,6 +12,13 @@ if str(ROOT) not in sys.path:  # `pytest` alone does not put the checkout on the
     sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+
+def pytest_configure(config):
+    """Tests run on the CPU, also where there is a GPU; `pytest -m gpu` runs those that need one."""
+    if config.getoption("-m") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 ROWS = [
     (
         f"Ann has {a} apples and buys {b} more. How many apples are there?",

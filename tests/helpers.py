@@ -141,3 +141,10 @@ def module_names(folder: Path) -> list[str]:
 def load_json(path: Path):
     """A JSON file that is not one of our records."""
     return json.loads(Path(path).read_text())
+
+
+def scored_rows(folder: Path, count: int = 3) -> Path:
+    """Rows whose references end in '#### N', as the gsm8k task wants them."""
+    path = folder / "scored.jsonl"
+    write_lines(path, [{"prompt": f"What is {n} + 1?", "response": f"{n} + 1\n#### {n + 1}"} for n in range(count)])
+    return path

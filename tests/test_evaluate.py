@@ -1,6 +1,10 @@
 """Scoring a trained cell: on the weights that were trained, with the prompts that were trained on."""
 
 import math
+import random
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -9,6 +13,7 @@ from helpers import Run, load_json
 from pissa_repro import evaluate, factors
 from pissa_repro import model as models
 from pissa_repro.backends import hf
+from pissa_repro.config import ROOT
 from pissa_repro.data import tokenize
 from pissa_repro.errors import UserError
 from pissa_repro.record import read_json, read_lines
@@ -133,6 +138,19 @@ def _keys(folder):
 
     with safe_open(folder / factors.ADAPTER, framework="pt") as file:
         return list(file.keys())
+
+
+def test_a_killed_scoring_leaves_no_record_and_the_next_run_finishes(trained):
+    """SIGKILL between start and end; the record comes last, so that there is none without its samples."""
+    record, samples = trained.folder / "task.json", trained.folder / "task.samples.jsonl"
+    for path in (record, samples):
+        path.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pissa_repro.evaluate", *trained.evaluate_argv()]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    time.sleep(random.uniform(1, 4))
+    process.kill()
+    assert process.wait() == -9 and not record.exists()
+    assert trained.evaluate()["metrics"]["paper"]["n"] == len(read_lines(samples))
 
 
 def test_prompts_are_tokenized_in_scoring_as_in_training(tiny_model, tiny_rows):

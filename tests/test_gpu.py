@@ -1,6 +1,8 @@
 """The same code on a CUDA device; skips itself where there is none."""
 
 import pytest
+from helpers import Run, scored_rows
+from stage import init_spec
 
 pytestmark = pytest.mark.gpu
 
@@ -13,23 +15,16 @@ def cuda():
     return torch
 
 
-def init_spec(method: str, quant: str) -> dict:
-    options = {"alternations": 2} if quant != "none" else {}
-    return {
-        "stage": "init", "version": 1, "model": {}, "method": method, "options": options, "quant": quant, "rank": 8,
-        "alpha": 8.0, "rslora": False, "target_modules": ["q_proj", "down_proj"], "seed": 0,
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("method", "quant"), [("pissa", "none"), ("pissa", "nf4"), ("loftq", "nf4"), ("olora", "none")]
 )
 def test_factors_equal_those_of_the_cpu(cuda, tiny_model, monkeypatch, method, quant):
     from pissa_repro import init
 
-    made, _ = init.start_model(str(tiny_model), init_spec(method, quant))
+    spec = init_spec(method=method, quant=quant, options={"alternations": 2} if quant != "none" else {})
+    made, _ = init.start_model(str(tiny_model), spec)
     monkeypatch.setattr(cuda.cuda, "is_available", lambda: False)
-    expected, _ = init.start_model(str(tiny_model), init_spec(method, quant))
+    expected, _ = init.start_model(str(tiny_model), spec)
     for name in made.A:
         product, wanted = made.B[name] @ made.A[name], expected.B[name] @ expected.A[name]
         assert (product - wanted).norm() <= 1e-3 * wanted.norm()
@@ -50,8 +45,6 @@ def test_the_base_is_the_same_bits_packed_and_unpacked(cuda):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_qpissa_trains_and_is_scored(cuda, tiny_model, tmp_path, dtype):
-    from helpers import Run, scored_rows
-
     run = Run(tmp_path, tiny_model, scored_rows(tmp_path), "pissa", "nf4", dtype=dtype)
     run.init()
     record = run.train()

@@ -104,6 +104,19 @@ def test_a_kill_at_a_random_moment_changes_no_bit(tmp_path, tiny_model, tiny_row
     assert_the_same(whole(cell), killed)
 
 
+def test_a_failure_after_the_last_step_adds_no_step(killed, whole, monkeypatch):
+    """The steps end inside an epoch: a checkpoint of the last step would make the Trainer go on by a batch."""
+
+    def fail(*_):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+        patch.setattr(train, "save_trained", fail)
+        killed.train(*arguments())
+    assert killed.train(*arguments())["steps"] == STEPS
+    assert_the_same(whole("pissa-none"), killed)
+
+
 def interrupt(run, monkeypatch, at):
     """Train in this process up to the mark of a checkpoint, and stop there as a kill would: nothing is cleaned up."""
     from pissa_repro.trainer import Watch

@@ -1,6 +1,7 @@
 """The workflow as a user runs it: checks, dry runs, and a whole tiny sweep with a kill in it."""
 
 import os
+import random
 import re
 import shutil
 import signal
@@ -144,6 +145,24 @@ def test_collect_refuses_the_records_of_another_config(swept, tmp_path):
             ["--config", canonical(changed), "--results", str(swept / "results"), "--out", str(tmp_path / "s.csv")]
         )
     assert not (tmp_path / "s.csv").exists()
+
+
+def test_a_killed_collect_leaves_no_half_table(swept, tmp_path):
+    """SIGKILL at random moments: the old file or none is there, and the next run writes the whole one."""
+    from pissa_repro import config as configs
+    from pissa_repro.record import canonical
+
+    text, out = canonical(configs.load(ROOT / "config/config.yaml", config(swept))), tmp_path / "scores.csv"
+    command = [sys.executable, "-m", "pissa_repro.collect", "--config", text, "--results", "results", "--out", str(out)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for _ in range(5):
+        process = subprocess.Popen(command, cwd=swept, env=environment, stderr=subprocess.DEVNULL)
+        time.sleep(random.uniform(0.02, 0.4))
+        process.kill()
+        process.wait()
+        assert not out.exists() or out.read_text() == (swept / "results" / "scores.csv").read_text()
+    subprocess.run(command, cwd=swept, env=environment, check=True, capture_output=True)
+    assert out.read_text() == (swept / "results" / "scores.csv").read_text()
 
 
 def test_the_report_is_made(swept):
