@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from pissa_repro import methods
 from pissa_repro.config import ROOT
 
 PATH = ROOT / "reference" / "paper_tables.yaml"
@@ -85,8 +86,8 @@ def _entry(table: dict[str, Any], model: str, word: str, benchmark: str, mean: f
     """An entry from the paper's own words; the quantization is nf4 unless `more` says otherwise."""
     method, quantized = METHODS[word]
     more = {"quant": "nf4" if quantized else "none", "std": None, "rank": None} | more
-    if method == "full":
-        more["rank"] = 0
+    if not methods.has_factors(method):
+        more["rank"] = 0  # as in a cell of ours
     more["derived_rank"] = more.get("derived_rank", False) and bool(more["rank"])
     return Published(
         model=model, method=method + more.pop("suffix", ""), benchmark=benchmark, mean=mean,
