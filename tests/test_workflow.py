@@ -3,7 +3,6 @@
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -204,14 +203,11 @@ def test_an_edited_local_file_is_fetched_again(tmp_path):
 
 
 def test_the_cost_of_the_dag_grows_linearly(tmp_path):
-    """Dry runs of about 100, 300 and 1,000 cells: the cost of one more cell does not rise."""
-    if shutil.which("nproc") and len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("a shared single core is too noisy to compare times")
+    """Dry runs of about 300 and 1,000 cells: a cell of the larger sweep costs no more (benchmarks/dag.py measures)."""
     seconds = {}
-    for seeds in (17, 50, 167):
+    for seeds in (50, 167):
         started = time.perf_counter()
         snakemake("-n", "-q", "all", "--configfile", config(tmp_path, seeds=list(range(seeds))), folder=tmp_path)
         seconds[6 * seeds] = time.perf_counter() - started
-    first, second, third = seconds.values()
-    print(seconds)
-    assert (third - second) / (1002 - 300) < 3 * (second - first) / (300 - 102) + 0.002
+    small, large = (taken / cells for cells, taken in seconds.items())
+    assert large < 1.5 * small, seconds
