@@ -147,7 +147,7 @@ def test_a_killed_scoring_leaves_no_record_and_the_next_run_finishes(trained):
         path.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pissa_repro.evaluate", *trained.evaluate_argv()]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    time.sleep(random.uniform(1, 4))
+    time.sleep(random.uniform(0.5, 2.5))
     process.kill()
     assert process.wait() == -9 and not record.exists()
     assert trained.evaluate()["metrics"]["paper"]["n"] == len(read_lines(samples))
