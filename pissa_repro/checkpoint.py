@@ -1,33 +1,87 @@
-"""Read a model folder's weights straight from its safetensors, one matrix at a time."""
+"""Read a model folder's weights straight from its safetensors, one matrix at a time.
+
+What can be known from config.json and the files' headers is checked there, before a tensor is read.
+"""
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pissa_repro import naming
 from pissa_repro.errors import UserError
+from pissa_repro.naming import types as types  # checkpoint.types, beside checkpoint.projections
 
 if TYPE_CHECKING:
     import torch
 
+FLOATS = ("F64", "F32", "F16", "BF16")  # safetensors' names
+# Tensors that quantized checkpoints keep beside or instead of a weight: GPTQ and AWQ, bitsandbytes 4-bit
+# and 8-bit, compressed-tensors, float8, HQQ.
+QUANTIZED = (
+    *(".qweight", ".weight.absmax", ".SCB", ".weight_format"),
+    *(".weight_packed", ".weight_scale", ".weight_scale_inv", ".W_q"),
+)
+TARGETS = "config.train.target_modules"
+
+
+class Stored(NamedTuple):
+    """A tensor as a safetensors header describes it."""
+
+    path: Path
+    dtype: str  # as safetensors names it: F32, BF16, ...
+    shape: tuple[int, ...]
+
+
+class Weight(NamedTuple):
+    """A target module's weight before it is read; shape is (out, in) also where (in, out) is stored."""
+
+    path: Path
+    dtype: str
+    shape: tuple[int, int]
+    transposed: bool
+
 
 def files(folder: str | Path) -> list[Path]:
-    """The model's safetensors, checked: a config beside them, no missing shard, headers intact.
+    """The model's safetensors, checked: a config beside them, no missing shard, headers intact, not quantized.
 
     As transformers reads them: the shards of the index, or model.safetensors; what else lies in the
     folder (consolidated.safetensors) is not the model. Raises UserError that names the file. Weights
     in other formats are refused: they can run code.
     """
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
+    return sorted({tensor.path for tensor in stored(folder).values()})
+
+
+def stored(folder: str | Path) -> dict[str, Stored]:
+    """Every tensor of the model by its name, from the headers alone. Checks and raises as `files`."""
+    config, found = _config(folder), {}
+    for path, names in _shards(Path(folder)).items():
+        header = _header(path)
+        if names - header.keys():
+            raise UserError(f"{path}: lacks {min(names - header.keys())}, which the index promises. Fetch it again.")
+        found |= header
+    _refuse_quantized(folder, config, found)
+    return found
+
+
+def _config(folder: str | Path) -> dict[str, Any]:
+    path = Path(folder) / "config.json"
+    if not path.is_file():
         raise UserError(f"{folder}: not a model folder (no config.json).")
-    index = folder / "model.safetensors.index.json"
+    return _read(path)
+
+
+def _shards(folder: Path) -> dict[Path, set[str]]:
+    """The files with weights, each with the tensors that an index says it holds."""
+    index, found = folder / "model.safetensors.index.json", defaultdict(set)
     if index.is_file():
-        found = sorted({folder / name for name in _read(index, "weight_map").values()})
+        for name, file in _read(index, "weight_map").items():
+            found[folder / file].add(name)
     else:
-        found = [folder / "model.safetensors"]
-        if not found[0].is_file():
+        found[folder / "model.safetensors"] = set()
+        if not min(found).is_file():
             raise UserError(
                 f"{folder}: neither model.safetensors nor {index.name} with its shards; "
                 "other formats are refused. Convert the weights first."
@@ -35,9 +89,6 @@ def files(folder: str | Path) -> list[Path]:
     for path in found:
         if not path.is_file():
             raise UserError(f"{path}: this shard is missing. Fetch the model again.")
-        _check_header(path)
-    if _read(folder / "config.json").get("quantization_config"):
-        raise UserError(f"{folder}: these weights are quantized already. Start from the full-precision model.")
     return found
 
 
@@ -52,17 +103,35 @@ def _read(path: Path, key: str | None = None) -> dict:
     return found
 
 
-def _check_header(path: Path) -> None:
-    """Compare the file's size with what its header promises (a cut download has a good start)."""
+def _header(path: Path) -> dict[str, Stored]:
+    """What the file holds; its size is compared with what its header promises (a cut download has a good start)."""
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
         try:
             header = json.loads(file.read(size)) if size < 10**8 else None
-            end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+            entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            end = max(entry["data_offsets"][1] for entry in entries.values())
+            found = {name: Stored(path, entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}
         except (ValueError, TypeError, AttributeError, KeyError, MemoryError):
             raise UserError(f"{path}: damaged safetensors header. Fetch the model again.") from None
     if path.stat().st_size != 8 + size + end:
         raise UserError(f"{path}: {path.stat().st_size} bytes, its header promises {8 + size + end}. Fetch it again.")
+    return found
+
+
+def _refuse_quantized(folder: str | Path, config: dict[str, Any], tensors: dict[str, Stored]) -> None:
+    """Raise UserError for weights in few bits: what quantization took is gone before the decomposition (trap 7)."""
+    signs = [f"config.json has a {key}" for key in ("quantization_config", "compression_config") if config.get(key)]
+    for name, tensor in tensors.items():
+        if name.endswith(QUANTIZED):
+            signs.append(f"{tensor.path.name} holds {name}")
+        elif name.endswith(".weight") and tensor.dtype not in FLOATS:
+            signs.append(f"{name} in {tensor.path.name} is stored as {tensor.dtype}")
+    if signs:
+        raise UserError(
+            f"{folder}: these weights are quantized already ({signs[0]}). Start from the full-precision model: "
+            "a cell's quant quantizes it here, after the decomposition."
+        )
 
 
 def fingerprint(folder: str | Path) -> str:
@@ -75,56 +144,97 @@ def fingerprint(folder: str | Path) -> str:
     return digest.hexdigest()
 
 
-def matching(names: list[str], targets: list[str]) -> dict[str, list[str]]:
-    """The modules that each target stands for: those whose name ends in it.
+def transposed(folder: str | Path) -> frozenset[str]:
+    """The last components of the modules that are stored as (in, out): GPT-2's Conv1D layers; mostly none."""
+    return naming.conv1d_layers(_config(folder))
 
-    Raises UserError for a target that matches no module.
+
+def projections(folder: str | Path) -> list[str]:
+    """Target modules for who names none: every matrix in a numbered layer that is not an embedding.
+
+    Llama: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj; GPT-2: attn.c_attn,
+    attn.c_proj, mlp.c_fc, mlp.c_proj. Read from the headers. Raises UserError when there are none.
     """
-    modules = [name.removesuffix(".weight") for name in names if name.endswith(".weight")]
-    found = {t: [m for m in modules if m == t or m.endswith(f".{t}")] for t in targets}
-    for target, hits in found.items():
-        if not hits:
-            layers = sorted({name.rsplit(".", 1)[-1] for name in modules})
-            raise UserError(
-                f"config.train.target_modules: '{target}' matches no module of the model. "
-                f"Its modules end in: {', '.join(layers)}."
-            )
+    modules = {n.removesuffix(".weight"): t.shape for n, t in stored(folder).items() if n.endswith(".weight")}
+    chosen = [
+        module
+        for module, shape in modules.items()
+        if len(shape) == 2 and naming.is_numbered(module) and not naming.is_embedding(module)
+    ]
+    if not chosen:
+        raise UserError(f"{folder}: no matrix in a numbered layer. Name the modules under {TARGETS}.")
+    return naming.suffixes(chosen, modules.keys() - set(chosen))
+
+
+def weights(folder: str | Path, target_modules: list[str]) -> dict[str, Weight]:
+    """The target modules in natural order, each with its weight's place, dtype and shape; reads headers only.
+
+    Raises UserError for a target that matches nothing, and for an embedding, a weight that is no
+    matrix, and an empty one.
+    """
+    tensors, flipped = stored(folder), transposed(folder)
+    hits = naming.matching(sorted(tensors), target_modules).values()
+    found = {}
+    for module in sorted({module for modules in hits for module in modules}, key=naming.natural):
+        path, dtype, shape = tensors[f"{module}.weight"]
+        reason = _refusal(module, shape)
+        if reason:
+            raise UserError(f"{TARGETS}: {module}.weight {shape} in {path} {reason}")
+        flip = module.rsplit(".", 1)[-1] in flipped
+        found[module] = Weight(path, dtype, shape[::-1] if flip else shape, flip)
     return found
 
 
+def _refusal(module: str, shape: tuple[int, ...]) -> str | None:
+    """Why a weight of this name and shape cannot be decomposed and given factors; None if it can."""
+    if naming.is_embedding(module):
+        return "is an embedding: a table to look up, with no input to project. Take it out of the targets."
+    if len(shape) == 1:
+        return "is a vector, as of a norm; only matrices have singular values. Take it out of the targets."
+    if len(shape) != 2:
+        return "is a convolution's kernel or a stack; only matrices have singular values. Take it out of the targets."
+    return "is empty. Fetch the model again, or take it out of the targets." if 0 in shape else None
+
+
+def shapes(folder: str | Path, target_modules: list[str]) -> dict[str, tuple[int, int]]:
+    """The shape (out, in) of every target module, in natural order. Reads headers only; raises as `weights`."""
+    return {module: weight.shape for module, weight in weights(folder, target_modules).items()}
+
+
 def target_names(folder: str | Path, target_modules: list[str]) -> dict[str, Path]:
-    """The target modules in natural order, each with the file that holds its weight.
-
-    Raises UserError for a target that matches nothing.
-    """
-    from safetensors import safe_open
-
-    where = {}
-    for path in files(folder):
-        with safe_open(path, framework="pt") as shard:
-            where |= dict.fromkeys(shard.keys(), path)
-    modules = {module for hits in matching(sorted(where), target_modules).values() for module in hits}
-    return {module: where[f"{module}.weight"] for module in sorted(modules, key=_natural)}
+    """The target modules in natural order, each with the file that holds its weight. Raises as `weights`."""
+    return {module: weight.path for module, weight in weights(folder, target_modules).items()}
 
 
 def targets(folder: str | Path, target_modules: list[str]) -> Iterator[tuple[str, "torch.Tensor"]]:
-    """Walk the target modules: (module name, weight in float32, shape (out, in)), in natural order.
+    """Walk the target modules: (module name, weight in float32, shape (out, in), contiguous), in natural order.
 
-    Only one weight is in memory at a time. Raises UserError for a target without a match, a weight
-    that is not a matrix, and for NaN or infinite values.
+    While a weight is read, this holds the stored tensor and its float32 copy and nothing else; who
+    wants no more in memory drops the weight before going on. Raises UserError as `weights`, all of
+    it before the first tensor is read, and for NaN or infinite values.
     """
+    for module, place in weights(folder, target_modules).items():
+        weight = _matrix(module, place)
+        yield module, weight
+        del weight
+
+
+def _matrix(module: str, place: Weight) -> "torch.Tensor":
     from safetensors import safe_open
 
-    for module, path in target_names(folder, target_modules).items():
-        with safe_open(path, framework="pt") as shard:
-            weight = shard.get_tensor(f"{module}.weight")
-        if weight.ndim != 2:
-            raise UserError(f"{module}.weight has shape {tuple(weight.shape)}; only matrices have singular values.")
-        weight = weight.float()
-        if not weight.isfinite().all():
-            raise UserError(f"{module}.weight holds NaN or infinite values; the checkpoint is damaged.")
-        yield module, weight
+    with safe_open(place.path, framework="pt") as shard:
+        weight = shard.get_tensor(f"{module}.weight")
+    if place.transposed:
+        weight = weight.t().contiguous()
+    weight = weight.float()
+    if not _all_finite(weight):
+        raise UserError(f"{module}.weight in {place.path} holds NaN or infinite values; the checkpoint is damaged.")
+    return weight
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
+def _all_finite(weight: "torch.Tensor") -> bool:
+    """Whether a matrix holds no NaN and no infinity, without a temporary of its size.
+
+    A sum with one of them is never finite. Where the sum alone overflows, the rows are looked at.
+    """
+    return bool(weight.sum().isfinite()) or all(rows.isfinite().all() for rows in weight.split(256))

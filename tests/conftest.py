@@ -73,6 +73,44 @@ def save_tiny_model(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
+@pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory) -> dict[str, Path]:
+    """A small GPT-2 (Conv1D layers) under both namings: as transformers saves it, and without the
+    `transformer.` in front, as on the hub. Do not write to them."""
+    folders = {name: tmp_path_factory.mktemp("gpt2") / name for name in ("saved", "hub")}
+    save_tiny_gpt2(**folders)
+    return folders
+
+
+def save_tiny_gpt2(saved: Path, hub: Path) -> None:
+    """Write the model and its tokenizer under both namings; the same bits on every call."""
+    import shutil
+
+    import torch
+    from safetensors.torch import load_file, save_file
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    tokenizer = byte_tokenizer()
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=512,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, dtype="float32",
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    model = GPT2LMHeadModel(config).float()
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2:
+            parameter.data = decaying(parameter.shape, generator, spectral=".h." in name)
+        else:
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator)  # biases are zero otherwise
+    model.save_pretrained(saved)
+    tokenizer.save_pretrained(saved)
+    shutil.copytree(saved, hub)
+    tensors = load_file(saved / "model.safetensors")
+    save_file(
+        {k.removeprefix("transformer."): t for k, t in tensors.items()}, hub / "model.safetensors", {"format": "pt"}
+    )
+
+
 def decaying(shape, generator, spectral: bool):
     """A random (out, in) matrix; its k-th singular value is 2 / sqrt(k), as in a trained network."""
     import torch
