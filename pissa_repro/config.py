@@ -13,7 +13,8 @@ import yaml
 from pissa_repro import methods
 from pissa_repro.errors import UserError, unknown
 
-QUANTS = ("none", "nf4", "int8")  # the names of quantize.QUANTIZERS, which needs torch; a test compares
+# The names of quantize.QUANTIZERS, which needs torch; a test compares.
+QUANTS = ("none", "nf4", "int8", "fp4", "nf4-dq", "nf4-b32", "nf4-b32-dq", "nf4-b128", "nf4-b128-dq")
 TASKS = Path(__file__).parent / "tasks"
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -49,9 +49,13 @@ def product(a: torch.Tensor, b: torch.Tensor, scaling: float) -> torch.Tensor:
     """scaling * b @ a, float32 (out, in), summed in float64.
 
     So its bits hardly ever depend on the device or the number of threads, nor do those of the
-    base that it is taken out of: a last bit can decide a 4-bit code.
+    base that it is taken out of: a last bit can decide a 4-bit code. A few rows at a time, so that no
+    float64 matrix of the weight's size is in memory.
     """
-    return (scaling * b.double() @ a.double()).float()
+    found, wide = a.new_empty(len(b), a.shape[1], dtype=torch.float32), a.double()
+    for rows in torch.arange(len(b)).split(512):
+        found[rows[0] : rows[-1] + 1] = scaling * b[rows[0] : rows[-1] + 1].double() @ wide
+    return found
 
 
 def scaling(alpha: float, rank: int, rslora: bool) -> float:

@@ -1,9 +1,13 @@
 """Make a method's initial factors from a model's weights.
 
-python -m pissa_repro.init --spec "$SPEC" --model results/fetch/models/mini-llama.json --out DIR
+In the workflow:
+    python -m pissa_repro.init --spec "$SPEC" --model results/fetch/models/mini-llama.json --out DIR
+By hand, on a folder or a hub id; several ranks read and decompose each weight once:
+    python -m pissa_repro.init --model DIR --method pissa --quant nf4 --rank 16 64 128 --out OUT
 
 Reads the target weights one by one from the safetensors; the model is never built. Writes a PEFT
-adapter folder and init.json: start-up equality, norms of A, B and of what was taken out of W.
+adapter folder (one a rank, by hand: OUT/r16, ...) and init.json: start-up equality, norms of A, B and
+of what was taken out of W, and the accuracy of the decomposition.
 """
 
 import argparse
@@ -11,20 +15,25 @@ import hashlib
 import json
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pissa_repro import checkpoint, factors, gpus, methods, quantize
+from pissa_repro import byhand, checkpoint, decomposed, factors, gpus, methods, quantize
 from pissa_repro.errors import UserError, run_stage
 from pissa_repro.fetch import base_of, stored_model
 from pissa_repro.progress import track
 from pissa_repro.provenance import provenance
 from pissa_repro.record import atomic_folder, write_json
+from pissa_repro.spectrum import Spectrum
 
 log = logging.getLogger(__name__)
 EQUALITY = 1e-5  # |W - (base + sBA)| / |W| allowed on a plain base: float32 rounding, with room
+ROWS = 256  # of a plain base are compared: it differs from W by rounding only, the same in every row
+Spec = dict[str, Any]
+Facts = dict[str, float | None]
 
 
 def generator(seed: int, module: str) -> torch.Generator:
@@ -33,75 +42,141 @@ def generator(seed: int, module: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def start_module(name: str, weight: torch.Tensor, spec: dict[str, Any]) -> tuple[methods.Start, dict[str, float]]:
-    """Factors of one weight (out, in), and what the record says of them.
+def spectrum(name: str, weight: torch.Tensor, kept: decomposed.Kept | None = None) -> Spectrum:
+    """The spectrum of a module's weight (out, in). Its random numbers depend on the name alone."""
+    keep = {"keep": kept.of(name, weight.device)} if kept else {}
+    return Spectrum(weight, partial(generator, 0, name), name=f"{name}.weight", **keep)
+
+
+def start_module(name: str, found: Spectrum, spec: Spec) -> tuple[methods.Start, Facts]:
+    """Factors of one weight, and what the record says of them.
 
     Raises UserError for a rank above the weight's smaller side, and when base + sBA misses W.
     """
-    rank, quant = spec["rank"], spec["quant"]
-    if rank > min(weight.shape):
-        raise UserError(f"config.sweep.ranks: {rank} is above the smaller side of {name} {tuple(weight.shape)}.")
+    rank, quant, weight = spec["rank"], spec["quant"], found.weight
+    check_rank(name, tuple(weight.shape), rank)
     scaling = factors.scaling(spec["alpha"], rank, spec["rslora"])
-    setting = methods.Setting(
-        rank, scaling, lambda w: quantize.roundtrip(w, quant), generator(spec["seed"], name), spec["options"]
-    )
+    quantizer, random = partial(quantize.roundtrip, quant=quant), generator(spec["seed"], name)
+    setting = methods.Setting(rank, scaling, quantizer, random, found, spec["options"])
     start = methods.load(spec["method"]).start(weight, setting)
-    taken = (start.A, start.B) if start.offset == "start" else start.offset
-    offset = None if taken is None else factors.product(*taken, scaling)
-    base = quantize.base_weight(weight, offset, quant)
-    size = weight.norm().item()
-    facts = {
-        "equality_error": (weight - base - factors.product(start.A, start.B, scaling)).norm().item() / size,
-        "norm_A": start.A.norm().item(),
-        "norm_B": start.B.norm().item(),
-        "norm_offset": 0.0 if offset is None else offset.norm().item() / size,
-    }
-    if quant == "none" and facts["equality_error"] > EQUALITY:
+    facts = _facts(weight, start, scaling, quant)
+    if quant == "none" and not facts["equality_error"] <= EQUALITY:
         raise UserError(f"{name}: base + sBA misses W by {facts['equality_error']:.1e} of its norm (limit {EQUALITY}).")
     return start, facts
 
 
-def start_model(folder: str, spec: dict[str, Any]) -> tuple[factors.Factors, dict[str, dict[str, float]]]:
-    """Factors of every target module of a model folder, and their facts by module."""
-    collected = factors.Factors({}, {}, None, spec["rank"], spec["alpha"], spec["rslora"], {}, {})
-    facts = {}
-    modules = list(checkpoint.target_names(folder, spec["target_modules"]))
-    weights = checkpoint.targets(folder, spec["target_modules"])
-    for name, weight in track(weights, f"init {spec['method']}", len(modules)):
-        weight = weight.cuda() if torch.cuda.is_available() else weight
-        start, facts[name] = start_module(name, weight, spec)
-        collected.A[name], collected.B[name] = start.A.cpu(), start.B.cpu()
-        if isinstance(start.offset, tuple):
-            collected.offset = "own"
-            collected.offset_A[name], collected.offset_B[name] = (side.cpu() for side in start.offset)
-        else:
-            collected.offset = start.offset
-    return collected, facts
+def check_rank(name: str, shape: tuple[int, ...], rank: int) -> None:
+    """Raise UserError for a rank that the weight of a module cannot have."""
+    if not 1 <= rank <= min(shape):
+        raise UserError(f"rank {rank}: {name} {shape} has ranks from 1 to {min(shape)} (config.sweep.ranks, --rank).")
 
 
-def summary(facts: dict[str, dict[str, float]]) -> dict[str, float]:
-    """The worst equality error and the mean norms over modules (traps 10 and 11)."""
+def _facts(weight: torch.Tensor, start: methods.Start, scaling: float, quant: str) -> Facts:
+    """Norms, start-up equality |W - (base + sBA)| / |W|, and the energy taken out against the most possible."""
+    size = weight.norm().item()
+    taken = (start.A, start.B) if start.offset == "start" else start.offset
+    part = 0.0 if taken is None else scaling * _product_norm(*taken) / size
+    facts: Facts = {
+        "equality_error": _equality_error(weight, start, taken, scaling, quant) / size,
+        "norm_A": start.A.norm().item(),
+        "norm_B": start.B.norm().item(),
+        "norm_offset": part,
+        "excess": start.excess,
+    }
+    if start.offset == "start" and start.excess is not None:
+        facts |= {"captured": part**2, "captured_bound": 1 - (1 - part**2) / (1 + start.excess) ** 2}
+    return facts
+
+
+def _product_norm(a: torch.Tensor, b: torch.Tensor) -> float:
+    """|B @ A| without the product."""
+    a, b = a.double(), b.double()
+    return ((b.mT @ b) * (a @ a.mT)).sum().clamp(min=0).sqrt().item()
+
+
+def _equality_error(weight, start: methods.Start, taken, scaling: float, quant: str) -> float:
+    """|W - (base + sBA)|, over all rows of a quantized base; estimated from ROWS rows of a plain one."""
+    step = max(1, len(weight) // ROWS) if quant == "none" else 1
+    weight, count = weight[::step], len(weight)
+    offset = None if taken is None else factors.product(taken[0], taken[1][::step], scaling)
+    base = quantize.base_weight(weight, offset, quant)
+    total = 0.0
+    for few in range(0, len(weight), 512):  # small temporaries
+        rows = slice(few, few + 512)
+        made = base[rows] + factors.product(start.A, start.B[::step][rows], scaling)
+        total += (weight[rows] - made).double().square().sum().item()
+    return (count / len(weight) * total) ** 0.5
+
+
+def start_model(
+    folder: str, specs: list[Spec], kept: decomposed.Kept | None = None
+) -> list[tuple[factors.Factors, dict[str, Facts]]]:
+    """Factors of every target module of a model folder, and their facts by module, for each spec.
+
+    The specs differ in anything but their target modules; each weight is read and decomposed once.
+    """
+    targets = specs[0]["target_modules"]
+    for name, shape in checkpoint.shapes(folder, targets).items():
+        for spec in specs:
+            check_rank(name, shape, spec["rank"])
+    made = [(factors.Factors({}, {}, None, s["rank"], s["alpha"], s["rslora"], {}, {}), {}) for s in specs]
+    total = len(checkpoint.shapes(folder, targets))
+    for name, weight in track(checkpoint.targets(folder, targets), f"init {specs[0]['method']}", total):
+        found = spectrum(name, weight.cuda() if torch.cuda.is_available() else weight, kept)
+        for spec, (collected, facts) in zip(specs, made, strict=True):
+            start, facts[name] = start_module(name, found, spec)
+            _add(collected, name, start)
+    return made
+
+
+def _add(collected: factors.Factors, name: str, start: methods.Start) -> None:
+    collected.A[name], collected.B[name] = start.A.cpu(), start.B.cpu()
+    collected.offset = start.offset
+    if isinstance(start.offset, tuple):
+        collected.offset = "own"
+        collected.offset_A[name], collected.offset_B[name] = (side.cpu() for side in start.offset)
+
+
+def summary(facts: dict[str, Facts]) -> Facts:
+    """The worst equality error and excess, and the mean norms over modules (traps 10 and 11)."""
     mean = {key: sum(f[key] for f in facts.values()) / len(facts) for key in ("norm_A", "norm_B", "norm_offset")}
-    return {"equality_error": max(f["equality_error"] for f in facts.values()), **mean}
+    excesses = [f["excess"] for f in facts.values() if f["excess"] is not None]
+    worst = {"equality_error": max(f["equality_error"] for f in facts.values()), "excess": max(excesses, default=None)}
+    return {**worst, **mean}
+
+
+def write(folder: Path, spec: Spec, base: dict, made: factors.Factors, facts: dict[str, Facts], started: float) -> None:
+    """Write the folder of one start, whole or not at all."""
+    record = {"spec": spec, "base": base, **summary(facts), "modules": facts, "dtype": "float32", "solver_seed": 0}
+    with atomic_folder(folder) as unfinished:
+        factors.save(unfinished, made, base)
+        write_json(unfinished / "init.json", {**record, "provenance": provenance(started)})
+    excess = "" if record["excess"] is None else f", excess over the best rank {record['excess']:.1e}"
+    log.info("%s: %d modules, equality error %.1e%s", folder, len(facts), record["equality_error"], excess)
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the init stage")
-    parser.add_argument("--model", required=True, help="record of the fetched model")
+    parser.add_argument(
+        "--spec", type=json.loads, help="canonical JSON of the init stage; replaces the options by hand"
+    )
+    parser.add_argument("--model", required=True, help="record of a fetched model; by hand, a folder or a hub id")
     parser.add_argument("--out", required=True, type=Path, help="folder to write")
+    byhand.add_arguments(parser)
     gpus.add_argument(parser)
     args = parser.parse_args(argv)
     gpus.take(args.gpus)
     started = time.perf_counter()
-    model = stored_model(args.model)
-    made, facts = start_model(model["path"], args.spec)
-    base = base_of(model)
-    record = {"spec": args.spec, "base": base, **summary(facts), "modules": facts, "dtype": "float32"}
-    with atomic_folder(args.out) as folder:
-        factors.save(folder, made, base)
-        write_json(folder / "init.json", {**record, "provenance": provenance(started)})
-    log.info("%d modules, equality error %.1e", len(facts), record["equality_error"])
+    if args.spec:
+        model, specs, folders = stored_model(args.model), [args.spec], [args.out]
+    else:
+        model = byhand.model(args.model, args.revision)
+        specs = byhand.init_specs(args, model["path"])
+        folders = [args.out / f"r{spec['rank']}" for spec in specs] if len(specs) > 1 else [args.out]
+        byhand.announce(byhand.init_cost(model["path"], specs))
+    kept = decomposed.Kept(args.scratch, model["fingerprint"])
+    for spec, folder, made in zip(specs, folders, start_model(model["path"], specs, kept), strict=True):
+        write(folder, spec, base_of(model), *made, started)
 
 
 if __name__ == "__main__":

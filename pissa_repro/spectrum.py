@@ -1,24 +1,170 @@
-"""Principal and minor singular triples of a weight matrix, and the factors made from them."""
+"""Singular triples of a weight matrix: the largest, the smallest, the middle ones, and factors of them.
+
+A `Spectrum` belongs to one weight and decomposes it once for every rank, method and option that asks.
+The solvers are krylov.py (fast) and gram.py (exact); which one serves where was chosen by measurement
+(benchmarks/init.py, docs/decisions.md).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
-Triples = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+from pissa_repro import gram, krylov
+from pissa_repro.errors import UserError
+
+KEPT = 128  # ranks up to this one share one decomposition; above, each power of two has its own
+SMALL = 512  # up to this side a full SVD is as fast as anything else
+TOLERANCE = 5e-3  # relative excess over the best rank-r remainder (Frobenius); above it the exact solver takes over
+ORTHOGONAL = 1e-4  # largest entry of |U^T U - 1| that is accepted: float32 rounding, with room
+_PARTS = {  # first and last triple of n, for a slice of r (paper, Figure 8)
+    "minor": lambda n, r: (n - r, n),
+    "middle": lambda n, r: ((n - r) // 2, (n - r) // 2 + r),
+}
 
 
-def principal(weight: torch.Tensor, rank: int) -> Triples:
-    """The `rank` largest singular triples of a float32 matrix (out, in).
+@dataclass(frozen=True)
+class Triples:
+    """Singular triples: U (out, r), S (r,) falling, Vh (r, in), float32.
 
-    Returns U (out, rank), S (rank,) in falling order, Vh (rank, in). Exact (full SVD, LAPACK or
-    cuSOLVER), so there is no seed and no number of iterations to record.
+    excess: estimate of |W - U S Vh| over the best rank-r remainder, less 1; 0 for an exact solver, None
+    where it was not measured.
+    wide: Vh of these and of the next ones (r + o, in), where a warm start begins.
     """
-    u, s, vh = torch.linalg.svd(weight, full_matrices=False)
-    return u[:, :rank], s[:rank], vh[:rank]
+
+    U: torch.Tensor
+    S: torch.Tensor
+    Vh: torch.Tensor
+    excess: float | None = 0.0
+    wide: torch.Tensor | None = None
+
+    def top(self, rank: int) -> "Triples":
+        """The first `rank` of them."""
+        beyond = self.Vh[: rank + krylov.OVERSAMPLE]
+        return Triples(self.U[:, :rank], self.S[:rank], self.Vh[:rank], self.excess, beyond)
 
 
-def minor(weight: torch.Tensor, rank: int) -> Triples:
-    """The `rank` smallest singular triples; shapes as `principal`, S in falling order."""
-    u, s, vh = torch.linalg.svd(weight, full_matrices=False)
-    return u[:, -rank:], s[-rank:], vh[-rank:]
+def leading(weight: torch.Tensor, rank: int, generator: torch.Generator) -> Triples:
+    """The `rank` largest triples of float32 (out, in): block Krylov; exact where that is slower or misses TOLERANCE."""
+    return _leading(weight, rank, [generator])[0]
+
+
+def stacked(weights: torch.Tensor, rank: int, generators: Sequence[torch.Generator]) -> list[Triples]:
+    """`leading` for a stack of equal shapes, float32 (n, out, in), as one batch: worth it on a GPU."""
+    return _leading(weights, rank, generators)
+
+
+def _leading(weight: torch.Tensor, rank: int, generators: Sequence[torch.Generator]) -> list[Triples]:
+    alone = weight.view(-1, *weight.shape[-2:])
+    if 2 * krylov.basis_size(rank) > min(weight.shape[-2:]):
+        return [exact(one, 0, rank) for one in alone]
+    tall = weight.shape[-2] >= weight.shape[-1]
+    u, s, v, missed = krylov.leading(weight if tall else weight.mT, rank, generators)
+    remainder = torch.linalg.matrix_norm(weight).double() ** 2 - s.double().square().sum(-1)
+    excess = (missed / (2 * remainder).clamp(min=1e-300)).view(-1).tolist()
+    u, s, v = (part.view(len(alone), *part.shape[weight.ndim - 2 :]) for part in (u, s, v))
+    u, v = (u, v) if tall else (v, u)
+    return [
+        Triples(u[i], s[i], v[i].mT, excess[i]) if excess[i] <= TOLERANCE else exact(one, 0, rank)
+        for i, one in enumerate(alone)
+    ]
+
+
+def exact(weight: torch.Tensor, start: int, stop: int) -> Triples:
+    """The triples start..stop of float32 (out, in), 0 being the largest; as of a full SVD, within 1e-5."""
+    if min(weight.shape) <= SMALL:
+        u, s, vh = torch.linalg.svd(weight, full_matrices=False)
+        return Triples(u[:, start:stop], s[start:stop], vh[start:stop])
+    u, s, v = gram.triples(weight, start, stop)
+    return Triples(u, s, v.mT)
+
+
+def subspace(weight: torch.Tensor, rank: int, niter: int, generator: torch.Generator) -> Triples:
+    """PEFT's `pissa_niter_<n>`: torch.svd_lowrank with q = r. Less exact than `leading`, for comparison (Table 6)."""
+    devices = [weight.device] if weight.is_cuda else []
+    with torch.random.fork_rng(devices):  # svd_lowrank draws from the global generator only
+        torch.manual_seed(generator.initial_seed())
+        u, s, v = torch.svd_lowrank(weight, q=rank, niter=niter)
+    return Triples(u, s, v.mT, excess=None)
+
+
+class Spectrum:
+    """The singular triples of one weight, float32 (out, in), each slice computed once.
+
+    generator: makes a fresh random generator that knows the weight's name, so that a result does not
+    depend on what was asked before. keep(part, compute): where slices are kept beyond this object
+    (decomposed.py); the default computes. name: of the weight, for errors.
+    """
+
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        generator: Callable[[], torch.Generator],
+        keep: Callable[[str, Callable[[], Triples]], Triples] = lambda part, compute: compute(),
+        name: str = "the weight",
+    ):
+        self.weight, self.generator, self._keep, self.name = weight, generator, keep, name
+        self._slices: dict[str, Triples] = {}
+
+    def principal(self, rank: int, solver: str = "fast") -> Triples:
+        """The `rank` largest triples. Raises UserError for a rank that the weight does not have."""
+        if solver.startswith("niter_"):  # what it gives depends on the rank, so there is nothing to share
+            niter = int(solver.removeprefix("niter_"))
+            found = self._slice(f"{solver}-{rank}", lambda: subspace(self.weight, rank, niter, self.generator()))
+        else:
+            kept = min(max(KEPT, 1 << (rank - 1).bit_length()) + krylov.OVERSAMPLE, *self.weight.shape)
+            solve = {
+                "fast": lambda: leading(self.weight, kept, self.generator()),
+                "exact": lambda: exact(self.weight, 0, kept),
+            }[solver]
+            found = self._slice(f"{solver}-{kept}", solve)
+        self._check(found.S[:rank])
+        return found.top(rank)
+
+    def minor(self, rank: int) -> Triples:
+        """The `rank` smallest triples."""
+        return self._exact_slice("minor", rank)
+
+    def middle(self, rank: int) -> Triples:
+        """The `rank` triples around the median one."""
+        return self._exact_slice("middle", rank)
+
+    def _exact_slice(self, part: str, rank: int) -> Triples:
+        return self._slice(f"{part}-{rank}", lambda: exact(self.weight, *_PARTS[part](min(self.weight.shape), rank)))
+
+    def of(self, matrix: torch.Tensor) -> "Spectrum":
+        """The spectrum of another matrix of the same module, such as what quantization has changed."""
+        return Spectrum(matrix, self.generator, name=f"{self.name}, after quantization,")
+
+    def near(self, matrix: torch.Tensor, before: Triples, solver: str = "fast") -> Triples:
+        """The largest triples of a matrix near to the one that `before` belongs to, as many as `before` has.
+
+        fast: one step of subspace iteration from `before`. Other solvers start afresh.
+        """
+        rank = len(before.S)
+        if solver != "fast" or before.wide is None or 4 * len(before.wide) > min(matrix.shape):
+            return self.of(matrix).principal(rank, solver)
+        u, s, v = krylov.improved(matrix, before.wide.mT)
+        return Triples(u[:, :rank], s[:rank], v.mT[:rank], before.excess, v.mT)
+
+    def _slice(self, part: str, compute: Callable[[], Triples]) -> Triples:
+        if part not in self._slices:
+            found = self._keep(part, compute)
+            side = found.U if found.U.shape[0] <= found.Vh.shape[1] else found.Vh.mT
+            off = (side.mT @ side - torch.eye(side.shape[1]).to(side)).abs().max().item()
+            if not off <= ORTHOGONAL:
+                raise UserError(f"{self.name}: singular vectors miss orthogonality by {off:.1e} (limit {ORTHOGONAL}).")
+            self._slices[part] = found
+        return self._slices[part]
+
+    def _check(self, s: torch.Tensor) -> None:
+        """Refuse a rank above the number of non-zero singular values: such columns of A and B would never train."""
+        floor = max(self.weight.shape) * torch.finfo(torch.float32).eps * s[0]
+        if s[-1] <= floor:
+            raise UserError(
+                f"{self.name} has {(s > floor).sum().item()} non-zero singular values, fewer than rank {len(s)}: "
+                "the other columns of A and B would be zero and never train. Lower the rank, or leave the module out."
+            )
 
 
 def split(triples: Triples, scaling: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,6 +172,5 @@ def split(triples: Triples, scaling: float) -> tuple[torch.Tensor, torch.Tensor]
 
     Both factors carry the square root of S / scaling, as in PEFT's `pissa`.
     """
-    u, s, vh = triples
-    root = (s / scaling).sqrt()
-    return (root[:, None] * vh).contiguous(), (u * root).contiguous()
+    root = (triples.S / scaling).sqrt()
+    return (root[:, None] * triples.Vh).contiguous(), (triples.U * root).contiguous()

@@ -25,8 +25,8 @@ from pissa_repro.sweep import Cell, Sweep
 # Okabe and Ito, "Color Universal Design" (2008); its yellow is left out, it is too light for a line.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")  # one more than colours: 56 pairs before one comes again
-LINES = ("-", (0, (3.5, 1.5)), (0, (1, 1.2)))  # in the order of config.QUANTS
-HATCHES = ("", "/////", ".....")
+LINES = ("-", (0, (3.5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))  # in the order of config.QUANTS, then again
+HATCHES = ("", "/////", ".....", "xxxxx")
 GREY = "#555555"
 FORMATS = ("svg", "png", "pdf")
 
@@ -114,7 +114,9 @@ def looks(sweep: Sweep) -> dict[tuple[str, str], Look]:
             label = f"{label} ({method}-{quant})"
         order, kind = methods.index(method), QUANTS.index(quant)
         colour, marker = COLOURS[order % len(COLOURS)], MARKERS[order % len(MARKERS)]
-        found[method, quant] = Look(label, colour, marker, LINES[kind], HATCHES[kind], order)
+        found[method, quant] = Look(
+            label, colour, marker, LINES[kind % len(LINES)], HATCHES[kind % len(HATCHES)], order
+        )
     return found
 
 

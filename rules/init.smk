@@ -16,7 +16,8 @@ rule init:
     params:
         spec=spec(lambda w: SWEEP.init_spec(start_of(w))),
     shell:
-        "python -m pissa_repro.init --spec {params.spec:q} --model {input.model} --out {output} --gpus {resources.gpu} > {log} 2>&1"
+        "python -m pissa_repro.init --spec {params.spec:q} --model {input.model} --out {output} "
+        "--scratch scratch/spectrum --gpus {resources.gpu} > {log} 2>&1"
 
 
 rule quant_error:

@@ -19,6 +19,7 @@ The workflow imports these files for every dry run, so they import torch only in
 """
 
 import importlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -31,21 +32,34 @@ from pissa_repro.errors import UserError, unknown
 if TYPE_CHECKING:
     import torch
 
+    from pissa_repro.spectrum import Spectrum
+
+
+SVD = r"fast|exact|niter_\d+"  # the solvers of spectrum.py, for the option `svd`
+
 
 @dataclass(frozen=True)
 class Setting:
     """What a method may know beside the weight.
 
-    rank: r. scaling: s = alpha / r, or alpha / sqrt(r) with rslora. quantize: (out, in) float32 ->
-    the same matrix after quantization and back, float32; the identity on a plain base.
-    generator: seeded by the cell's seed and the module's name. options: the method's own.
+    rank: r. scaling: s = alpha / r, or alpha / sqrt(r) with rslora. quantize: quantize.roundtrip for
+    the cell's quantization; the identity on a plain base.
+    generator: seeded by the cell's seed and the module's name. spectrum: the weight's singular
+    triples, decomposed once for all who ask. options: the method's own.
     """
 
     rank: int
     scaling: float
-    quantize: Callable[["torch.Tensor"], "torch.Tensor"]
+    quantize: Callable[..., "torch.Tensor"]
     generator: "torch.Generator"
+    spectrum: "Spectrum"
     options: dict[str, Any] = field(default_factory=dict)
+
+    def remainder(self, a: "torch.Tensor | None" = None, b: "torch.Tensor | None" = None) -> "torch.Tensor":
+        """W - quantize(W - s * B @ A), float32 (out, in); without factors W - quantize(W)."""
+        weight = self.spectrum.weight
+        rest = weight.clone() if a is None else weight.addmm(b, a, alpha=-self.scaling)
+        return self.quantize(rest, spare=True).neg_().add_(weight)
 
 
 @dataclass(frozen=True)
@@ -53,12 +67,14 @@ class Start:
     """Factors at the start: A (r, in) and B (out, r), float32.
 
     offset: what is taken out of W before it is frozen. None for nothing, "start" for A and B
-    themselves, else a pair (A, B) of its own.
+    themselves, else a pair (A, B) of its own. excess: how far the decomposition behind them may be
+    from the best one (spectrum.Triples), for the record.
     """
 
     A: "torch.Tensor"
     B: "torch.Tensor"
     offset: Literal["start"] | tuple["torch.Tensor", "torch.Tensor"] | None = None
+    excess: float | None = None
 
 
 def names() -> list[str]:
@@ -95,10 +111,17 @@ def options(name: str, quant: str, given: dict[str, Any], place: str) -> dict[st
     for key, value in given.items():
         if key not in plain | quantized:
             raise unknown("option", key, plain | quantized, f"{place} ({name})")
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if key == "svd":
+            _check_svd(value, f"{place} ({name})")
+        elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f"{place} ({name}): option '{key}' is {value!r}; it must be a whole number from 1.")
     applicable = plain if quant == "none" else plain | quantized
     return {key: given.get(key, default) for key, default in applicable.items()}
+
+
+def _check_svd(value: Any, place: str) -> None:
+    if not re.fullmatch(SVD, str(value)):
+        raise unknown("svd", value, ("fast", "exact", "niter_<n>"), place)
 
 
 def display(name: str, quant: str) -> str:

@@ -8,6 +8,7 @@ from pissa_repro.methods import Setting, Start
 
 DISPLAY = QUANTIZED_DISPLAY = "LoftQ"
 RANDOM = False
+OPTIONS = {"svd": "fast"}
 QUANTIZED_OPTIONS = {"alternations": 1}
 
 
@@ -18,11 +19,11 @@ def refuse(quant: str) -> str | None:
 
 def start(weight, setting: Setting) -> Start:
     """T times: base <- quantize(W - sBA), with BA = 0 at first; A, B <- rank-r split of W - base."""
-    from pissa_repro.spectrum import principal, split
+    from pissa_repro.spectrum import split
 
-    offset, out = None, 0.0
-    for _ in range(setting.options["alternations"]):
-        base = setting.quantize(weight - out)
-        previous, offset = offset, split(principal(weight - base, setting.rank), setting.scaling)
-        out = setting.scaling * offset[1] @ offset[0]
-    return Start(*offset, offset=previous)
+    triples = setting.spectrum.of(setting.remainder()).principal(setting.rank, setting.options["svd"])
+    factors, previous = split(triples, setting.scaling), None
+    for _ in range(setting.options["alternations"] - 1):
+        triples = setting.spectrum.near(setting.remainder(*factors), triples, setting.options["svd"])
+        factors, previous = split(triples, setting.scaling), factors
+    return Start(*factors, offset=previous, excess=triples.excess)

@@ -8,16 +8,16 @@ from pissa_repro.methods import Setting, Start
 
 DISPLAY, QUANTIZED_DISPLAY = "PiSSA", "QPiSSA"
 RANDOM = False
+OPTIONS = {"svd": "fast"}
 QUANTIZED_OPTIONS = {"alternations": 1}
 
 
 def start(weight, setting: Setting) -> Start:
     """R <- W; T times: A, B <- rank-r split of R; base <- quantize(W - sBA); R <- W - base."""
-    from pissa_repro.spectrum import principal, split
+    from pissa_repro.spectrum import split
 
-    rest = weight
-    for turn in range(alternations := setting.options.get("alternations", 1)):
-        a, b = split(principal(rest, setting.rank), setting.scaling)
-        if turn + 1 < alternations:
-            rest = weight - setting.quantize(weight - setting.scaling * b @ a)
-    return Start(A=a, B=b, offset="start")
+    triples = setting.spectrum.principal(setting.rank, setting.options["svd"])
+    for _ in range(setting.options.get("alternations", 1) - 1):
+        rest = setting.remainder(*split(triples, setting.scaling))
+        triples = setting.spectrum.near(rest, triples, setting.options["svd"])
+    return Start(*split(triples, setting.scaling), offset="start", excess=triples.excess)

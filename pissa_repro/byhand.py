@@ -1,0 +1,148 @@
+"""Options of stages that are run by hand, without a config, and what they will cost."""
+
+import argparse
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pissa_repro import checkpoint, config, decomposed, fetch, krylov, methods
+from pissa_repro.errors import UserError, unknown
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that replace a spec."""
+    group = parser.add_argument_group("by hand")
+    group.add_argument("--revision", default="main", help="commit, tag or branch of a hub id (default main)")
+    group.add_argument("--method", default="pissa", help=f"one of: {', '.join(methods.names())} (default pissa)")
+    group.add_argument("--quant", default="none", help=f"one of: {', '.join(config.QUANTS)} (default none)")
+    group.add_argument("--rank", type=int, nargs="+", default=[16], help="one or several ranks (default 16)")
+    group.add_argument("--alpha", type=float, help="LoRA's alpha (default: the rank)")
+    group.add_argument("--rslora", action="store_true", help="scale by alpha / sqrt(rank)")
+    group.add_argument("--alternations", type=int, help="T of QPiSSA and LoftQ (default 1)")
+    group.add_argument("--svd", help="fast (default), exact, or niter_<n> as in PEFT's pissa_niter_<n>")
+    group.add_argument("--seed", type=int, default=0, help="seed of a random start (default 0)")
+    group.add_argument("--target-modules", nargs="+", help="default: every projection of the layers")
+    group.add_argument("--scratch", type=Path, default=decomposed.FOLDER, help="where decompositions are kept")
+
+
+def model(name: str, revision: str) -> dict[str, Any]:
+    """The record of a model: a folder, `embedded`, a fetched model's record, or a hub id.
+
+    Raises UserError when it is none of them.
+    """
+    if name.endswith(".json"):
+        return fetch.stored_model(name)
+    if name == "embedded" or Path(name).is_dir():
+        return fetch.fetch_model({"path": name})
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        raise UserError(f"--model {name}: no such folder, and a hub id has the form owner/name.")
+    return fetch.fetch_model({"hub": name, "revision": revision})
+
+
+def init_specs(args: argparse.Namespace, folder: str) -> list[dict[str, Any]]:
+    """The specs of the init stage that the options stand for, one a rank. Raises UserError for what makes no sense."""
+    if args.quant not in config.QUANTS:
+        raise unknown("quant", args.quant, config.QUANTS, "--quant")
+    if not methods.has_factors(methods.load(args.method, "--method").__name__.rpartition(".")[2]):
+        raise UserError(f"--method {args.method}: it has no factors to start from.")
+    if reason := methods.refusal(args.method, args.quant):
+        raise UserError(f"--method {args.method} --quant {args.quant} makes no sense: {reason}.")
+    given = {key: getattr(args, key) for key in ("alternations", "svd") if getattr(args, key) is not None}
+    options = methods.options(args.method, args.quant, given, "--method")
+    targets = args.target_modules or checkpoint.projections(folder)
+    return [
+        {
+            "stage": "init", "method": args.method, "options": options, "quant": args.quant, "rank": rank,
+            "alpha": float(args.alpha or rank), "rslora": args.rslora, "target_modules": targets, "seed": args.seed,
+        }
+        for rank in args.rank
+    ]  # fmt: skip
+
+
+@dataclass
+class Cost:
+    """What a walk over weights takes: operations in float32 products, and bytes at the worst moment."""
+
+    matrices: int = 0
+    parameters: int = 0
+    operations: float = 0.0
+    memory: float = 0.0
+
+    def add(self, shape: tuple[int, int], operations: float, copies: float, columns: int) -> None:
+        """One weight, with so many float32 copies of it and so many columns of a basis at once."""
+        self.matrices, self.parameters = self.matrices + 1, self.parameters + shape[0] * shape[1]
+        self.operations += operations
+        self.memory = max(self.memory, 4 * (copies * shape[0] * shape[1] + columns * sum(shape)))
+
+
+def init_cost(folder: str, specs: list[dict[str, Any]]) -> Cost:
+    """The cost of making these starts. Passes over a weight count 4 m n k, a quantizer's round trip 300 m n."""
+    cost, factor_bytes = Cost(), 0
+    for shape in checkpoint.shapes(folder, specs[0]["target_modules"]).values():
+        operations, columns = decomposition_operations(shape, max(spec["rank"] for spec in specs)), 0
+        for spec in specs:
+            turns = spec["options"].get("alternations", 1)
+            wide = spec["rank"] + krylov.OVERSAMPLE
+            operations += (turns - 1) * (4 * wide + 300) * shape[0] * shape[1]  # 300: the quantizer's round trip
+            operations += 0 if spec["quant"] == "none" else (4 * spec["rank"] + 400) * shape[0] * shape[1]
+            columns = max(columns, 2 * krylov.basis_size(wide))
+            factor_bytes += 4 * spec["rank"] * sum(shape)
+        cost.add(shape, operations, 3, columns)
+    cost.memory += factor_bytes
+    return cost
+
+
+def error_cost(folder: str, specs: list[dict[str, Any]]) -> Cost:
+    """The cost of making these starts and measuring their errors: all singular values, twice and once a start.
+
+    The eigenvalues of a Gram matrix count three times, because half of their work waits for memory.
+    """
+    cost = init_cost(folder, specs)
+    for shape in checkpoint.shapes(folder, specs[0]["target_modules"]).values():
+        small = min(shape)
+        cost.operations += (1 + len(specs)) * (shape[0] * shape[1] * small + 4 * small**3)
+        cost.memory = max(cost.memory, 4 * (4 * shape[0] * shape[1] + small**2))
+    return cost
+
+
+def decomposition_operations(shape: tuple[int, int], rank: int) -> float:
+    """Operations of one decomposition: block Krylov where it is used, else the Gram matrix and its eigenvectors."""
+    small, basis = min(shape), krylov.basis_size(rank + krylov.OVERSAMPLE)
+    if 2 * basis > small:
+        return shape[0] * shape[1] * small + 12 * small**3
+    return 5 * shape[0] * shape[1] * basis
+
+
+def announce(cost: Cost) -> None:
+    """Say how long it will take, from the speed of a product measured now, and how much memory."""
+    seconds = cost.operations / speed() + cost.parameters * 2e-9
+    log.info(
+        "%d matrices, %.3g parameters: about %s and %.1f GiB beside what Python itself takes",
+        cost.matrices, cost.parameters, duration(seconds), cost.memory / 2**30,
+    )  # fmt: skip
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours, rounded as an estimate is."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{max(1, round(seconds))} s"
+
+
+def speed() -> float:
+    """Operations a second of a float32 product (2048, 2048) x (2048, 64), the median of five."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    left, right = torch.ones(2048, 2048, device=device), torch.ones(2048, 64, device=device)
+    times = []
+    for _ in range(6):
+        started = time.perf_counter()
+        (left @ right).sum().item()
+        times.append(time.perf_counter() - started)
+    return 2 * left.numel() * right.shape[1] / sorted(times[1:])[2]

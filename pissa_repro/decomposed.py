@@ -1,0 +1,53 @@
+"""Decompositions kept on disk, so that every weight of a model is decomposed once for a whole sweep.
+
+One file a weight and slice below scratch/: an init that was killed goes on where it stopped, and
+ranks, methods, alternations and studies share what is there. The folder may be deleted at any time.
+"""
+
+import fcntl
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from pissa_repro.record import atomic
+from pissa_repro.spectrum import Triples
+
+VERSION = 1  # raised when spectrum.py's results change
+FOLDER = Path("scratch") / "spectrum"
+
+
+class Kept:
+    """The slices of one model, by the fingerprint of its weights."""
+
+    def __init__(self, folder: Path, fingerprint: str):
+        self.folder = folder / f"{fingerprint[:16]}-v{VERSION}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def of(self, module: str, device: torch.device) -> Callable[[str, Callable[[], Triples]], Triples]:
+        """What a `Spectrum` of this module takes as `keep`."""
+
+        def keep(part: str, compute: Callable[[], Triples]) -> Triples:
+            path = self.folder / f"{module}.{part}.safetensors"
+            with open(self.folder / f"{module}.lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # a job beside this one waits instead of doing the same
+                if not path.is_file():
+                    _write(path, compute())
+            return _read(path, device)
+
+        return keep
+
+
+def _write(path: Path, found: Triples) -> None:
+    tensors = {key: getattr(found, key).cpu().contiguous() for key in ("U", "S", "Vh")}
+    with atomic(path, "wb") as file:
+        file.write(save(tensors, {"excess": json.dumps(found.excess)}))
+
+
+def _read(path: Path, device: torch.device) -> Triples:
+    with safe_open(path, framework="pt", device=str(device)) as file:
+        tensors = {key: file.get_tensor(key) for key in ("U", "S", "Vh")}
+        return Triples(**tensors, excess=json.loads(file.metadata()["excess"]))

@@ -1,0 +1,92 @@
+"""Leading singular triples of a matrix, or of a stack of equal shapes, by a randomised block Krylov method.
+
+Musco and Musco, "Randomized block Krylov methods for stronger and faster approximate singular value
+decomposition" (2015), algorithm 2, with CholeskyQR for the blocks. Bytes and operations of the
+leading order for (m, n) and a basis of k columns: 4 m n k operations, 2 k / block passes over the
+matrix; a full SVD needs about 8 m n min(m, n).
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+STEPS = 8  # blocks in the basis, and so 16 passes
+BLOCK = 32  # columns at least: narrower products do not fill the processor
+OVERSAMPLE = 32  # columns beyond the rank in a warm start
+Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def basis_size(rank: int) -> int:
+    """Columns of the basis that `leading` builds for this rank."""
+    return STEPS * max(BLOCK, -(-rank // 2))
+
+
+def leading(weight: torch.Tensor, rank: int, generators: Sequence[torch.Generator]) -> Found:
+    """The `rank` largest singular triples of float32 (..., m, n), and how much they miss.
+
+    Returns U (..., m, r), S (..., r), V (..., n, r) and the estimated energy (...) that the best r
+    triples have and these have not. generators: one a matrix, on the CPU; they make the first block.
+    Needs m >= n >= basis_size(rank).
+    """
+    m, block = weight.shape[-2], basis_size(rank) // STEPS
+    first = torch.stack([torch.randn(m, block, generator=one) for one in generators])
+    found = weight.mT @ first.to(weight).view(*weight.shape[:-1], block)
+    basis = weight.new_empty(*weight.shape[:-2], STEPS * block, weight.shape[-1]).mT
+    image = weight.new_empty(*weight.shape[:-2], STEPS * block, m).mT  # weight @ basis
+    for step in range(STEPS):
+        here = slice(step * block, (step + 1) * block)
+        basis[..., here] = _orthonormal(found, basis[..., : here.start])
+        image[..., here] = weight @ basis[..., here]
+        found = weight.mT @ image[..., here]
+    value, turn = _ritz(image)
+    s = value[..., :rank].sqrt()
+    u, v = image @ turn[..., :rank] / s[..., None, :].clamp(min=torch.finfo(s.dtype).tiny), basis @ turn[..., :rank]
+    beyond = found - basis @ (basis.mT @ found)  # what the next block would have added
+    coupling = torch.linalg.vector_norm(beyond @ turn[..., -block:, :rank], dim=-2)
+    return u, s, v, _missed(value, coupling, rank)
+
+
+def improved(weight: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One step of subspace iteration on float32 (..., m, n) from start (..., n, c), any columns.
+
+    Returns U (..., m, c), S (..., c), V (..., n, c), S falling. With start near the leading right
+    singular vectors, as after one alternation, one step is enough (benchmarks/init.py).
+    """
+    left = _orthonormal(weight @ start)
+    image = weight.mT @ left
+    value, turn = _ritz(image)
+    s = value.sqrt()
+    return left @ turn, s, image @ turn / s[..., None, :].clamp(min=torch.finfo(s.dtype).tiny)
+
+
+def _ritz(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Squared singular values (..., k) in falling order and right singular vectors (..., k, k) of the image.
+
+    Its Gram matrix is summed in float64: in float32, large singular values would blur the small ones.
+    """
+    wide = image.double()
+    value, vector = torch.linalg.eigh(wide.mT @ wide)
+    return value.flip(-1).clamp(min=0).to(image), vector.flip(-1).to(image)
+
+
+def _orthonormal(block: torch.Tensor, against: torch.Tensor | None = None) -> torch.Tensor:
+    """The block (..., m, b) with orthonormal columns, orthogonal to `against`; twice is enough."""
+    for _ in range(2):
+        if against is not None and against.shape[-1]:
+            block = block - against @ (against.mT @ block)
+        root, failed = torch.linalg.cholesky_ex(block.mT @ block, upper=True)
+        if failed.any():  # columns that depend on each other, as with a matrix of low rank
+            block = torch.linalg.qr(block)[0]
+        else:
+            block = torch.linalg.solve_triangular(root, block, upper=True, left=False)
+    return block
+
+
+def _missed(value: torch.Tensor, coupling: torch.Tensor, rank: int) -> torch.Tensor:
+    """Energy that the r Ritz values can still gain from outside of the basis.
+
+    Each Ritz value q is coupled with strength c to directions outside, whose own values are taken to
+    be at most those of the basis beyond r, h: it gains the growth of the larger eigenvalue of [[q, c], [c, h]].
+    """
+    gap = (value[..., :rank] - value[..., rank, None]).double()
+    return ((gap**2 + 4 * coupling.double() ** 2).sqrt() - gap).sum(-1) / 2

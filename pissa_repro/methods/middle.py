@@ -1,0 +1,14 @@
+"""The middle slice of PiSSA's Figure 8: as PiSSA, with the r singular triples around the median one."""
+
+from pissa_repro.methods import Setting, Start
+
+DISPLAY, QUANTIZED_DISPLAY = "middle", "Q-middle"
+RANDOM = False
+
+
+def start(weight, setting: Setting) -> Start:
+    """A, B <- split of the r middle triples of W; the base is W - sBA."""
+    from pissa_repro.spectrum import split
+
+    triples = setting.spectrum.middle(setting.rank)
+    return Start(*split(triples, setting.scaling), offset="start", excess=triples.excess)
