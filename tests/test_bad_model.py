@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from stage import init_spec, says
+from stage import LLAMA, init_spec, says
 
 from pissa_repro import checkpoint, fetch
 from pissa_repro.errors import run_stage
@@ -66,6 +66,23 @@ def cut(path: Path, size: int) -> None:
     os.truncate(path, path.stat().st_size + size if size < 0 else size)
 
 
+def add(folder: Path, leave_out: tuple[str, ...] = (), **tensors) -> None:
+    """Add tensors to the folder's weights (a dot is written __), or leave some out."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    kept = {name: tensor for name, tensor in load_file(path).items() if name not in leave_out}
+    save_file(kept | {name.replace("__", "."): t for name, t in tensors.items()}, path, {"format": "pt"})
+
+
+def move_in_index(folder: Path) -> None:
+    """Say in the index that a tensor is in the other shard."""
+    parts = shards(folder)
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    index["weight_map"]["lm_head.weight"] = parts[1].name
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
 DAMAGE = {
     "header": (
         lambda f: overwrite(f / "model.safetensors", 8, b"\xff" * 40),
@@ -88,8 +105,9 @@ DAMAGE = {
     "config cut": (lambda f: cut(f / "config.json", -9), ["config.json", "damaged"]),
     "quantized": (
         lambda f: edit(f / "config.json", quantization_config={"bits": 4}),
-        ["quantized already", "full-prec"],
+        ["quantized already", "quantization_config", "full-precision", "after the decomposition"],
     ),
+    "index wrong": (move_in_index, ["model-00002-of-00002.safetensors", "lacks lm_head.weight", "index"]),
 }
 
 
@@ -121,9 +139,7 @@ def test_a_model_folder_that_does_not_exist(tmp_path):
                                                ("proj", ["'proj'", "matches no module"]),
                                                ("norm", ["norm", "only matrices"])])  # fmt: skip
 def test_a_target_that_matches_nothing_or_no_matrix(tiny_model, target, words):
-    from pissa_repro import init
-
-    says(lambda: init.start_model(str(tiny_model), init_spec(target_modules=["q_proj", target])), *words)
+    says(lambda: list(checkpoint.targets(tiny_model, ["q_proj", target])), *words)
 
 
 @pytest.mark.parametrize("method", ["lora", "pissa", "milora", "olora"])
@@ -131,7 +147,7 @@ def test_a_rank_above_the_smaller_side(tiny_model, method):
     from pissa_repro import init
 
     says(
-        lambda: init.start_model(str(tiny_model), init_spec(method=method, rank=65)),
+        lambda: init.start_model(str(tiny_model), [init_spec(method=method, rank=65)]),
         "config.sweep.ranks",
         "65",
         "model.layers.0.",
@@ -141,11 +157,127 @@ def test_a_rank_above_the_smaller_side(tiny_model, method):
 
 @pytest.mark.parametrize("value", ["nan", "inf"])
 def test_a_weight_that_is_no_number(broken, value):
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file
 
-    from pissa_repro import init
+    name = "model.layers.1.mlp.up_proj.weight"
+    weight = load_file(broken / "model.safetensors")[name]
+    weight[3, 5] = float(value)
+    add(broken, **{name: weight})
+    says(lambda: list(checkpoint.targets(broken, LLAMA)), name, "model.safetensors", "NaN or infinite")
 
-    tensors = load_file(broken / "model.safetensors")
-    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = float(value)
-    save_file(tensors, broken / "model.safetensors", {"format": "pt"})
-    says(lambda: init.start_model(str(broken), init_spec()), "model.layers.1.mlp.up_proj", "NaN or infinite")
+
+def bits(dtype: str, *shape: int):
+    import torch
+
+    return torch.zeros(shape, dtype=getattr(torch, dtype))
+
+
+Q = "model__layers__0__self_attn__q_proj"
+QUANTIZED = {
+    "GPTQ, AWQ": ({f"{Q}__qweight": ("int32", 8, 64)}, "q_proj.qweight"),
+    "bitsandbytes 4-bit": ({f"{Q}__weight__absmax": ("float32", 64)}, "q_proj.weight.absmax"),
+    "bitsandbytes 8-bit": ({f"{Q}__weight_format": ("uint8",)}, "q_proj.weight_format"),
+    "compressed-tensors": ({f"{Q}__weight_packed": ("int32", 64, 8)}, "q_proj.weight_packed"),
+    "packed bytes": ({f"{Q}__weight": ("uint8", 2048, 1)}, "q_proj.weight", "U8"),
+    "int8": ({f"{Q}__weight": ("int8", 64, 64)}, "q_proj.weight", "I8"),
+    "float8": ({f"{Q}__weight": ("float8_e4m3fn", 64, 64)}, "q_proj.weight", "F8_E4M3"),
+}
+
+
+@pytest.mark.parametrize("kind", QUANTIZED)
+def test_weights_in_few_bits_are_refused_before_a_tensor_is_read(broken, kind, monkeypatch):
+    tensors, *words = QUANTIZED[kind]
+    add(broken, **{name: bits(*made) for name, made in tensors.items()})
+    monkeypatch.setattr("safetensors.safe_open", None)
+    words += ["model.safetensors", "quantized already", "full-precision model", "after the decomposition"]
+    says(lambda: fetch.fetch_model({"path": str(broken)}), str(broken), *words)
+    says(lambda: checkpoint.shapes(broken, ["k_proj"]), *words)
+
+
+def test_what_bitsandbytes_saves_is_known(broken):
+    import bitsandbytes
+    import torch
+
+    layer = bitsandbytes.nn.Linear4bit(64, 64, bias=False, quant_type="nf4").to("cpu")
+    state = {f"{Q}__{key.replace('.', '__')}": tensor for key, tensor in layer.state_dict().items()}
+    assert len(state) > 1 and any(tensor.dtype == torch.uint8 for tensor in state.values())
+    add(broken, **state)
+    says(lambda: checkpoint.files(broken), "quantized already")
+    add(broken, tuple(name.replace("__", ".") for name in state), **{f"{Q}__weight": bits("float32", 64, 64)})
+    assert len(checkpoint.files(broken)) == 1
+
+
+def test_integers_that_are_no_weights_do_no_harm(broken):
+    add(broken, model__position_ids=bits("int64", 1, 512), model__layers__0__attn__bias=bits("bool", 1, 1, 8, 8))
+    assert len(checkpoint.shapes(broken, ["q_proj"])) == 2
+
+
+NO_MATRIX = {
+    "norm": ("model__norm", (64,), ["(64,)", "vector", "only matrices"]),
+    "conv2d": ("vision__patch", (8, 3, 4, 4), ["(8, 3, 4, 4)", "convolution", "only matrices"]),
+    "conv1d": ("mixer__conv1d", (8, 1, 4), ["(8, 1, 4)", "convolution", "only matrices"]),
+    "empty": ("layers__0__k", (0, 64), ["(0, 64)", "empty"]),
+    "embed_tokens": ("model__embed_tokens", (300, 64), ["embedding", "no input to project"]),
+    "wte": ("transformer__wte", (300, 64), ["embedding", "no input to project"]),
+    "wpe": ("transformer__wpe", (300, 64), ["embedding"]),
+    "shared": ("shared", (300, 64), ["embedding"]),
+    "t5": ("block__0__SelfAttention__relative_attention_bias", (32, 4), ["embedding"]),
+}
+
+
+@pytest.mark.parametrize("kind", NO_MATRIX)
+def test_a_target_that_cannot_have_factors(broken, kind, monkeypatch):
+    name, shape, words = NO_MATRIX[kind]
+    add(broken, **{f"{name}__weight": bits("float32", *shape)})
+    monkeypatch.setattr("safetensors.safe_open", None)
+    module = name.replace("__", ".")
+    words = [*words, "config.train.target_modules", f"{module}.weight", "model.safetensors", "out of the targets"]
+    says(lambda: checkpoint.shapes(broken, ["q_proj", module.rsplit(".")[-1]]), *words)
+    says(lambda: next(checkpoint.targets(broken, ["q_proj", module])), *words)
+
+
+def test_a_model_without_projections(broken):
+    from safetensors.torch import save_file
+
+    save_file({"norm.weight": bits("float32", 4)}, broken / "model.safetensors", {"format": "pt"})
+    says(lambda: checkpoint.projections(broken), str(broken), "numbered layer", "config.train.target_modules")
+
+
+def test_half_precision_infinity_is_named(broken):
+    from safetensors.torch import load_file
+
+    name = "model.layers.0.mlp.down_proj.weight"
+    weight = load_file(broken / "model.safetensors")[name].half()
+    weight[2, 3] = 7e4  # above float16's largest
+    add(broken, **{name: weight})
+    says(lambda: list(checkpoint.targets(broken, ["down_proj"])), name, "model.safetensors", "NaN or infinite")
+
+
+def test_architectures_that_the_trainer_cannot_train(broken, tmp_path):
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    from pissa_repro import model
+
+    t5 = T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    T5ForConditionalGeneration(t5).save_pretrained(tmp_path / "t5")
+    words = ["cannot be trained", "causal language models", "Llama", "GPT-2", "Initialisation and quantization error"]
+    says(lambda: model.load_base(tmp_path / "t5"), str(tmp_path / "t5"), "t5", *words)
+    for kind in ("bart", "vit"):  # transformers would cut BART's encoder off, and has no text model for ViT
+        edit(broken / "config.json", model_type=kind, is_encoder_decoder=kind == "bart")
+        says(lambda: model.load_base(broken), str(broken), *words)
+
+
+def test_a_weight_that_transformers_would_make_up_at_random(broken):
+    from pissa_repro import model
+
+    add(broken, ("lm_head.weight",))
+    says(lambda: model.load_base(broken), str(broken), "LlamaForCausalLM", "lm_head.weight", "do not hold")
+
+
+def test_code_in_the_folder_is_not_run(broken, capsys):
+    from pissa_repro import model
+
+    (broken / "configuration_own.py").write_text("raise SystemExit('this ran')")
+    edit(broken / "config.json", model_type="own", auto_map={"AutoConfig": "configuration_own.Own"})
+    says(lambda: model.load_base(broken), str(broken), "cannot load this model", "custom code")
+    assert "y/N" not in capsys.readouterr().out
