@@ -56,8 +56,7 @@ def start_module(name: str, found: Spectrum, spec: Spec) -> tuple[methods.Start,
     rank, quant, weight = spec["rank"], spec["quant"], found.weight
     check_rank(name, tuple(weight.shape), rank)
     scaling = factors.scaling(spec["alpha"], rank, spec["rslora"])
-    quantizer, random = partial(quantize.roundtrip, quant=quant), generator(spec["seed"], name)
-    setting = methods.Setting(rank, scaling, quantizer, random, found, spec["options"])
+    setting = methods.Setting(rank, scaling, quant, generator(spec["seed"], name), found, spec["options"])
     start = methods.load(spec["method"]).start(weight, setting)
     facts = _facts(weight, start, scaling, quant)
     if quant == "none" and not facts["equality_error"] <= EQUALITY:

@@ -106,19 +106,26 @@ class Spectrum:
         self.weight, self.generator, self._keep, self.name = weight, generator, keep, name
         self._slices: dict[str, Triples] = {}
 
-    def principal(self, rank: int, solver: str = "fast") -> Triples:
-        """The `rank` largest triples. Raises UserError for a rank that the weight does not have."""
+    def principal(
+        self, rank: int, solver: str = "fast", part: str = "", matrix: Callable[[], torch.Tensor] | None = None
+    ) -> Triples:
+        """The `rank` largest triples. Raises UserError for a rank that the weight does not have.
+
+        part, matrix: of another matrix that is made from the weight, such as its quantization error, by
+        a name of its own.
+        """
+        matrix = matrix or (lambda: self.weight)
         if solver.startswith("niter_"):  # what it gives depends on the rank, so there is nothing to share
             niter = int(solver.removeprefix("niter_"))
-            found = self._slice(f"{solver}-{rank}", lambda: subspace(self.weight, rank, niter, self.generator()))
+            found = self._slice(f"{part}{solver}-{rank}", lambda: subspace(matrix(), rank, niter, self.generator()))
         else:
             kept = min(max(KEPT, 1 << (rank - 1).bit_length()) + krylov.OVERSAMPLE, *self.weight.shape)
             solve = {
-                "fast": lambda: leading(self.weight, kept, self.generator()),
-                "exact": lambda: exact(self.weight, 0, kept),
+                "fast": lambda: leading(matrix(), kept, self.generator()),
+                "exact": lambda: exact(matrix(), 0, kept),
             }[solver]
-            found = self._slice(f"{solver}-{kept}", solve)
-        self._check(found.S[:rank])
+            found = self._slice(f"{part}{solver}-{kept}", solve)
+        self._check(found.S[:rank], part)
         return found.top(rank)
 
     def minor(self, rank: int) -> Triples:
@@ -157,13 +164,14 @@ class Spectrum:
             self._slices[part] = found
         return self._slices[part]
 
-    def _check(self, s: torch.Tensor) -> None:
+    def _check(self, s: torch.Tensor, part: str) -> None:
         """Refuse a rank above the number of non-zero singular values: such columns of A and B would never train."""
         floor = max(self.weight.shape) * torch.finfo(torch.float32).eps * s[0]
         if s[-1] <= floor:
+            place = f"{self.name} ({part.strip('-')})" if part else self.name
             raise UserError(
-                f"{self.name} has {(s > floor).sum().item()} non-zero singular values, fewer than rank {len(s)}: "
-                "the other columns of A and B would be zero and never train. Lower the rank, or leave the module out."
+                f"{place} has {(s > floor).sum().item()} non-zero singular values, fewer than rank {len(s)}: the other "
+                "columns of A and B would be zero and never train. Lower the rank, or leave the module out."
             )
 
 

@@ -20,7 +20,6 @@ The workflow imports these files for every dry run, so they import torch only in
 
 import importlib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -42,24 +41,25 @@ SVD = r"fast|exact|niter_\d+"  # the solvers of spectrum.py, for the option `svd
 class Setting:
     """What a method may know beside the weight.
 
-    rank: r. scaling: s = alpha / r, or alpha / sqrt(r) with rslora. quantize: quantize.roundtrip for
-    the cell's quantization; the identity on a plain base.
+    rank: r. scaling: s = alpha / r, or alpha / sqrt(r) with rslora. quant: the cell's quantization.
     generator: seeded by the cell's seed and the module's name. spectrum: the weight's singular
     triples, decomposed once for all who ask. options: the method's own.
     """
 
     rank: int
     scaling: float
-    quantize: Callable[..., "torch.Tensor"]
+    quant: str
     generator: "torch.Generator"
     spectrum: "Spectrum"
     options: dict[str, Any] = field(default_factory=dict)
 
     def remainder(self, a: "torch.Tensor | None" = None, b: "torch.Tensor | None" = None) -> "torch.Tensor":
         """W - quantize(W - s * B @ A), float32 (out, in); without factors W - quantize(W)."""
+        from pissa_repro.quantize import roundtrip
+
         weight = self.spectrum.weight
         rest = weight.clone() if a is None else weight.addmm(b, a, alpha=-self.scaling)
-        return self.quantize(rest, spare=True).neg_().add_(weight)
+        return roundtrip(rest, self.quant, spare=True).neg_().add_(weight)
 
 
 @dataclass(frozen=True)

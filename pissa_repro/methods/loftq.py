@@ -21,7 +21,8 @@ def start(weight, setting: Setting) -> Start:
     """T times: base <- quantize(W - sBA), with BA = 0 at first; A, B <- rank-r split of W - base."""
     from pissa_repro.spectrum import split
 
-    triples = setting.spectrum.of(setting.remainder()).principal(setting.rank, setting.options["svd"])
+    error = f"{setting.quant}-error-", setting.remainder
+    triples = setting.spectrum.principal(setting.rank, setting.options["svd"], *error)
     factors, previous = split(triples, setting.scaling), None
     for _ in range(setting.options["alternations"] - 1):
         triples = setting.spectrum.near(setting.remainder(*factors), triples, setting.options["svd"])
