@@ -16,6 +16,8 @@ from pissa_repro.errors import UserError
 KEPT = 128  # ranks up to this one share one decomposition; above, each power of two has its own
 SMALL = 512  # up to this side a full SVD is as fast as anything else
 TOLERANCE = 5e-3  # relative excess over the best rank-r remainder (Frobenius); above it the exact solver takes over
+STEPS = 3  # of subspace iteration in a warm start, at most
+STANDS_OUT = 0.5  # the last value of the subspace over the last wanted one, up to which one step is enough
 ORTHOGONAL = 1e-4  # largest entry of |U^T U - 1| that is accepted: float32 rounding, with room
 _PARTS = {  # first and last triple of n, for a slice of r (paper, Figure 8)
     "minor": lambda n, r: (n - r, n),
@@ -146,12 +148,18 @@ class Spectrum:
     def near(self, matrix: torch.Tensor, before: Triples, solver: str = "fast") -> Triples:
         """The largest triples of a matrix near to the one that `before` belongs to, as many as `before` has.
 
-        fast: one step of subspace iteration from `before`. Other solvers start afresh.
+        fast: subspace iteration from `before`. One step is enough where the wanted values stand out from
+        the rest, as after QPiSSA's first alternation; where they do not, as in LoftQ, three are taken.
+        Small matrices and other solvers start afresh.
         """
         rank = len(before.S)
-        if solver != "fast" or before.wide is None or 4 * len(before.wide) > min(matrix.shape):
+        if solver != "fast" or before.wide is None or min(matrix.shape) <= max(SMALL, 2 * len(before.wide)):
             return self.of(matrix).principal(rank, solver)
         u, s, v = krylov.improved(matrix, before.wide.mT)
+        for _ in range(STEPS - 1):
+            if s[-1] <= STANDS_OUT * s[rank - 1]:
+                break
+            u, s, v = krylov.improved(matrix, v)
         return Triples(u[:, :rank], s[:rank], v.mT[:rank], before.excess, v.mT)
 
     def _slice(self, part: str, compute: Callable[[], Triples]) -> Triples:
