@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import torch
 from stage import LLAMA
 
-from pissa_repro import evaluate, fetch, init, quantize, train
+from pissa_repro import evaluate, factors, fetch, init, quantize, train
 from pissa_repro.checkpoint import target_names
 from pissa_repro.data import read_rows, select
 from pissa_repro.record import canonical, read_json, write_json, write_lines
@@ -68,7 +68,10 @@ class Run:
         """Make the initial factors; returns the record. Nothing for a method without factors."""
         if self.init_spec is None:
             return {}
-        init.main(["--spec", canonical(self.init_spec), "--model", str(self.model), "--out", str(self.start)])
+        init.main([
+            "--spec", canonical(self.init_spec), "--model", str(self.model), "--out", str(self.start),
+            "--scratch", str(self.folder / "decomposed"),
+        ])  # fmt: skip
         return read_json(self.start / "init.json")
 
     def train_argv(self, *extra: str) -> list[str]:
@@ -126,11 +129,27 @@ def spec_of(method: str, quant: str, rank: int, alpha: float, rslora: bool = Fal
     return {**keys, "options": applicable}
 
 
+def start_of(name: str, weight: torch.Tensor, spec: dict):
+    """The start of one weight (out, in) and its facts."""
+    return init.start_module(name, init.spectrum(name, weight), spec)
+
+
+def made_of(folder: Path, spec: dict) -> factors.Factors:
+    """The factors of a whole model folder, without files."""
+    ((made, _),) = init.start_model(str(folder), [spec])
+    return made
+
+
+def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """|found - wanted| / |wanted| (Frobenius), in float64."""
+    return ((found.double() - wanted.double()).norm() / wanted.double().norm()).item()
+
+
 def sides(start, weight: torch.Tensor, scaling: float, quant: str) -> tuple[torch.Tensor, torch.Tensor]:
     """The base and s * B @ A of a start, put together by hand (not by factors.py)."""
     taken = (start.A, start.B) if start.offset == "start" else start.offset
     rest = weight if taken is None else weight - scaling * taken[1] @ taken[0]
-    return quantize.QUANTIZERS[quant](rest), scaling * start.B @ start.A
+    return quantize.roundtrip(rest, quant), scaling * start.B @ start.A
 
 
 def module_names(folder: Path) -> list[str]:

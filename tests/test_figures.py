@@ -165,8 +165,13 @@ def test_colour_is_the_method_and_line_the_quantization(tmp_path):
     assert [bool(bar.get_hatch()) for bar in bars] == [False, False, True]
 
 
-def test_every_quantization_has_its_line_and_hatch():
-    assert len(set(style.LINES)) >= len(QUANTS) and len(set(style.HATCHES)) >= len(QUANTS)
+def test_lines_and_hatches_differ_for_four_quantizations_and_labels_for_all():
+    cells = [{"method": "lora", "quant": quant} for quant in QUANTS]
+    found = list(style.looks(Sweep(FIXTURE | {"sweep": FIXTURE["sweep"] | {"cells": cells}})).values())
+    for kind in ("line", "hatch"):
+        drawn_as = [getattr(look, kind) for look in found]
+        assert len(set(drawn_as[:4])) == 4 and drawn_as[4:8] == drawn_as[:4]
+    assert len({look.label for look in found}) == len(QUANTS)
 
 
 def test_equal_display_names_are_told_apart(tmp_path):

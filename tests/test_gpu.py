@@ -1,8 +1,10 @@
 """The same code on a CUDA device; skips itself where there is none."""
 
 import pytest
-from helpers import Run, scored_rows
+from helpers import Run, made_of, scored_rows
 from stage import init_spec
+
+from pissa_repro import methods
 
 pytestmark = pytest.mark.gpu
 
@@ -19,28 +21,28 @@ def cuda():
     ("method", "quant"), [("pissa", "none"), ("pissa", "nf4"), ("loftq", "nf4"), ("olora", "none")]
 )
 def test_factors_equal_those_of_the_cpu(cuda, tiny_model, monkeypatch, method, quant):
-    from pissa_repro import init
-
-    spec = init_spec(method=method, quant=quant, options={"alternations": 2} if quant != "none" else {})
-    made, _ = init.start_model(str(tiny_model), spec)
+    given = {"alternations": 2} if quant != "none" else {}
+    spec = init_spec(method=method, quant=quant, options=methods.options(method, quant, given, "here"))
+    made = made_of(tiny_model, spec)
     monkeypatch.setattr(cuda.cuda, "is_available", lambda: False)
-    expected, _ = init.start_model(str(tiny_model), spec)
+    expected = made_of(tiny_model, spec)
     for name in made.A:
         product, wanted = made.B[name] @ made.A[name], expected.B[name] @ expected.A[name]
         assert (product - wanted).norm() <= 1e-3 * wanted.norm()
 
 
-def test_the_base_is_the_same_bits_packed_and_unpacked(cuda):
+@pytest.mark.parametrize("quant", ["nf4", "nf4-b128", "nf4-dq", "fp4"])
+def test_the_base_is_the_same_bits_packed_and_unpacked(cuda, quant):
     from bitsandbytes.functional import dequantize_4bit
 
     from pissa_repro import quantize
 
     weight = cuda.randn(128, 256, device="cuda")
     linear = cuda.nn.Linear(256, 128, bias=False, device="cuda")
-    packed = quantize.linear4bit(linear, weight, cuda.float32)
+    packed = quantize.linear4bit(linear, weight, quant, cuda.float32)
     assert packed.weight.is_cuda
     found = dequantize_4bit(packed.weight.data, packed.weight.quant_state)
-    assert cuda.equal(found, quantize.base_weight(weight, None, "nf4"))
+    assert cuda.equal(found, quantize.base_weight(weight, None, quant))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

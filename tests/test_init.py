@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from helpers import LLAMA, Run, decaying, load_json, module_names, sides, spec_of
+from helpers import LLAMA, Run, decaying, load_json, made_of, module_names, relative, sides, spec_of, start_of
 from safetensors.torch import load_file
 
 from pissa_repro import checkpoint, factors, init, quant_error, quantize
@@ -55,12 +55,8 @@ def peft_loftq(weight, turns):
 
 def our_start(weight, method, alpha, quant="none", rslora=False, **options):
     spec = spec_of(method, quant, RANK, alpha, rslora, **options)
-    start, _ = init.start_module("layer", weight, spec)
+    start, _ = start_of("layer", weight, spec)
     return start, sides(start, weight, factors.scaling(alpha, RANK, rslora), quant)
-
-
-def relative(found, wanted):
-    return ((found - wanted).norm() / wanted.norm()).item()
 
 
 @pytest.mark.parametrize(("alpha", "rslora"), [(RANK, False), (2 * RANK, False), (RANK, True)])
@@ -84,6 +80,28 @@ def test_pissa_is_where_pefts_fast_pissa_goes_with_its_iterations():
         a, b, _ = peft_start(weight, f"pissa_niter_{niter}", RANK)
         errors.append(relative(b @ a, product))
     assert errors[0] > errors[1] > errors[2] and errors[2] < 0.05
+
+
+@pytest.mark.parametrize("niter", [1, 4])
+def test_the_option_niter_is_pefts_fast_pissa(niter, monkeypatch):
+    """Given the same seed just before it draws. Random numbers that others draw are left alone."""
+    from peft.tuners.lora import layer as peft_layer
+
+    weight, plain = decaying(96, 64), torch.svd_lowrank
+
+    def seeded(*args, **kwargs):
+        torch.manual_seed(init.generator(0, "layer").initial_seed())
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(peft_layer, "svd_lowrank", seeded)
+    a, b, _ = peft_start(weight, f"pissa_niter_{niter}", 2 * RANK)
+    torch.manual_seed(3)
+    start, _ = our_start(weight, "pissa", 2 * RANK, svd=f"niter_{niter}")
+    drawn = torch.rand(3)
+    torch.manual_seed(3)
+    assert torch.equal(drawn, torch.rand(3))
+    assert relative(start.A, a) < 1e-6 and relative(start.B, b) < 1e-6
+    assert start.excess is None
 
 
 @pytest.mark.parametrize("turns", [1, 5])
@@ -118,9 +136,9 @@ def test_pefts_loftq_reduces_the_error_at_scaling_2():
 
 def test_a_rank_above_the_smaller_side_is_refused_with_the_module_named():
     spec = spec_of("pissa", "none", 49, 49)
-    with pytest.raises(UserError, match=r"ranks: 49 .*model\.layers\.0\.q_proj \(48, 96\)"):
-        init.start_module("model.layers.0.q_proj", decaying(48, 96), spec)
-    init.start_module("model.layers.0.q_proj", decaying(48, 96), spec_of("pissa", "none", 48, 48))
+    with pytest.raises(UserError, match=r"rank 49: model\.layers\.0\.q_proj \(48, 96\) has ranks from 1 to 48"):
+        start_of("model.layers.0.q_proj", decaying(48, 96), spec)
+    start_of("model.layers.0.q_proj", decaying(48, 96), spec_of("pissa", "none", 48, 48))
 
 
 @pytest.mark.xfail(
@@ -133,7 +151,7 @@ def test_peft_keeps_the_rank_above_the_smaller_side():
 
 def test_the_full_rank_takes_the_whole_weight():
     weight = decaying(32, 48)
-    start, facts = init.start_module("m", weight, spec_of("pissa", "none", 32, 32))
+    start, facts = start_of("m", weight, spec_of("pissa", "none", 32, 32))
     assert relative(start.B @ start.A, weight) < 1e-5
     assert facts["norm_offset"] == pytest.approx(1, rel=1e-4)
 
@@ -145,7 +163,7 @@ def test_the_folder_is_read_back_to_the_bit(tmp_path, tiny_model, tiny_rows, met
     options = {"alternations": 3} if method == "loftq" else {}
     run = Run(tmp_path, tiny_model, tiny_rows, method, quant, options=options, alpha=8)
     record = run.init()
-    made, _ = init.start_model(str(tiny_model), run.init_spec)
+    made = made_of(tiny_model, run.init_spec)
     read = factors.load(run.start, read_json(run.model))
     assert list(made.A) == module_names(tiny_model) and set(read.A) == set(read.B) == set(made.A)
     for name in made.A:
@@ -206,7 +224,7 @@ def test_a_start_that_misses_the_weight_is_refused(monkeypatch):
 
     monkeypatch.setattr(pissa, "start", wrong)
     with pytest.raises(UserError, match=r"misses W by"):
-        init.start_module("m", decaying(32, 32), spec_of("pissa", "none", 4, 4))
+        start_of("m", decaying(32, 32), spec_of("pissa", "none", 4, 4))
 
 
 def test_the_weights_are_walked_in_natural_order_and_float32(tiny_model):
@@ -240,7 +258,7 @@ def test_the_real_models_factors_are_pefts(tmp_path, shared_data):
 
     folder = shared_data / "models" / "stories260k-hf"
     spec = {**spec_of("pissa", "none", 8, 16), "target_modules": LLAMA}
-    made, _ = init.start_model(str(folder), spec)
+    made = made_of(folder, spec)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     wrapped = get_peft_model(model, LoraConfig(init_lora_weights="pissa", r=8, lora_alpha=16, target_modules=LLAMA))
     assert len(made.A) == 35

@@ -5,14 +5,16 @@ import sys
 
 import pytest
 import torch
-from helpers import decaying, sides, spec_of
+from helpers import decaying, relative, sides, spec_of, start_of
 
 from pissa_repro import config, factors, init, methods, quantize, sweep
 from pissa_repro.errors import UserError
 
-PAIRS = [(m, q) for m in methods.names() for q in config.QUANTS if not methods.refusal(m, q)]
+QUANTS = ("none", "nf4", "nf4-b128-dq", "int8")  # one of each kind; test_quantize.py has all of them
+PAIRS = [(m, q) for m in methods.names() for q in QUANTS if not methods.refusal(m, q)]
 WITH_FACTORS = [pair for pair in PAIRS if methods.has_factors(pair[0])]
 RANK = 6
+SVDS = ("slow", "niter", "niter_-1", 5, True)  # none of them is a solver
 SHAPES = [(64, 64), (48, 96), (96, 48)]
 SCALINGS = {"s=1": (RANK, False), "s=2": (2 * RANK, False), "rslora": (RANK, True)}
 
@@ -23,12 +25,12 @@ def names_of(pairs):
 
 def start(method, quant, weight, seed=0, alpha=RANK, rslora=False, module="layers.0.q_proj", **options):
     spec = spec_of(method, quant, RANK, alpha, rslora, seed, **options)
-    return init.start_module(module, weight, spec)
+    return start_of(module, weight, spec)
 
 
-def test_scan_finds_the_files_and_the_six_methods_of_the_design():
+def test_scan_finds_the_files_and_the_methods_of_the_design():
     assert methods.names() == sorted(methods.names())
-    assert {"full", "lora", "loftq", "milora", "olora", "pissa"} <= set(methods.names())
+    assert {"full", "lora", "loftq", "middle", "milora", "olora", "pissa"} <= set(methods.names())
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -49,7 +51,7 @@ def test_a_refusal_is_a_sentence_and_leaves_a_quantization_to_use(name):
 
 def test_the_refused_pairs_are_those_of_the_design():
     refused = {(m, q) for m in ("full", "lora", "loftq", "pissa") for q in config.QUANTS if methods.refusal(m, q)}
-    assert refused == {("full", "nf4"), ("full", "int8"), ("loftq", "none")}
+    assert refused == {("full", quant) for quant in config.QUANTS if quant != "none"} | {("loftq", "none")}
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -59,8 +61,10 @@ def test_options_default_change_and_refuse(name):
     assert methods.options(name, "nf4", {}, "here") == declared
     assert methods.options(name, "none", {}, "here") == getattr(method, "OPTIONS", {})
     for key, value in declared.items():
-        assert methods.options(name, "nf4", {key: value + 3}, "here")[key] == value + 3
-        for wrong in (0, True, "5", 1.5):
+        others, wrongs = (("exact", "niter_4"), SVDS) if key == "svd" else ((value + 3,), (0, True, "5", 1.5))
+        for other in others:
+            assert methods.options(name, "nf4", {key: other}, "here")[key] == other
+        for wrong in wrongs:
             with pytest.raises(UserError, match=f"here.*{key}"):
                 methods.options(name, "nf4", {key: wrong}, "here")
     with pytest.raises(UserError, match="here.*no_such_option"):
@@ -117,7 +121,7 @@ def test_on_a_quantized_base_what_is_missing_is_the_quantizers_residue(method, q
         assert product.norm() == 0
         assert torch.equal(missing, weight - quantize.roundtrip(weight, quant))
     # OLoRA's factors do not shrink with s, so its base grows with s, and so does the base's residue
-    bound = {"nf4": 0.12, "int8": 0.02}[quant] * (2 * s if method == "olora" else 1)
+    bound = (0.02 if quant == "int8" else 0.12) * (2 * s if method == "olora" else 1)
     assert 0 < facts["equality_error"] < bound
 
 
@@ -146,8 +150,8 @@ def test_lora_is_kaiming_uniform_and_starts_at_zero():
     assert made.A.std().item() == pytest.approx(bound / 3**0.5, rel=0.01)
 
 
-@pytest.mark.parametrize(("method", "first"), [("pissa", 0), ("milora", 48 - RANK)])
-def test_pissa_takes_the_largest_triples_and_milora_the_smallest(method, first):
+@pytest.mark.parametrize(("method", "first"), [("pissa", 0), ("middle", (48 - RANK) // 2), ("milora", 48 - RANK)])
+def test_pissa_takes_the_largest_triples_milora_the_smallest_and_middle_those_between(method, first):
     weight = decaying(48, 96)
     made, _ = start(method, "none", weight)
     values = torch.linalg.svdvals(weight.double())
@@ -158,7 +162,7 @@ def test_pissa_takes_the_largest_triples_and_milora_the_smallest(method, first):
     assert torch.allclose(rest, kept, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["pissa", "milora"])
+@pytest.mark.parametrize("method", ["pissa", "middle", "milora"])
 def test_both_factors_carry_the_root_of_the_singular_values(method):
     made, _ = start(method, "none", decaying(48, 96), alpha=2 * RANK)
     gram = made.A @ made.A.T
@@ -218,14 +222,10 @@ def test_loftq_alternates_as_in_its_paper_for_every_scaling(turns, alpha):
     assert (made.offset is None) == (turns == 1)
 
 
-def relative(found, wanted):
-    return ((found - wanted).norm() / wanted.norm()).item()
-
-
 def test_alternations_do_nothing_on_a_plain_base():
     """The config's pissa has T = 5; on a plain base it is the same start, and its spec has no T."""
-    assert methods.options("pissa", "none", {"alternations": 5}, "here") == {}
-    assert methods.options("pissa", "nf4", {"alternations": 5}, "here") == {"alternations": 5}
+    assert methods.options("pissa", "none", {"alternations": 5}, "here") == {"svd": "fast"}
+    assert methods.options("pissa", "nf4", {"alternations": 5}, "here") == {"svd": "fast", "alternations": 5}
 
 
 def test_versions_of_all_stages_are_whole_numbers():

@@ -41,8 +41,8 @@ def test_full_fine_tuning_ignores_the_rank():
 def test_an_option_of_quantized_starts_leaves_plain_ones_alone():
     found = sweep(seeds=[0])
     options = {(c.method, c.quant): found.init_spec(c)["options"] for c in found.cells.values() if found.has_factors(c)}
-    assert options[("pissa", "none")] == {}
-    assert options[("pissa", "nf4")] == {"alternations": 5}
+    assert options[("pissa", "none")] == {"svd": "fast"}
+    assert options[("pissa", "nf4")] == {"svd": "fast", "alternations": 5}
 
 
 def test_specs_are_canonical_json_and_hold_the_stages_before():
