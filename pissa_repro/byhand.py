@@ -51,6 +51,8 @@ def init_specs(args: argparse.Namespace, folder: str) -> list[dict[str, Any]]:
         raise UserError(f"--method {args.method}: it has no factors to start from.")
     if reason := methods.refusal(args.method, args.quant):
         raise UserError(f"--method {args.method} --quant {args.quant} makes no sense: {reason}.")
+    if args.alpha is not None and not 0 < args.alpha < float("inf"):
+        raise UserError(f"--alpha {args.alpha}: it must be a number above 0 (default: the rank).")
     given = {key: getattr(args, key) for key in ("alternations", "svd") if getattr(args, key) is not None}
     options = methods.options(args.method, args.quant, given, "--method")
     targets = args.target_modules or checkpoint.projections(folder)

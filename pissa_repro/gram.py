@@ -36,6 +36,14 @@ def _largest(weight: torch.Tensor) -> torch.Tensor:
     return probe.norm()
 
 
+def frobenius(weight: torch.Tensor) -> torch.Tensor:
+    """The norm (...) of float32 (..., m, n), float64, summed in float32 along a row only.
+
+    On the CPU, torch 2.13 sums a whole norm in float32: 0.4 % too little for 4096 x 11008.
+    """
+    return torch.linalg.vector_norm(torch.linalg.vector_norm(weight, dim=-1).double(), dim=-1)
+
+
 def squared(weight: torch.Tensor) -> torch.Tensor:
     """The squared singular values (min(m, n),) of (m, n), rising, in the dtype of the weight."""
     small = weight if weight.shape[0] <= weight.shape[1] else weight.mT

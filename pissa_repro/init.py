@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from pissa_repro import byhand, checkpoint, decomposed, factors, gpus, methods, quantize
+from pissa_repro import byhand, checkpoint, decomposed, factors, gpus, gram, methods, quantize
 from pissa_repro.errors import UserError, run_stage
 from pissa_repro.fetch import base_of, stored_model
 from pissa_repro.progress import track
@@ -72,7 +72,7 @@ def check_rank(name: str, shape: tuple[int, ...], rank: int) -> None:
 
 def _facts(weight: torch.Tensor, start: methods.Start, scaling: float, quant: str) -> Facts:
     """Norms, start-up equality |W - (base + sBA)| / |W|, and the energy taken out against the most possible."""
-    size = weight.norm().item()
+    size = gram.frobenius(weight).item() or 1.0  # a weight of zeros is missed by zero
     taken = (start.A, start.B) if start.offset == "start" else start.offset
     part = 0.0 if taken is None else scaling * _product_norm(*taken) / size
     facts: Facts = {

@@ -13,6 +13,7 @@ import torch
 STEPS = 8  # blocks in the basis, and so 16 passes
 BLOCK = 32  # columns at least: narrower products do not fill the processor
 OVERSAMPLE = 32  # columns beyond the rank in a warm start
+WITHIN = 1e-3  # of a unit column within the basis: one projection leaves less than rounding of it
 Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
@@ -70,15 +71,23 @@ def _ritz(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _orthonormal(block: torch.Tensor, against: torch.Tensor | None = None) -> torch.Tensor:
-    """The block (..., m, b) with orthonormal columns, orthogonal to `against`; twice is enough."""
-    for _ in range(2):
+    """The block (..., m, b) with orthonormal columns, orthogonal to `against`.
+
+    Twice is enough, unless the block lies within `against`, as with equal singular values or a low
+    rank: what is left of it is rounding, most of which can lie within again.
+    """
+    for turn in range(5):
+        within = None
         if against is not None and against.shape[-1]:
-            block = block - against @ (against.mT @ block)
+            within = against.mT @ block
+            block = block - against @ within
         root, failed = torch.linalg.cholesky_ex(block.mT @ block, upper=True)
         if failed.any():  # columns that depend on each other, as with a matrix of low rank
             block = torch.linalg.qr(block)[0]
         else:
             block = torch.linalg.solve_triangular(root, block, upper=True, left=False)
+        if turn and (within is None or within.abs().max() < WITHIN):
+            break
     return block
 
 

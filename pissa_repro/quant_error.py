@@ -25,7 +25,7 @@ import torch
 from pissa_repro import byhand, checkpoint, decomposed, factors, gpus, quantize
 from pissa_repro.errors import UserError, run_stage, unknown
 from pissa_repro.fetch import base_of, stored_model
-from pissa_repro.gram import nuclear
+from pissa_repro.gram import frobenius, nuclear
 from pissa_repro.init import Spec, spectrum, start_module
 from pissa_repro.naming import types
 from pissa_repro.progress import track
@@ -38,7 +38,7 @@ Error = dict[str, float]
 
 def error(rest: torch.Tensor) -> Error:
     """Nuclear and Frobenius norm of what is left of a weight (out, in), float32."""
-    return {"nuclear": nuclear(rest), "frobenius": rest.norm().item()}
+    return {"nuclear": nuclear(rest), "frobenius": frobenius(rest).item()}
 
 
 def plain_error(weight: torch.Tensor, quant: str) -> Error:
@@ -56,7 +56,7 @@ def remaining(
 
 def compared(found: Error, plain: Error) -> Error:
     """An error beside that of plain quantization, and the reduction in percent."""
-    reduction = 100 * (1 - found["nuclear"] / plain["nuclear"])
+    reduction = 100 * (1 - found["nuclear"] / plain["nuclear"]) if plain["nuclear"] else 0.0
     return {**found, **{f"{key}_plain": value for key, value in plain.items()}, "reduction": reduction}
 
 
@@ -156,6 +156,8 @@ def _stored(args: argparse.Namespace, model: dict[str, Any]) -> dict[str, Any]:
 
 def _by_hand(args: argparse.Namespace, model: dict[str, Any]) -> dict[str, Any]:
     """The errors of starts for the options given, one a rank."""
+    if args.trained or args.evaluated_as:
+        raise UserError("--trained and --evaluated-as: give --factors too, the start that was trained.")
     specs = byhand.init_specs(args, model["path"])
     _refuse_plain([args.quant])
     byhand.announce(byhand.error_cost(model["path"], specs))

@@ -62,8 +62,8 @@ def _leading(weight: torch.Tensor, rank: int, generators: Sequence[torch.Generat
         return [exact(one, 0, rank) for one in alone]
     tall = weight.shape[-2] >= weight.shape[-1]
     u, s, v, missed = krylov.leading(weight if tall else weight.mT, rank, generators)
-    remainder = torch.linalg.matrix_norm(weight).double() ** 2 - s.double().square().sum(-1)
-    excess = (missed / (2 * remainder).clamp(min=1e-300)).view(-1).tolist()
+    remainder = gram.frobenius(weight) ** 2 - s.double().square().sum(-1)
+    excess = (missed / (2 * remainder).clamp(min=0)).view(-1).tolist()  # where nothing remains, no number or infinite
     u, s, v = (part.view(len(alone), *part.shape[weight.ndim - 2 :]) for part in (u, s, v))
     u, v = (u, v) if tall else (v, u)
     return [
