@@ -17,6 +17,7 @@ include: "rules/init.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+include: "rules/study.smk"
 
 
 localrules:
@@ -28,6 +29,9 @@ localrules:
     figure,
     tables,
     figures,
+    study_table,
+    study_figure,
+    studies,
     train_all,
 
 

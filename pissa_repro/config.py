@@ -45,6 +45,21 @@ DEFAULTS = {
 }
 
 
+# The paper's studies of initialisation and quantization error; `models` are the sweep's.
+STUDIES = {
+    "target_modules": None,  # every projection of the layers
+    "module": None,  # of the single-matrix figures: the first one
+    "methods": ["loftq", "pissa"],
+    "ranks": [1, 2, 4, 8, 16, 32, 64, 128],
+    "rank": 128,
+    "alternations": [1, 5],
+    "turns": [1, 2, 4, 8, 16],
+    "quants": ["nf4", "int8", "fp4", "nf4-dq"],
+    "blocks": ["nf4-b32", "nf4-b32-dq", "nf4", "nf4-dq", "nf4-b128", "nf4-b128-dq"],
+    "svd": ["niter_1", "niter_2", "niter_4", "niter_8", "niter_16", "fast", "exact"],
+}
+
+
 @cache
 def schema() -> dict[str, Any]:
     """The JSON Schema, config/schema.yaml."""
@@ -85,8 +100,10 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     config.setdefault("methods", {})
     config.setdefault("overrides", [])
     config["train"] = DEFAULTS | config["train"]
+    config["studies"] = STUDIES | {"models": config["sweep"]["models"]} | config.get("studies", {})
     _check_names(config)
     _check_cells(config)
+    _check_studies(config)
     return config
 
 
@@ -157,6 +174,22 @@ def _check_cells(config: dict[str, Any]) -> None:
         if reason := methods.refusal(definition["init"], cell["quant"]):
             raise UserError(f"{place}: ({cell['method']}, {cell['quant']}) makes no sense: {reason}.")
         methods.options(definition["init"], cell["quant"], definition["options"], f"config.methods.{cell['method']}")
+
+
+def _check_studies(config: dict[str, Any]) -> None:
+    studies = config["studies"]
+    for name in studies["models"]:
+        if name not in config["models"]:
+            raise unknown("model", name, config["models"], "config.studies.models")
+    for name in studies["methods"]:
+        if "alternations" not in getattr(methods.load(name, "config.studies.methods"), "QUANTIZED_OPTIONS", {}):
+            raise UserError(f"config.studies.methods: {name} does not alternate with quantization.")
+    for key in ("quants", "blocks"):
+        for name in studies[key]:
+            if name not in QUANTS[1:]:
+                raise unknown("quant", name, QUANTS[1:], f"config.studies.{key}")
+    for name in studies["svd"]:
+        methods.check_svd(name, "config.studies.svd")
 
 
 def method_definition(config: dict[str, Any], name: str, place: str) -> dict[str, Any]:

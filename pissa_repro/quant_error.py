@@ -141,7 +141,7 @@ def _stored(args: argparse.Namespace, model: dict[str, Any]) -> dict[str, Any]:
     """The errors of factors in a folder: at the start, or after training on each base that is asked for."""
     made = factors.load(args.factors, model)
     spec = args.spec or {"init": {"target_modules": sorted(made.A), "quant": args.quant}}
-    quants = args.evaluated_as or [spec["init"]["quant"]]
+    quants = args.evaluated_as or spec.get("evaluated_as") or [spec["init"]["quant"]]
     for quant in quants:
         if quant not in quantize.QUANTIZERS:
             raise unknown("quant", quant, quantize.QUANTIZERS, "--evaluated-as")

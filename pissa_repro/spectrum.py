@@ -95,7 +95,8 @@ class Spectrum:
 
     generator: makes a fresh random generator that knows the weight's name, so that a result does not
     depend on what was asked before. keep(part, compute): where slices are kept beyond this object
-    (decomposed.py); the default computes. name: of the weight, for errors.
+    (decomposed.py); the default computes. name: of the weight, for errors. kept: ranks
+    up to this one share a decomposition.
     """
 
     def __init__(
@@ -104,8 +105,9 @@ class Spectrum:
         generator: Callable[[], torch.Generator],
         keep: Callable[[str, Callable[[], Triples]], Triples] = lambda part, compute: compute(),
         name: str = "the weight",
+        kept: int = KEPT,
     ):
-        self.weight, self.generator, self._keep, self.name = weight, generator, keep, name
+        self.weight, self.generator, self._keep, self.name, self._kept = weight, generator, keep, name, kept
         self._slices: dict[str, Triples] = {}
 
     def principal(
@@ -121,7 +123,7 @@ class Spectrum:
             niter = int(solver.removeprefix("niter_"))
             found = self._slice(f"{part}{solver}-{rank}", lambda: subspace(matrix(), rank, niter, self.generator()))
         else:
-            kept = min(max(KEPT, 1 << (rank - 1).bit_length()) + krylov.OVERSAMPLE, *self.weight.shape)
+            kept = min(max(self._kept, 1 << (rank - 1).bit_length()) + krylov.OVERSAMPLE, *self.weight.shape)
             solve = {
                 "fast": lambda: leading(matrix(), kept, self.generator()),
                 "exact": lambda: exact(matrix(), 0, kept),

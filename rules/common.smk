@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(workflow.basedir))
 shell.prefix(f'export PYTHONPATH="{workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
+from pissa_repro import studies
 from pissa_repro.errors import UserError
 from pissa_repro.record import canonical
 from pissa_repro.sweep import FIGURES, Sweep

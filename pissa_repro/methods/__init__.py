@@ -112,14 +112,15 @@ def options(name: str, quant: str, given: dict[str, Any], place: str) -> dict[st
         if key not in plain | quantized:
             raise unknown("option", key, plain | quantized, f"{place} ({name})")
         if key == "svd":
-            _check_svd(value, f"{place} ({name})")
+            check_svd(value, f"{place} ({name})")
         elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f"{place} ({name}): option '{key}' is {value!r}; it must be a whole number from 1.")
     applicable = plain if quant == "none" else plain | quantized
     return {key: given.get(key, default) for key, default in applicable.items()}
 
 
-def _check_svd(value: Any, place: str) -> None:
+def check_svd(value: Any, place: str) -> None:
+    """Raise UserError for what is not the name of a solver of spectrum.py."""
     if not re.fullmatch(SVD, str(value)):
         raise unknown("svd", value, ("fast", "exact", "niter_<n>"), place)
 

@@ -1,0 +1,109 @@
+"""The paper's studies of initialisation and quantization error, on any model: no training is needed.
+
+Which points each study measures, and the specs of its stages. Imports no torch: Snakemake reads it.
+"""
+
+from typing import Any
+
+from pissa_repro.errors import unknown
+from pissa_repro.sweep import Cell, Sweep
+
+# Raise a number when a stage's code changes what comes out of it.
+VERSION = {"errors": 1, "spectra": 1, "solvers": 1}
+TABLES = ("table4", "table6", "table8", "table9")
+FIGURES = ("fig2b", "fig3", "fig7a", "fig9", "fig10", "fig11", "fig14", "alternations", "blocks", "depth")
+
+Point = dict[str, Any]
+
+
+def _points(methods: list[str], quants: list[str], ranks: list[int], turns: list[int]) -> list[Point]:
+    """Every combination, in the order in which a table reads."""
+    return [
+        {"method": method, "quant": quant, "rank": rank, "alternations": turn}
+        for quant in quants
+        for rank in ranks
+        for turn in turns
+        for method in methods
+    ]
+
+
+def grid(studies: dict[str, Any], name: str) -> list[Point]:
+    """The points of a grid of errors: method, quant, rank, alternations. Raises UserError for an unknown grid."""
+    methods, rank, most = studies["methods"], studies["rank"], max(studies["alternations"])
+    grids = {
+        "ranks": (methods, ["nf4"], studies["ranks"], studies["alternations"]),  # Tables 4 and 8, Figures 2b, 7a, 14
+        "quants": (methods, studies["quants"], [rank], studies["alternations"]),  # Table 9
+        "turns": (methods, ["nf4"], [rank], studies["turns"]),
+        "blocks": (methods, studies["blocks"], [rank], [most]),
+    }
+    if name not in grids:
+        raise unknown("grid", name, grids, "results/studies")
+    return _points(*grids[name])
+
+
+def errors_spec(sweep: Sweep, model: str, name: str) -> dict[str, Any]:
+    """Spec of measuring a grid of errors on a model."""
+    return _spec(sweep, model, "errors") | {"points": grid(sweep.config["studies"], name)}
+
+
+def spectra_spec(sweep: Sweep, model: str) -> dict[str, Any]:
+    """Spec of the singular values and the distribution of a model's weights (Figures 3, 9, 10, 11)."""
+    studies = sweep.config["studies"]
+    return _spec(sweep, model, "spectra") | {"module": studies["module"], "rank": studies["rank"], "quant": "nf4"}
+
+
+def solvers_spec(sweep: Sweep, model: str) -> dict[str, Any]:
+    """Spec of timing the solvers over ranks (Table 6)."""
+    studies = sweep.config["studies"]
+    return _spec(sweep, model, "solvers") | {"svd": studies["svd"], "ranks": studies["ranks"]}
+
+
+def trained_error_spec(sweep: Sweep, cell: Cell) -> dict[str, Any]:
+    """Spec of measuring trained factors on the base that they were trained on and on others (trap 24)."""
+    quants = list(dict.fromkeys([cell.quant, "none", *sweep.config["studies"]["quants"]]))
+    spec = {"stage": "trained_error", "version": VERSION["errors"], "train": sweep.train_spec(cell)}
+    return spec | {"init": sweep.init_spec(cell), "evaluated_as": quants}
+
+
+def table_inputs(sweep: Sweep, model: str, table: str) -> list[str]:
+    """The records behind a table: the measurements, and the trainings of Table 6's losses and Table 9's scores."""
+    needed = {"table4": "errors_ranks", "table6": "solvers", "table8": "errors_ranks", "table9": "errors_quants"}
+    found = [f"results/studies/{model}/{needed[table]}.{kind}" for kind in ("csv", "json")]
+    cells = swept(sweep, model, table)
+    return found + (["results/scores.csv"] if cells else [])
+
+
+def swept(sweep: Sweep, model: str, table: str) -> list[Cell]:
+    """The cells of the sweep that a table shows beside its measurements.
+
+    Table 6: PiSSA on a plain base (final losses). Table 9: LoRA and PiSSA on the quantized bases (scores).
+    """
+
+    def wanted(cell: Cell) -> bool:
+        init = sweep.definition(cell.method)["init"]
+        if table == "table6":
+            return init == "pissa" and cell.quant == "none"
+        return table == "table9" and init in ("lora", "pissa") and cell.quant in sweep.config["studies"]["quants"]
+
+    return [cell for cell in sweep.cells.values() if cell.model == model and wanted(cell)]
+
+
+def figure_inputs(sweep: Sweep, model: str, figure: str) -> list[str]:
+    """The records behind a figure."""
+    spectra = f"results/studies/{model}/spectra.json"
+    grids = {"alternations": "turns", "blocks": "blocks"}
+    if figure in ("fig3", "fig9", "fig10", "fig11"):
+        return [spectra]
+    return [f"results/studies/{model}/errors_{grids.get(figure, 'ranks')}.{kind}" for kind in ("csv", "json")]
+
+
+def _spec(sweep: Sweep, model: str, stage: str) -> dict[str, Any]:
+    studies = sweep.config["studies"]
+    if model not in studies["models"]:
+        raise unknown("model", model, studies["models"], "config.studies.models")
+    return {
+        "stage": stage,
+        "version": VERSION[stage],
+        "model": sweep.model_spec(model),
+        "target_modules": studies["target_modules"],
+    }

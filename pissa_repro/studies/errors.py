@@ -1,0 +1,119 @@
+"""Measure quantization errors over a grid of methods, quantizations, ranks and alternations.
+
+python -m pissa_repro.studies.errors --spec "$SPEC" --model MODEL.json --out errors.csv --record errors.json
+
+One row a module and point. Each weight is read and decomposed once for the whole grid. The finished
+modules are kept beside the output, so that a measurement that was stopped goes on where it was.
+"""
+
+import argparse
+import csv
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pissa_repro import byhand, checkpoint, decomposed, gpus, methods
+from pissa_repro.errors import run_stage
+from pissa_repro.fetch import base_of, stored_model
+from pissa_repro.init import check_rank, spectrum, start_module
+from pissa_repro.naming import types
+from pissa_repro.progress import track
+from pissa_repro.provenance import provenance
+from pissa_repro.quant_error import Error, compared, error, plain_error, rest_of
+from pissa_repro.record import atomic, canonical, read_lines, write_json
+
+COLUMNS = (
+    "module type layer method quant rank alternations nuclear nuclear_plain frobenius frobenius_plain reduction seconds"
+).split()
+
+
+def start_spec(point: dict[str, Any]) -> dict[str, Any]:
+    """The spec of the start at a point of the grid; alpha is the rank, as in the paper."""
+    given = {"alternations": point["alternations"]}
+    options = methods.options(point["method"], point["quant"], given, "studies")
+    keep = {key: point[key] for key in ("method", "quant", "rank")}
+    return {**keep, "options": options, "alpha": float(point["rank"]), "rslora": False, "seed": 0}
+
+
+def module_rows(name: str, weight: torch.Tensor, points: list[dict], kept: decomposed.Kept) -> list[dict[str, Any]]:
+    """The errors of one weight (out, in) at every point of the grid."""
+    whole, plain, rows = spectrum(name, weight, kept), {}, []
+    for point in points:
+        quant, spec, started = point["quant"], start_spec(point), time.perf_counter()
+        if quant not in plain:
+            plain[quant] = plain_error(weight, quant)
+        start, _ = start_module(name, whole, spec)
+        seconds = time.perf_counter() - started
+        found: Error = compared(error(rest_of(weight, start, spec)), plain[quant])
+        rows.append({"module": name, **point, **found, "seconds": seconds})
+    return rows
+
+
+def layer(module: str) -> int:
+    """The number of the layer that a module lies in; the first number of its name."""
+    return next(int(part) for part in module.split(".") if part.isdigit())
+
+
+class Finished:
+    """The rows of finished modules in a file of this spec and these weights, one module a line."""
+
+    def __init__(self, path: Path, identity: str):
+        self.path, self.identity = path, identity
+        lines = read_lines(path) if path.is_file() else []
+        same = bool(lines) and lines[0] == identity
+        self.rows: dict[str, list[dict[str, Any]]] = dict(lines[1:]) if same else {}
+
+    def add(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Keep the rows of one more module. The file is written anew: a grid has few modules, each is costly."""
+        self.rows[name] = rows
+        with atomic(self.path) as file:
+            for line in (self.identity, *self.rows.items()):
+                file.write(json.dumps(line) + "\n")
+
+
+def measure(folder: str, spec: dict[str, Any], kept: decomposed.Kept, scratch: Path) -> list[dict[str, Any]]:
+    """The rows of a whole model. Raises UserError for a rank above the smaller side of a weight, before any work."""
+    targets = spec["target_modules"] or checkpoint.projections(folder)
+    shapes = checkpoint.shapes(folder, targets)
+    for name, shape in shapes.items():
+        for point in spec["points"]:
+            check_rank(name, shape, point["rank"])
+    specs = [start_spec(point) | {"target_modules": targets} for point in spec["points"]]
+    byhand.announce(byhand.error_cost(folder, specs))
+    finished = Finished(scratch, canonical([spec, kept.folder.name]))
+    for name, weight in track(checkpoint.targets(folder, targets), "errors", len(shapes)):
+        if name not in finished.rows:
+            weight = weight.cuda() if torch.cuda.is_available() else weight
+            finished.add(name, module_rows(name, weight, spec["points"], kept))
+    kinds = types(shapes)
+    return [row | {"type": kinds[name], "layer": layer(name)} for name in shapes for row in finished.rows[name]]
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the errors stage")
+    parser.add_argument("--model", required=True, help="record of the fetched model")
+    parser.add_argument("--out", required=True, type=Path, help="the CSV to write")
+    parser.add_argument("--record", required=True, type=Path, help="where the numbers come from, to write")
+    parser.add_argument("--scratch", type=Path, default=decomposed.FOLDER, help="where decompositions are kept")
+    gpus.add_argument(parser)
+    args = parser.parse_args(argv)
+    gpus.take(args.gpus)
+    started = time.perf_counter()
+    model = stored_model(args.model)
+    unfinished = args.scratch / f"{args.model.replace('/', '-')}-{args.out.name}.jsonl"
+    kept = decomposed.Kept(args.scratch, model["fingerprint"])
+    rows = measure(model["path"], args.spec, kept, unfinished)
+    with atomic(args.out) as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    write_json(args.record, {"spec": args.spec, "base": base_of(model), "provenance": provenance(started)})
+    unfinished.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,104 @@
+"""Time the solvers over ranks, and measure their errors: the study of the paper's Table 6.
+
+python -m pissa_repro.studies.solvers --spec "$SPEC" --model MODEL.json --out solvers.csv --record solvers.json
+
+One row a solver and rank. seconds: decomposing every target module, reading left out. error: the mean
+over the elements of |B A - B* A*|, with B* A* of the exact decomposition, averaged over the modules.
+The paper says "sum of absolute differences" without naming what was averaged (paper_facts.md 1.6), so
+only trends can be compared. excess: |W - B A| over the best rank-r remainder, less 1 (Frobenius).
+"""
+
+import argparse
+import csv
+import json
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pissa_repro import checkpoint, gpus
+from pissa_repro.errors import run_stage
+from pissa_repro.fetch import base_of, stored_model
+from pissa_repro.init import check_rank, generator
+from pissa_repro.progress import track
+from pissa_repro.provenance import provenance
+from pissa_repro.record import atomic, write_json
+from pissa_repro.spectrum import Spectrum, Triples, exact
+
+COLUMNS = ("svd", "rank", "seconds", "error", "excess", "modules")
+Sums = dict[tuple[str, int], dict[str, float]]
+
+
+def solve(name: str, weight: torch.Tensor, rank: int, svd: str) -> tuple[Triples, float]:
+    """The triples of one weight by one solver, for this rank alone, and the seconds that it took."""
+    fresh = Spectrum(weight, lambda: generator(0, name), kept=0, name=name)
+    _wait(weight)
+    started = time.perf_counter()
+    found = fresh.principal(rank, svd)
+    _wait(weight)
+    return found, time.perf_counter() - started
+
+
+def _wait(weight: torch.Tensor) -> None:
+    if weight.is_cuda:
+        torch.cuda.synchronize()
+
+
+def module_sums(name: str, weight: torch.Tensor, spec: dict[str, Any]) -> Sums:
+    """Seconds, error and excess of one weight (out, in), by solver and rank."""
+    best, energy, sums = exact(weight, 0, max(spec["ranks"])), weight.double().square().sum().item(), {}
+    for svd in spec["svd"]:
+        for rank in spec["ranks"]:
+            found, seconds = solve(name, weight, rank, svd)
+            wanted = best.top(rank)
+            missed = (found.U * found.S) @ found.Vh - (wanted.U * wanted.S) @ wanted.Vh
+            rest = weight - (found.U * found.S) @ found.Vh
+            optimum = max(energy - wanted.S.double().square().sum().item(), 1e-300) ** 0.5
+            excess = max(0.0, rest.double().norm().item() / optimum - 1)
+            sums[svd, rank] = {"seconds": seconds, "error": missed.abs().mean().item(), "excess": excess}
+    return sums
+
+
+def measure(folder: str, spec: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a solver and rank, over all target modules."""
+    targets = spec["target_modules"] or checkpoint.projections(folder)
+    shapes = checkpoint.shapes(folder, targets)
+    for name, shape in shapes.items():
+        for rank in spec["ranks"]:
+            check_rank(name, shape, rank)
+    total: dict[tuple[str, int], dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for name, weight in track(checkpoint.targets(folder, targets), "solvers", len(shapes)):
+        weight = weight.cuda() if torch.cuda.is_available() else weight
+        for place, values in module_sums(name, weight, spec).items():
+            for key, value in values.items():
+                total[place][key] += value
+    return [
+        {"svd": svd, "rank": rank, "seconds": sums["seconds"], "modules": len(shapes),
+         "error": sums["error"] / len(shapes), "excess": sums["excess"] / len(shapes)}
+        for (svd, rank), sums in total.items()
+    ]  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the solvers stage")
+    parser.add_argument("--model", required=True, help="record of the fetched model")
+    parser.add_argument("--out", required=True, type=Path, help="the CSV to write")
+    parser.add_argument("--record", required=True, type=Path, help="where the numbers come from, to write")
+    gpus.add_argument(parser)
+    args = parser.parse_args(argv)
+    gpus.take(args.gpus)
+    started = time.perf_counter()
+    model = stored_model(args.model)
+    rows = measure(model["path"], args.spec)
+    with atomic(args.out) as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    write_json(args.record, {"spec": args.spec, "base": base_of(model), "provenance": provenance(started)})
+
+
+if __name__ == "__main__":
+    run_stage(main)

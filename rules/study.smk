@@ -1,0 +1,132 @@
+# The paper's studies of initialisation and quantization error; nothing is trained, except for the
+# losses of Table 6. Targets: results/studies/<model>/table8.csv, figures/<model>/fig14.svg, `studies`.
+
+
+wildcard_constraints:
+    grid="ranks|quants|turns|blocks",
+    study_table="|".join(studies.TABLES),
+    study_figure="|".join(studies.FIGURES),
+
+
+rule study_errors:
+    input:
+        model=lambda w: model_record(w.model),
+    output:
+        csv="results/studies/{model}/errors_{grid}.csv",
+        record="results/studies/{model}/errors_{grid}.json",
+    log:
+        "logs/studies/{model}/errors_{grid}.log",
+    conda:
+        "../environment.yml"
+    threads: 1
+    resources:
+        gpu=lambda w: min(1, gpus(w.model)),
+    params:
+        spec=spec(lambda w: studies.errors_spec(SWEEP, w.model, w.grid)),
+    shell:
+        "python -m pissa_repro.studies.errors --spec {params.spec:q} --model {input.model} --out {output.csv} "
+        "--record {output.record} --scratch scratch/spectrum --gpus {resources.gpu} > {log} 2>&1"
+
+
+rule study_spectra:
+    input:
+        model=lambda w: model_record(w.model),
+    output:
+        "results/studies/{model}/spectra.json",
+    log:
+        "logs/studies/{model}/spectra.log",
+    conda:
+        "../environment.yml"
+    threads: 1
+    resources:
+        gpu=lambda w: min(1, gpus(w.model)),
+    params:
+        spec=spec(lambda w: studies.spectra_spec(SWEEP, w.model)),
+    shell:
+        "python -m pissa_repro.studies.spectra --spec {params.spec:q} --model {input.model} --out {output} "
+        "--scratch scratch/spectrum --gpus {resources.gpu} > {log} 2>&1"
+
+
+rule study_solvers:
+    input:
+        model=lambda w: model_record(w.model),
+    output:
+        csv="results/studies/{model}/solvers.csv",
+        record="results/studies/{model}/solvers.json",
+    log:
+        "logs/studies/{model}/solvers.log",
+    conda:
+        "../environment.yml"
+    threads: 1
+    resources:
+        gpu=lambda w: min(1, gpus(w.model)),
+    params:
+        spec=spec(lambda w: studies.solvers_spec(SWEEP, w.model)),
+    shell:
+        "python -m pissa_repro.studies.solvers --spec {params.spec:q} --model {input.model} --out {output.csv} "
+        "--record {output.record} --gpus {resources.gpu} > {log} 2>&1"
+
+
+rule trained_error:
+    input:
+        model=lambda w: model_record(cell_of(w).model),
+        init=lambda w: init_folder(cell_of(w)),
+        trained="results/cells/{cell}/trained",
+    output:
+        "results/cells/{cell}/trained_error.json",
+    log:
+        "logs/trained_error/{cell}.log",
+    conda:
+        "../environment.yml"
+    threads: 1
+    resources:
+        gpu=lambda w: min(1, gpus(cell_of(w).model)),
+    params:
+        spec=spec(lambda w: studies.trained_error_spec(SWEEP, cell_of(w))),
+    shell:
+        "python -m pissa_repro.quant_error --spec {params.spec:q} --model {input.model} --factors {input.init} "
+        "--trained {input.trained} --out {output} --gpus {resources.gpu} > {log} 2>&1"
+
+
+rule study_table:
+    input:
+        lambda w: studies.table_inputs(SWEEP, w.model, w.study_table),
+        code=modules("studies/__init__", "studies/tables", "published"),
+        published=source("reference/paper_tables.yaml"),
+    output:
+        csv=report("results/studies/{model}/{study_table}.csv", caption="../docs/report/table.rst", category="Studies"),
+        markdown="results/studies/{model}/{study_table}.md",
+    log:
+        "logs/studies/{model}/{study_table}.log",
+    conda:
+        "../environment.yml"
+    params:
+        config=spec(lambda w: SWEEP.config),
+    shell:
+        "python -m pissa_repro.studies.tables --config {params.config:q} --results results --model {wildcards.model} "
+        "--table {wildcards.study_table} --out {output.csv} --markdown {output.markdown} > {log} 2>&1"
+
+
+rule study_figure:
+    input:
+        lambda w: studies.figure_inputs(SWEEP, w.model, w.study_figure),
+        code=modules("studies/__init__", "studies/figures", "style", "published"),
+        published=source("reference/paper_tables.yaml"),
+    output:
+        svg=report("figures/{model}/{study_figure}.svg", caption="../docs/report/figure.rst", category="Studies"),
+        png="figures/{model}/{study_figure}.png",
+    log:
+        "logs/studies/{model}/{study_figure}.log",
+    conda:
+        "../environment.yml"
+    params:
+        config=spec(lambda w: SWEEP.config),
+    shell:
+        "python -m pissa_repro.studies.figures --config {params.config:q} --results results --model {wildcards.model} "
+        "--figure {wildcards.study_figure} --out {output.svg} {output.png} > {log} 2>&1"
+
+
+rule studies:
+    input:
+        expand("results/studies/{model}/{table}.csv", model=SWEEP.config["studies"]["models"], table=studies.TABLES),
+        expand("figures/{model}/{figure}.svg", model=SWEEP.config["studies"]["models"], figure=studies.FIGURES),
