@@ -3,11 +3,13 @@
 #   PYTHON          the Python that the venv is made of (3.11 or 3.12)
 #   CORES           cores for Snakemake
 #   WORKERS         processes for pytest
+#   BENCH_INIT      arguments of benchmarks/init.py
 #   PIP_FIND_LINKS  folders or pages with further packages, such as a CPU build of torch
 #   UV_TORCH_BACKEND=cpu   read by uv: take torch's CPU build from its own index
 PYTHON ?= python3
 CORES ?= all
 WORKERS ?= 2
+BENCH_INIT ?= --sizes 2048 4096
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +26,7 @@ export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 .PHONY: help setup table test lint format report clean
 
 help: ## show this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 17
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 19
 
 setup: $(STAMP) ## install the pinned packages into .venv
 
@@ -46,6 +48,10 @@ format: $(STAMP) ## format Python and Snakemake files
 
 report: $(STAMP) ## write report.html from the results that are there
 	$(BIN)/python -m snakemake --report report.html
+
+.PHONY: bench-init
+bench-init: $(STAMP) ## time initialisation beside torch's, PEFT's and the released code's (minutes)
+	$(BIN)/python benchmarks/init.py $(BENCH_INIT)
 
 clean: ## remove caches, logs and checkpoints of unfinished runs; never results, figures or .venv
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache logs scratch report.html

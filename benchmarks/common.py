@@ -11,6 +11,7 @@ from typing import Any
 from pissa_repro.provenance import git_state, hardware, versions
 
 ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "results" / "benchmarks"
 
 
 def snakemake(folder: Path, *arguments: str) -> float:
@@ -24,9 +25,9 @@ def snakemake(folder: Path, *arguments: str) -> float:
     return time.perf_counter() - started
 
 
-def keep(name: str, result: dict[str, Any]) -> None:
-    """Append the result, with machine, versions and commit, to results/benchmarks/<name>.jsonl."""
-    path = ROOT / "results" / "benchmarks" / f"{name}.jsonl"
+def keep(name: str, result: dict[str, Any], folder: Path = RESULTS) -> None:
+    """Append the result, with machine, versions and commit, to <name>.jsonl; a "name" of its own goes before."""
+    path = folder / f"{name}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     line = {"name": name, **result, "hardware": hardware(), "versions": versions(), "git": git_state()}
     with open(path, "a") as file:
