@@ -56,6 +56,7 @@ STUDIES = {
     "turns": [1, 2, 4, 8, 16],
     "quants": ["nf4", "int8", "fp4", "nf4-dq"],
     "blocks": ["nf4-b32", "nf4-b32-dq", "nf4", "nf4-dq", "nf4-b128", "nf4-b128-dq"],
+    "trained": False,  # whether tables also show what the sweep's trainings gave; they are then made first
     "svd": ["niter_1", "niter_2", "niter_4", "niter_8", "niter_16", "fast", "exact"],
 }
 

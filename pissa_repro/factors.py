@@ -114,6 +114,21 @@ def load(folder: str | Path, model: dict[str, Any]) -> Factors:
     return Factors(a, b, base["offset"], config["r"], config["lora_alpha"], config["use_rslora"], *own)
 
 
+def load_trained(folder: str | Path, start: Factors) -> Factors:
+    """Read the adapter that a training made of a start; no offset, which stays the start's.
+
+    Its modules may have the base model's prefix in front (GPT-2). Raises UserError for an adapter that
+    is not of the start's modules, or that holds more than A and B (DoRA's magnitudes).
+    """
+    folder = Path(folder)
+    config, (a, b) = read_json(folder / CONFIG), _load_pair(folder / ADAPTER)
+    names = {name: next((n for n in start.A if name == n or name.endswith(f".{n}")), None) for name in a}
+    if set(names.values()) != set(start.A) or a.keys() != b.keys():
+        raise UserError(f"{folder}: its modules are not those of the start, or it holds more than A and B.")
+    a, b = ({names[name]: tensor for name, tensor in side.items()} for side in (a, b))
+    return Factors(a, b, None, config["r"], config["lora_alpha"], config["use_rslora"])
+
+
 def _load_pair(path: Path) -> tuple[Matrices, Matrices]:
     try:
         tensors = load_file(path)

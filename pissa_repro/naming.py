@@ -89,7 +89,7 @@ def suffixes(modules: list[str], others: Iterable[str]) -> list[str]:
         while start and _suffix(module, start) in taken:
             start -= 1
         found[_suffix(module, start)] = None
-    return sorted(found, key=_rank)
+    return sorted(found, key=order)
 
 
 def _leaf(module: str) -> int:
@@ -107,6 +107,7 @@ def _suffix(module: str, start: int) -> str:
     return ".".join(module.split(".")[start:])
 
 
-def _rank(name: str) -> int:
+def order(name: str) -> int:
+    """Where a projection type stands among the others in a table; for sorting."""
     leaf = name.rsplit(".", 1)[-1].removesuffix("_proj")
     return ORDER.index(leaf) if leaf in ORDER else len(ORDER)

@@ -147,7 +147,7 @@ def _stored(args: argparse.Namespace, model: dict[str, Any]) -> dict[str, Any]:
             raise unknown("quant", quant, quantize.QUANTIZERS, "--evaluated-as")
     if not args.trained:
         _refuse_plain(quants)
-    trained = factors.load(args.trained, model) if args.trained else None
+    trained = factors.load_trained(args.trained, made) if args.trained else None
     found = {quant: summary(measure(model["path"], made, spec["init"], quant, trained)) for quant in quants}
     for quant, part in found.items():
         log.info("base %s: nuclear error %.6g%s", quant, part["total"]["nuclear"], _percent(part["reduction"]))

@@ -128,5 +128,7 @@ rule study_figure:
 
 rule studies:
     input:
-        expand("results/studies/{model}/{table}.csv", model=SWEEP.config["studies"]["models"], table=studies.TABLES),
+        expand(
+            "results/studies/{model}/{table}.csv", model=SWEEP.config["studies"]["models"], table=studies.tables(SWEEP)
+        ),
         expand("figures/{model}/{figure}.svg", model=SWEEP.config["studies"]["models"], figure=studies.FIGURES),

@@ -10,7 +10,7 @@ from pissa_repro.sweep import Cell, Sweep
 
 # Raise a number when a stage's code changes what comes out of it.
 VERSION = {"errors": 1, "spectra": 1, "solvers": 1}
-TABLES = ("table4", "table6", "table8", "table9")
+TABLES = ("table4", "table6", "table8", "table9", "trained_as")
 FIGURES = ("fig2b", "fig3", "fig7a", "fig9", "fig10", "fig11", "fig14", "alternations", "blocks", "depth")
 
 Point = dict[str, Any]
@@ -65,27 +65,41 @@ def trained_error_spec(sweep: Sweep, cell: Cell) -> dict[str, Any]:
     return spec | {"init": sweep.init_spec(cell), "evaluated_as": quants}
 
 
+def tables(sweep: Sweep) -> tuple[str, ...]:
+    """The tables of this config: with `trained`, also the one that needs trainings."""
+    return TABLES if sweep.config["studies"]["trained"] else TABLES[:-1]
+
+
 def table_inputs(sweep: Sweep, model: str, table: str) -> list[str]:
-    """The records behind a table: the measurements, and the trainings of Table 6's losses and Table 9's scores."""
-    needed = {"table4": "errors_ranks", "table6": "solvers", "table8": "errors_ranks", "table9": "errors_quants"}
-    found = [f"results/studies/{model}/{needed[table]}.{kind}" for kind in ("csv", "json")]
-    cells = swept(sweep, model, table)
-    return found + (["results/scores.csv"] if cells else [])
+    """The records behind a table: the measurements and, if the config says `trained`, the sweep's trainings."""
+    measured = {"table4": "errors_ranks", "table6": "solvers", "table8": "errors_ranks", "table9": "errors_quants"}
+    found = [f"results/studies/{model}/{measured[table]}.{kind}" for kind in ("csv", "json") if table in measured]
+    names = [cell.name for cell in swept(sweep, model, table)]
+    if table == "table9":
+        return found + (["results/scores.csv"] if names else [])
+    return found + [f"results/cells/{name}/{TRAINED[table]}.json" for name in names]
+
+
+TRAINED = {"table6": "train", "trained_as": "trained_error"}
 
 
 def swept(sweep: Sweep, model: str, table: str) -> list[Cell]:
-    """The cells of the sweep that a table shows beside its measurements.
+    """The cells of the sweep that a table shows beside its measurements; none unless the config says `trained`.
 
-    Table 6: PiSSA on a plain base (final losses). Table 9: LoRA and PiSSA on the quantized bases (scores).
+    Table 6: PiSSA on a plain base (final losses). Table 9: what starts from W or its principal part, on
+    the quantized bases (scores). trained_as: every cell with factors on a quantized base.
     """
 
     def wanted(cell: Cell) -> bool:
         init = sweep.definition(cell.method)["init"]
-        if table == "table6":
-            return init == "pissa" and cell.quant == "none"
-        return table == "table9" and init in ("lora", "pissa") and cell.quant in sweep.config["studies"]["quants"]
+        return {
+            "table6": init == "pissa" and cell.quant == "none",
+            "table9": init in ("lora", "pissa") and cell.quant in sweep.config["studies"]["quants"],
+            "trained_as": sweep.has_factors(cell) and cell.quant != "none",
+        }.get(table, False)
 
-    return [cell for cell in sweep.cells.values() if cell.model == model and wanted(cell)]
+    cells = sweep.cells.values() if sweep.config["studies"]["trained"] else ()
+    return [cell for cell in cells if cell.model == model and wanted(cell)]
 
 
 def figure_inputs(sweep: Sweep, model: str, figure: str) -> list[str]:

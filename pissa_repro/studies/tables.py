@@ -1,0 +1,290 @@
+"""Write one table of the studies, the published numbers beside: Tables 4, 6, 8 and 9 of the paper.
+
+python -m pissa_repro.studies.tables --config CONFIG_JSON --results results --model MODEL --table table8 \
+    --out results/studies/MODEL/table8.csv --markdown results/studies/MODEL/table8.md
+
+table8: error reduction per projection type over ranks and alternations; table4: its part with the most
+alternations. table6: the solvers. table9: other quantizers. trained_as: the error of trained weights on
+the base that they were trained on and on others. A table is one function (Study) -> Rows in TABLES.
+"""
+
+import argparse
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas
+
+from pissa_repro import methods, published, studies
+from pissa_repro.collect import Fetched, checked
+from pissa_repro.comparison import AGREES, DIFFERS, NOT_COMPARABLE
+from pissa_repro.errors import run_stage, unknown
+from pissa_repro.figure_data import read_table
+from pissa_repro.naming import order
+from pissa_repro.record import atomic
+from pissa_repro.sweep import Sweep
+
+log = logging.getLogger(__name__)
+# Our error reductions and the paper's are of the same weights and deterministic: half a unit of the
+# printed digit, 0.05 for double quantization (trap 16), and 0.1 for the solver.
+TOLERANCE = 0.2
+OURS, THEIRS = "measured", "published"
+HEADINGS = {
+    "table4": "Error reduction in percent by projection type, {turns} alternations (paper, Table 4)",
+    "table6": "Solvers: time, error and final loss (paper, Table 6)",
+    "table8": "Error reduction in percent by projection type (paper, Table 8)",
+    "table9": "Other quantizers: nuclear norm of the error (paper, Table 9)",
+    "trained_as": "Nuclear norm of W - (base + sBA) after training, by the base that it is evaluated on",
+}
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a table is made from: the sweep, a model of its studies, and the folder of records."""
+
+    sweep: Sweep
+    model: str
+    results: Path
+
+    @property
+    def paper(self) -> str | None:
+        """The paper's name of the model; None for a model that it has not."""
+        return self.sweep.config["models"][self.model].get("paper")
+
+    @property
+    def display(self) -> str:
+        """The model's name in tables."""
+        return self.sweep.config["models"][self.model].get("display", self.model)
+
+    def record(self, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+        """A record of the studies. Raises UserError when it was made from another config or other weights."""
+        path = self.results / "studies" / self.model / f"{name}.json"
+        found = checked(path, spec)
+        Fetched(self.results).compare(path, found, self.model)
+        return found
+
+    def rows(self, name: str, spec: dict[str, Any], columns: tuple[str, ...]) -> pandas.DataFrame:
+        """The CSV beside a record, which is checked as in `record`."""
+        self.record(name, spec)
+        return read_table(self.results / "studies" / self.model / f"{name}.csv", columns)
+
+    def errors(self, grid: str) -> pandas.DataFrame:
+        """The errors of a grid, a row a module and point."""
+        columns = ("module", "type", "method", "quant", "rank", "alternations", "nuclear", "nuclear_plain", "reduction")
+        return self.rows(f"errors_{grid}", studies.errors_spec(self.sweep, self.model, grid), columns)
+
+
+def reductions(errors: pandas.DataFrame) -> pandas.DataFrame:
+    """Mean reduction by point (rows) and projection type (columns), and avg, the mean over types."""
+    points = ["method", "quant", "rank", "alternations"]
+    found = errors.pivot_table(values="reduction", index=points, columns="type", aggfunc="mean", sort=False)
+    return found[sorted(found.columns, key=order)].assign(avg=found.mean(axis=1))
+
+
+def by_projection(study: Study, turns: list[int]) -> Rows:
+    """Tables 4 and 8: ours, each with its verdict, and the published rows of every model."""
+    found = reductions(study.errors("ranks"))
+    theirs = [row for row in _printed("quant_error_reduction_v4")["rows"] if row["niter"] in turns]
+    ours = [
+        {"source": OURS, "model": study.display, "method": methods.display(method, quant), "rank": rank, "T": turn,
+         **values.to_dict(), **verdict(study, method, rank, turn, values.to_dict(), theirs)}
+        for (method, quant, rank, turn), values in found.iterrows()
+        if turn in turns
+    ]  # fmt: skip
+    kinds = [kind for kind in found.columns if kind != "avg"]
+    return ours + [_published_row(row, kinds) for row in theirs]
+
+
+def _printed(table: str) -> dict[str, Any]:
+    import yaml
+
+    text = published.PATH.read_text(encoding="utf-8")
+    return published.without_memory(yaml.safe_load(text))["tables"][table]
+
+
+def _published_row(row: dict[str, Any], kinds: list[str]) -> dict[str, Any]:
+    values = {kind: row[_short(kind)] for kind in kinds if _short(kind) in row}
+    name = methods.display(_ours(row["method"]), "nf4")
+    same = {"source": THEIRS, "model": row["model"], "method": name, "rank": row["rank"], "T": row["niter"]}
+    return {**same, **values, "avg": row["avg"], "note": "v4 Table 8 (Table 4 is its part with T = 5)"}
+
+
+def _ours(word: str) -> str:
+    """Our method's name for the paper's word."""
+    return published.METHODS.get(word, (word,))[0]
+
+
+def _short(kind: str) -> str:
+    return kind.removesuffix("_proj")
+
+
+def verdict(study: Study, method: str, rank: int, turn: int, ours: dict[str, float], theirs: Rows) -> dict[str, Any]:
+    """Whether error reductions agree with the published ones of the same model, method, rank and T."""
+    wanted = (study.paper, method, rank, turn)
+    match = [row for row in theirs if (row["model"], _ours(row["method"]), row["rank"], row["niter"]) == wanted]
+    if not match:
+        return {"verdict": NOT_COMPARABLE, "note": f"nothing published of {study.display} at this rank and T"}
+    off = {kind: abs(value - match[0][_short(kind)]) for kind, value in ours.items() if _short(kind) in match[0]}
+    worst = max(off, key=off.get)
+    note = f"largest difference {off[worst]:.2f} points ({worst}), tolerance {TOLERANCE}"
+    return {"verdict": AGREES if off[worst] <= TOLERANCE else DIFFERS, "note": note}
+
+
+def table8(study: Study) -> Rows:
+    """Every rank and number of alternations."""
+    return by_projection(study, study.sweep.config["studies"]["alternations"])
+
+
+def table4(study: Study) -> Rows:
+    """The most alternations only."""
+    return by_projection(study, [max(study.sweep.config["studies"]["alternations"])])
+
+
+def table6(study: Study) -> Rows:
+    """Seconds, error and final loss of every solver and rank. The paper's are of other hardware: trends only."""
+    spec = studies.solvers_spec(study.sweep, study.model)
+    found, theirs = study.rows("solvers", spec, ("svd", "rank", "seconds", "error", "excess")), _fast_svd()
+    losses, note = _losses(study), "times are of other hardware, the paper's averaging of the error is not stated"
+    rows = []
+    for row in found.to_dict("records"):
+        place = row["svd"], row["rank"]
+        rows.append({"model": study.display, **row, "final_loss": losses.get(place), **theirs.get(place, {})})
+        rows[-1] |= {"verdict": NOT_COMPARABLE, "note": note if place in theirs else "not in the paper's table"}
+    return rows
+
+
+def _fast_svd() -> dict[tuple[str, int], dict[str, float]]:
+    """Table 6 by our solver's name and the rank."""
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for metric, rows in _printed("fast_svd_v4")["rows"].items():
+        for row in rows:
+            svd = "exact" if row["niter"] == "full_svd" else f"niter_{row['niter']}"
+            for key, value in row.items():
+                if key != "niter":
+                    found.setdefault((svd, int(key[1:])), {})[f"published_{metric}"] = value
+    return found
+
+
+def _losses(study: Study) -> dict[tuple[str, int], float]:
+    """Mean final loss over seeds of the swept PiSSA cells on a plain base, by solver and rank."""
+    found: dict[tuple[str, int], list[float]] = {}
+    for cell in studies.swept(study.sweep, study.model, "table6"):
+        path = study.results / "cells" / cell.name / "train.json"
+        record = checked(path, study.sweep.train_spec(cell))
+        found.setdefault((record["spec"]["init"]["options"]["svd"], cell.rank), []).append(record["final_loss"])
+    return {place: sum(values) / len(values) for place, values in found.items()}
+
+
+def table9(study: Study) -> Rows:
+    """The nuclear error of QLoRA and of every alternating method, by quantization; scores where the sweep has them."""
+    errors = study.errors("quants")
+    sums = errors.groupby(["quant", "rank", "alternations", "method"], sort=False)[["nuclear", "nuclear_plain"]].sum()
+    theirs, scores, rows = (
+        {row["quantiser"]: row for row in _printed("other_quantisers_v4")["rows"]},
+        _scores(study),
+        [],
+    )
+    for (quant, rank, turns), group in sums.groupby(level=[0, 1, 2], sort=False):
+        row = {"model": study.display, "quant": quant, "rank": rank, "T": turns}
+        row[f"error {methods.display('lora', quant)}"] = plain = group["nuclear_plain"].iloc[0]
+        for (*_, method), values in group.iterrows():
+            row[f"error {methods.display(method, quant)}"] = values["nuclear"]
+            row[f"reduction {methods.display(method, quant)}"] = 100 * (1 - values["nuclear"] / plain)
+        rows.append({**row, **scores.get(quant, {}), **_table9_published(theirs.get(quant)), **_unlike(study, quant)})
+    return rows
+
+
+def _table9_published(row: dict[str, Any] | None) -> dict[str, Any]:
+    if row is None:
+        return {}
+    error, accuracy = row["error"], row["gsm8k"]
+    return {
+        "published_error_qlora": error["qlora"],
+        "published_error_qpissa": error["qpissa"],
+        "published_gsm8k_qlora": accuracy["qlora"],
+        "published_gsm8k_qpissa": accuracy["qpissa"],
+    }
+
+
+def _unlike(study: Study, quant: str) -> dict[str, str]:
+    note = "LLaMA-3-8B; neither rank, T nor the averaging over modules is printed (paper_facts.md 1.8)"
+    return {"verdict": NOT_COMPARABLE, "note": note if quant in ("nf4", "int8") else "not in the paper's table"}
+
+
+def _scores(study: Study) -> dict[str, dict[str, float]]:
+    """Mean score in percent over seeds and tasks' paper metric of the swept LoRA and PiSSA cells, by quantization."""
+    cells = studies.swept(study.sweep, study.model, "table9")
+    if not cells:
+        return {}
+    scores = read_table(study.results / "scores.csv", ("cell", "task", "metric", "value", "quant", "display", "rank"))
+    here = scores[scores["cell"].isin([cell.name for cell in cells]) & (scores["metric"] == published.METRIC)]
+    found: dict[str, dict[str, float]] = {}
+    for (quant, display, task, rank), group in here.groupby(["quant", "display", "task", "rank"], sort=False):
+        found.setdefault(quant, {})[f"{task} {display} r{rank}"] = 100 * group["value"].mean()
+    return found
+
+
+def trained_as(study: Study) -> Rows:
+    """A row a trained cell; the columns are the bases that its factors are evaluated on."""
+    rows = []
+    for cell in studies.swept(study.sweep, study.model, "trained_as"):
+        path = study.results / "cells" / cell.name / "trained_error.json"
+        record = checked(path, studies.trained_error_spec(study.sweep, cell))
+        errors = {f"as {quant}": part["total"]["nuclear"] for quant, part in record["evaluated_as"].items()}
+        same = {"method": study.sweep.display(cell), "rank": cell.rank, "seed": cell.seed, "trained as": cell.quant}
+        rows.append({"model": study.display, **same, **errors})
+    return rows
+
+
+TABLES: dict[str, Callable[[Study], Rows]] = {
+    "table4": table4,
+    "table6": table6,
+    "table8": table8,
+    "table9": table9,
+    "trained_as": trained_as,
+}
+
+
+def markdown(heading: str, rows: Rows) -> str:
+    """The rows as a Markdown table under a heading; numbers with the digits that matter."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [columns, ["---"] * len(columns), *([_cell(row.get(key)) for key in columns] for row in rows)]
+    return f"## {heading}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:  # NaN: pandas' word for nothing
+        return ""
+    if isinstance(value, float):
+        return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4g}" if abs(value) >= 1e-3 else f"{value:.2e}"
+    return str(value)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", required=True, type=json.loads, help="the config as canonical JSON")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="the results folder")
+    parser.add_argument("--model", required=True, help="a model of config.studies.models")
+    parser.add_argument("--table", required=True, help=f"one of: {', '.join(TABLES)}")
+    parser.add_argument("--out", required=True, type=Path, help="the CSV to write")
+    parser.add_argument("--markdown", required=True, type=Path, help="the Markdown table to write")
+    args = parser.parse_args(argv)
+    if args.table not in TABLES:
+        raise unknown("table", args.table, TABLES, "--table")
+    study = Study(Sweep(args.config), args.model, args.results)
+    rows = TABLES[args.table](study)
+    heading = HEADINGS[args.table].format(turns=max(study.sweep.config["studies"]["alternations"]))
+    with atomic(args.out) as file:
+        pandas.DataFrame(rows).to_csv(file, index=False, float_format="%.6g", lineterminator="\n")
+    text = markdown(f"{heading}: {study.display}", rows)
+    with atomic(args.markdown) as file:
+        file.write(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    run_stage(main)
