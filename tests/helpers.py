@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
+from safetensors.torch import save_file
 from stage import LLAMA
 
 from pissa_repro import evaluate, factors, fetch, init, quantize, train
@@ -24,6 +25,46 @@ def decaying(rows: int, columns: int, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     u, _, vh = torch.linalg.svd(torch.randn(rows, columns, generator=generator), full_matrices=False)
     return u * (torch.arange(1, len(vh) + 1) ** -0.7) @ vh
+
+
+def with_values(rows: int, columns: int, law, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """A float32 matrix with random singular vectors whose i-th singular value is law(i, n), and these values."""
+    generator, n = torch.Generator().manual_seed(seed), min(rows, columns)
+    values = law(torch.arange(1, n + 1, dtype=torch.float64), n)
+    u, v = (
+        torch.linalg.qr(torch.randn(side, n, generator=generator, dtype=torch.float64))[0] for side in (rows, columns)
+    )
+    return ((u * values) @ v.mT).float(), values
+
+
+def product(triples) -> torch.Tensor:
+    """U diag(S) Vh in float64."""
+    return (triples.U.double() * triples.S.double()) @ triples.Vh.double()
+
+
+def save_weights(folder: Path, weights: dict[str, torch.Tensor]) -> Path:
+    """A model folder with these modules and no more, each in a shard of its own; enough for init and quant_error."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    place = {}
+    for number, (module, weight) in enumerate(weights.items(), 1):
+        shard = f"model-{number:05}-of-{len(weights):05}.safetensors"
+        save_file({f"{module}.weight": weight.contiguous()}, folder / shard, {"format": "pt"})
+        place[f"{module}.weight"] = shard
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": place}))
+    return folder
+
+
+def counted(monkeypatch, module, name: str) -> list:
+    """The arguments of every call of a module's function from now on."""
+    honest, calls = getattr(module, name), []
+
+    def counting(*args, **kwargs):
+        calls.append(args)
+        return honest(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, counting)
+    return calls
 
 
 def config(model: Path, rows: Path, method: str, quant: str, **changes) -> dict:
