@@ -17,7 +17,7 @@ KEPT = 128  # ranks up to this one share one decomposition; above, each power of
 SMALL = 512  # up to this side a full SVD is as fast as anything else
 TOLERANCE = 5e-3  # relative excess over the best rank-r remainder (Frobenius); above it the exact solver takes over
 STEPS = 3  # of subspace iteration in a warm start, at most
-STANDS_OUT = 0.5  # the last value of the subspace over the last wanted one, up to which one step is enough
+STANDS_OUT = 0.3  # the last value of the subspace over the last wanted one, up to which one step is enough
 ORTHOGONAL = 1e-4  # largest entry of |U^T U - 1| that is accepted: float32 rounding, with room
 _PARTS = {  # first and last triple of n, for a slice of r (paper, Figure 8)
     "minor": lambda n, r: (n - r, n),
