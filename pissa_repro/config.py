@@ -56,6 +56,7 @@ STUDIES = {
     "turns": [1, 2, 4, 8, 16],
     "quants": ["nf4", "int8", "fp4", "nf4-dq"],
     "blocks": ["nf4-b32", "nf4-b32-dq", "nf4", "nf4-dq", "nf4-b128", "nf4-b128-dq"],
+    "gptq": None,  # or {calibration, text: datasets, rows}: GPTQ's row of Table 9; needs the extra `gptq`
     "trained": False,  # whether tables also show what the sweep's trainings gave; they are then made first
     "svd": ["niter_1", "niter_2", "niter_4", "niter_8", "niter_16", "fast", "exact"],
 }
@@ -189,6 +190,9 @@ def _check_studies(config: dict[str, Any]) -> None:
         for name in studies[key]:
             if name not in QUANTS[1:]:
                 raise unknown("quant", name, QUANTS[1:], f"config.studies.{key}")
+    for key in ("calibration", "text") if studies["gptq"] else ():
+        if studies["gptq"][key] not in config["datasets"]:
+            raise unknown("dataset", studies["gptq"][key], config["datasets"], f"config.studies.gptq.{key}")
     for name in studies["svd"]:
         methods.check_svd(name, "config.studies.svd")
 

@@ -13,6 +13,7 @@ import torch
 STEPS = 8  # blocks in the basis, and so 16 passes
 BLOCK = 32  # columns at least: narrower products do not fill the processor
 OVERSAMPLE = 32  # columns beyond the rank in a warm start
+SPAN = 1e3  # of squared singular values: beyond it, float32 would blur the small ones, and float64 is used
 WITHIN = 1e-3  # of a unit column within the basis: one projection leaves less than rounding of it
 Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -40,6 +41,9 @@ def leading(weight: torch.Tensor, rank: int, generators: Sequence[torch.Generato
         image[..., here] = weight @ basis[..., here]
         found = weight.mT @ image[..., here]
     value, turn = _ritz(image)
+    if (value[..., 0] > SPAN * value[..., rank - 1]).any():
+        value, turn = _ritz(image.double())
+    value, turn = value.to(weight), turn.to(weight)
     s = value[..., :rank].sqrt()
     u, v = image @ turn[..., :rank] / s[..., None, :].clamp(min=torch.finfo(s.dtype).tiny), basis @ turn[..., :rank]
     beyond = found - basis @ (basis.mT @ found)  # what the next block would have added
@@ -55,19 +59,15 @@ def improved(weight: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, t
     """
     left = _orthonormal(weight @ start)
     image = weight.mT @ left
-    value, turn = _ritz(image)
+    value, turn = (part.to(weight) for part in _ritz(image.double()))
     s = value.sqrt()
     return left @ turn, s, image @ turn / s[..., None, :].clamp(min=torch.finfo(s.dtype).tiny)
 
 
 def _ritz(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Squared singular values (..., k) in falling order and right singular vectors (..., k, k) of the image.
-
-    Its Gram matrix is summed in float64: in float32, large singular values would blur the small ones.
-    """
-    wide = image.double()
-    value, vector = torch.linalg.eigh(wide.mT @ wide)
-    return value.flip(-1).clamp(min=0).to(image), vector.flip(-1).to(image)
+    """Squared singular values (..., k) in falling order and right singular vectors (..., k, k) of the image."""
+    value, vector = torch.linalg.eigh(image.mT @ image)
+    return value.flip(-1).clamp(min=0), vector.flip(-1)
 
 
 def _orthonormal(block: torch.Tensor, against: torch.Tensor | None = None) -> torch.Tensor:

@@ -141,6 +141,12 @@ def _set_module(
         layer.weight.data = quantize.base_weight(layer.weight.data, offset, quant)
 
 
+def set_weight(model: torch.nn.Module, name: str, weight: torch.Tensor) -> None:
+    """Put a weight (out, in) into the module that the safetensors call `name`."""
+    layer = model.get_submodule(module_name(model, name))
+    layer.weight.data = (weight.t() if _stores_transposed(layer) else weight).contiguous().to(layer.weight)
+
+
 def attach(model: torch.nn.Module, folder: str | Path, lora: dict[str, Any] | None = None):
     """The model with the factors of a folder as a PEFT LoRA adapter, float32, in eval mode.
 

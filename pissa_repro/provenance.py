@@ -11,7 +11,8 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGES = (
-    "torch transformers peft trl datasets accelerate lm-eval bitsandbytes vllm safetensors tokenizers numpy snakemake"
+    "torch transformers peft trl datasets accelerate lm-eval bitsandbytes vllm safetensors tokenizers numpy scipy "
+    "snakemake neural-compressor"
 ).split()
 
 

@@ -151,7 +151,7 @@ def _stored(args: argparse.Namespace, model: dict[str, Any]) -> dict[str, Any]:
     found = {quant: summary(measure(model["path"], made, spec["init"], quant, trained)) for quant in quants}
     for quant, part in found.items():
         log.info("base %s: nuclear error %.6g%s", quant, part["total"]["nuclear"], _percent(part["reduction"]))
-    return {"spec": spec, **(found[quants[0]] if not args.trained else {"evaluated_as": found})}
+    return {"spec": spec, **({"evaluated_as": found} if args.trained or args.evaluated_as else found[quants[0]])}
 
 
 def _by_hand(args: argparse.Namespace, model: dict[str, Any]) -> dict[str, Any]:

@@ -67,6 +67,27 @@ rule study_solvers:
         "--record {output.record} --gpus {resources.gpu} > {log} 2>&1"
 
 
+rule study_gptq:
+    input:
+        model=lambda w: model_record(w.model),
+        calibration=lambda w: data_rows(SWEEP.config["studies"]["gptq"]["calibration"]),
+        text=lambda w: data_rows(SWEEP.config["studies"]["gptq"]["text"]),
+    output:
+        "results/studies/{model}/gptq.json",
+    log:
+        "logs/studies/{model}/gptq.log",
+    conda:
+        "../environment.yml"
+    threads: 1
+    resources:
+        gpu=lambda w: min(1, gpus(w.model)),
+    params:
+        spec=spec(lambda w: studies.gptq_spec(SWEEP, w.model)),
+    shell:
+        "python -m pissa_repro.studies.gptq --spec {params.spec:q} --model {input.model} --calibration {input.calibration} "
+        "--text {input.text} --out {output} --scratch scratch/spectrum --gpus {resources.gpu} > {log} 2>&1"
+
+
 rule trained_error:
     input:
         model=lambda w: model_record(cell_of(w).model),

@@ -5,11 +5,11 @@ Which points each study measures, and the specs of its stages. Imports no torch:
 
 from typing import Any
 
-from pissa_repro.errors import unknown
+from pissa_repro.errors import UserError, unknown
 from pissa_repro.sweep import Cell, Sweep
 
 # Raise a number when a stage's code changes what comes out of it.
-VERSION = {"errors": 1, "spectra": 1, "solvers": 1}
+VERSION = {"errors": 1, "spectra": 1, "solvers": 1, "gptq": 1}
 TABLES = ("table4", "table6", "table8", "table9", "trained_as")
 FIGURES = ("fig2b", "fig3", "fig7a", "fig9", "fig10", "fig11", "fig14", "alternations", "blocks", "depth")
 
@@ -76,6 +76,7 @@ def table_inputs(sweep: Sweep, model: str, table: str) -> list[str]:
     found = [f"results/studies/{model}/{measured[table]}.{kind}" for kind in ("csv", "json") if table in measured]
     names = [cell.name for cell in swept(sweep, model, table)]
     if table == "table9":
+        found += [f"results/studies/{model}/gptq.json"] if sweep.config["studies"]["gptq"] else []
         return found + (["results/scores.csv"] if names else [])
     return found + [f"results/cells/{name}/{TRAINED[table]}.json" for name in names]
 
@@ -109,6 +110,16 @@ def figure_inputs(sweep: Sweep, model: str, figure: str) -> list[str]:
     if figure in ("fig3", "fig9", "fig10", "fig11"):
         return [spectra]
     return [f"results/studies/{model}/errors_{grids.get(figure, 'ranks')}.{kind}" for kind in ("csv", "json")]
+
+
+def gptq_spec(sweep: Sweep, model: str) -> dict[str, Any]:
+    """Spec of GPTQ's row of Table 9."""
+    studies = sweep.config["studies"]
+    if not studies["gptq"]:
+        raise UserError("config.studies.gptq: names no datasets; give calibration, text and rows (config/README.md).")
+    data = {key: sweep.data_spec(studies["gptq"][key]) for key in ("calibration", "text")}
+    rows = {"rank": studies["rank"], "rows": studies["gptq"]["rows"]}
+    return _spec(sweep, model, "gptq") | data | rows
 
 
 def _spec(sweep: Sweep, model: str, stage: str) -> dict[str, Any]:

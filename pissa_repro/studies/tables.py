@@ -195,7 +195,20 @@ def table9(study: Study) -> Rows:
             row[f"error {methods.display(method, quant)}"] = values["nuclear"]
             row[f"reduction {methods.display(method, quant)}"] = 100 * (1 - values["nuclear"] / plain)
         rows.append({**row, **scores.get(quant, {}), **_table9_published(theirs.get(quant)), **_unlike(study, quant)})
-    return rows
+    return rows + _gptq(study, next(row for quant, row in theirs.items() if quant.startswith("gptq")))
+
+
+def _gptq(study: Study, theirs: dict[str, Any]) -> Rows:
+    """GPTQ's row, whose error is a perplexity; none where the config names no texts for it."""
+    settings = study.sweep.config["studies"]["gptq"]
+    if not settings:
+        return []
+    found = study.record("gptq", studies.gptq_spec(study.sweep, study.model))["perplexity"]
+    names = {"qlora": methods.display("lora", "nf4"), "qpissa": methods.display("pissa", "nf4")}
+    row = {"model": study.display, "quant": "gptq", "rank": study.sweep.config["studies"]["rank"], "T": 1}
+    row |= {f"error {name}": found[key] for key, name in names.items()}
+    note = f"error is perplexity on {settings['text']} ({found['untouched']:.4g} before); the paper's is WikiText-2's"
+    return [{**row, **_table9_published(theirs), "verdict": NOT_COMPARABLE, "note": note}]
 
 
 def _table9_published(row: dict[str, Any] | None) -> dict[str, Any]:
