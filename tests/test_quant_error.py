@@ -161,6 +161,14 @@ def test_several_bases_are_measured_side_by_side(trained, tmp_path):
     assert start["evaluated_as"]["nf4"]["total"] == measured(trained, tmp_path)["total"]
 
 
+def test_by_hand_the_errors_of_trained_factors_are_those_of_the_workflow(trained, tmp_path):
+    extra = ["--trained", str(trained.trained), "--evaluated-as", "none", "nf4"]
+    argv = ["--model", read_json(trained.model)["path"], "--factors", str(trained.start), *extra]
+    quant_error.main([*argv, "--out", str(tmp_path / "by_hand.json")])
+    found = read_json(tmp_path / "by_hand.json")["evaluated_as"]
+    assert found == measured(trained, tmp_path, *extra)["evaluated_as"]
+
+
 def test_a_start_has_no_error_on_a_plain_base(trained, tmp_path):
     with pytest.raises(UserError, match="'none' has no quantization error"):
         measured(trained, tmp_path, "--evaluated-as", "none")
