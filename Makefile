@@ -23,7 +23,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table test lint format report clean
+.PHONY: help setup table test bench-init lint format report clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 19
@@ -49,7 +49,6 @@ format: $(STAMP) ## format Python and Snakemake files
 report: $(STAMP) ## write report.html from the results that are there
 	$(BIN)/python -m snakemake --report report.html
 
-.PHONY: bench-init
 bench-init: $(STAMP) ## time initialisation beside torch's, PEFT's and the released code's (minutes)
 	$(BIN)/python benchmarks/init.py $(BENCH_INIT)
 

@@ -34,6 +34,8 @@ rule figure:
         png="figures/{figure}.png",
     log:
         "logs/figure/{figure}.log",
+    wildcard_constraints:
+        figure=r"[^/]+",
     conda:
         "../environment.yml"
     params:

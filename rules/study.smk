@@ -150,6 +150,6 @@ rule study_figure:
 rule studies:
     input:
         expand(
-            "results/studies/{model}/{table}.csv", model=SWEEP.config["studies"]["models"], table=studies.tables(SWEEP)
+            "results/studies/{model}/{table}.csv", model=SWEEP.config["studies"]["models"], table=studies.tables_of(SWEEP)
         ),
         expand("figures/{model}/{figure}.svg", model=SWEEP.config["studies"]["models"], figure=studies.FIGURES),

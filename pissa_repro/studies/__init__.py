@@ -65,7 +65,7 @@ def trained_error_spec(sweep: Sweep, cell: Cell) -> dict[str, Any]:
     return spec | {"init": sweep.init_spec(cell), "evaluated_as": quants}
 
 
-def tables(sweep: Sweep) -> tuple[str, ...]:
+def tables_of(sweep: Sweep) -> tuple[str, ...]:
     """The tables of this config: with `trained`, also the one that needs trainings."""
     return TABLES if sweep.config["studies"]["trained"] else TABLES[:-1]
 

@@ -1,0 +1,215 @@
+"""The studies: through the workflow on a Llama, a GPT-2 and a T5, and their tables against the paper's numbers."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas
+import pytest
+import yaml
+from stage import says
+
+from pissa_repro import published, studies
+from pissa_repro.config import load
+from pissa_repro.naming import types
+from pissa_repro.studies import errors, tables
+from pissa_repro.sweep import Sweep
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+RANKS, TURNS = [1, 2, 4], [1, 3]
+KINDS = {
+    "llama": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
+    "gpt2": {"c_attn", "c_fc", "attn.c_proj", "mlp.c_proj"},
+    "t5": {"SelfAttention.q", "EncDecAttention.q", "wi", "wo"},  # some of them
+}
+
+
+def save_t5(folder: Path) -> Path:
+    """A small T5 with random weights."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = T5Config(vocab_size=64, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0)
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    return folder
+
+
+def snakemake(folder: Path, *arguments: str) -> None:
+    command = [BIN / "snakemake", "-s", ROOT / "Snakefile", "-d", folder, "--cores", "2", *arguments]
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    logs = "".join(path.read_text()[-600:] for path in folder.glob("logs/studies/*/*.log")) if done.returncode else ""
+    assert done.returncode == 0, done.stderr[-2000:] + logs
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory, tiny_model, tiny_gpt2):
+    """A folder in which the studies of three architectures ran; the Llama's cells were trained for them."""
+    folder = tmp_path_factory.mktemp("studies").resolve()
+    models = {"llama": tiny_model, "gpt2": tiny_gpt2["hub"], "t5": save_t5(folder / "t5")}
+    cells = [("pissa", "none"), ("pissa-niter-1", "none"), ("lora", "nf4"), ("pissa", "nf4")]
+    config = {
+        "models": {name: {"path": str(path)} for name, path in models.items()},
+        "datasets": {"gsm-mini-train": {"rows": 32}, "gsm-mini-test": {"rows": 4}},
+        "methods": {"pissa-niter-1": {"init": "pissa", "options": {"svd": "niter_1"}}},
+        "tasks": {"gsm-mini": {"max_new_tokens": 4}},
+        "sweep": {"models": ["llama"], "ranks": [4], "seeds": [0],
+                  "cells": [{"method": method, "quant": quant} for method, quant in cells]},
+        "studies": {"models": list(models), "ranks": RANKS, "rank": 4, "alternations": TURNS, "turns": TURNS,
+                    "quants": ["nf4", "int8"], "blocks": ["nf4-b32", "nf4"], "svd": ["niter_1", "fast", "exact"],
+                    "trained": True},
+    }  # fmt: skip
+    path = folder / "studies.yaml"
+    path.write_text(yaml.safe_dump(config))
+    wanted = [f"results/studies/{model}/{table}.csv" for model in models for table in ("table4", "table6", "table8")]
+    own = [f"results/studies/llama/{table}.csv" for table in ("table9", "trained_as")]
+    figures = [f"figures/llama/{name}.svg" for name in studies.FIGURES]
+    snakemake(folder, *wanted, *own, *figures, "--configfile", str(path))
+    return folder
+
+
+def table(folder: Path, model: str, name: str) -> pandas.DataFrame:
+    return pandas.read_csv(folder / "results" / "studies" / model / f"{name}.csv")
+
+
+@pytest.mark.parametrize("model", KINDS)
+def test_table_8_has_every_projection_rank_and_turn(studied, model):
+    found = table(studied, model, "table8")
+    ours = found[found.source == "measured"]
+    assert set(ours.columns) >= KINDS[model]
+    assert {(row.method, row["rank"], row["T"]) for _, row in ours.iterrows()} == {
+        (method, rank, turn) for method in ("LoftQ", "QPiSSA") for rank in RANKS for turn in TURNS
+    }
+    assert (ours.verdict == "not comparable").all()
+
+
+@pytest.mark.parametrize("model", KINDS)
+def test_the_averages_are_means_over_types_of_means_over_modules(studied, model):
+    rows = pandas.read_csv(studied / "results" / "studies" / model / "errors_ranks.csv")
+    assert dict(zip(rows.module, rows.type, strict=True)) == types(rows.module.unique())
+    point = rows[(rows.method == "pissa") & (rows["rank"] == 4) & (rows.alternations == 3)]
+    found = table(studied, model, "table8")
+    shown = found[(found.method == "QPiSSA") & (found["rank"] == 4) & (found["T"] == 3) & (found.source == "measured")]
+    assert shown.avg.item() == pytest.approx(point.groupby("type").reduction.mean().mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("model", ("llama", "gpt2"))
+def test_reductions_have_the_papers_relations_on_average(studied, model):
+    ours = table(studied, model, "table8").query("source == 'measured'").set_index(["method", "rank", "T"]).avg
+    for rank in RANKS:
+        for turn in TURNS:
+            assert ours["QPiSSA", rank, turn] > ours["LoftQ", rank, turn] > 0  # QLoRA is 0 by definition
+        assert ours["LoftQ", rank, 3] > ours["LoftQ", rank, 1]
+    for method in ("LoftQ", "QPiSSA"):
+        assert ours[method, 1, 1] < ours[method, 2, 1] < ours[method, 4, 1]
+
+
+def test_table_4_is_the_part_with_the_most_turns(studied):
+    assert set(table(studied, "llama", "table4").query("source == 'measured'")["T"]) == {3}
+
+
+@pytest.mark.parametrize("model", KINDS)
+def test_table_6_orders_the_solvers_and_names_the_papers_numbers(studied, model):
+    found = table(studied, model, "table6").set_index(["svd", "rank"])
+    assert (found.excess["niter_1"] > found.excess["exact"]).all()
+    assert found.published_init_time_s["niter_1", 4] == 5.07
+    assert found.error["exact", 1] == 0
+
+
+def test_table_6_shows_the_losses_of_the_trainings(studied):
+    found = table(studied, "llama", "table6").set_index(["svd", "rank"]).final_loss
+    assert found.dropna().index.tolist() == [("niter_1", 4), ("fast", 4)]
+    for svd, method in (("fast", "pissa"), ("niter_1", "pissa-niter-1")):
+        (record,) = studied.glob(f"results/cells/llama/*/{method}-none-r4-*/train.json")
+        assert found[svd, 4] == pytest.approx(json.loads(record.read_text())["final_loss"], rel=1e-5)
+    assert table(studied, "gpt2", "table6").get("final_loss", pandas.Series(dtype=float)).dropna().empty
+
+
+def test_table_9_sums_the_errors_and_shows_scores(studied):
+    found = table(studied, "llama", "table9").set_index(["quant", "T"])
+    rows = pandas.read_csv(studied / "results/studies/llama/errors_quants.csv")
+    point = rows[(rows.quant == "int8") & (rows.method == "pissa") & (rows.alternations == 1)]
+    assert found["error QLoRA"]["int8", 1] == pytest.approx(point.nuclear_plain.sum(), rel=1e-5)
+    assert found["error QPiSSA"]["int8", 1] == pytest.approx(point.nuclear.sum(), rel=1e-5)
+    assert found["published_error_qlora"]["nf4", 1] == 324.8
+    assert {"gsm-mini QLoRA r4", "gsm-mini QPiSSA r4"} <= set(found.columns)
+
+
+def test_trained_factors_are_nearest_to_w_on_the_base_without_quantization(studied):
+    found = table(studied, "llama", "trained_as").set_index("method")
+    assert set(found.index) == {"QLoRA", "QPiSSA"}
+    assert (found["as none"] < found["as int8"]).all()
+    assert (found["as int8"] < found["as nf4"]).all()
+
+
+def test_every_figure_is_drawn(studied):
+    for name in studies.FIGURES:
+        assert (studied / "figures" / "llama" / f"{name}.png").stat().st_size > 5000, name
+
+
+def test_a_model_of_the_paper_gets_a_verdict():
+    theirs = published.without_memory(yaml.safe_load(published.PATH.read_text()))["tables"]["quant_error_reduction_v4"]
+    row = next(r for r in theirs["rows"] if (r["model"], r["method"], r["niter"]) == ("llama-2-7b", "pissa", 1))
+    kinds = ("q", "k", "v", "o", "gate", "up", "down")
+    ours = {f"{kind}_proj": row[kind] + 0.1 for kind in kinds} | {"avg": row["avg"]}
+    study = tables.Study(Sweep(load(ROOT / "config/config.yaml", ROOT / "config/paper.yaml")), "llama-2-7b", Path())
+    assert study.paper == "llama-2-7b"
+    assert tables.verdict(study, "pissa", 128, 1, ours, theirs["rows"])["verdict"] == "agrees"
+    ours["v_proj"] += 0.5
+    found = tables.verdict(study, "pissa", 128, 1, ours, theirs["rows"])
+    assert found["verdict"] == "differs" and "v_proj" in found["note"]
+    assert tables.verdict(study, "pissa", 2, 1, ours, theirs["rows"])["verdict"] == "not comparable"
+
+
+def test_a_stopped_grid_goes_on_where_it_was(tmp_path, tiny_model, monkeypatch):
+    from pissa_repro.decomposed import Kept
+
+    spec = {"target_modules": ["q_proj"], "points": [
+        {"method": "pissa", "quant": "nf4", "rank": 2, "alternations": 1}]}  # fmt: skip
+    honest, seen = errors.module_rows, []
+
+    def stops_at_the_second(name, *rest):
+        seen.append(name)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return honest(name, *rest)
+
+    monkeypatch.setattr(errors, "module_rows", stops_at_the_second)
+    arguments = (str(tiny_model), spec, Kept(tmp_path / "kept", "a" * 20), tmp_path / "unfinished.jsonl")
+    with pytest.raises(KeyboardInterrupt):
+        errors.measure(*arguments)
+    rows = errors.measure(*arguments)
+    assert len(rows) == 2 and seen == [rows[0]["module"], rows[1]["module"], rows[1]["module"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"models": ["nobody"]}, ("config.studies.models", "nobody", "mini-llama")),
+        ({"methods": ["lora"]}, ("config.studies.methods", "lora")),
+        ({"quants": ["nf5"]}, ("config.studies.quants", "nf5", "nf4")),
+        ({"blocks": ["none"]}, ("config.studies.blocks", "none")),
+        ({"svd": ["best"]}, ("config.studies.svd", "best", "niter_<n>")),
+        (
+            {"gptq": {"calibration": "c4", "text": "gsm-mini-test", "rows": 2}},
+            ("config.studies.gptq.calibration", "c4"),
+        ),
+        ({"rnak": 2}, ("config.studies", "rnak")),
+    ],
+)
+def test_a_wrong_study_stops_before_any_job(tmp_path, change, words):
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump({"studies": change}))
+    says(lambda: load(ROOT / "config/config.yaml", path), *words)
+
+
+def test_a_rank_above_a_weights_smaller_side_is_refused_before_any_work(tmp_path, tiny_model):
+    from pissa_repro.decomposed import Kept
+
+    spec = {"target_modules": None, "points": [{"method": "pissa", "quant": "nf4", "rank": 65, "alternations": 1}]}
+    kept = Kept(tmp_path, "a" * 20)
+    says(lambda: errors.measure(str(tiny_model), spec, kept, tmp_path / "x.jsonl"), "rank 65", "layers.0", "64")
