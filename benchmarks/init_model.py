@@ -34,13 +34,16 @@ def bench(kind: str, layers: int | None, rank: int, device: str) -> dict[str, An
     with tempfile.TemporaryDirectory() as folder:
         layers = layers or SHAPES[kind][0]
         write(Path(folder), kind, layers, device)
-        found = _apart(folder, rank, device)
+        found = _apart(folder, [rank], device)
+        sweep = _apart(folder, [1 << i for i in range(rank.bit_length())], device)  # read from the cache: not slower
+    found["rank_sweep_ratio"] = sweep["seconds_median"] / found["seconds_median"]
     line = {"name": "whole-model", "device": device, "shape": kind, "layers": layers, "rank": rank, **found}
     gpu = "" if found["gpu_memory_bytes"] is None else f", {found['gpu_memory_bytes'] / 2**30:.2f} GiB on the GPU"
     print(
         f"whole model, {kind}, {found['matrices']} matrices: {found['seconds_median']:.1f} s, "
         f"{found['memory_bytes'] / 2**30:.2f} GiB beyond the imports{gpu}; "
-        f"{found['bytes'] / 1e9:.2f} GB of weights, worst excess (estimate) {found['frobenius_excess']:.1e}"
+        f"{found['bytes'] / 1e9:.2f} GB of weights, worst excess (estimate) {found['frobenius_excess']:.1e}; "
+        f"all ranks 1, 2, 4, ... {rank} take {found['rank_sweep_ratio']:.2f} of the time of one (limit 1.3)"
     )
     return line
 
@@ -80,23 +83,23 @@ def _forget(path: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _apart(folder: str, rank: int, device: str) -> dict[str, Any]:
+def _apart(folder: str, ranks: list[int], device: str) -> dict[str, Any]:
     unseen = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
-    command = [sys.executable, __file__, "--model", folder, "--rank", str(rank), "--threads", torch.get_num_threads()]
+    command = [sys.executable, __file__, "--model", folder, "--ranks", *ranks, "--threads", torch.get_num_threads()]
     found = subprocess.run(
         [str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True, env=os.environ | unseen
     )
     return json.loads(found.stdout)
 
 
-def start(folder: str, rank: int) -> dict[str, Any]:
+def start(folder: str, ranks: list[int]) -> dict[str, Any]:
     """What init.start_model takes, in this process."""
-    spec = {"method": "pissa", "options": {"svd": "fast"}, "quant": "none", "rank": rank, "alpha": float(rank),
-            "rslora": False, "target_modules": TARGETS, "seed": 0}  # fmt: skip
+    same = {"method": "pissa", "options": {"svd": "fast"}, "quant": "none", "rslora": False, "seed": 0}
+    specs = [same | {"rank": rank, "alpha": float(rank), "target_modules": TARGETS} for rank in ranks]
     if torch.cuda.is_available():
         torch.zeros(1).cuda()  # the context is not the start's memory
     memory, disk, started = _peak(), _read_bytes(), time.perf_counter()
-    ((_, facts),) = init.start_model(folder, [spec])
+    *_, (_, facts) = init.start_model(folder, specs)
     seconds = time.perf_counter() - started
     return {
         **{f"seconds_{key}": seconds for key in ("median", "min", "max")},
@@ -134,11 +137,11 @@ def _weight_bytes(folder: str) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--rank", type=int, required=True)
+    parser.add_argument("--ranks", type=int, nargs="+", required=True)
     parser.add_argument("--threads", type=int, required=True)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(json.dumps(start(args.model, args.rank)))
+    print(json.dumps(start(args.model, args.ranks)))
 
 
 if __name__ == "__main__":
