@@ -81,7 +81,9 @@ def _lower(small: torch.Tensor):
     from scipy.linalg import blas
 
     rank_k = blas.dsyrk if small.dtype == torch.float64 else blas.ssyrk
-    return rank_k(1.0, small.contiguous().numpy().T, trans=1, lower=1)  # the transpose is Fortran order: no copy
+    wide = small.is_contiguous()  # else it is the view of a tall one
+    stored = small if wide else small.mT.contiguous()
+    return rank_k(1.0, stored.numpy().T, trans=wide, lower=1)  # the transpose is Fortran order: no copy
 
 
 def _range(weight: torch.Tensor, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:

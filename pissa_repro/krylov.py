@@ -43,11 +43,13 @@ def leading(weight: torch.Tensor, rank: int, generators: Sequence[torch.Generato
     value, turn = _ritz(image)
     if (value[..., 0] > SPAN * value[..., rank - 1]).any():
         value, turn = _ritz(image.double())
-    value, turn = value.to(weight), turn.to(weight)
-    s = value[..., :rank].sqrt()
-    u, v = image @ turn[..., :rank] / s[..., None, :].clamp(min=torch.finfo(s.dtype).tiny), basis @ turn[..., :rank]
+    value, turn = value.to(weight), turn[..., :rank].to(weight)
+    # once more for the wanted ones, in float64: else U misses orthogonality by SPAN times the rounding
+    value[..., :rank], mend = (part.to(weight) for part in _ritz((image @ turn).double()))
+    turn, s = turn @ mend, value[..., :rank].sqrt()
+    u, v = image @ turn / s[..., None, :].clamp(min=torch.finfo(s.dtype).tiny), basis @ turn
     beyond = found - basis @ (basis.mT @ found)  # what the next block would have added
-    coupling = torch.linalg.vector_norm(beyond @ turn[..., -block:, :rank], dim=-2)
+    coupling = torch.linalg.vector_norm(beyond @ turn[..., -block:, :], dim=-2)
     return u, s, v, _missed(value, coupling, rank)
 
 

@@ -105,6 +105,16 @@ def test_equal_singular_values_and_low_rank_do_no_harm(law, shape):
     assert excess(found, weight, values) < 1e-4
 
 
+@pytest.mark.parametrize("height", [5, 25, 31, 100, 1000])
+@pytest.mark.parametrize("shape", [(700, 600), (600, 600), (600, 700)])
+def test_a_large_first_value_leaves_both_sides_orthonormal(shape, height):
+    """A Gram matrix in float32 blurs the small values beside a large one, and U = W V / S with them."""
+    weight, values = with_values(*shape, lambda i, n: torch.where(i == 1, height, 1.0) * (1 - 0.6 * i / n))
+    found = spectrum.leading(weight, 40, seeded())
+    assert off_orthonormal(found) < 2e-5
+    assert excess(found, weight, values) < 2e-3
+
+
 @pytest.mark.parametrize("law", [power_law_on_a_bulk(10), dominated])
 @pytest.mark.parametrize("shape", [(700, 600), (520, 800), (400, 300)])
 def test_the_exact_solver_is_a_full_svd_to_1e_5(shape, law):
