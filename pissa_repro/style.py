@@ -112,12 +112,14 @@ def looks(sweep: Sweep) -> dict[tuple[str, str], Look]:
     for (method, quant), label in labels.items():
         if list(labels.values()).count(label) > 1:
             label = f"{label} ({method}-{quant})"
-        order, kind = methods.index(method), QUANTS.index(quant)
-        colour, marker = COLOURS[order % len(COLOURS)], MARKERS[order % len(MARKERS)]
-        found[method, quant] = Look(
-            label, colour, marker, LINES[kind % len(LINES)], HATCHES[kind % len(HATCHES)], order
-        )
+        found[method, quant] = look(label, methods.index(method), QUANTS.index(quant))
     return found
+
+
+def look(label: str, order: int, kind: int = 0) -> Look:
+    """The look of the method that is number `order`, on the quantization that is number `kind`."""
+    colour, marker = COLOURS[order % len(COLOURS)], MARKERS[order % len(MARKERS)]
+    return Look(label, colour, marker, LINES[kind % len(LINES)], HATCHES[kind % len(HATCHES)], order)
 
 
 def words(config: dict[str, Any], axis: str, value: Any) -> str:
@@ -193,9 +195,14 @@ def finish(figure: Figure, panels: list[Panel], x: str, y: str, notes: Sequence[
         panel.axes.set_xlabel(x)
         panel.axes.set_ylabel(y if panel.axes.get_subplotspec().is_first_col() else "")
     figure.legend(*panels[0].axes.get_legend_handles_labels(), loc="outside right center")
-    caption = "; ".join(filter(None, notes))
-    lines = math.ceil(len(caption) / (16 * figure.get_figwidth()))  # 16 letters an inch; lines of one length
-    figure.supxlabel(textwrap.fill(caption, len(caption) // lines + 8), color=GREY)
+    caption(figure, notes)
+
+
+def caption(figure: Figure, notes: Sequence[str]) -> None:
+    """Put the notes below a figure."""
+    text = "; ".join(filter(None, notes))
+    lines = math.ceil(len(text) / (16 * figure.get_figwidth()))  # 16 letters an inch; lines of one length
+    figure.supxlabel(textwrap.fill(text, len(text) // lines + 8), color=GREY)
 
 
 def exceptions(sweep: Sweep) -> list[str]:
