@@ -69,6 +69,17 @@ def without_memory(node: Any) -> Any:
     return [without_memory(value) for value in node if not _remembered(value)] if isinstance(node, list) else node
 
 
+@cache
+def printed(table: str) -> dict[str, Any]:
+    """A table of reference/paper_tables.yaml as it stands there, without recollections."""
+    return without_memory(yaml.safe_load(PATH.read_text(encoding="utf-8")))["tables"][table]
+
+
+def ours(word: str) -> str:
+    """Our method's name for the paper's word."""
+    return METHODS.get(word, (word,))[0]
+
+
 def _remembered(node: Any) -> bool:
     return isinstance(node, dict) and node.get("confidence") == MEMORY
 

@@ -112,7 +112,7 @@ rule trained_error:
 rule study_table:
     input:
         lambda w: studies.table_inputs(SWEEP, w.model, w.study_table),
-        code=modules("studies/__init__", "studies/tables", "published"),
+        code=modules("studies/__init__", "studies/tables", "published", "naming", "collect"),
         published=source("reference/paper_tables.yaml"),
     output:
         csv=report("results/studies/{model}/{study_table}.csv", caption="../docs/report/table.rst", category="Studies"),
@@ -131,7 +131,11 @@ rule study_table:
 rule study_figure:
     input:
         lambda w: studies.figure_inputs(SWEEP, w.model, w.study_figure),
-        code=modules("studies/__init__", "studies/figures", "style", "published"),
+        code=modules(
+            *(f"studies/{name}" for name in ("__init__", "figures", "figure_data", "canvas", "tables")),
+            *(f"studies/{kind}_figures" for kind in ("reduction", "spectrum")),
+            *("style", "published", "naming", "figure_data", "collect"),
+        ),
         published=source("reference/paper_tables.yaml"),
     output:
         svg=report("figures/{model}/{study_figure}.svg", caption="../docs/report/figure.rst", category="Studies"),
@@ -150,6 +154,8 @@ rule study_figure:
 rule studies:
     input:
         expand(
-            "results/studies/{model}/{table}.csv", model=SWEEP.config["studies"]["models"], table=studies.tables_of(SWEEP)
+            "results/studies/{model}/{table}.csv",
+            model=SWEEP.config["studies"]["models"],
+            table=studies.tables_of(SWEEP),
         ),
         expand("figures/{model}/{figure}.svg", model=SWEEP.config["studies"]["models"], figure=studies.FIGURES),

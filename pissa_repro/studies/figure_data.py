@@ -5,11 +5,9 @@ A missing record, column, row or number raises UserError: no figure has holes.
 
 import math
 import re
-from functools import cache
 from typing import Any
 
 import pandas
-import yaml
 
 from pissa_repro import methods, published, studies, style
 from pissa_repro.errors import UserError, unknown
@@ -147,7 +145,9 @@ def error_words(study: Study, record: dict[str, Any]) -> dict[str, str]:
     """The errors among the singular values and the word for each one's method, in the config's order of methods."""
     known = [PLAIN, *study.sweep.config["studies"]["methods"]]
     words = {key: key.removeprefix("error_") for key in record["singular_values"] if key.startswith("error_")}
-    return dict(sorted(words.items(), key=lambda pair: [*known, ours(pair[1])].index(ours(pair[1]))))
+    return dict(
+        sorted(words.items(), key=lambda pair: [*known, published.ours(pair[1])].index(published.ours(pair[1])))
+    )
 
 
 def matrix(record: dict[str, Any]) -> list[str]:
@@ -177,27 +177,17 @@ def look(study: Study, method: str) -> Look:
     return style.look(methods.display(method, "nf4"), known.index(method))
 
 
-def ours(word: str) -> str:
-    """Our method's name for the paper's word."""
-    return published.METHODS.get(word, (word,))[0]
-
-
-@cache
-def printed(table: str) -> dict[str, Any]:
-    """A table of reference/paper_tables.yaml, without recollections."""
-    return published.without_memory(yaml.safe_load(published.PATH.read_text(encoding="utf-8")))["tables"][table]
-
-
 def beside(study: Study) -> str:
     """The published model whose error reductions stand beside: the same one where Table 8 has it."""
-    known = {row["model"] for row in printed("quant_error_reduction_v4")["rows"]}
+    known = {row["model"] for row in published.printed("quant_error_reduction_v4")["rows"]}
     return study.paper if study.paper in known else PAPER
 
 
 def published_reductions(model: str, kind: str) -> pandas.DataFrame:
     """The paper's error reductions of a projection type ("avg": their mean), with model, confidence and ref."""
     leaf = kind.removesuffix("_proj")
-    picture, table = printed("rank_sweep_quantised_llama2_7b_digitised"), printed("quant_error_reduction_v4")
+    picture = published.printed("rank_sweep_quantised_llama2_7b_digitised")
+    table = published.printed("quant_error_reduction_v4")
     rows = [
         (row["method"], rank, picture["setup"]["niter"], value, picture)
         for row in (picture["rows"].get(f"{leaf}_proj_error_reduction_pct", []) if model == picture["model"] else [])
@@ -206,10 +196,10 @@ def published_reductions(model: str, kind: str) -> pandas.DataFrame:
     here = [row for row in table["rows"] if row["model"] == model and leaf in row]
     rows += [(row["method"], row["rank"], row["niter"], row[leaf], table) for row in here]
     found = [
-        (PRINTED[model] + (" (digitised)" if source is picture else ""), ours(word), "nf4", rank, turns, value,
-         source["confidence"], source["paper_ref"])
+        (PRINTED[model] + (" (digitised)" if source is picture else ""), published.ours(word), "nf4", rank, turns,
+         value, source["confidence"], source["paper_ref"])
         for word, rank, turns, value, source in rows
-        if ours(word) != PLAIN  # 0 by definition
+        if published.ours(word) != PLAIN  # 0 by definition
     ]  # fmt: skip
     return pandas.DataFrame(found, columns=["model", *POINT, "reduction", "confidence", "ref"]).drop_duplicates(POINT)
 
@@ -236,7 +226,7 @@ def listed(study: Study, model: str, kinds: list[str], turns: int) -> str:
 
 def fits(study: Study, kind: str, every_weight: bool) -> str:
     """The published fits of W and of the residual as text: of one matrix, or of all weights of some models."""
-    table = printed("weight_distribution_v4")
+    table = published.printed("weight_distribution_v4")
     words = []
     for row in table["rows"]:
         model, _, part = row["model"].partition(" ")

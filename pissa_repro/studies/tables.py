@@ -88,7 +88,7 @@ def reductions(errors: pandas.DataFrame) -> pandas.DataFrame:
 def by_projection(study: Study, turns: list[int]) -> Rows:
     """Tables 4 and 8: ours, each with its verdict, and the published rows of every model."""
     found = reductions(study.errors("ranks"))
-    theirs = [row for row in _printed("quant_error_reduction_v4")["rows"] if row["niter"] in turns]
+    theirs = [row for row in published.printed("quant_error_reduction_v4")["rows"] if row["niter"] in turns]
     ours = [
         {"source": OURS, "model": study.display, "method": methods.display(method, quant), "rank": rank, "T": turn,
          **values.to_dict(), **verdict(study, method, rank, turn, values.to_dict(), theirs)}
@@ -99,23 +99,11 @@ def by_projection(study: Study, turns: list[int]) -> Rows:
     return ours + [_published_row(row, kinds) for row in theirs]
 
 
-def _printed(table: str) -> dict[str, Any]:
-    import yaml
-
-    text = published.PATH.read_text(encoding="utf-8")
-    return published.without_memory(yaml.safe_load(text))["tables"][table]
-
-
 def _published_row(row: dict[str, Any], kinds: list[str]) -> dict[str, Any]:
     values = {kind: row[_short(kind)] for kind in kinds if _short(kind) in row}
-    name = methods.display(_ours(row["method"]), "nf4")
+    name = methods.display(published.ours(row["method"]), "nf4")
     same = {"source": THEIRS, "model": row["model"], "method": name, "rank": row["rank"], "T": row["niter"]}
     return {**same, **values, "avg": row["avg"], "note": "v4 Table 8 (Table 4 is its part with T = 5)"}
-
-
-def _ours(word: str) -> str:
-    """Our method's name for the paper's word."""
-    return published.METHODS.get(word, (word,))[0]
 
 
 def _short(kind: str) -> str:
@@ -125,7 +113,9 @@ def _short(kind: str) -> str:
 def verdict(study: Study, method: str, rank: int, turn: int, ours: dict[str, float], theirs: Rows) -> dict[str, Any]:
     """Whether error reductions agree with the published ones of the same model, method, rank and T."""
     wanted = (study.paper, method, rank, turn)
-    match = [row for row in theirs if (row["model"], _ours(row["method"]), row["rank"], row["niter"]) == wanted]
+    match = [
+        row for row in theirs if (row["model"], published.ours(row["method"]), row["rank"], row["niter"]) == wanted
+    ]
     if not match:
         return {"verdict": NOT_COMPARABLE, "note": f"nothing published of {study.display} at this rank and T"}
     off = {kind: abs(value - match[0][_short(kind)]) for kind, value in ours.items() if _short(kind) in match[0]}
@@ -160,7 +150,7 @@ def table6(study: Study) -> Rows:
 def _fast_svd() -> dict[tuple[str, int], dict[str, float]]:
     """Table 6 by our solver's name and the rank."""
     found: dict[tuple[str, int], dict[str, float]] = {}
-    for metric, rows in _printed("fast_svd_v4")["rows"].items():
+    for metric, rows in published.printed("fast_svd_v4")["rows"].items():
         for row in rows:
             svd = "exact" if row["niter"] == "full_svd" else f"niter_{row['niter']}"
             for key, value in row.items():
@@ -184,7 +174,7 @@ def table9(study: Study) -> Rows:
     errors = study.errors("quants")
     sums = errors.groupby(["quant", "rank", "alternations", "method"], sort=False)[["nuclear", "nuclear_plain"]].sum()
     theirs, scores, rows = (
-        {row["quantiser"]: row for row in _printed("other_quantisers_v4")["rows"]},
+        {row["quantiser"]: row for row in published.printed("other_quantisers_v4")["rows"]},
         _scores(study),
         [],
     )
