@@ -57,7 +57,9 @@ def _none(weight: torch.Tensor, spare: bool) -> torch.Tensor:
 
 def _four_bit(kind: FourBit, weight: torch.Tensor, spare: bool) -> torch.Tensor:
     """Blocks run on over the ends of rows. The last one may be shorter: zeros do not change it."""
-    flat = torch.nn.functional.pad(weight.reshape(-1), (0, -weight.numel() % kind.blocksize))
+    flat, short = weight.reshape(-1), -weight.numel() % kind.blocksize
+    if short:  # pad copies, also where there is nothing to add
+        flat = torch.nn.functional.pad(flat, (0, short))
     blocks = flat.view(-1, kind.blocksize)  # bitsandbytes 0.50.2 on the CPU takes the wrong scales for longer rows
     found = _by_library(kind, blocks) if weight.is_cuda else _by_table(kind, blocks, spare)
     return found.view(-1)[: weight.numel()].view(weight.shape)

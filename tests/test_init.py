@@ -11,6 +11,7 @@ from helpers import (
     module_names,
     relative,
     save_weights,
+    sides,
     spec_of,
     start_of,
     with_values,
@@ -171,3 +172,15 @@ def test_an_approximate_decomposition_has_an_upper_bound_that_holds(monkeypatch)
 def test_a_start_of_unknown_accuracy_has_no_bound(method, options):
     _, facts = start_of("m", decaying(48, 64), spec_of(method, "none", 8, 8, **options))
     assert facts["excess"] is None and "captured_bound" not in facts
+
+
+@pytest.mark.parametrize(("quant", "accuracy"), [("none", 0.2), ("nf4", 0.01)])
+def test_what_is_missing_of_a_tall_weight_is_estimated_on_a_plain_base_and_summed_on_a_quantized_one(quant, accuracy):
+    """On a plain base every fourth row is looked at: all of them miss W by rounding only."""
+    weight = decaying(1024, 64)
+    if quant != "none":
+        weight[1] *= 50  # every row counts
+    made, facts = start_of("m", weight, spec_of("pissa", quant, 8, 8))
+    base, product = sides(made, weight, 1, quant)
+    missing = relative(base.double() + product.double(), weight)
+    assert facts["equality_error"] == pytest.approx(missing, rel=accuracy)

@@ -14,7 +14,7 @@ from pissa_repro import byhand
 from pissa_repro.config import ROOT
 
 LARGE, LAYERS, RANK = (3072, 1536), 3, 16
-# Of the largest weight in float32. 2.3 to 4.0 were measured; what is left, 37 MiB here, is for another
+# Of the largest weight in float32. 2.3 to 3.0 were measured; what is left, 54 MiB here, is for another
 # machine's BLAS, whose work space depends on the processor (OpenBLAS: up to 32 MiB a thread).
 COPIES = 6
 
