@@ -174,13 +174,15 @@ def test_a_start_of_unknown_accuracy_has_no_bound(method, options):
     assert facts["excess"] is None and "captured_bound" not in facts
 
 
-@pytest.mark.parametrize(("quant", "accuracy"), [("none", 0.2), ("nf4", 0.01)])
-def test_what_is_missing_of_a_tall_weight_is_estimated_on_a_plain_base_and_summed_on_a_quantized_one(quant, accuracy):
+@pytest.mark.parametrize(("method", "quant", "accuracy"), [("pissa", "none", 0.2), ("lora", "nf4", 0.01)])
+def test_what_is_missing_of_a_tall_weight_is_estimated_on_a_plain_base_and_summed_on_a_quantized_one(
+    method, quant, accuracy
+):
     """On a plain base every fourth row is looked at: all of them miss W by rounding only."""
     weight = decaying(1024, 64)
     if quant != "none":
-        weight[1] *= 50  # every row counts
-    made, facts = start_of("m", weight, spec_of("pissa", quant, 8, 8))
+        weight[1] *= 50  # a row that would be left out
+    made, facts = start_of("m", weight, spec_of(method, quant, 8, 8))
     base, product = sides(made, weight, 1, quant)
     missing = relative(base.double() + product.double(), weight)
     assert facts["equality_error"] == pytest.approx(missing, rel=accuracy)
