@@ -9,6 +9,7 @@ from typing import Any
 
 from pissa_repro import checkpoint, config, decomposed, fetch, krylov, methods
 from pissa_repro.errors import UserError, unknown
+from pissa_repro.spectrum import by_krylov, columns
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ def init_specs(args: argparse.Namespace, folder: str) -> list[dict[str, Any]]:
     """The specs of the init stage that the options stand for, one a rank. Raises UserError for what makes no sense."""
     if args.quant not in config.QUANTS:
         raise unknown("quant", args.quant, config.QUANTS, "--quant")
-    if not methods.has_factors(methods.load(args.method, "--method").__name__.rpartition(".")[2]):
+    methods.load(args.method, "--method")
+    if not methods.has_factors(args.method):
         raise UserError(f"--method {args.method}: it has no factors to start from.")
     if reason := methods.refusal(args.method, args.quant):
         raise UserError(f"--method {args.method} --quant {args.quant} makes no sense: {reason}.")
@@ -85,15 +87,17 @@ def init_cost(folder: str, specs: list[dict[str, Any]]) -> Cost:
     """The cost of making these starts. Passes over a weight count 4 m n k, a quantizer's round trip 300 m n."""
     cost, factor_bytes = Cost(), 0
     for shape in checkpoint.shapes(folder, specs[0]["target_modules"]).values():
-        operations, columns = decomposition_operations(shape, max(spec["rank"] for spec in specs)), 0
+        solvers = {(spec["options"]["svd"], columns(spec["rank"], shape)) for spec in specs if "svd" in spec["options"]}
+        operations = sum(decomposition_operations(shape, *solver) for solver in solvers)
+        basis = 0
         for spec in specs:
             turns = spec["options"].get("alternations", 1)
             wide = spec["rank"] + krylov.OVERSAMPLE
             operations += (turns - 1) * (4 * wide + 300) * shape[0] * shape[1]  # 300: the quantizer's round trip
             operations += 0 if spec["quant"] == "none" else (4 * spec["rank"] + 400) * shape[0] * shape[1]
-            columns = max(columns, 2 * krylov.basis_size(wide))
+            basis = max(basis, 2 * krylov.basis_size(columns(spec["rank"], shape) + krylov.OVERSAMPLE))
             factor_bytes += 4 * spec["rank"] * sum(shape)
-        cost.add(shape, operations, 3, columns)
+        cost.add(shape, operations, 3, basis)
     cost.memory += factor_bytes
     return cost
 
@@ -111,12 +115,14 @@ def error_cost(folder: str, specs: list[dict[str, Any]]) -> Cost:
     return cost
 
 
-def decomposition_operations(shape: tuple[int, int], rank: int) -> float:
-    """Operations of one decomposition: block Krylov where it is used, else the Gram matrix and its eigenvectors."""
-    small, basis = min(shape), krylov.basis_size(rank + krylov.OVERSAMPLE)
-    if 2 * basis > small:
-        return shape[0] * shape[1] * small + 12 * small**3
-    return 5 * shape[0] * shape[1] * basis
+def decomposition_operations(shape: tuple[int, int], svd: str, rank: int) -> float:
+    """Operations of one decomposition: subspace iteration, block Krylov, or the Gram matrix and its eigenvectors."""
+    small, wide = min(shape), rank + krylov.OVERSAMPLE
+    if svd.startswith("niter_"):
+        return 4 * shape[0] * shape[1] * rank * (1 + int(svd.removeprefix("niter_")))
+    if svd == "fast" and by_krylov(wide, shape):
+        return 5 * shape[0] * shape[1] * krylov.basis_size(wide)
+    return shape[0] * shape[1] * small + 12 * small**3
 
 
 def announce(cost: Cost) -> None:

@@ -186,10 +186,11 @@ def _check_studies(config: dict[str, Any]) -> None:
     for name in studies["methods"]:
         if "alternations" not in getattr(methods.load(name, "config.studies.methods"), "QUANTIZED_OPTIONS", {}):
             raise UserError(f"config.studies.methods: {name} does not alternate with quantization.")
-    for key in ("quants", "blocks"):
+    four_bit = [name for name in QUANTS if name.startswith(("nf4", "fp4"))]
+    for key, choices in (("quants", QUANTS[1:]), ("blocks", four_bit)):
         for name in studies[key]:
-            if name not in QUANTS[1:]:
-                raise unknown("quant", name, QUANTS[1:], f"config.studies.{key}")
+            if name not in choices:
+                raise unknown("quant", name, choices, f"config.studies.{key}")
     for key in ("calibration", "text") if studies["gptq"] else ():
         if studies["gptq"][key] not in config["datasets"]:
             raise unknown("dataset", studies["gptq"][key], config["datasets"], f"config.studies.gptq.{key}")

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from pissa_repro.errors import UserError
 from pissa_repro.record import atomic
 from pissa_repro.spectrum import Triples
+from pissa_repro.sweep import SOLVER_VERSION
 
-VERSION = 1  # raised when spectrum.py's results change
 FOLDER = Path("scratch") / "spectrum"
 
 
@@ -24,7 +25,7 @@ class Kept:
     """The slices of one model, by the fingerprint of its weights."""
 
     def __init__(self, folder: Path, fingerprint: str):
-        self.folder = folder / f"{fingerprint[:16]}-v{VERSION}"
+        self.folder = folder / f"{fingerprint[:16]}-v{SOLVER_VERSION}"
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def of(self, module: str, device: torch.device) -> Callable[[str, Callable[[], Triples]], Triples]:
@@ -36,7 +37,10 @@ class Kept:
                 fcntl.flock(lock, fcntl.LOCK_EX)  # a job beside this one waits instead of doing the same
                 if not path.is_file():
                     _write(path, compute())
-            return _read(path, device)
+            try:
+                return _read(path, device)
+            except SafetensorError as error:
+                raise UserError(f"{path}: damaged ({error}). Delete it and run again.") from None
 
         return keep
 

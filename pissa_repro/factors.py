@@ -137,5 +137,7 @@ def _load_pair(path: Path) -> tuple[Matrices, Matrices]:
     sides: tuple[Matrices, Matrices] = ({}, {})
     for key, tensor in tensors.items():
         name, _, side = key.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
+        if side not in ("A", "B"):
+            raise UserError(f"{path}: holds {key}, more than factors A and B (DoRA's magnitudes?).")
         sides[side == "B"][name] = tensor
     return sides

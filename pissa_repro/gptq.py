@@ -81,7 +81,7 @@ def hessians(
     model, tokenizer = models.load_base(folder).eval(), models.load_tokenizer(folder)
     found: dict[str, torch.Tensor] = {}
     for name in modules:
-        _module(model, name).register_forward_pre_hook(_adds_to(found, name))
+        model.get_submodule(models.module_name(model, name)).register_forward_pre_hook(_adds_to(found, name))
     window = min(window, models.window(model, window))
     for row in rows:
         ids = tokenizer(row["prompt"] + row["response"], truncation=True, max_length=window)["input_ids"]
@@ -91,13 +91,6 @@ def hessians(
         if name not in found:
             raise UserError(f"{folder}: no calibration row reached {name}.")
     return found
-
-
-def _module(model: torch.nn.Module, name: str) -> torch.nn.Module:
-    try:
-        return model.get_submodule(name)
-    except AttributeError:
-        raise UserError(f"{name}: transformers' model has no such module.") from None
 
 
 def _adds_to(found: dict[str, torch.Tensor], name: str):

@@ -1,8 +1,8 @@
 """Exact singular triples and values through the Gram matrix of the smaller side.
 
 On the CPU by SciPy: its LAPACK computes a range of eigenvectors only, its BLAS multiplies a matrix
-with its own transpose at half the cost, and its eigenvalues in float32 are ten times as accurate as
-those of the one in torch 2.13 (docs/decisions.md). Singular values below sqrt(eps) times the largest
+with its own transpose at half the cost, and its eigenvalues in float32 are more accurate than those of
+the one in torch 2.13 (docs/decisions.md). Singular values below sqrt(eps) times the largest
 drown in a Gram matrix, so float32 is used only where the spectrum allows it, float64 elsewhere.
 """
 
@@ -21,14 +21,14 @@ def triples(weight: torch.Tensor, start: int, stop: int) -> tuple[torch.Tensor, 
         u, s, v = triples(weight.mT, start, stop)
         return v, s, u
     value, vector = _range(weight, start, stop)
-    if value[-1] * SPAN < _largest(weight):
+    if weight.dtype == torch.float32 and value[-1] * SPAN < largest(weight):
         _, vector = _range(weight.double(), start, stop)
     image = weight @ vector.to(weight)
     u, s, turn = torch.linalg.svd(image, full_matrices=False)
     return u, s, vector.to(weight) @ turn.mT
 
 
-def _largest(weight: torch.Tensor) -> torch.Tensor:
+def largest(weight: torch.Tensor) -> torch.Tensor:
     """A lower bound on the largest squared singular value, within a few percent: some power steps."""
     probe = weight[weight.norm(dim=1).argmax()]
     for _ in range(8):

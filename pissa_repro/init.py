@@ -59,6 +59,8 @@ def start_module(name: str, found: Spectrum, spec: Spec) -> tuple[methods.Start,
     setting = methods.Setting(rank, scaling, quant, generator(spec["seed"], name), found, spec["options"])
     start = methods.load(spec["method"]).start(weight, setting)
     facts = _facts(weight, start, scaling, quant)
+    if start.offset == "start" and start.excess is not None and spec["options"].get("alternations", 1) == 1:
+        facts |= _captured(facts["norm_offset"] ** 2, start.excess)
     if quant == "none" and not facts["equality_error"] <= EQUALITY:
         raise UserError(f"{name}: base + sBA misses W by {facts['equality_error']:.1e} of its norm (limit {EQUALITY}).")
     return start, facts
@@ -71,7 +73,7 @@ def check_rank(name: str, shape: tuple[int, ...], rank: int) -> None:
 
 
 def _facts(weight: torch.Tensor, start: methods.Start, scaling: float, quant: str) -> Facts:
-    """Norms, start-up equality |W - (base + sBA)| / |W|, and the energy taken out against the most possible."""
+    """Norms of the factors and of what is taken out, and start-up equality |W - (base + sBA)| / |W|."""
     size = gram.frobenius(weight).item() or 1.0  # a weight of zeros is missed by zero
     taken = (start.A, start.B) if start.offset == "start" else start.offset
     part = 0.0 if taken is None else scaling * _product_norm(*taken) / size
@@ -82,9 +84,12 @@ def _facts(weight: torch.Tensor, start: methods.Start, scaling: float, quant: st
         "norm_offset": part,
         "excess": start.excess,
     }
-    if start.offset == "start" and start.excess is not None:
-        facts |= {"captured": part**2, "captured_bound": 1 - (1 - part**2) / (1 + start.excess) ** 2}
     return facts
+
+
+def _captured(energy: float, excess: float) -> Facts:
+    """The share of |W|^2 that the principal triples have taken out, and the most that any could."""
+    return {"captured": energy, "captured_bound": 1 - (1 - energy) / (1 + excess) ** 2}
 
 
 def _product_norm(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -66,6 +66,13 @@ def improved(weight: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, t
     return left @ turn, s, image @ turn / s[..., None, :].clamp(min=torch.finfo(s.dtype).tiny)
 
 
+def missed(weight: torch.Tensor, u: torch.Tensor, s: torch.Tensor, v: torch.Tensor, rank: int) -> torch.Tensor:
+    """Estimate, as of `leading`, of the energy that the first `rank` of the triples `improved` has made miss."""
+    rest = weight @ v[..., :rank] - u[..., :rank] * s[..., None, :rank]
+    coupling = s[..., :rank] * torch.linalg.vector_norm(rest, dim=-2)
+    return _missed(s.square(), coupling, rank)
+
+
 def _ritz(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Squared singular values (..., k) in falling order and right singular vectors (..., k, k) of the image."""
     value, vector = torch.linalg.eigh(image.mT @ image)

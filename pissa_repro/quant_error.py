@@ -26,11 +26,11 @@ from pissa_repro import byhand, checkpoint, decomposed, factors, gpus, quantize
 from pissa_repro.errors import UserError, run_stage, unknown
 from pissa_repro.fetch import base_of, stored_model
 from pissa_repro.gram import frobenius, nuclear
-from pissa_repro.init import Spec, spectrum, start_module
+from pissa_repro.init import Spec, check_rank, spectrum, start_module
 from pissa_repro.naming import types
 from pissa_repro.progress import track
 from pissa_repro.provenance import provenance
-from pissa_repro.record import write_json
+from pissa_repro.record import read_json, write_json
 
 log = logging.getLogger(__name__)
 Error = dict[str, float]
@@ -90,8 +90,11 @@ def measure_starts(folder: str, specs: list[Spec], kept: decomposed.Kept) -> lis
     """The errors of starts that are made on the way and not stored; each weight is read and decomposed once."""
     found: list[dict[str, Error]] = [{} for _ in specs]
     targets = specs[0]["target_modules"]
-    total = len(checkpoint.shapes(folder, targets))
-    for name, weight in track(_weights(folder, targets), "quant_error", total):
+    shapes = checkpoint.shapes(folder, targets)
+    for name, shape in shapes.items():
+        for spec in specs:
+            check_rank(name, shape, spec["rank"])
+    for name, weight in track(_weights(folder, targets), "quant_error", len(shapes)):
         whole, plain = spectrum(name, weight, kept), plain_error(weight, specs[0]["quant"])
         for spec, errors in zip(specs, found, strict=True):
             start, _ = start_module(name, whole, spec)
@@ -140,11 +143,11 @@ def main(argv: list[str] | None = None) -> None:
 def _stored(args: argparse.Namespace, model: dict[str, Any]) -> dict[str, Any]:
     """The errors of factors in a folder: at the start, or after training on each base that is asked for."""
     made = factors.load(args.factors, model)
-    spec = args.spec or {"init": {"target_modules": sorted(made.A), "quant": args.quant}}
+    spec = args.spec or {"init": read_json(args.factors / "init.json")["spec"]}
     quants = args.evaluated_as or spec.get("evaluated_as") or [spec["init"]["quant"]]
     for quant in quants:
         if quant not in quantize.QUANTIZERS:
-            raise unknown("quant", quant, quantize.QUANTIZERS, "--evaluated-as")
+            raise unknown("quant", quant, quantize.QUANTIZERS, "--evaluated-as" if args.evaluated_as else "--quant")
     if not args.trained:
         _refuse_plain(quants)
     trained = factors.load_trained(args.trained, made) if args.trained else None

@@ -1,7 +1,7 @@
 """Quantizers: a float32 matrix to few bits and back.
 
 On a GPU, and for int8, bitsandbytes does it. On the CPU its 4-bit round trip is redone here bit for
-bit, seven times as fast (benchmarks/init.py), and without the 1.7 s that its import takes.
+bit: faster (benchmarks/init.py), and without its import, which every job would pay for.
 """
 
 from collections.abc import Callable

@@ -30,7 +30,7 @@ class Triples:
     """Singular triples: U (out, r), S (r,) falling, Vh (r, in), float32.
 
     excess: estimate of |W - U S Vh| over the best rank-r remainder, less 1; 0 for an exact solver, None
-    where it was not measured.
+    where it was not measured, or where the triples are not meant to be the largest.
     wide: Vh of these and of the next ones (r + o, in), where a warm start begins.
     """
 
@@ -40,10 +40,24 @@ class Triples:
     excess: float | None = 0.0
     wide: torch.Tensor | None = None
 
+    def float(self) -> "Triples":
+        """The same in float32."""
+        return Triples(self.U.float(), self.S.float(), self.Vh.float(), self.excess)
+
     def top(self, rank: int) -> "Triples":
         """The first `rank` of them."""
         beyond = self.Vh[: rank + krylov.OVERSAMPLE]
         return Triples(self.U[:, :rank], self.S[:rank], self.Vh[:rank], self.excess, beyond)
+
+
+def columns(rank: int, shape: tuple[int, ...], kept: int = KEPT) -> int:
+    """How many triples are computed for a rank, so that others can share them."""
+    return min(max(kept, 1 << (rank - 1).bit_length()), *shape)
+
+
+def by_krylov(wanted: int, shape: tuple[int, ...]) -> bool:
+    """Whether block Krylov is the faster way to that many triples."""
+    return 2 * krylov.basis_size(wanted) <= min(shape)
 
 
 def leading(weight: torch.Tensor, rank: int, generator: torch.Generator) -> Triples:
@@ -58,7 +72,7 @@ def stacked(weights: torch.Tensor, rank: int, generators: Sequence[torch.Generat
 
 def _leading(weight: torch.Tensor, rank: int, generators: Sequence[torch.Generator]) -> list[Triples]:
     alone = weight.view(-1, *weight.shape[-2:])
-    if 2 * krylov.basis_size(rank) > min(weight.shape[-2:]):
+    if not by_krylov(rank, weight.shape[-2:]):
         return [exact(one, 0, rank) for one in alone]
     tall = weight.shape[-2] >= weight.shape[-1]
     u, s, v, missed = krylov.leading(weight if tall else weight.mT, rank, generators)
@@ -73,7 +87,10 @@ def _leading(weight: torch.Tensor, rank: int, generators: Sequence[torch.Generat
 
 
 def exact(weight: torch.Tensor, start: int, stop: int) -> Triples:
-    """The triples start..stop of float32 (out, in), 0 being the largest; as of a full SVD, within 1e-5."""
+    """The triples start..stop of (out, in), 0 being the largest; as of a full SVD, in float32 within 1e-5.
+
+    Small values beside large ones, and neighbours that are nearly equal, need float64.
+    """
     if min(weight.shape) <= SMALL:
         u, s, vh = torch.linalg.svd(weight, full_matrices=False)
         return Triples(u[:, start:stop], s[start:stop], vh[start:stop])
@@ -123,29 +140,34 @@ class Spectrum:
             niter = int(solver.removeprefix("niter_"))
             found = self._slice(f"{part}{solver}-{rank}", lambda: subspace(matrix(), rank, niter, self.generator()))
         else:
-            kept = min(max(self._kept, 1 << (rank - 1).bit_length()) + krylov.OVERSAMPLE, *self.weight.shape)
+            kept = min(columns(rank, self.weight.shape, self._kept) + krylov.OVERSAMPLE, *self.weight.shape)
             solve = {
                 "fast": lambda: leading(matrix(), kept, self.generator()),
                 "exact": lambda: exact(matrix(), 0, kept),
             }[solver]
             found = self._slice(f"{part}{solver}-{kept}", solve)
-        self._check(found.S[:rank], part)
+        self._check(found.S[:rank], found.S[0], part)
         return found.top(rank)
 
     def minor(self, rank: int) -> Triples:
-        """The `rank` smallest triples."""
+        """The `rank` smallest triples. Raises UserError as `principal`."""
         return self._exact_slice("minor", rank)
 
     def middle(self, rank: int) -> Triples:
-        """The `rank` triples around the median one."""
+        """The `rank` triples around the median one. Raises UserError as `principal`."""
         return self._exact_slice("middle", rank)
 
     def _exact_slice(self, part: str, rank: int) -> Triples:
-        return self._slice(f"{part}-{rank}", lambda: exact(self.weight, *_PARTS[part](min(self.weight.shape), rank)))
+        n, kept = min(self.weight.shape), columns(rank, self.weight.shape, self._kept)
+        first, last = _PARTS[part](n, kept)
+        found = self._slice(f"{part}-{kept}", lambda: exact(self.weight.double(), first, last).float())
+        cut = slice(*(place - first for place in _PARTS[part](n, rank)))
+        self._check(found.S[cut], gram.largest(self.weight).sqrt(), part)
+        return Triples(found.U[:, cut], found.S[cut], found.Vh[cut], excess=None)
 
     def of(self, matrix: torch.Tensor) -> "Spectrum":
         """The spectrum of another matrix of the same module, such as what quantization has changed."""
-        return Spectrum(matrix, self.generator, name=f"{self.name}, after quantization,")
+        return Spectrum(matrix, self.generator, name=f"{self.name} (after quantization)")
 
     def near(self, matrix: torch.Tensor, before: Triples, solver: str = "fast") -> Triples:
         """The largest triples of a matrix near to the one that `before` belongs to, as many as `before` has.
@@ -162,7 +184,9 @@ class Spectrum:
             if s[-1] <= STANDS_OUT * s[rank - 1]:
                 break
             u, s, v = krylov.improved(matrix, v)
-        return Triples(u[:, :rank], s[:rank], v.mT[:rank], before.excess, v.mT)
+        missed = krylov.missed(matrix, u, s, v, rank)
+        remainder = (gram.frobenius(matrix) ** 2 - s[:rank].double().square().sum()).clamp(min=1e-300)
+        return Triples(u[:, :rank], s[:rank], v.mT[:rank], (missed / (2 * remainder)).item(), v.mT)
 
     def _slice(self, part: str, compute: Callable[[], Triples]) -> Triples:
         if part not in self._slices:
@@ -174,9 +198,9 @@ class Spectrum:
             self._slices[part] = found
         return self._slices[part]
 
-    def _check(self, s: torch.Tensor, part: str) -> None:
-        """Refuse a rank above the number of non-zero singular values: such columns of A and B would never train."""
-        floor = max(self.weight.shape) * torch.finfo(torch.float32).eps * s[0]
+    def _check(self, s: torch.Tensor, largest: torch.Tensor, part: str) -> None:
+        """Refuse singular values that are zero to rounding: their columns of A and B would never train."""
+        floor = 2 * max(self.weight.shape) ** 0.5 * torch.finfo(torch.float32).eps * largest
         if s[-1] <= floor:
             place = f"{self.name} ({part.strip('-')})" if part else self.name
             raise UserError(

@@ -16,6 +16,7 @@ from pissa_repro.errors import UserError, unknown
 
 # Raise a number when a stage's code changes what comes out of it; its outputs are then made again.
 STAGE_VERSION = {"fetch": 1, "init": 1, "quant_error": 1, "train": 1, "evaluate": 1}
+SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum, quantize)
 FIGURES = ("loss", "grad_norm", "accuracy")  # the registry is figures.py, which needs matplotlib
 
 
@@ -147,6 +148,7 @@ class Sweep:
         return {
             "stage": "init",
             "version": STAGE_VERSION["init"],
+            "solver_version": SOLVER_VERSION,
             "model": self.model_spec(cell.model),
             "method": definition["init"],
             "method_version": getattr(methods.load(definition["init"]), "VERSION", 1),

@@ -113,3 +113,15 @@ def quant_errors(wildcards):
 
 def table_names():
     return sorted({SWEEP.config["tasks"][task]["task"] for task in SWEEP.config["sweep"]["tasks"]})
+
+
+def gptq_rows(which):
+    """An input function: the rows of the dataset that config.studies.gptq names."""
+
+    def path(wildcards):
+        settings = SWEEP.config["studies"]["gptq"]
+        if not settings:
+            raise WorkflowError("config.studies.gptq names no datasets: give calibration, text and rows.")
+        return data_rows(settings[which])
+
+    return path

@@ -70,8 +70,8 @@ rule study_solvers:
 rule study_gptq:
     input:
         model=lambda w: model_record(w.model),
-        calibration=lambda w: data_rows(SWEEP.config["studies"]["gptq"]["calibration"]),
-        text=lambda w: data_rows(SWEEP.config["studies"]["gptq"]["text"]),
+        calibration=gptq_rows("calibration"),
+        text=gptq_rows("text"),
     output:
         "results/studies/{model}/gptq.json",
     log:

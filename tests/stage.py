@@ -19,5 +19,5 @@ def says(call, *words):
 
 def init_spec(**changes) -> dict:
     """The spec of a good initialisation, with changes."""
-    return {"stage": "init", "version": 1, "method": "pissa", "options": {}, "quant": "none", "rank": 4, "alpha": 4.0,
-            "rslora": False, "target_modules": LLAMA, "seed": 0, **changes}  # fmt: skip
+    return {"stage": "init", "version": 1, "method": "pissa", "options": {"svd": "fast"}, "quant": "none", "rank": 4,
+            "alpha": 4.0, "rslora": False, "target_modules": LLAMA, "seed": 0, **changes}  # fmt: skip

@@ -187,3 +187,15 @@ def test_what_is_kept_says_how_exact_it_is(tmp_path):
         made = spectrum.Triples(u, s, vh, excess)
         assert keep(f"part-{excess}", lambda made=made: made).excess == excess
         assert keep(f"part-{excess}", lambda: pytest.fail("computed again")).excess == excess
+
+
+@pytest.mark.parametrize("method", ["milora", "middle"])
+def test_one_decomposition_serves_every_rank_of_the_other_slices_too(monkeypatch, method):
+    weight, calls = decaying(160, 150), counted(monkeypatch, spectrum, "exact")
+    found = init.spectrum("m", weight)
+    parts = [getattr(found, "minor" if method == "milora" else method)(rank) for rank in (1, 2, 4, 8, 16, 32, 64, 128)]
+    assert len(calls) == 1
+    values = torch.linalg.svdvals(weight.double())
+    for part, rank in zip(parts, (1, 2, 4, 8, 16, 32, 64, 128), strict=True):
+        first = 150 - rank if method == "milora" else (150 - rank) // 2
+        assert torch.allclose(part.S.double(), values[first : first + rank], rtol=1e-4)

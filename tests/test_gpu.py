@@ -18,7 +18,7 @@ def cuda():
 
 
 @pytest.mark.parametrize(
-    ("method", "quant"), [("pissa", "none"), ("pissa", "nf4"), ("loftq", "nf4"), ("olora", "none")]
+    ("method", "quant"), [("lora", "none"), ("pissa", "none"), ("pissa", "nf4"), ("loftq", "nf4"), ("olora", "none")]
 )
 def test_factors_equal_those_of_the_cpu(cuda, tiny_model, monkeypatch, method, quant):
     given = {"alternations": 2} if quant != "none" else {}
@@ -28,6 +28,7 @@ def test_factors_equal_those_of_the_cpu(cuda, tiny_model, monkeypatch, method, q
     expected = made_of(tiny_model, spec)
     for name in made.A:
         product, wanted = made.B[name] @ made.A[name], expected.B[name] @ expected.A[name]
+        assert method != "lora" or cuda.equal(made.A[name], expected.A[name])
         assert (product - wanted).norm() <= 1e-3 * wanted.norm()
 
 

@@ -179,3 +179,16 @@ def test_an_unknown_base_is_named_with_the_choices(trained, tmp_path):
         UserError, match=r"--evaluated-as: unknown quant 'nf5'. Did you mean 'nf4'\? Choices: fp4, int8"
     ):
         measured(trained, tmp_path, "--trained", str(trained.trained), "--evaluated-as", "nf5")
+
+
+def test_a_trained_adapter_with_more_than_factors_is_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    from pissa_repro.record import write_json
+
+    start = factors.Factors({"m": torch.ones(2, 8)}, {"m": torch.ones(8, 2)}, None, 2, 2.0, False)
+    tensors = {f"base_model.model.m.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
+    save_file({**tensors, "base_model.model.m.lora_magnitude_vector": torch.ones(8)}, tmp_path / factors.ADAPTER)
+    write_json(tmp_path / factors.CONFIG, {"r": 2, "lora_alpha": 2, "use_rslora": False})
+    with pytest.raises(UserError, match="magnitude"):
+        factors.load_trained(tmp_path, start)

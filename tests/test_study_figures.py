@@ -14,8 +14,8 @@ from matplotlib.colors import to_hex
 from pissa_repro import fetch, methods, quant_error, quantize, studies, style
 from pissa_repro.errors import UserError
 from pissa_repro.record import canonical, read_json, write_json
-from pissa_repro.studies import errors, figure_data, figures, spectra
-from pissa_repro.studies.figures import Study
+from pissa_repro.studies import canvas, errors, figure_data, figures, reduction_figures, spectra, spectrum_figures
+from pissa_repro.studies.tables import Study
 from pissa_repro.sweep import Sweep
 
 STUDIES = {
@@ -87,6 +87,13 @@ def caption(figure) -> str:
 
 def record(study: Study, name: str) -> Path:
     return study.results / "studies" / "tiny" / name
+
+
+def rewrite(path: Path, table: pandas.DataFrame, **changes) -> None:
+    """Another table in place of one, with a record that says so."""
+    table.to_csv(path, index=False)
+    made = read_json(path.with_suffix(".json"))
+    write_json(path.with_suffix(".json"), made | {"csv_sha256": fetch.sha256(path), **changes})
 
 
 def rows(study: Study, grid: str, **point) -> list[dict[str, str]]:
@@ -186,9 +193,7 @@ def test_figure_14_has_a_panel_for_each_other_type(study):
 def test_a_single_type_is_shown_by_figure_14_too(study, copied):
     sweep = sweep_of(study.sweep.config["models"]["tiny"]["path"], target_modules=["q_proj"])
     path, table = record(copied, "errors_ranks.csv"), pandas.read_csv(record(copied, "errors_ranks.csv"))
-    table[table["type"] == "q_proj"].to_csv(path, index=False)
-    made = read_json(path.with_suffix(".json"))
-    write_json(path.with_suffix(".json"), made | {"spec": studies.errors_spec(sweep, "tiny", "ranks")})
+    rewrite(path, table[table["type"] == "q_proj"], spec=studies.errors_spec(sweep, "tiny", "ranks"))
     assert [one.get_title() for one in drawn("fig14", Study(sweep, "tiny", copied.results)).axes] == ["q_proj"]
 
 
@@ -222,8 +227,8 @@ def test_no_point_lies_outside_the_axes(name, study):
 def test_the_axes_reach_to_published_points(study):
     points = figure_data.published_reductions("llama-2-7b", "q_proj")
     with style.context():
-        figure, (axes,) = figures.panels(1, 3, 2.4)
-        figures.draw_published(axes, study, points, "rank", "alternations", "T = {}", apart=7)
+        figure, (axes,) = canvas.panels(1, 3, 2.4)
+        reduction_figures.draw_published(axes, study, points, "rank", "alternations", "T = {}", apart=7)
         figure.draw_without_rendering()
     assert axes.get_ylim()[0] < 0.09 and axes.get_ylim()[1] > 27.9 and axes.get_xlim()[1] > 128
 
@@ -232,10 +237,10 @@ def test_the_axes_reach_to_published_points(study):
 def test_no_singular_value_is_behind_the_inset(law):
     values = law(numpy.arange(1, 101)).astype(float).tolist()
     with style.context():
-        figure, (axes, other) = figures.panels(2, 3, 2.4)
+        figure, (axes, other) = canvas.panels(2, 3, 2.4)
         for one in (axes, other):
-            figures.draw_values(one, {"singular_values": {"W": values}}, "W", "W", "black")
-        figures.draw_inset(axes, values)
+            spectrum_figures.draw_values(one, {"singular_values": {"W": values}}, "W", "W", "black")
+        spectrum_figures.draw_inset(axes, values)
         figure.draw_without_rendering()
     (inset,) = axes.child_axes
     points = axes.transData.transform(numpy.column_stack(axes.lines[0].get_data()))
@@ -394,7 +399,7 @@ def test_a_missing_table_column_row_or_number_is_refused(name, copied):
         "has no rows": table[:0],
     }
     for words, rest in spoilt.items():
-        rest.to_csv(path, index=False)
+        rewrite(path, rest)
         with pytest.raises(UserError, match=words):
             drawn(name, copied)
     path.unlink()

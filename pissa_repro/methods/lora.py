@@ -8,7 +8,9 @@ RANDOM = True
 
 def start(weight, setting: Setting) -> Start:
     """A ~ U(-1/sqrt(in), 1/sqrt(in)), which is Kaiming-uniform with a = sqrt(5), PEFT's default."""
+    import torch
+
     out_features, in_features = weight.shape
     bound = in_features**-0.5
-    a = weight.new_empty(setting.rank, in_features).uniform_(-bound, bound, generator=setting.generator)
-    return Start(A=a, B=weight.new_zeros(out_features, setting.rank))
+    a = torch.empty(setting.rank, in_features).uniform_(-bound, bound, generator=setting.generator)  # on the CPU
+    return Start(A=a.to(weight), B=weight.new_zeros(out_features, setting.rank))

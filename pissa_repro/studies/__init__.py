@@ -5,8 +5,9 @@ Which points each study measures, and the specs of its stages. Imports no torch:
 
 from typing import Any
 
+from pissa_repro import methods
 from pissa_repro.errors import UserError, unknown
-from pissa_repro.sweep import Cell, Sweep
+from pissa_repro.sweep import SOLVER_VERSION, STAGE_VERSION, Cell, Sweep
 
 # Raise a number when a stage's code changes what comes out of it.
 VERSION = {"errors": 1, "spectra": 1, "solvers": 1, "gptq": 1}
@@ -61,13 +62,15 @@ def solvers_spec(sweep: Sweep, model: str) -> dict[str, Any]:
 def trained_error_spec(sweep: Sweep, cell: Cell) -> dict[str, Any]:
     """Spec of measuring trained factors on the base that they were trained on and on others (trap 24)."""
     quants = list(dict.fromkeys([cell.quant, "none", *sweep.config["studies"]["quants"]]))
-    spec = {"stage": "trained_error", "version": VERSION["errors"], "train": sweep.train_spec(cell)}
+    spec = {"stage": "trained_error", "version": STAGE_VERSION["quant_error"], "train": sweep.train_spec(cell)}
     return spec | {"init": sweep.init_spec(cell), "evaluated_as": quants}
 
 
 def tables_of(sweep: Sweep) -> tuple[str, ...]:
-    """The tables of this config: with `trained`, also the one that needs trainings."""
-    return TABLES if sweep.config["studies"]["trained"] else TABLES[:-1]
+    """The tables of this config: with `trained` and quantized cells, also the one of trained factors."""
+    return (
+        TABLES if any(swept(sweep, model, TABLES[-1]) for model in sweep.config["studies"]["models"]) else TABLES[:-1]
+    )
 
 
 def table_inputs(sweep: Sweep, model: str, table: str) -> list[str]:
@@ -87,16 +90,18 @@ TRAINED = {"table6": "train", "trained_as": "trained_error"}
 def swept(sweep: Sweep, model: str, table: str) -> list[Cell]:
     """The cells of the sweep that a table shows beside its measurements; none unless the config says `trained`.
 
-    Table 6: PiSSA on a plain base (final losses). Table 9: what starts from W or its principal part, on
-    the quantized bases (scores). trained_as: every cell with factors on a quantized base.
+    Table 6: methods with a solver on a plain base (final losses). Table 9: methods with factors on the
+    quantized bases (scores). trained_as: the same on every quantized base, without DoRA's magnitudes.
     """
 
     def wanted(cell: Cell) -> bool:
-        init = sweep.definition(cell.method)["init"]
+        definition = sweep.definition(cell.method)
+        has_solver = "svd" in getattr(methods.load(definition["init"]), "OPTIONS", {})
+        only_factors = sweep.has_factors(cell) and not definition["lora"].get("use_dora")
         return {
-            "table6": init == "pissa" and cell.quant == "none",
-            "table9": init in ("lora", "pissa") and cell.quant in sweep.config["studies"]["quants"],
-            "trained_as": sweep.has_factors(cell) and cell.quant != "none",
+            "table6": has_solver and not definition["lora"] and cell.quant == "none",
+            "table9": sweep.has_factors(cell) and cell.quant in sweep.config["studies"]["quants"],
+            "trained_as": only_factors and cell.quant != "none",
         }.get(table, False)
 
     cells = sweep.cells.values() if sweep.config["studies"]["trained"] else ()
@@ -129,6 +134,8 @@ def _spec(sweep: Sweep, model: str, stage: str) -> dict[str, Any]:
     return {
         "stage": stage,
         "version": VERSION[stage],
+        "solver_version": SOLVER_VERSION,
+        "method_versions": {name: getattr(methods.load(name), "VERSION", 1) for name in studies["methods"]},
         "model": sweep.model_spec(model),
         "target_modules": studies["target_modules"],
     }

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 
 from pissa_repro import byhand, checkpoint, decomposed, gpus, methods
-from pissa_repro.errors import run_stage
-from pissa_repro.fetch import base_of, stored_model
+from pissa_repro.errors import UserError, run_stage
+from pissa_repro.fetch import base_of, sha256, stored_model
 from pissa_repro.init import check_rank, spectrum, start_module
 from pissa_repro.naming import types
 from pissa_repro.progress import track
@@ -26,7 +26,7 @@ from pissa_repro.quant_error import Error, compared, error, plain_error, rest_of
 from pissa_repro.record import atomic, canonical, read_lines, write_json
 
 COLUMNS = (
-    "module type layer method quant rank alternations nuclear nuclear_plain frobenius frobenius_plain reduction seconds"
+    "module type layer method quant rank alternations nuclear nuclear_plain frobenius frobenius_plain reduction"
 ).split()
 
 
@@ -42,19 +42,21 @@ def module_rows(name: str, weight: torch.Tensor, points: list[dict], kept: decom
     """The errors of one weight (out, in) at every point of the grid."""
     whole, plain, rows = spectrum(name, weight, kept), {}, []
     for point in points:
-        quant, spec, started = point["quant"], start_spec(point), time.perf_counter()
+        quant, spec = point["quant"], start_spec(point)
         if quant not in plain:
             plain[quant] = plain_error(weight, quant)
         start, _ = start_module(name, whole, spec)
-        seconds = time.perf_counter() - started
         found: Error = compared(error(rest_of(weight, start, spec)), plain[quant])
-        rows.append({"module": name, **point, **found, "seconds": seconds})
+        rows.append({"module": name, **point, **found})
     return rows
 
 
 def layer(module: str) -> int:
-    """The number of the layer that a module lies in; the first number of its name."""
-    return next(int(part) for part in module.split(".") if part.isdigit())
+    """The number of the layer that a module lies in; the first number of its name. Raises UserError without one."""
+    found = next((int(part) for part in module.split(".") if part.isdigit()), None)
+    if found is None:
+        raise UserError(f"config.studies.target_modules: {module} is in no numbered layer.")
+    return found
 
 
 class Finished:
@@ -81,6 +83,7 @@ def measure(folder: str, spec: dict[str, Any], kept: decomposed.Kept, scratch: P
     for name, shape in shapes.items():
         for point in spec["points"]:
             check_rank(name, shape, point["rank"])
+    kinds, layers = types(shapes), {name: layer(name) for name in shapes}
     specs = [start_spec(point) | {"target_modules": targets} for point in spec["points"]]
     byhand.announce(byhand.error_cost(folder, specs))
     finished = Finished(scratch, canonical([spec, kept.folder.name]))
@@ -88,8 +91,7 @@ def measure(folder: str, spec: dict[str, Any], kept: decomposed.Kept, scratch: P
         if name not in finished.rows:
             weight = weight.cuda() if torch.cuda.is_available() else weight
             finished.add(name, module_rows(name, weight, spec["points"], kept))
-    kinds = types(shapes)
-    return [row | {"type": kinds[name], "layer": layer(name)} for name in shapes for row in finished.rows[name]]
+    return [row | {"type": kinds[name], "layer": layers[name]} for name in shapes for row in finished.rows[name]]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -111,7 +113,8 @@ def main(argv: list[str] | None = None) -> None:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    write_json(args.record, {"spec": args.spec, "base": base_of(model), "provenance": provenance(started)})
+    record = {"spec": args.spec, "base": base_of(model), "csv_sha256": sha256(args.out)}
+    write_json(args.record, {**record, "provenance": provenance(started)})
     unfinished.unlink(missing_ok=True)
 
 

@@ -21,7 +21,8 @@ import pandas
 from pissa_repro import methods, published, studies
 from pissa_repro.collect import Fetched, checked
 from pissa_repro.comparison import AGREES, DIFFERS, NOT_COMPARABLE
-from pissa_repro.errors import run_stage, unknown
+from pissa_repro.errors import UserError, run_stage, unknown
+from pissa_repro.fetch import sha256
 from pissa_repro.figure_data import read_table
 from pissa_repro.naming import order
 from pissa_repro.record import atomic
@@ -69,8 +70,11 @@ class Study:
 
     def rows(self, name: str, spec: dict[str, Any], columns: tuple[str, ...]) -> pandas.DataFrame:
         """The CSV beside a record, which is checked as in `record`."""
-        self.record(name, spec)
-        return read_table(self.results / "studies" / self.model / f"{name}.csv", columns)
+        path = self.results / "studies" / self.model / f"{name}.csv"
+        record, found = self.record(name, spec), read_table(path, columns)
+        if record["csv_sha256"] != sha256(path):
+            raise UserError(f"{path}: is not the file that {name}.json tells of. Delete both and run again.")
+        return found
 
     def errors(self, grid: str) -> pandas.DataFrame:
         """The errors of a grid, a row a module and point."""
@@ -162,10 +166,18 @@ def _fast_svd() -> dict[tuple[str, int], dict[str, float]]:
 def _losses(study: Study) -> dict[tuple[str, int], float]:
     """Mean final loss over seeds of the swept PiSSA cells on a plain base, by solver and rank."""
     found: dict[tuple[str, int], list[float]] = {}
+    settings: dict[tuple[str, int], set] = {}
     for cell in studies.swept(study.sweep, study.model, "table6"):
         path = study.results / "cells" / cell.name / "train.json"
         record = checked(path, study.sweep.train_spec(cell))
-        found.setdefault((record["spec"]["init"]["options"]["svd"], cell.rank), []).append(record["final_loss"])
+        Fetched(study.results).compare(path, record, cell.model, cell.data)
+        place = (record["spec"]["init"]["options"]["svd"], cell.rank)
+        settings.setdefault(place, set()).add((cell.method, cell.data, cell.learning_rate))
+        if len(settings[place]) > 1:
+            raise UserError(
+                f"table6: {place} has several settings: {settings[place]}. Sweep one rate, data and method."
+            )
+        found.setdefault(place, []).append(record["final_loss"])
     return {place: sum(values) / len(values) for place, values in found.items()}
 
 
@@ -223,11 +235,14 @@ def _scores(study: Study) -> dict[str, dict[str, float]]:
     cells = studies.swept(study.sweep, study.model, "table9")
     if not cells:
         return {}
-    scores = read_table(study.results / "scores.csv", ("cell", "task", "metric", "value", "quant", "display", "rank"))
+    keys = ["quant", "display", "task", "rank", "data", "learning_rate"]
+    scores = read_table(study.results / "scores.csv", ("cell", "metric", "value", *keys))
     here = scores[scores["cell"].isin([cell.name for cell in cells]) & (scores["metric"] == published.METRIC)]
     found: dict[str, dict[str, float]] = {}
-    for (quant, display, task, rank), group in here.groupby(["quant", "display", "task", "rank"], sort=False):
-        found.setdefault(quant, {})[f"{task} {display} r{rank}"] = 100 * group["value"].mean()
+    several = {key for key in ("data", "learning_rate") if here[key].nunique() > 1}
+    for (quant, display, task, rank, data, rate), group in here.groupby(keys, sort=False):
+        more = f" {data}" * ("data" in several) + f" lr{rate:g}" * ("learning_rate" in several)
+        found.setdefault(quant, {})[f"{task} {display} r{rank}{more}"] = 100 * group["value"].mean()
     return found
 
 
@@ -237,9 +252,13 @@ def trained_as(study: Study) -> Rows:
     for cell in studies.swept(study.sweep, study.model, "trained_as"):
         path = study.results / "cells" / cell.name / "trained_error.json"
         record = checked(path, studies.trained_error_spec(study.sweep, cell))
+        Fetched(study.results).compare(path, record, cell.model)
         errors = {f"as {quant}": part["total"]["nuclear"] for quant, part in record["evaluated_as"].items()}
-        same = {"method": study.sweep.display(cell), "rank": cell.rank, "seed": cell.seed, "trained as": cell.quant}
+        same = {"method": study.sweep.display(cell), "rank": cell.rank, "data": cell.data,
+                "learning rate": cell.learning_rate, "seed": cell.seed, "trained as": cell.quant}  # fmt: skip
         rows.append({"model": study.display, **same, **errors})
+    if not rows:
+        raise UserError("trained_as: no cell to show; set config.studies.trained, and sweep a quantized cell.")
     return rows
 
 
