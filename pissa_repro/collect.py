@@ -7,7 +7,6 @@ Snakemake's memory of how they were made, and a folder may come from another con
 """
 
 import argparse
-import csv
 import functools
 import json
 import logging
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pissa_repro.errors import UserError, run_stage
-from pissa_repro.record import atomic, read_json
+from pissa_repro.record import read_json, write_csv
 from pissa_repro.sweep import Cell, Sweep
 
 log = logging.getLogger(__name__)
@@ -126,10 +125,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, type=Path, help="the CSV to write")
     args = parser.parse_args(argv)
     found = list(rows(Sweep(args.config), args.results))
-    with atomic(args.out) as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(found)
+    write_csv(args.out, COLUMNS, found)
     log.info("%d scores of %d cells", len(found), len({row["cell"] for row in found}))
 
 

@@ -1,11 +1,12 @@
 """Records: small JSON files that say how a number came about, written whole or not at all."""
 
 import contextlib
+import csv
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -75,6 +76,14 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: no such record. Run snakemake to make it.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a complete record ({error}). Delete it and run again.") from None
+
+
+def write_csv(path: str | Path, columns: Iterable[str], rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows under these columns, whole or not at all; an empty field for what a row does not have."""
+    with atomic(path) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def read_lines(path: str | Path) -> list[Any]:

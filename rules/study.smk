@@ -112,7 +112,7 @@ rule trained_error:
 rule study_table:
     input:
         lambda w: studies.table_inputs(SWEEP, w.model, w.study_table),
-        code=modules("studies/__init__", "studies/tables", "published", "naming", "collect"),
+        code=modules("studies/__init__", "studies/tables", "studies/study", "published", "naming", "collect"),
         published=source("reference/paper_tables.yaml"),
     output:
         csv=report("results/studies/{model}/{study_table}.csv", caption="../docs/report/table.rst", category="Studies"),
@@ -132,7 +132,7 @@ rule study_figure:
     input:
         lambda w: studies.figure_inputs(SWEEP, w.model, w.study_figure),
         code=modules(
-            *(f"studies/{name}" for name in ("__init__", "figures", "figure_data", "canvas", "tables")),
+            *(f"studies/{name}" for name in ("__init__", "figures", "figure_data", "canvas", "study")),
             *(f"studies/{kind}_figures" for kind in ("reduction", "spectrum")),
             *("style", "published", "naming", "figure_data", "collect"),
         ),

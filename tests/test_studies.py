@@ -15,6 +15,7 @@ from pissa_repro import published, studies
 from pissa_repro.config import load
 from pissa_repro.naming import types
 from pissa_repro.studies import errors, tables
+from pissa_repro.studies.study import Study
 from pissa_repro.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -156,7 +157,7 @@ def test_a_model_of_the_paper_gets_a_verdict():
     row = next(r for r in theirs["rows"] if (r["model"], r["method"], r["niter"]) == ("llama-2-7b", "pissa", 1))
     kinds = ("q", "k", "v", "o", "gate", "up", "down")
     ours = {f"{kind}_proj": row[kind] + 0.1 for kind in kinds} | {"avg": row["avg"]}
-    study = tables.Study(Sweep(load(ROOT / "config/config.yaml", ROOT / "config/paper.yaml")), "llama-2-7b", Path())
+    study = Study(Sweep(load(ROOT / "config/config.yaml", ROOT / "config/paper.yaml")), "llama-2-7b", Path())
     assert study.paper == "llama-2-7b"
     assert tables.verdict(study, "pissa", 128, 1, ours, theirs["rows"])["verdict"] == "agrees"
     ours["v_proj"] += 0.5

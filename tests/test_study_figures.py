@@ -15,7 +15,7 @@ from pissa_repro import fetch, methods, quant_error, quantize, studies, style
 from pissa_repro.errors import UserError
 from pissa_repro.record import canonical, read_json, write_json
 from pissa_repro.studies import canvas, errors, figure_data, figures, reduction_figures, spectra, spectrum_figures
-from pissa_repro.studies.tables import Study
+from pissa_repro.studies.study import Study
 from pissa_repro.sweep import Sweep
 
 STUDIES = {

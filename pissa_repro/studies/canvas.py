@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pissa_repro import style
-from pissa_repro.studies.tables import Study
+from pissa_repro.studies.study import Study
 
 BASE, REST = style.GREY, style.COLOURS[2]  # W and PiSSA's residual
 WEIGHT, RESIDUAL = "$W$", r"$W_{\mathrm{res}}$"

@@ -7,7 +7,6 @@ modules are kept beside the output, so that a measurement that was stopped goes 
 """
 
 import argparse
-import csv
 import json
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ from pissa_repro.naming import types
 from pissa_repro.progress import track
 from pissa_repro.provenance import provenance
 from pissa_repro.quant_error import Error, compared, error, plain_error, rest_of
-from pissa_repro.record import atomic, canonical, read_lines, write_json
+from pissa_repro.record import atomic, canonical, read_lines, write_csv, write_json
 
 COLUMNS = (
     "module type layer method quant rank alternations nuclear nuclear_plain frobenius frobenius_plain reduction"
@@ -109,10 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     unfinished = args.scratch / f"{args.model.replace('/', '-')}-{args.out.name}.jsonl"
     kept = decomposed.Kept(args.scratch, model["fingerprint"])
     rows = measure(model["path"], args.spec, kept, unfinished)
-    with atomic(args.out) as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(args.out, COLUMNS, rows)
     record = {"spec": args.spec, "base": base_of(model), "csv_sha256": sha256(args.out)}
     write_json(args.record, {**record, "provenance": provenance(started)})
     unfinished.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from pissa_repro import methods, published, studies, style
 from pissa_repro.errors import UserError, unknown
 from pissa_repro.figure_data import numbers
 from pissa_repro.naming import order
-from pissa_repro.studies.tables import Study
+from pissa_repro.studies.study import Study
 from pissa_repro.style import Look
 
 POINT = ["method", "quant", "rank", "alternations"]

@@ -20,7 +20,7 @@ from pissa_repro import style
 from pissa_repro.errors import run_stage, unknown
 from pissa_repro.studies.reduction_figures import alternations, blocks, depth, fig2b, fig7a, fig14
 from pissa_repro.studies.spectrum_figures import fig3, fig9, fig10, fig11
-from pissa_repro.studies.tables import Study
+from pissa_repro.studies.study import Study
 from pissa_repro.sweep import Sweep
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from matplotlib.transforms import ScaledTranslation
 from pissa_repro import style
 from pissa_repro.studies import figure_data as data
 from pissa_repro.studies.canvas import finish, panels
-from pissa_repro.studies.tables import Study
+from pissa_repro.studies.study import Study
 
 FILLS = ("none", "bottom", "left", "top")  # of published markers
 REDUCTION = "error reduction (%)"

@@ -9,7 +9,6 @@ only trends can be compared. excess: |W - B A| over the best rank-r remainder, l
 """
 
 import argparse
-import csv
 import json
 import time
 from collections import defaultdict
@@ -24,7 +23,7 @@ from pissa_repro.fetch import base_of, sha256, stored_model
 from pissa_repro.init import check_rank, generator
 from pissa_repro.progress import track
 from pissa_repro.provenance import provenance
-from pissa_repro.record import atomic, write_json
+from pissa_repro.record import write_csv, write_json
 from pissa_repro.spectrum import Spectrum, Triples, exact
 
 COLUMNS = ("svd", "rank", "seconds", "error", "excess", "modules")
@@ -94,10 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     model = stored_model(args.model)
     rows = measure(model["path"], args.spec)
-    with atomic(args.out) as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(args.out, COLUMNS, rows)
     record = {"spec": args.spec, "base": base_of(model), "csv_sha256": sha256(args.out)}
     write_json(args.record, {**record, "provenance": provenance(started)})
 

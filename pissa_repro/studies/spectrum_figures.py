@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pissa_repro import published
 from pissa_repro.studies import figure_data as data
 from pissa_repro.studies.canvas import BASE, RESIDUAL, REST, WEIGHT, finish, panels
-from pissa_repro.studies.tables import Study
+from pissa_repro.studies.study import Study
 
 
 def draw_values(axes: Axes, record: dict[str, Any], key: str, title: str, colour: str) -> None:

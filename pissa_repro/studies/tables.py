@@ -12,7 +12,6 @@ import argparse
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,10 @@ from pissa_repro import methods, published, studies
 from pissa_repro.collect import Fetched, checked
 from pissa_repro.comparison import AGREES, DIFFERS, NOT_COMPARABLE
 from pissa_repro.errors import UserError, run_stage, unknown
-from pissa_repro.fetch import sha256
 from pissa_repro.figure_data import read_table
 from pissa_repro.naming import order
 from pissa_repro.record import atomic
+from pissa_repro.studies.study import Study
 from pissa_repro.sweep import Sweep
 
 log = logging.getLogger(__name__)
@@ -41,45 +40,6 @@ HEADINGS = {
     "trained_as": "Nuclear norm of W - (base + sBA) after training, by the base that it is evaluated on",
 }
 Rows = list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Study:
-    """What a table is made from: the sweep, a model of its studies, and the folder of records."""
-
-    sweep: Sweep
-    model: str
-    results: Path
-
-    @property
-    def paper(self) -> str | None:
-        """The paper's name of the model; None for a model that it has not."""
-        return self.sweep.config["models"][self.model].get("paper")
-
-    @property
-    def display(self) -> str:
-        """The model's name in tables."""
-        return self.sweep.config["models"][self.model].get("display", self.model)
-
-    def record(self, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-        """A record of the studies. Raises UserError when it was made from another config or other weights."""
-        path = self.results / "studies" / self.model / f"{name}.json"
-        found = checked(path, spec)
-        Fetched(self.results).compare(path, found, self.model)
-        return found
-
-    def rows(self, name: str, spec: dict[str, Any], columns: tuple[str, ...]) -> pandas.DataFrame:
-        """The CSV beside a record, which is checked as in `record`."""
-        path = self.results / "studies" / self.model / f"{name}.csv"
-        record, found = self.record(name, spec), read_table(path, columns)
-        if record["csv_sha256"] != sha256(path):
-            raise UserError(f"{path}: is not the file that {name}.json tells of. Delete both and run again.")
-        return found
-
-    def errors(self, grid: str) -> pandas.DataFrame:
-        """The errors of a grid, a row a module and point."""
-        columns = ("module", "type", "method", "quant", "rank", "alternations", "nuclear", "nuclear_plain", "reduction")
-        return self.rows(f"errors_{grid}", studies.errors_spec(self.sweep, self.model, grid), columns)
 
 
 def reductions(errors: pandas.DataFrame) -> pandas.DataFrame:
