@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -132,11 +133,14 @@ def _check_names(config: dict[str, Any]) -> None:
         for name in sweep[section]:
             if name not in config[section]:
                 raise unknown(section[:-1], name, config[section], f"config.sweep.{section}")
+    for name in sweep["datasets"]:
+        _need_fields(config, name, ("prompt", "response"), "training")
     for name, task in config["tasks"].items():
         if task["dataset"] not in config["datasets"]:
             raise unknown("dataset", task["dataset"], config["datasets"], f"config.tasks.{name}.dataset")
         if task["task"] not in task_files():
             raise unknown("task file", task["task"], task_files(), f"config.tasks.{name}.task")
+        _need_fields(config, task["dataset"], task_metadata(task["task"])["fields"], f"task '{name}'")
     for name, method in config["methods"].items():
         methods.load(method["init"], f"config.methods.{name}.init")
         _check_lora(method.get("lora", {}), f"config.methods.{name}.lora")
@@ -146,6 +150,15 @@ def _check_names(config: dict[str, Any]) -> None:
         for key, value in override["where"].items():
             if value not in choices[key]:
                 raise unknown(key, value, choices[key], f"{place}.{key}")
+
+
+def _need_fields(config: dict[str, Any], dataset: str, needed: Iterable[str], user: str) -> None:
+    fields = config["datasets"][dataset]["fields"]
+    for role in needed:
+        if role not in fields:
+            raise UserError(
+                f"config.datasets.{dataset}.fields: no '{role}', which {user} reads. It has: {', '.join(fields)}."
+            )
 
 
 def _check_lora(given: dict[str, Any], place: str) -> None:
@@ -211,3 +224,16 @@ def method_definition(config: dict[str, Any], name: str, place: str) -> dict[str
 def task_files() -> list[str]:
     """The lm-eval task files that exist, without their ending."""
     return sorted(path.stem for path in TASKS.glob("*.yaml"))
+
+
+class _TaskLoader(yaml.SafeLoader):
+    """Reads a task file without running its functions: they stay names."""
+
+
+_TaskLoader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+
+
+@cache
+def task_metadata(name: str) -> dict[str, Any]:
+    """`metadata` of a task file: version, the dataset `fields` that it reads, and the `unit` of its scores."""
+    return yaml.load((TASKS / f"{name}.yaml").read_text(encoding="utf-8"), _TaskLoader)["metadata"]

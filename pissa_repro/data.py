@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pissa_repro.errors import UserError
 
@@ -23,11 +23,13 @@ PROMPT = (
 )
 MARKER = "The answer is: "
 
-READERS = (".jsonl", ".jsonl.gz", ".json", ".parquet")
+READERS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".txt", ".txt.gz")
+OPTIONAL = ("reference",)  # roles that some rows of a dataset may leave out
 
 
 def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
-    """Rows of a .jsonl, .jsonl.gz, .json (a list) or .parquet file, in order; empty lines do not count.
+    """Rows of a .jsonl, .json (a list), .txt (one row: its "text") or .parquet file, in order; the first
+    three may be .gz. Empty lines do not count.
 
     Raises UserError that names the file, and the line where there are lines.
     """
@@ -36,7 +38,8 @@ def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
         raise UserError(f"{path}: no such data file.")
     if not path.name.endswith(READERS):
         raise UserError(f"{path}: unknown data format. Choices: {', '.join(READERS)}.")
-    read = {".parquet": _parquet_rows, ".json": _list_rows}.get(path.suffix, _line_rows)
+    readers = {".parquet": _parquet_rows, ".json": _list_rows, ".txt": _text_row}
+    read = readers.get(Path(path.name.removesuffix(".gz")).suffix, _line_rows)
     try:
         yield from read(path)
     except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:  # pyarrow's and UTF-8's are ValueErrors
@@ -50,15 +53,25 @@ def _parquet_rows(path: Path) -> Iterator[Any]:
         yield from batch.to_pylist()
 
 
+def _open(path: Path) -> IO[str]:
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
+
+
+def _text_row(path: Path) -> Iterator[Any]:
+    with _open(path) as file:
+        yield {"text": file.read()}
+
+
 def _list_rows(path: Path) -> Iterator[Any]:
-    rows = json.loads(path.read_text(encoding="utf-8"))
+    with _open(path) as file:
+        rows = json.load(file)
     if not isinstance(rows, list):
         raise UserError(f"{path}: a .json file of rows must be one list, this is a {type(rows).__name__}.")
     yield from rows
 
 
 def _line_rows(path: Path) -> Iterator[Any]:
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8") as file:
+    with _open(path) as file:
         for number, line in enumerate(file, 1):
             try:
                 if line.strip():
@@ -78,10 +91,11 @@ def gsm8k_response(answer: str) -> str:
 RESPONSES = {"plain": lambda text: text, "gsm8k": gsm8k_response}
 
 
-def select(rows: Iterable[dict[str, Any]], source: dict[str, Any], place: str) -> list[dict[str, str]]:
-    """The first `rows` rows as {"prompt", "response"}, by the dataset's named fields.
+def select(rows: Iterable[dict[str, Any]], source: dict[str, Any], place: str) -> list[dict[str, Any]]:
+    """The first `rows` rows under the names of their roles (prompt, response, test, ...), by the dataset's `fields`.
 
-    Raises UserError for a missing or empty (null) field, no rows at all, or fewer rows than asked for.
+    prompt and response are texts; every other value stays what it is. Raises UserError for a missing
+    or empty (null) field, no rows at all, or fewer rows than asked for.
     """
     fields, wanted = source["fields"], source.get("rows")
     form = RESPONSES[source.get("response_format", "plain")]
@@ -90,11 +104,18 @@ def select(rows: Iterable[dict[str, Any]], source: dict[str, Any], place: str) -
         if not isinstance(row, dict):
             raise UserError(f"{place}: row {number} is a {type(row).__name__}, not an object with named fields.")
         for role, name in fields.items():
+            if role in OPTIONAL:
+                continue
             if name not in row:
                 raise UserError(f"{place}.fields.{role}: row {number} has no field '{name}'. It has: {', '.join(row)}.")
             if row[name] is None:
                 raise UserError(f"{place}.fields.{role}: row {number} has null in field '{name}'.")
-        picked.append({"prompt": str(row[fields["prompt"]]), "response": form(str(row[fields["response"]]))})
+        one = {role: row.get(name) for role, name in fields.items()}
+        if "prompt" in one:
+            one["prompt"] = str(one["prompt"])
+        if "response" in one:
+            one["response"] = form(str(one["response"]))
+        picked.append(one)
     if not picked:
         raise UserError(f"{place}: the dataset is empty.")
     if wanted and len(picked) < wanted:

@@ -17,7 +17,7 @@ from pissa_repro.config import ROOT
 from pissa_repro.data import tokenize
 from pissa_repro.errors import UserError
 from pissa_repro.record import read_json, read_lines
-from pissa_repro.tasks.gsm8k import prompt
+from pissa_repro.tasks.rows import prompt
 
 CELLS = [("pissa", "none"), ("lora", "nf4"), ("loftq", "nf4"), ("pissa", "int8"), ("full", "none")]
 

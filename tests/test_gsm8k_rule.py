@@ -8,7 +8,8 @@ import pytest
 
 from pissa_repro.data import gsm8k_response
 from pissa_repro.errors import UserError
-from pissa_repro.tasks.gsm8k import paper_answer, process_results, prompt, reference, strict_answer
+from pissa_repro.tasks.gsm8k import paper_answer, process_results, reference, strict_answer
+from pissa_repro.tasks.rows import prompt
 
 M = "The answer is: "
 HALF = Fraction(1, 2)

@@ -1,9 +1,9 @@
-"""GSM8K: prompt, reference, and the two answer rules. Used by gsm8k.yaml."""
+"""GSM8K: reference, and the two answer rules. Used by gsm8k.yaml."""
 
 import re
 from fractions import Fraction
 
-from pissa_repro.data import MARKER, PROMPT
+from pissa_repro.data import MARKER
 from pissa_repro.errors import UserError
 
 # The released rule's pattern (paper_facts.md 3.5): one optional separator only, so that of
@@ -11,20 +11,6 @@ from pissa_repro.errors import UserError
 PAPER_NUMBER = re.compile(r"[\-+]?\d*[\.,/]?\d+")
 STRICT_NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
 LONGEST = 300  # characters of a number; a model that repeats a digit for ever must not overflow a float or an int
-
-
-def dataset(path: str, **metadata):
-    """The rows of a fetched dataset as lm-eval wants them."""
-    from datasets import Dataset
-
-    from pissa_repro.record import read_lines
-
-    return {"test": Dataset.from_list(read_lines(path))}
-
-
-def prompt(doc: dict[str, str]) -> str:
-    """The paper's prompt, the one that training used."""
-    return PROMPT.format(instruction=doc["prompt"])
 
 
 def reference(response: str) -> Fraction:

@@ -1,0 +1,17 @@
+"""What every task file takes from here: the rows that the stage fetched, and the paper's prompt."""
+
+from pissa_repro.data import PROMPT
+
+
+def dataset(path: str, **metadata):
+    """The rows of a fetched dataset as lm-eval wants them."""
+    from datasets import Dataset
+
+    from pissa_repro.record import read_lines
+
+    return {"test": Dataset.from_list(read_lines(path))}
+
+
+def prompt(doc: dict[str, str]) -> str:
+    """The paper's prompt, the one that training used."""
+    return PROMPT.format(instruction=doc["prompt"])
