@@ -1,7 +1,8 @@
-"""Statistics over seeds and items: means, standard errors and a paired bootstrap. Needs numpy only.
+"""Statistics over seeds and items: means, standard errors, a paired bootstrap and McNemar's test. Needs numpy only.
 
-Scores are matrices (seeds, items) of 0 and 1: the same items in every row, one row a seed. All
-results are in the unit of what comes in; tables multiply by 100.
+Scores are matrices (seeds, items): the same items in every row, one row a seed. They are of 0 and 1
+where an answer is right or wrong; all but McNemar's test take any numbers. All results are in the unit
+of what comes in; tables multiply by 100.
 """
 
 from collections.abc import Sequence
@@ -100,3 +101,34 @@ def _resampled_means(matrix: np.ndarray, draws: int, rng: np.random.Generator) -
         seed_weights = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=now) / seeds
         means.append(((item_weights @ columns.T) * seed_weights).sum(axis=1))
     return np.concatenate(means)
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """How many items only a gets right, how many only b, and the two-sided p-value."""
+
+    only_a: int
+    only_b: int
+    p: float
+
+
+def mcnemar(a: np.ndarray, b: np.ndarray) -> McNemar:
+    """McNemar's exact test of two methods on the same items, from scores (items,) of 0 and 1.
+
+    Items that both get right or both wrong say nothing. If the methods are equally good, each of the
+    others falls to either with probability 1/2; p is twice the smaller tail of that binomial
+    distribution, at most 1 (no mid-p), and 1 where no item is left. For items of one seed: over seeds,
+    the answers to one item are not independent. McNemar 1947, "Note on the sampling error of the
+    difference between correlated proportions or percentages", Psychometrika 12; the exact form is the
+    sign test. Raises UserError for other numbers than 0 and 1, or different items.
+    """
+    from scipy.special import bdtr  # the binomial distribution function; scipy.stats takes a second to import
+
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if a.shape != b.shape or a.ndim != 1 or not np.isin([a, b], (0.0, 1.0)).all():
+        raise UserError(
+            f"McNemar's test: scores of shapes {a.shape} and {b.shape}; it needs 0 or 1 for the same items."
+        )
+    only_a, only_b = int((a > b).sum()), int((b > a).sum())
+    p = min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
+    return McNemar(only_a, only_b, p)
