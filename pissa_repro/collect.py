@@ -87,7 +87,7 @@ def rows(sweep: Sweep, results: Path) -> Iterator[dict[str, Any]]:
                 yield {
                     **identity(sweep, cell),
                     **training(train),
-                    **code(train, score),
+                    **code(train["provenance"], *score["generated"]["runs"], score["provenance"]),
                     "task": task,
                     "metric": metric,
                     **facts,
@@ -111,9 +111,9 @@ def training(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def code(*records: dict[str, Any]) -> dict[str, Any]:
-    """The commits that trained and scored (one, if they are the same), and whether either was dirty."""
-    states = [record["provenance"]["git"] for record in records]
+def code(*origins: dict[str, Any]) -> dict[str, Any]:
+    """The commits that trained, generated and scored (one, if they are the same), and whether any was dirty."""
+    states = [origin["git"] for origin in origins]
     commits = dict.fromkeys(state["commit"] or "unknown" for state in states)
     return {"commit": " ".join(commits), "dirty": any(state["dirty"] is not False for state in states)}
 

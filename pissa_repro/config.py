@@ -45,6 +45,7 @@ DEFAULTS = {
     "max_grad_norm": 1.0,
 }
 
+SCORING = {"cells_per_engine": 6}
 
 # The paper's studies of initialisation and quantization error; `models` are the sweep's.
 STUDIES = {
@@ -103,6 +104,7 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     config.setdefault("methods", {})
     config.setdefault("overrides", [])
     config["train"] = DEFAULTS | config["train"]
+    config["scoring"] = SCORING | config.get("scoring", {})
     config["studies"] = STUDIES | {"models": config["sweep"]["models"]} | config.get("studies", {})
     _check_names(config)
     _check_cells(config)
@@ -234,6 +236,15 @@ _TaskLoader.add_constructor("!function", lambda loader, node: loader.construct_s
 
 
 @cache
+def _task_file(name: str) -> dict[str, Any]:
+    return yaml.load((TASKS / f"{name}.yaml").read_text(encoding="utf-8"), _TaskLoader)
+
+
 def task_metadata(name: str) -> dict[str, Any]:
     """`metadata` of a task file: version, the dataset `fields` that it reads, and the `unit` of its scores."""
-    return yaml.load((TASKS / f"{name}.yaml").read_text(encoding="utf-8"), _TaskLoader)["metadata"]
+    return _task_file(name)["metadata"]
+
+
+def task_module(name: str) -> str:
+    """The Python file beside a task file that holds its answer rule."""
+    return _task_file(name)["process_results"].partition(".")[0]

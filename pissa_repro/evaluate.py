@@ -1,136 +1,144 @@
-"""Score one trained cell on one task with lm-eval, on the very weights that were trained.
+"""Score what a trained cell generated on one task, by lm-eval and the task's answer rules.
 
-python -m pissa_repro.evaluate --spec "$SPEC" --model MODEL.json --data DATA.jsonl \
-    --init DIR --trained DIR --record score.json --samples samples.jsonl
+python -m pissa_repro.evaluate --spec "$SPEC" --data DATA.jsonl --generations generated.jsonl \
+    --record score.json --samples samples.jsonl [--model MODEL.json --init DIR --trained DIR]
+python -m pissa_repro.evaluate --rescore results/cells/*/*/*/eval/gsm8k.json
 
-The base is rebuilt, dequantized, and s * B @ A merged into it in memory. The record holds score,
-n and standard error of every metric; the samples hold each prompt, generation and verdict.
+The record holds score, n and standard error of every metric; the samples hold each prompt,
+generation and verdict. With --model and --trained, what is missing is generated first. --rescore
+applies today's answer rules to records that are there, from their samples, without a model.
 """
 
 import argparse
 import json
 import logging
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from pissa_repro import gpus
-from pissa_repro.config import TASKS
+from pissa_repro import backends, generations, gpus
 from pissa_repro.errors import UserError, run_stage
-from pissa_repro.fetch import identities, stored_model
+from pissa_repro.fetch import sha256, stored_model
+from pissa_repro.generate import Generator, Job, add_arguments
 from pissa_repro.provenance import provenance
-from pissa_repro.record import read_lines, write_json, write_lines
+from pissa_repro.record import read_json, read_lines, write_json, write_lines
+from pissa_repro.sweep import STAGE_VERSION
 
 log = logging.getLogger(__name__)
-MERGED = 1e-3  # |logits(merged) - logits(trained)| / |logits(trained)| allowed
 
 
-def merged_model(
-    spec: dict[str, Any], stored: dict[str, Any], init: Path | None, trained: Path, prompts: list[list[int]]
-):
-    """The cell's model with its factors merged, float32, and what the checks found.
+def score(spec: dict[str, Any], rows: Path, kept: generations.Generations) -> tuple[dict[str, Any], list[dict]]:
+    """The record of a score, less its provenance, and the samples.
 
-    Merging and scoring are in float32 whatever the training's dtype was: the base has the very
-    values that were trained on, and an update smaller than bfloat16 can hold is not rounded away.
-    training_effect: how far the logits are from those at the start of the training.
-    Raises UserError when training changed nothing, or when the merge changed the logits (traps 20, 24).
+    Raises UserError when items are not generated yet, or were generated from another spec or other rows.
     """
-    from pissa_repro import factors
-    from pissa_repro import model as models
-
-    train = spec["train"]
-    if train["init"] is None:
-        before = models.logits(models.load_base(stored["path"]), prompts)
-        model, merge_error = models.load_base(trained), 0.0
-        after = models.logits(model, prompts)
-    else:
-        base = models.load_base(stored["path"])
-        models.set_base(base, factors.load(init, stored), train["quant"], train["settings"]["dtype"], pack=False)
-        start = models.attach(base.float(), init, train["lora"])
-        before = models.logits(start, prompts)
-        wrapped = models.attach(start.unload(), trained)
-        after = models.logits(wrapped, prompts)
-        model = wrapped.merge_and_unload()
-        merge_error = models.relative_difference(models.logits(model, prompts), after)
-    effect = models.relative_difference(after, before)
-    if not effect > 0:  # NaN too
-        raise UserError(f"{trained}: the trained weights do not change the model's output, or make it NaN.")
-    if not merge_error <= MERGED:
-        raise UserError(f"{trained}: merging changes the logits by {merge_error:.1e} (limit {MERGED}).")
-    return model.eval(), {"training_effect": effect, "merge_error": merge_error}
+    if kept.origin["spec"] != spec["generate"] or kept.origin["data_sha256"] != sha256(rows):
+        other = "another spec" if kept.origin["spec"] != spec["generate"] else "other rows"
+        raise UserError(f"{kept.path}: generated from {other}. Delete it and run again.")
+    found, samples = judge_items(spec, rows, kept.turns, kept.path)
+    record = {
+        "spec": spec,
+        **{key: kept.origin[key] for key in ("base", "data_sha256", "trained_sha256")},
+        **found,
+        **{key: kept.runs[-1][key] for key in ("checks", "prompts_cut")},
+        "generated": {"seconds": round(kept.seconds, 3), "tokens": kept.tokens, "runs": kept.runs},
+    }
+    return record, samples
 
 
-def run_task(spec: dict[str, Any], lm, data: Path) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:
-    """Metrics {name: {"value", "stderr", "n"}} as fractions of 1, and the samples in the data's order."""
-    from lm_eval.evaluator import simple_evaluate
-    from lm_eval.tasks import TaskManager
+def judge_items(
+    spec: dict[str, Any], rows: Path, turns: dict[int, list[Any]], path: Path
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Apply the task's rules: {"metrics", and the task's own facts, such as which sandbox ran programs}, samples.
 
-    found = simple_evaluate(
-        lm,
-        tasks=[spec["task"]],
-        task_manager=TaskManager(include_path=str(TASKS), include_defaults=False, metadata={"path": str(data)}),
-        gen_kwargs={"max_gen_toks": spec["max_new_tokens"]},
-        log_samples=True,
-        bootstrap_iters=1,  # 0 would also drop the standard error of a mean, which needs no bootstrap
+    turns: what was generated for each item. path: the file that it comes from, for messages and for
+    what a judge says, which is kept beside it.
+    """
+    from pissa_repro import harness
+
+    task = harness.Task(spec["generate"]["task"], rows, spec["generate"]["max_new_tokens"])
+    missing = [i for i in task.ids if task.request(i, turns.get(i, []))]
+    if missing:
+        raise UserError(
+            f"{path}: {len(missing)} of {len(task.ids)} items are not generated yet. Run the generate stage again, "
+            "or give --model and --trained."
+        )
+    with getattr(task.module, "keeping", nullcontext)(path.with_suffix(".judgements.jsonl")):
+        metrics, samples = task.score(turns)
+        return {"metrics": metrics, **getattr(task.module, "facts", dict)()}, samples
+
+
+def rescore(path: Path, data: Path | None) -> str:
+    """Apply today's rules to the samples of a record, write both anew, and say what has changed."""
+    started, record = time.perf_counter(), read_json(path)
+    kept, rows = path.with_suffix(".samples.jsonl"), data or find_rows(path, record["data_sha256"])
+    before = {sample["id"]: sample for sample in read_lines(kept)}
+    turns = {
+        i: one["generated"] if isinstance(one["generated"], list) else [one["generated"]] for i, one in before.items()
+    }
+    spec = {**record["spec"], "version": STAGE_VERSION["evaluate"]}
+    found, samples = judge_items(spec, rows, turns, path.parent.parent / "generated" / f"{path.stem}.jsonl")
+    write_lines(kept, samples)
+    write_json(path, {**record, "spec": spec, **found, "provenance": provenance(started)})
+    changed = sum(any(one[name] != before[one["id"]].get(name) for name in found["metrics"]) for one in samples)
+    return f"{path}: {changed} of {len(samples)} items changed; {summary(found['metrics'])}"
+
+
+def find_rows(path: Path, wanted: str) -> Path:
+    """The fetched rows that a record was made from, by their hash, in the results folder that it lies in."""
+    for folder in path.resolve().parents:
+        for rows in sorted((folder / "fetch" / "data").glob("*.jsonl")):
+            if sha256(rows) == wanted:
+                return rows
+    raise UserError(f"{path}: no rows with the hash {wanted[:12]} under results/fetch/data. Give them with --data.")
+
+
+def summary(metrics: dict[str, dict[str, Any]]) -> str:
+    """The metrics in a line: as fractions of 1, or in the task's own unit."""
+    parts = (
+        f"{name} {m['value']:.4f}" + (f" +- {m['stderr']:.4f}" if m["stderr"] else "") for name, m in metrics.items()
     )
-    scores, samples = found["results"][spec["task"]], found["samples"][spec["task"]]
-    names = [key.removesuffix(",none") for key in scores if key.endswith(",none") and "_stderr" not in key]
-    metrics = {
-        name: {"value": scores[f"{name},none"], "stderr": scores[f"{name}_stderr,none"], "n": len(samples)}
-        for name in names
-    }
-    return metrics, [_sample(sample, names) for sample in sorted(samples, key=lambda s: s["doc_id"])]
-
-
-def _sample(sample: dict[str, Any], metrics: list[str]) -> dict[str, Any]:
-    return {
-        "id": sample["doc_id"],
-        "prompt": sample["doc"]["prompt"],
-        "target": sample["target"],
-        "generated": sample["resps"][0][0],
-        **{name: sample[name] for name in metrics},
-    }
+    return ", ".join(parts)
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the evaluate stage")
-    parser.add_argument("--model", required=True, help="record of the fetched base model")
-    parser.add_argument("--data", required=True, type=Path, help="JSON lines with prompt and response")
-    parser.add_argument("--init", type=Path, nargs="?", help="folder of initial factors (methods with factors)")
-    parser.add_argument("--trained", required=True, type=Path, help="folder of trained weights")
-    parser.add_argument("--record", required=True, type=Path, help="the record to write")
-    parser.add_argument("--samples", required=True, type=Path, help="the JSON lines of every item to write")
-    parser.add_argument("--batch-size", type=int, default=16, help="prompts generated together (default 16)")
-    gpus.add_argument(parser)
+    parser.add_argument("--rescore", nargs="+", type=Path, metavar="RECORD", help="records to score again, in place")
+    parser.add_argument("--spec", type=json.loads, help="canonical JSON of the evaluate stage")
+    parser.add_argument("--data", type=Path, help="JSON lines of the test rows")
+    parser.add_argument("--generations", type=Path, help="what the generate stage has kept")
+    parser.add_argument("--record", type=Path, help="the record to write")
+    parser.add_argument("--samples", type=Path, help="the JSON lines of every item to write")
+    more = parser.add_argument_group("to generate what is missing")
+    more.add_argument("--model", help="record of the fetched base model")
+    more.add_argument("--init", type=Path, nargs="?", help="folder of initial factors (methods with factors)")
+    more.add_argument("--trained", type=Path, help="folder of trained weights")
+    add_arguments(parser)
     args = parser.parse_args(argv)
-    gpus.take(args.gpus)
+    if args.rescore:
+        for path in args.rescore:
+            log.info("%s", rescore(path, args.data))
+        return
+    for name in ("spec", "data", "generations", "record", "samples"):
+        if getattr(args, name) is None:
+            parser.error(f"--{name} is needed (or --rescore)")
     started = time.perf_counter()
-    from pissa_repro import model as models
-    from pissa_repro.backends import BACKENDS
-    from pissa_repro.data import PROMPT
-
-    stored, spec = stored_model(args.model), args.spec
-    tokenizer = models.load_tokenizer(stored["path"])
-    prompts = tokenizer([PROMPT.format(instruction=row["prompt"]) for row in read_lines(args.data)])["input_ids"]
-    model, checks = merged_model(spec, stored, args.init, args.trained, [ids[:256] for ids in prompts[:4]])
-    window, new = models.window(model, 10**9), spec["max_new_tokens"]
-    if new >= window:
-        raise UserError(f"config.tasks: max_new_tokens {new} fills the model's window of {window}.")
-    before = time.perf_counter()
-    metrics, samples = run_task(spec, BACKENDS[spec["backend"]](model, tokenizer, args.batch_size), args.data)
-    seconds = time.perf_counter() - before
+    if args.trained:
+        complete(args)
+    record, samples = score(args.spec, args.data, generations.read(args.generations))
     write_lines(args.samples, samples)
-    record = {
-        "spec": spec,
-        **identities(stored, args.data),
-        "metrics": metrics,
-        "checks": checks,
-        "generate_seconds": round(seconds, 3),
-    }
-    record["prompts_cut"] = sum(len(ids) > window - new for ids in prompts)  # on the left, by lm-eval
     write_json(args.record, {**record, "provenance": provenance(started)})
-    log.info("%s", ", ".join(f"{k} {100 * m['value']:.2f} % +- {100 * m['stderr']:.2f}" for k, m in metrics.items()))
+    log.info("%s", summary(record["metrics"]))
+
+
+def complete(args: argparse.Namespace) -> None:
+    """Generate here what the generate stage has not."""
+    spec = args.spec["generate"]
+    backends.check(spec["backend"])
+    gpus.take(args.gpus)
+    job = Job(str(args.generations), spec, args.init, args.trained, args.data, args.generations)
+    Generator(stored_model(args.model), args.batch_size, args.tensor_parallel).run([job])
 
 
 if __name__ == "__main__":

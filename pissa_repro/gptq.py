@@ -82,7 +82,7 @@ def hessians(
     found: dict[str, torch.Tensor] = {}
     for name in modules:
         model.get_submodule(models.module_name(model, name)).register_forward_pre_hook(_adds_to(found, name))
-    window = min(window, models.window(model, window))
+    window = min(window, models.window(model.config, window))
     for row in rows:
         ids = tokenizer(row["prompt"] + row["response"], truncation=True, max_length=window)["input_ids"]
         if ids:

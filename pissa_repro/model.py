@@ -19,15 +19,15 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 PEFT_PREFIX = "base_model.model."
 
 
-def device() -> torch.device:
+def default_device() -> torch.device:
     """The GPU of this process where there is one, else the CPU."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # torchrun numbers its processes
 
 
-def load_base(folder: str | Path, dtype: str = "float32") -> torch.nn.Module:
-    """The untouched model, on this process's device, its dtype asserted (trap 15).
+def load_base(folder: str | Path, dtype: str = "float32", device: torch.device | str | None = None) -> torch.nn.Module:
+    """The untouched model, on the given device or this process's, its dtype asserted (trap 15).
 
     Raises UserError for damaged files, for architectures that are no causal language model or need
     code from the hub, and for files without all of the model's weights.
@@ -52,7 +52,7 @@ def load_base(folder: str | Path, dtype: str = "float32") -> torch.nn.Module:
     wrong = {name for name, p in model.named_parameters() if p.dtype != DTYPES[dtype]}
     if wrong:
         raise UserError(f"{folder}: asked for {dtype}, but {min(wrong)} came as another dtype.")
-    return model.to(device())
+    return model.to(device or default_device())
 
 
 def _refuse_architecture(folder: str | Path, config) -> None:
@@ -79,9 +79,9 @@ def load_tokenizer(folder: str | Path):
     return tokenizer
 
 
-def window(model: torch.nn.Module, fallback: int) -> int:
-    """How many tokens the model can see."""
-    return getattr(model.config, "max_position_embeddings", None) or fallback
+def window(config: Any, fallback: int) -> int:
+    """How many tokens a model of this transformers config can see; `fallback` where it sets no limit."""
+    return getattr(config, "max_position_embeddings", None) or fallback
 
 
 def module_name(model: torch.nn.Module, name: str) -> str:

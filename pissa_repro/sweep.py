@@ -15,7 +15,7 @@ from pissa_repro import methods
 from pissa_repro.errors import UserError, unknown
 
 # Raise a number when a stage's code changes what comes out of it; its outputs are then made again.
-STAGE_VERSION = {"fetch": 1, "init": 1, "quant_error": 1, "train": 1, "evaluate": 1}
+STAGE_VERSION = {"fetch": 1, "init": 1, "quant_error": 1, "train": 1, "generate": 1, "evaluate": 1}
 SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum, quantize)
 FIGURES = ("loss", "grad_norm", "accuracy")  # the registry is figures.py, which needs matplotlib
 
@@ -46,6 +46,16 @@ class Cell:
     def start(self) -> str:
         """The folder of the cell's initial factors below results/init; shared between cells."""
         return f"{self.model}/{self.method}-{self.quant}-r{self.rank}-s{self.start_seed}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cells of one model and the tasks that they are all generated on, by one start of an engine."""
+
+    model: str
+    backend: str
+    cells: list[str]
+    tasks: list[str]
 
 
 class Sweep:
@@ -188,17 +198,73 @@ class Sweep:
             "settings": settings,
         }
 
-    def evaluate_spec(self, cell: Cell, task: str) -> dict[str, Any]:
-        """Spec of scoring a trained cell on a task of the config."""
+    def generate_spec(self, cell: Cell, task: str) -> dict[str, Any]:
+        """Spec of what a trained cell generates on a task of the config."""
+        version = STAGE_VERSION["generate"]
+        return {"stage": "generate", "version": version, "train": self.train_spec(cell), **self._asked(task)}
+
+    def _asked(self, task: str) -> dict[str, Any]:
+        """The part of a generate spec that the task decides."""
         definition = self._defined("tasks", task)
         return {
-            "stage": "evaluate",
-            "version": STAGE_VERSION["evaluate"],
-            "train": self.train_spec(cell),
             "task": definition["task"],
             "max_new_tokens": definition["max_new_tokens"],
             "backend": definition.get("backend", "hf"),
+            "dtype": definition.get("dtype", "float32"),
             "data": self.data_spec(definition["dataset"]),
+        }
+
+    def evaluate_spec(self, cell: Cell, task: str) -> dict[str, Any]:
+        """Spec of scoring what a trained cell has generated on a task of the config."""
+        version = STAGE_VERSION["evaluate"]
+        return {"stage": "evaluate", "version": version, "generate": self.generate_spec(cell, task)}
+
+    @cached_property
+    def batches(self) -> dict[str, Batch]:
+        """The cells and tasks that share one start of an engine, by the batch's name: model/backend-dtype-number."""
+        engines: dict[tuple[str, str], list[str]] = {}
+        for task in self.config["sweep"]["tasks"]:
+            asked = self._asked(task)
+            engines.setdefault((asked["backend"], asked["dtype"]), []).append(task)
+        found, size = {}, self.config["scoring"]["cells_per_engine"]
+        for model in self.config["sweep"]["models"]:
+            cells = [name for name, cell in self.cells.items() if cell.model == model]
+            for (backend, dtype), tasks in engines.items():
+                for number, start in enumerate(range(0, len(cells), size)):
+                    some = cells[start : start + size]
+                    found[f"{model}/{backend}-{dtype}-{number}"] = Batch(model, backend, some, tasks)
+        return found
+
+    @cached_property
+    def _batch_of(self) -> dict[tuple[str, str], str]:
+        return {(cell, task): name for name, b in self.batches.items() for cell in b.cells for task in b.tasks}
+
+    def batch_of(self, cell: str, task: str) -> str:
+        """The name of the batch that generates a swept cell on a swept task."""
+        if task not in self.config["sweep"]["tasks"]:
+            raise unknown("task", task, self.config["sweep"]["tasks"], "config.sweep.tasks")
+        return self._batch_of[self.cell(cell).name, task]
+
+    def batch(self, name: str) -> Batch:
+        """The batch of that name. Raises UserError with the nearest known name."""
+        if name not in self.batches:
+            raise unknown("batch", name, self.batches, "results/generated")
+        return self.batches[name]
+
+    def batch_spec(self, name: str) -> dict[str, Any]:
+        """Spec of a batch: the train spec and start of each cell, what each task asks and the name of its rows."""
+        batch = self.batch(name)
+        cells = {one: self.cell(one) for one in batch.cells}
+        return {
+            "version": STAGE_VERSION["generate"],
+            "backend": batch.backend,
+            "cells": {
+                one: {"train": self.train_spec(cell), "start": cell.start if self.has_factors(cell) else None}
+                for one, cell in cells.items()
+            },
+            "tasks": {
+                task: {"spec": self._asked(task), "rows": self.config["tasks"][task]["dataset"]} for task in batch.tasks
+            },
         }
 
     def tasks_of(self, table: str) -> list[str]:

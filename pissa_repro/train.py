@@ -72,7 +72,7 @@ def prepare(args: argparse.Namespace, stored: dict[str, Any]):
     spec, settings = args.spec, args.spec["settings"]
     tokenizer = models.load_tokenizer(stored["path"])
     base = models.load_base(stored["path"])
-    if settings["max_length"] > models.window(base, settings["max_length"]):
+    if settings["max_length"] > models.window(base.config, settings["max_length"]):
         limit = base.config.max_position_embeddings
         raise UserError(f"config.train.max_length: {settings['max_length']} tokens, the model sees {limit}.")
     examples, lengths = data.tokenize(read_lines(args.data), tokenizer, settings["max_length"])

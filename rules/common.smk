@@ -26,6 +26,7 @@ wildcard_constraints:
     task=r"[^/]+",
     start=r"[^/]+/[^/]+",  # model/method-quant-rank-seed
     cell=r"[^/]+/[^/]+/[^/]+",  # model/data/method-quant-rank-rate-seed
+    batch=r"[^/]+/[^/]+",  # model/backend-dtype-number
 
 
 def source(path):
@@ -83,6 +84,43 @@ def local_files(section, name):
 
 def gpus(model):
     return SWEEP.config["models"][model].get("gpus", 0)
+
+
+def batch_of(wildcards):
+    try:
+        return SWEEP.batch(wildcards.batch)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def batch_rows(wildcards):
+    """The test rows of a batch's tasks."""
+    return sorted({data_rows(SWEEP.config["tasks"][task]["dataset"]) for task in batch_of(wildcards).tasks})
+
+
+def batch_starts(wildcards):
+    return sorted({folder for name in batch_of(wildcards).cells for folder in init_folder(SWEEP.cell(name))})
+
+
+def batch_trained(wildcards):
+    return [f"results/cells/{name}/trained" for name in batch_of(wildcards).cells]
+
+
+def batch_gpus(wildcards):
+    """The cards of an engine: one where the model has any; a profile raises it together with tensor_parallel."""
+    return min(1, gpus(batch_of(wildcards).model))
+
+
+def batch_prompts(wildcards):
+    """Prompts handed over together: vLLM schedules them itself, transformers computes them at once."""
+    batch = batch_of(wildcards)
+    few, many = (256, 1024) if batch.backend == "vllm" else (64, 16)
+    return many if gpus(batch.model) else few
+
+
+def generated(wildcards):
+    """The mark of the batch that generates a cell on a task."""
+    return f"results/generated/{SWEEP.batch_of(wildcards.cell, wildcards.task)}.json"
 
 
 def train_records(wildcards):

@@ -102,6 +102,7 @@ class Run:
         write_json(self.model, fetch.fetch_model({"path": str(model)}))
         names = ("start", "scratch", "trained")
         self.start, self.scratch, self.trained = (self.folder / name for name in names)
+        self.generated = self.folder / "generated.jsonl"
         self.record, self.steps = self.folder / "train.json", self.folder / "train_steps.csv"
         self.init_spec, self.spec = self.sweep.init_spec(self.cell), self.sweep.train_spec(self.cell)
 
@@ -137,12 +138,12 @@ class Run:
         return [
             "--spec", canonical(self.sweep.evaluate_spec(self.cell, "task")), "--model", str(self.model),
             "--data", str(self.rows), *(["--init", str(self.start)] if self.init_spec else []),
-            "--trained", str(self.trained), "--record", str(self.folder / "task.json"),
-            "--samples", str(self.folder / "task.samples.jsonl"), *extra,
+            "--trained", str(self.trained), "--generations", str(self.generated),
+            "--record", str(self.folder / "task.json"), "--samples", str(self.folder / "task.samples.jsonl"), *extra,
         ]  # fmt: skip
 
     def evaluate(self, *extra: str) -> dict:
-        """Score in this process; returns the record."""
+        """Generate what is missing and score, in this process; returns the record."""
         evaluate.main(self.evaluate_argv(*extra))
         return read_json(self.folder / "task.json")
 

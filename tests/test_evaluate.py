@@ -12,10 +12,10 @@ from helpers import Run, load_json
 
 from pissa_repro import evaluate, factors
 from pissa_repro import model as models
-from pissa_repro.backends import hf
 from pissa_repro.config import ROOT
 from pissa_repro.data import tokenize
 from pissa_repro.errors import UserError
+from pissa_repro.merged import merged_model
 from pissa_repro.record import read_json, read_lines
 from pissa_repro.tasks.rows import prompt
 
@@ -45,7 +45,8 @@ def test_metrics_samples_and_record(trained):
         assert found["n"] == 3 and found["value"] == pytest.approx(2 / 3)
         assert found["stderr"] == pytest.approx(math.sqrt(2 / 3 * 1 / 3 / 2))  # of a mean of three
     assert record["prompts_cut"] == 0
-    assert record["spec"]["train"] == trained.spec
+    assert record["spec"]["generate"]["train"] == trained.spec
+    assert record["generated"]["tokens"] > 0 and record["generated"]["seconds"] > 0
     assert record["checks"]["training_effect"] > 0.1 and record["checks"]["merge_error"] < 1e-5
     samples = read_lines(trained.folder / "task.samples.jsonl")
     rows = read_lines(trained.rows)
@@ -61,6 +62,7 @@ def test_the_batch_of_generation_does_not_change_the_text(trained, batch):
     """Prompts of different lengths are padded on the left and masked (trap 23)."""
     trained.evaluate()
     kept = read_lines(trained.folder / "task.samples.jsonl")
+    trained.generated.unlink()
     trained.evaluate("--batch-size", batch)
     assert read_lines(trained.folder / "task.samples.jsonl") == kept
 
@@ -98,10 +100,9 @@ def test_what_is_scored_is_what_was_trained(tmp_path, tiny_model, tiny_rows, met
     run = Run(tmp_path, tiny_model, tiny_rows, method, quant, options=options, steps=4, learning_rate=5e-3)
     run.init()
     run.train()
-    spec = run.sweep.evaluate_spec(run.cell, "task")
     prompts = [list(range(3, 40)), list(range(200, 220))]
     init = run.start if run.init_spec else None
-    merged, checks = evaluate.merged_model(spec, read_json(run.model), init, run.trained, prompts)
+    merged, checks, _ = merged_model(run.spec, read_json(run.model), init, run.trained, prompts)
     wanted = models.logits(trained_model(run, tiny_model)[0], prompts)
     assert models.relative_difference(models.logits(merged, prompts), wanted) < 1e-5
     assert checks["training_effect"] > 1e-3
@@ -126,9 +127,8 @@ def test_dora_is_scored_as_trained(tmp_path, tiny_model, tiny_rows):
     run.init()
     run.train()
     assert any("lora_magnitude" in key for key in _keys(run.trained))
-    spec = run.sweep.evaluate_spec(run.cell, "task")
     prompts = [list(range(3, 40))]
-    merged, _ = evaluate.merged_model(spec, read_json(run.model), run.start, run.trained, prompts)
+    merged = merged_model(run.spec, read_json(run.model), run.start, run.trained, prompts).model
     wanted = models.logits(trained_model(run, tiny_model)[0], prompts)
     assert models.relative_difference(models.logits(merged, prompts), wanted) < 1e-5
 
@@ -155,12 +155,14 @@ def test_a_killed_scoring_leaves_no_record_and_the_next_run_finishes(trained):
 
 def test_prompts_are_tokenized_in_scoring_as_in_training(tiny_model, tiny_rows):
     """The tokenizer puts <s> in front: lm-eval must not leave it out, nor put a second one (trap 23)."""
+    from lm_eval.models.huggingface import HFLM
+
     tokenizer = models.load_tokenizer(tiny_model)
     assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
     rows = read_lines(tiny_rows)
     examples, _ = tokenize(rows, tokenizer, 512)
     heads = [example["input_ids"][: example["labels"].count(-100)] for example in examples]
-    lm = hf(models.load_base(tiny_model), tokenizer, 4)
+    lm = HFLM(pretrained=models.load_base(tiny_model), tokenizer=tokenizer, batch_size=4, max_length=512)
     texts = [prompt(row) for row in rows]
     ids, mask = lm.tok_batch_encode(texts)
     assert [row[seen.bool()].tolist() for row, seen in zip(ids, mask_of(ids, mask), strict=True)] == heads
@@ -196,6 +198,4 @@ def test_an_answer_longer_than_the_window_is_refused(trained):
 def test_factors_of_another_model_are_refused(trained):
     record = {**load_json(trained.model), "fingerprint": "0" * 64}
     with pytest.raises(UserError, match="of another model"):
-        evaluate.merged_model(
-            trained.sweep.evaluate_spec(trained.cell, "task"), record, trained.start, trained.trained, [[1, 2]]
-        )
+        merged_model(trained.spec, record, trained.start, trained.trained, [[1, 2]])

@@ -76,7 +76,7 @@ def perplexity(network: torch.nn.Module, tokenizer: Any, texts: list[str]) -> fl
     from lm_eval.models.huggingface import HFLM
 
     scorer = HFLM(
-        pretrained=network, tokenizer=tokenizer, batch_size=1, max_length=min(2048, model.window(network, 2048))
+        pretrained=network, tokenizer=tokenizer, batch_size=1, max_length=min(2048, model.window(network.config, 2048))
     )
     requests = [Instance("loglikelihood_rolling", {}, (text,), i) for i, text in enumerate(texts)]
     total = sum(scorer.loglikelihood_rolling(requests, disable_tqdm=True))

@@ -1,0 +1,217 @@
+"""Generate the answers of many trained cells of one model, in one process and one start of the engine.
+
+python -m pissa_repro.generate --spec "$BATCH" --model MODEL.json --out batch.json
+
+The batch names cells and tasks; every cell is generated on every task. What is finished, item by
+item, is kept in results/cells/<cell>/generated/<task>.jsonl and never made again: a run that was
+killed goes on there. Nothing is scored here (evaluate.py), so that a new answer rule needs no model.
+"""
+
+import argparse
+import functools
+import itertools
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pissa_repro import backends, gpus
+from pissa_repro.errors import UserError, run_stage
+from pissa_repro.fetch import base_of, sha256, stored_model
+from pissa_repro.generations import Journal, journal
+from pissa_repro.progress import track
+from pissa_repro.provenance import provenance
+from pissa_repro.record import write_json
+
+log = logging.getLogger(__name__)
+CHECKED, CHECKED_TOKENS = 4, 256  # prompts of the checks, and tokens of each
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One cell on one task: the spec of its generations, and where its parts are."""
+
+    name: str
+    spec: dict[str, Any]
+    init: Path | None
+    trained: Path
+    rows: Path
+    out: Path
+
+    @property
+    def task(self) -> Any:
+        """What is asked, a harness.Task."""
+        return _task(self.spec["task"], self.rows, self.spec["max_new_tokens"])
+
+    def left(self, kept: Journal) -> bool:
+        """Whether anything is still to be generated."""
+        return any(self.task.request(i, kept.turns.get(i, [])) for i in self.task.ids)
+
+    def origin(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """What the generations are made from; kept on the first line of their file."""
+        weights = {path.name: sha256(path) for path in sorted(self.trained.glob("*.safetensors"))}
+        return {
+            "spec": self.spec,
+            "base": base_of(stored),
+            "data_sha256": sha256(self.rows),
+            "trained_sha256": weights,
+        }
+
+
+@functools.cache
+def _task(name: str, rows: Path, max_new_tokens: int) -> Any:
+    from pissa_repro import harness
+
+    return harness.Task(name, rows, max_new_tokens)
+
+
+def jobs(batch: dict[str, Any], results: Path) -> Iterator[Job]:
+    """The jobs of a batch spec (sweep.Sweep.batch_spec), cell by cell."""
+    common = {"stage": "generate", "version": batch["version"]}
+    for cell, made in batch["cells"].items():
+        folder = results / "cells" / cell
+        for task, asked in batch["tasks"].items():
+            yield Job(
+                name=f"{cell} {task}",
+                spec={**common, "train": made["train"], **asked["spec"]},
+                init=results / "init" / made["start"] if made["start"] else None,
+                trained=folder / "trained",
+                rows=results / "fetch" / "data" / f"{asked['rows']}.jsonl",
+                out=folder / "generated" / f"{task}.jsonl",
+            )
+
+
+class Prompts:
+    """The first prompts of all jobs in tokens, and whether they and the answers fit the model's window."""
+
+    def __init__(self, work: list[Job], tokenizer: Any, window: int):
+        self.window = window
+        self.ids: dict[Any, dict[int, list[int]]] = {}
+        for task in dict.fromkeys(job.task for job in work):
+            texts = [task.request(i, []).args[0] for i in task.ids]
+            self.ids[task] = dict(zip(task.ids, tokenizer(texts)["input_ids"], strict=True))
+        self.length = min(window, max(self._needed(job) for job in work))
+
+    def _needed(self, job: Job) -> int:
+        """Tokens of the longest prompt and answer. Raises UserError when an answer alone fills the window."""
+        new = job.spec["max_new_tokens"]
+        if new >= self.window:
+            raise UserError(f"config.tasks: max_new_tokens {new} fills the model's window of {self.window}.")
+        return max(self.lengths(job).values()) + (new if job.task.turns == 1 else self.window)
+
+    def lengths(self, job: Job) -> dict[int, int]:
+        """Tokens of each item's first prompt."""
+        return {i: len(ids) for i, ids in self.ids[job.task].items()}
+
+    def cut(self, job: Job) -> int:
+        """Prompts that are too long for the window beside the answer; lm-eval cuts them on the left."""
+        return sum(n > self.window - job.spec["max_new_tokens"] for n in self.lengths(job).values())
+
+    def some(self) -> list[list[int]]:
+        """A few prompts to check weights with."""
+        return [ids[:CHECKED_TOKENS] for ids in itertools.islice(next(iter(self.ids.values())).values(), CHECKED)]
+
+
+class Generator:
+    """Generates jobs with one engine, which starts at the first job that has anything left to do."""
+
+    def __init__(self, stored: dict[str, Any], batch_size: int, tensor_parallel: int = 1):
+        self.stored, self.batch_size, self.tensor_parallel = stored, batch_size, tensor_parallel
+        self.started = time.perf_counter()
+        self.engine: Any = None
+
+    def run(self, work: list[Job]) -> None:
+        """Generate what is missing, cell after cell. Raises UserError at the end if cells were refused."""
+        refused = []
+        cells = [list(own) for _, own in itertools.groupby(work, key=lambda job: job.trained)]
+        for own in cells:
+            with ExitStack() as stack:
+                kept = {job: stack.enter_context(journal(job.out, job.origin(self.stored))) for job in own}
+                left = [job for job in own if job.left(kept[job])]
+                if not left:
+                    log.info("%s: nothing left to generate", own[0].trained)
+                    continue
+                if self.engine is None:
+                    self._start(work)
+                try:
+                    self._cell(left, kept)
+                except UserError as error:
+                    log.error("%s", error)
+                    refused.append(str(error))
+        if refused:
+            raise UserError(f"{len(refused)} of {len(cells)} cells: {refused[0]}")
+
+    def _start(self, work: list[Job]) -> None:
+        from transformers import AutoConfig
+
+        from pissa_repro import model as models
+
+        tokenizer = models.load_tokenizer(self.stored["path"])
+        config = AutoConfig.from_pretrained(self.stored["path"], local_files_only=True, trust_remote_code=False)
+        self.prompts = Prompts(work, tokenizer, models.window(config, 10**9))
+        spec = work[0].spec
+        options = backends.Options(spec["dtype"], self.batch_size, self.prompts.length, self.tensor_parallel)
+        self.engine = backends.BACKENDS[spec["backend"]](tokenizer, options)
+
+    def _cell(self, left: list[Job], kept: dict[Job, Journal]) -> None:
+        from pissa_repro import merged
+
+        one, prompts = left[0], self.prompts.some()
+        model = merged.merged_model(one.spec["train"], self.stored, one.init, one.trained, prompts, self.engine.device)
+        lm, checks = self.engine.take(model, prompts)
+        for job in left:
+            run = {**provenance(self.started), "checks": model.checks | checks, "prompts_cut": self.prompts.cut(job)}
+            kept[job].begin(run | {"start_seconds": round(self.engine.start_seconds, 3)})
+            generate(job, kept[job], lm, self.prompts.lengths(job), self.batch_size)
+
+
+def generate(job: Job, kept: Journal, lm: Any, lengths: dict[int, int], batch_size: int) -> None:
+    """Generate what each item lacks, turn by turn, long prompts first; a batch is kept when it is done.
+
+    Batches are those of all items, not of the missing ones: who goes on gets the same batches.
+    """
+    order = sorted(job.task.ids, key=lambda i: (-lengths[i], i))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    for turn in range(job.task.turns):
+        todo = [group for group in (kept.pending(batch, turn) for batch in batches) if group]
+        for group in track(todo, f"{job.name}, turn {turn + 1}" if turn else job.name, len(todo)):
+            before = time.perf_counter()
+            answers = job.task.ask(lm, [job.task.request(i, kept.turns.get(i, [])) for i in group])
+            seconds = (time.perf_counter() - before) / len(group)
+            kept.add([_line(i, turn, answer, lm, seconds) for i, answer in zip(group, answers, strict=True)])
+
+
+def _line(item: int, turn: int, answer: Any, lm: Any, seconds: float) -> dict[str, Any]:
+    tokens = answer["tokens"] if isinstance(answer, dict) else len(lm.tok_encode(answer, add_special_tokens=False))
+    return {"id": item, "turn": turn, "generated": answer, "tokens": tokens, "seconds": round(seconds, 6)}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of a batch of cells and tasks")
+    parser.add_argument("--model", required=True, help="record of the fetched base model")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="the results folder")
+    parser.add_argument("--out", required=True, type=Path, help="the record of the batch to write")
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    backends.check(args.spec["backend"])
+    gpus.take(args.gpus)
+    generator = Generator(stored_model(args.model), args.batch_size, args.tensor_parallel)
+    work = list(jobs(args.spec, args.results))
+    generator.run(work)
+    write_json(args.out, {"jobs": [job.name for job in work], "provenance": provenance(generator.started)})
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say how to generate, and change no result beyond rounding."""
+    parser.add_argument("--batch-size", type=int, default=16, help="prompts handed over together (default 16)")
+    parser.add_argument("--tensor-parallel", type=int, default=1, help="GPUs that vLLM spreads a model over")
+    gpus.add_argument(parser)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,61 @@
+"""A trained cell's model with its factors merged: what is scored, and the checks that it is what was trained."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pissa_repro.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+MERGED = 1e-3  # |logits(merged) - logits(trained)| / |logits(trained)| allowed
+
+
+class Merged(NamedTuple):
+    """The model to score, what the checks found, and the logits (n, vocabulary) of the checks' prompts."""
+
+    model: "torch.nn.Module"
+    checks: dict[str, float]
+    logits: "torch.Tensor"
+
+
+def merged_model(
+    train: dict[str, Any],
+    stored: dict[str, Any],
+    init: Path | None,
+    trained: Path,
+    prompts: list[list[int]],
+    device: "torch.device | str | None" = None,
+) -> Merged:
+    """The cell of a train spec with its factors merged, float32, on this process's device or the given one.
+
+    Merging is in float32 whatever the training's dtype was: the base has the very values that were
+    trained on, and an update smaller than bfloat16 can hold is not rounded away. Checks:
+    training_effect, how far the logits are from those at the start of the training; merge_error, how
+    far merging moves them. Raises UserError when training changed nothing, or when the merge changed
+    the logits (traps 20, 24).
+    """
+    from pissa_repro import factors
+    from pissa_repro import model as models
+
+    base = models.load_base(stored["path"], device=device)
+    if train["init"] is None:
+        before = models.logits(base, prompts)
+        del base
+        model, merge_error = models.load_base(trained, device=device), 0.0
+        after = found = models.logits(model, prompts)
+    else:
+        models.set_base(base, factors.load(init, stored), train["quant"], train["settings"]["dtype"], pack=False)
+        start = models.attach(base.float(), init, train["lora"])
+        before = models.logits(start, prompts)
+        wrapped = models.attach(start.unload(), trained)
+        after = models.logits(wrapped, prompts)
+        model = wrapped.merge_and_unload()
+        found = models.logits(model, prompts)
+        merge_error = models.relative_difference(found, after)
+    effect = models.relative_difference(after, before)
+    if not effect > 0:  # NaN too
+        raise UserError(f"{trained}: the trained weights do not change the model's output, or make it NaN.")
+    if not merge_error <= MERGED:
+        raise UserError(f"{trained}: merging changes the logits by {merge_error:.1e} (limit {MERGED}).")
+    return Merged(model.eval(), {"training_effect": effect, "merge_error": merge_error}, found)
