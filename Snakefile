@@ -24,6 +24,7 @@ localrules:
     all,
     fetch_model,
     fetch_data,
+    parity,
     collect,
     table,
     figure,

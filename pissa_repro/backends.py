@@ -138,10 +138,10 @@ def _wrapper() -> type:
     import vllm
 
     _ = vllm.LLM  # before names change: vLLM finds its platform by the same version
-    honest = importlib.metadata.version
+    honest, engine = importlib.metadata.version, installed() or "vllm"
 
     def version(name: str) -> str:
-        return honest(installed() or name) if name == "vllm" else honest(name)
+        return honest(engine if name == "vllm" else name)
 
     importlib.metadata.version = version
     try:

@@ -267,6 +267,12 @@ class Sweep:
             },
         }
 
+    def backend_pairs(self) -> list[tuple[str, str]]:
+        """The swept tasks, two by two, that differ in their back-end and in nothing else."""
+        asked = [(task, self._asked(task)) for task in self.config["sweep"]["tasks"]]
+        pairs = itertools.combinations(asked, 2)
+        return [(one, two) for (one, a), (two, b) in pairs if a != b and a | {"backend": b["backend"]} == b]
+
     def tasks_of(self, table: str) -> list[str]:
         """The swept tasks that use one lm-eval task file; a table is named after the file."""
         found = [task for task in self.config["sweep"]["tasks"] if self.config["tasks"][task]["task"] == table]

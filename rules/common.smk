@@ -27,6 +27,8 @@ wildcard_constraints:
     start=r"[^/]+/[^/]+",  # model/method-quant-rank-seed
     cell=r"[^/]+/[^/]+/[^/]+",  # model/data/method-quant-rank-rate-seed
     batch=r"[^/]+/[^/]+",  # model/backend-dtype-number
+    first=r"[^/~]+",  # tasks
+    second=r"[^/~]+",
 
 
 def source(path):
@@ -120,7 +122,21 @@ def batch_prompts(wildcards):
 
 def generated(wildcards):
     """The mark of the batch that generates a cell on a task."""
-    return f"results/generated/{SWEEP.batch_of(wildcards.cell, wildcards.task)}.json"
+    try:
+        return f"results/generated/{SWEEP.batch_of(wildcards.cell, wildcards.task)}.json"
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def generated_twice(wildcards):
+    return [f"results/generated/{SWEEP.batch_of(wildcards.cell, t)}.json" for t in (wildcards.first, wildcards.second)]
+
+
+def parity_records(wildcards):
+    pairs = SWEEP.backend_pairs()
+    if not pairs:
+        raise WorkflowError("parity: no two swept tasks differ in their backend alone; see config/parity.yaml.")
+    return [f"results/parity/{name}/{first}~{second}.json" for name in SWEEP.cells for first, second in pairs]
 
 
 def train_records(wildcards):
