@@ -3,13 +3,12 @@
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pissa_repro.errors import UserError
 from pissa_repro.published import METRIC
-from pissa_repro.record import read_lines
+from pissa_repro.scored import keys, read_items
 from pissa_repro.sweep import Cell, Sweep
 
 STRICT = "strict"  # the second metric, where the task has it
@@ -46,15 +45,6 @@ def read_scores(path: Path) -> dict[tuple[str, str, str], dict[str, str]]:
         raise UserError(f"{path}: no such file. Run snakemake to make it.") from None
 
 
-def read_items(path: Path) -> tuple[list[tuple[Any, str]], np.ndarray]:
-    """The items (id, prompt) of a samples file, and their scores by the paper's rule."""
-    try:
-        samples = read_lines(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such samples. Run snakemake to make them.") from None
-    return [(row["id"], row["prompt"]) for row in samples], np.array([row[METRIC] for row in samples], dtype=float)
-
-
 def lines(sweep: Sweep, table: str, rows: dict[tuple[str, str, str], dict[str, str]], results: Path) -> list[Line]:
     """The rows of a table in the config's order.
 
@@ -85,7 +75,8 @@ def _fact(rows: dict[tuple[str, str, str], dict[str, str]], cell: Cell, task: st
 
 def _scores(results: Path, cell: Cell, task: str, value: float, seen: dict[str, list]) -> np.ndarray:
     path = results / "cells" / cell.name / "eval" / f"{task}.samples.jsonl"
-    items, scores = read_items(path)
+    samples, scores = read_items(path)
+    items = keys(samples)
     other, expected = next(iter(seen.items()), (cell.name, items))
     seen.setdefault(other, expected)
     if items != expected:
