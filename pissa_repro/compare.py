@@ -1,4 +1,4 @@
-"""Compare two scored cells item by item: scores, a verdict, the answers that flipped, and what else differs.
+r"""Compare two scored cells item by item: scores, a verdict, the answers that flipped, and what else differs.
 
 python -m pissa_repro.compare A B
 python -m pissa_repro.compare results/cells/MODEL/DATA/pissa-none-r16-lr2e-05 \
