@@ -1,0 +1,39 @@
+r"""MATH: reference, and the two answer rules. Used by math.yaml (a file math.py could hide Python's own)."""
+
+from pissa_repro.data import MARKER
+from pissa_repro.equivalence import equivalent
+from pissa_repro.errors import UserError
+from pissa_repro.latex import boxed, same_text
+
+
+def reference(response: str) -> str:
+    r"""The answer in the solution's last \boxed. Raises UserError for a row without one."""
+    found = boxed(response)
+    if not found:
+        raise UserError(rf"math: no answer in a \boxed in the reference {response[-60:]!r}.")
+    return found
+
+
+def paper_answer(generated: str) -> str | None:
+    """The released rule: the text after the last marker, to the first dot that ends a line, without a last dot.
+
+    None where there is no marker. GraphPKU/PiSSA test_acc.py, process_math_results (paper_facts.md 3.5).
+    """
+    _, marker, tail = generated.rpartition(MARKER)
+    return tail.split(".\n")[0].strip().removesuffix(".").strip() if marker else None
+
+
+def last_answer(generated: str) -> str:
+    r"""The first line after the last marker, without a last dot; where there is no marker, the last \boxed."""
+    _, marker, tail = generated.rpartition(MARKER)
+    return tail.strip().partition("\n")[0].strip().removesuffix(".") if marker else boxed(generated) or ""
+
+
+def process_results(doc: dict[str, str], results: list[str]) -> dict[str, float]:
+    """Both metrics of one item: 1.0 for right, 0.0 for wrong."""
+    wanted, generated = reference(doc["response"]), results[0]
+    found = paper_answer(generated)
+    return {
+        "paper": float(found is not None and same_text(found, wanted)),
+        "math_verify": float(equivalent(wanted, last_answer(generated))),
+    }
