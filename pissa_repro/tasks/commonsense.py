@@ -1,0 +1,62 @@
+"""Commonsense questions in LLM-Adapters' form: labels, and the two answer rules. Used by commonsense.yaml."""
+
+import re
+
+from pissa_repro.errors import UserError
+
+# The words that the published rule looks for, by kind of set (Hu et al. 2023; AGI-Edgerunners/LLM-Adapters
+# commonsense_evaluate.py, extract_answer; the same in GraphPKU/PiSSA test_acc.py). The eight sets:
+KINDS = (
+    ("true", "false"),  # boolq
+    ("solution1", "solution2"),  # piqa
+    ("answer1", "answer2", "answer3", "answer4", "answer5"),  # social_i_qa, ARC-Easy, ARC-Challenge, openbookqa
+    ("ending1", "ending2", "ending3", "ending4"),  # hellaswag
+    ("option1", "option2"),  # winogrande
+)
+FORMAT = re.compile(r"Answer format: (\S+)\s*$")
+STRICT = re.compile(r"the correct answer is (\w+)\.?", re.ASCII)
+
+
+def kind(answer: str) -> tuple[str, ...]:
+    """All labels of the set that the reference's label belongs to. Raises UserError for an unknown label."""
+    for labels in KINDS:
+        if answer in labels:
+            return labels
+    words = ", ".join(word for labels in KINDS for word in labels)
+    raise UserError(f"commonsense: unknown answer {answer!r} in the reference. Choices: {words}.")
+
+
+def choices(prompt: str) -> list[str]:
+    """The labels that the question's last line, "Answer format: a/b/...", allows. Raises UserError without one."""
+    found = FORMAT.search(prompt)
+    if not found:
+        raise UserError(f"commonsense: no 'Answer format: a/b/...' at the end of the question {prompt[-60:]!r}.")
+    return found.group(1).split("/")
+
+
+def paper_answer(generated: str, labels: tuple[str, ...]) -> str | None:
+    """The published rule: the first label anywhere in the text; None where there is none.
+
+    Case counts, word borders do not: "untrue" is read as "true", "answer12" as "answer1", and "Answer1"
+    not at all. A label that this item does not offer is read all the same, and is wrong.
+    """
+    found = re.search("|".join(labels), generated)
+    return found.group() if found else None
+
+
+def strict_answer(generated: str, offered: list[str]) -> str | None:
+    """X, if the first line is "the correct answer is X" and no more (a full stop may end it), and X is offered."""
+    found = STRICT.fullmatch(generated.strip().split("\n")[0].rstrip())
+    return found.group(1) if found and found.group(1) in offered else None
+
+
+def process_results(doc: dict[str, str], results: list[str]) -> dict[str, float]:
+    """Both metrics of one item: 1.0 for right, 0.0 for wrong."""
+    wanted, generated = doc["answer"], results[0]
+    labels, offered = kind(wanted), choices(doc["prompt"])
+    if wanted not in offered:
+        raise UserError(f"commonsense: the reference {wanted!r} is not offered by the question: {'/'.join(offered)}.")
+    return {
+        "paper": float(paper_answer(generated, labels) == wanted),
+        "strict": float(strict_answer(generated, offered) == wanted),
+    }
