@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 
 import pytest
 from conftest import ROOT
@@ -318,6 +319,14 @@ def test_nothing_listens(journal, monkeypatch):
     assert "Of 6 judgements 0 were made" in said
 
 
+def test_of_the_address_only_the_host_is_shown(journal, monkeypatch):
+    """A gateway may have its secret in the path; the errors of requests hold all of it."""
+    point_at(monkeypatch, f"http://127.0.0.1:{free_port()}/{SECRET}/v1")
+    with pytest.raises(UserError) as caught:
+        ask(journal)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
 def test_no_such_host(journal, monkeypatch):
     point_at(monkeypatch, "http://judge.invalid/v1")
     monkeypatch.setenv("NO_PROXY", "*")
@@ -535,7 +544,7 @@ def test_ctrl_c_keeps_what_is_under_way(judge, journal):
         assert process.wait(30) != 0
     finally:
         process.kill()
-    assert len(lines(journal)) == len(judge.requests) == 2
+    assert 2 <= len(lines(journal)) == len(judge.requests) < 10
 
 
 def test_a_journal_that_cannot_be_written_stops_it(judge, journal):

@@ -98,6 +98,11 @@ def test_a_question_without_a_reference_is_graded_as_a_general_one(reference):
     assert judge_prompt(doc, ["a", "b"], 2) == judge_prompt({**doc, "category": "writing"}, ["a", "b"], 2)
 
 
+def test_a_dataset_without_the_field_reference():
+    doc = {role: SUM[role] for role in ("turns", "category")}
+    assert judge_prompt(doc, ["a", "b"], 2) == judge_prompt({**SUM, "reference": None}, ["a", "b"], 2)
+
+
 def test_half_a_reference():
     first_only, second_only = {**SUM, "reference": ["It is 4.", ""]}, {**SUM, "reference": ["", "It is 5."]}
     assert "It is 4." in judge_prompt(first_only, ["a", "b"], 2)
