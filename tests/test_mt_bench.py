@@ -126,6 +126,26 @@ def test_an_item_without_two_answers(answers, judge, tmp_path):
 # The ratings
 
 
+def test_generation_and_scoring_as_the_stage_runs_them(judge, tmp_path):
+    """The harness asks until there is nothing left to ask, then has the kept answers judged and scored."""
+    from pissa_repro import harness
+    from pissa_repro.record import write_lines
+
+    write_lines(tmp_path / "rows.jsonl", [ESSAY, SUM])
+    task = harness.Task("mt_bench", tmp_path / "rows.jsonl", 64)
+    turns = {item: [] for item in task.ids}
+    for item, texts in turns.items():
+        while (asked := task.request(item, texts)) is not None:
+            texts.append(f"answer to {asked.args[0][-40:]}")
+    assert [len(texts) for texts in turns.values()] == [2, 2]
+    judge.say = lambda prompt: "[[3]]" if "second answer" in prompt else "[[6]]"
+    with task.module.keeping(tmp_path / "judgements.jsonl"):
+        metrics, samples = task.score(turns)
+        assert task.module.facts()["judge"]["judgements"] == 4
+    assert {name: one["value"] for name, one in metrics.items()} == {"paper": 4.5, "turn_1": 6.0, "turn_2": 3.0}
+    assert [sample["generated"] for sample in samples] == list(turns.values())
+
+
 def rate(tmp_path, docs, answers):
     with mt_bench.keeping(tmp_path / "judgements.jsonl"):
         mt_bench.prepare(docs, answers)

@@ -9,6 +9,8 @@ from pissa_repro import judge
 from pissa_repro.data import PROMPT
 from pissa_repro.errors import UserError
 
+TURNS = 2  # answers that a question needs
+
 # FastChat's llm_judge/common.py, NEED_REF_CATS: references in other categories are not shown to the judge.
 REFERENCED = ("math", "reasoning", "coding")
 
@@ -34,7 +36,7 @@ FORM = (
 def turns(doc: dict[str, Any]) -> list[str]:
     """The question's two turns. Raises UserError for anything but two texts."""
     value = doc["turns"]
-    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(turn, str) for turn in value):
+    if not isinstance(value, list) or len(value) != TURNS or not all(isinstance(turn, str) for turn in value):
         raise UserError(f"mt_bench: fields.turns must be a list of two texts, a row has {str(value)[:80]!r}.")
     return value
 
@@ -49,7 +51,7 @@ def next_prompt(doc: dict[str, Any], texts: list[str]) -> str | None:
 
     Blank space around the first answer is dropped, as FastChat does: training ends a response with a newline.
     """
-    if len(texts) >= 2:
+    if len(texts) >= TURNS:
         return None
     prompt = first_prompt(doc)
     if not texts:
@@ -84,7 +86,7 @@ def _part(name: str, content: str) -> str:
 
 def judge_prompts(doc: dict[str, Any], answers: list[str]) -> list[str]:
     """The judge's prompts for both turns. Raises UserError for anything but two answers."""
-    if not isinstance(answers, list) or len(answers) != 2:
+    if not isinstance(answers, list) or len(answers) != TURNS:
         raise UserError(f"mt_bench: two answers are wanted, one for each turn; stored is {str(answers)[:80]!r}.")
     return [judge_prompt(doc, answers, turn) for turn in (1, 2)]
 
