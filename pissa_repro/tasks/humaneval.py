@@ -1,0 +1,34 @@
+"""HumanEval and HumanEval+: the instruction, and what is run of an answer. Used by humaneval.yaml."""
+
+from typing import Any
+
+from pissa_repro.data import PROMPT
+from pissa_repro.programs import INSTRUCTION, cuts, facts, run_all, score
+
+__all__ = ["facts", "prepare", "process_results", "programs", "prompt"]
+
+
+def prompt(doc: dict[str, Any]) -> str:
+    """evalplus' instruction around the function's header, in the prompt of training."""
+    return PROMPT.format(instruction=INSTRUCTION.format(problem=doc["prompt"].strip()))
+
+
+def programs(doc: dict[str, Any], generated: str) -> dict[str, str | None]:
+    """What each metric runs: header, what its rule keeps of the answer, tests.
+
+    The header always stands in front, as evalplus does with what the released code hands it. An answer
+    that defines the function again replaces it (the header alone is a function that returns None); one that is only
+    the body, indented, completes it.
+    """
+    tests = f"\n{doc['test']}\ncheck({doc['entry_point']})\n"
+    return {name: None if cut is None else doc["prompt"] + cut + tests for name, cut in cuts(generated).items()}
+
+
+def prepare(docs: list[dict[str, Any]], results: list[str]) -> None:
+    """Run the programs of all items."""
+    run_all([programs(doc, generated) for doc, generated in zip(docs, results, strict=True)])
+
+
+def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
+    """Both metrics of one item: 1.0 if its program passes all tests. Raises UserError where there is no sandbox."""
+    return score(programs(doc, results[0]))
