@@ -17,6 +17,7 @@ ROLLING = "loglikelihood_rolling"
 class Task:
     """One of the project's task files (never lm-eval's beside them) on the rows of a file.
 
+    Rows that the task's `check(doc)` refuses end here, before anything is generated for them.
     ids: the numbers of its items, in the data's order. kind: lm-eval's output type. turns: how many
     answers an item needs; the task's next_prompt(doc, texts) makes the prompts after the first.
     """
@@ -30,6 +31,9 @@ class Task:
         if self.kind != ROLLING:
             self._task.set_config("generation_kwargs", {"max_gen_toks": max_new_tokens}, update=True)
         self._task.build_all_requests()
+        if check := getattr(self.module, "check", None):
+            for instance in self._task.instances:
+                check(instance.doc)
         self._first = {instance.doc_id: instance for instance in self._task.instances}
         self.ids = sorted(self._first)
 
@@ -45,10 +49,12 @@ class Task:
 
     def ask(self, lm: LM, instances: list[Instance]) -> list[Any]:
         """The model's answers: texts, or of a text to predict {"loglikelihood" (nats), "tokens"}."""
-        found = getattr(lm, self.kind)(instances, disable_tqdm=True)
         if self.kind != ROLLING:
-            return found
+            return lm.generate_until(instances, disable_tqdm=True)
+        lm.add_bos_token = False  # lm-eval puts bos in front itself; a second one would be scored as text
+        found = lm.loglikelihood_rolling(instances, disable_tqdm=True)
         counts = [len(lm.tok_encode(instance.args[0])) for instance in instances]
+        lm.add_bos_token = None
         return [{"loglikelihood": value, "tokens": n} for value, n in zip(found, counts, strict=True)]
 
     def score(self, turns: dict[int, list[Any]]) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:

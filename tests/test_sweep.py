@@ -1,11 +1,14 @@
 """Cells, paths and specs of the sweep."""
 
+import itertools
 from pathlib import Path
 
 import pytest
+from stage import says
 
 from pissa_repro import config
 from pissa_repro.errors import UserError
+from pissa_repro.generate import jobs
 from pissa_repro.record import canonical
 from pissa_repro.sweep import Sweep
 
@@ -49,8 +52,43 @@ def test_specs_are_canonical_json_and_hold_the_stages_before():
     found = sweep(seeds=[0])
     cell = found.cells["mini-llama/gsm-mini-train/pissa-nf4-r16-lr0.003-s0"]
     spec = found.evaluate_spec(cell, "gsm-mini")
-    assert spec["train"] == found.train_spec(cell) and spec["train"]["init"] == found.init_spec(cell)
+    assert spec["generate"] == found.generate_spec(cell, "gsm-mini")
+    train = spec["generate"]["train"]
+    assert train == found.train_spec(cell) and train["init"] == found.init_spec(cell)
     assert canonical(spec) == canonical(Sweep(config.load(DEFAULT)).evaluate_spec(cell, "gsm-mini"))
+
+
+def test_every_cell_and_task_is_in_one_batch():
+    """A batch is one start of an engine: one model, one back-end, no more cells than the config says."""
+    raw = config.load(DEFAULT, ROOT / "config" / "parity.yaml")
+    raw["scoring"] = {"cells_per_engine": 4}
+    found = Sweep(raw)
+    assert [(b.backend, len(b.cells)) for b in found.batches.values()] == [
+        ("hf", 4),
+        ("hf", 2),
+        ("vllm", 4),
+        ("vllm", 2),
+    ]
+    pairs = [(cell, task) for batch in found.batches.values() for cell in batch.cells for task in batch.tasks]
+    assert sorted(pairs) == sorted(itertools.product(found.cells, ("gsm-mini", "gsm-mini-vllm")))
+    for cell, task in pairs:
+        assert cell in found.batch(found.batch_of(cell, task)).cells
+    assert found.backend_pairs() == [("gsm-mini", "gsm-mini-vllm")]
+
+
+def test_a_batch_spec_makes_the_specs_of_its_jobs():
+    found = sweep()
+    for name, batch in found.batches.items():
+        for job, cell in zip(jobs(found.batch_spec(name), Path("results")), batch.cells, strict=True):
+            assert job.spec == found.generate_spec(found.cell(cell), "gsm-mini")
+            assert job.out == Path("results/cells") / cell / "generated" / "gsm-mini.jsonl"
+            assert job.rows == Path("results/fetch/data/gsm-mini-test.jsonl")
+
+
+def test_unknown_batches_and_tasks_are_refused():
+    found = sweep()
+    says(lambda: found.batch("mini-llama/hf-float32-9"), "unknown batch", "mini-llama/hf-float32-2")
+    says(lambda: found.batch_of(next(iter(found.cells)), "gsm-mimi"), "unknown task", "Did you mean 'gsm-mini'")
 
 
 def test_overrides_change_only_the_cells_they_name():

@@ -22,6 +22,11 @@ def reference(response: str) -> Fraction:
         raise UserError(f"gsm8k: no number after '####' in the reference {response[-60:]!r}.") from None
 
 
+def check(doc: dict[str, str]) -> None:
+    """Raise UserError for a row without a reference number."""
+    reference(doc["response"])
+
+
 def paper_answer(generated: str) -> int | None:
     """The released rule: first number after the last marker, rounded; None where there is none."""
     _, marker, tail = generated.rpartition(MARKER)

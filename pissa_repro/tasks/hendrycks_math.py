@@ -1,7 +1,9 @@
 r"""MATH: reference, and the two answer rules. Used by math.yaml (a file math.py could hide Python's own)."""
 
+from typing import Any
+
+from pissa_repro import equivalence
 from pissa_repro.data import MARKER
-from pissa_repro.equivalence import equivalent
 from pissa_repro.errors import UserError
 from pissa_repro.latex import boxed, same_text
 
@@ -12,6 +14,16 @@ def reference(response: str) -> str:
     if not found:
         raise UserError(rf"math: no answer in a \boxed in the reference {response[-60:]!r}.")
     return found
+
+
+def check(doc: dict[str, str]) -> None:
+    """Raise UserError for a row without a boxed answer."""
+    reference(doc["response"])
+
+
+def facts() -> dict[str, Any]:
+    """For the score's record: how many answers math-verify could not judge; they count as wrong."""
+    return {"math_verify_cut_off": equivalence.cut_off}
 
 
 def paper_answer(generated: str) -> str | None:
@@ -35,5 +47,5 @@ def process_results(doc: dict[str, str], results: list[str]) -> dict[str, float]
     found = paper_answer(generated)
     return {
         "paper": float(found is not None and same_text(found, wanted)),
-        "math_verify": float(equivalent(wanted, last_answer(generated))),
+        "math_verify": float(equivalence.equivalent(wanted, last_answer(generated))),
     }

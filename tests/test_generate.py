@@ -1,0 +1,240 @@
+"""One process generates many cells; what is finished is never generated again."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from helpers import Run, counted, scored_rows
+from stage import says
+
+from pissa_repro import backends, evaluate, generate, generations
+from pissa_repro import model as models
+from pissa_repro.config import ROOT
+from pissa_repro.fetch import stored_model
+from pissa_repro.merged import merged_model
+from pissa_repro.record import read_json, read_lines, write_lines
+
+ITEMS = 24
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_model, tiny_rows):
+    """A trained cell that is scored on 24 rows of different lengths."""
+    folder = tmp_path_factory.mktemp("cell")
+    run = Run(folder, tiny_model, tiny_rows, "pissa", steps=6, learning_rate=5e-3, max_new_tokens=12)
+    run.init()
+    run.train()
+    run.rows = scored_rows(folder, ITEMS)
+    rows = read_lines(run.rows)
+    write_lines(run.rows, [row | {"prompt": row["prompt"] * (1 + n % 5)} for n, row in enumerate(rows)])
+    return run
+
+
+@pytest.fixture
+def fresh(trained, tmp_path):
+    """The same cell with nothing generated yet."""
+    trained.generated = tmp_path / "generated.jsonl"
+    for path in (trained.folder / "task.json", trained.folder / "task.samples.jsonl"):
+        path.unlink(missing_ok=True)
+    return trained
+
+
+def items(path):
+    """The (item, turn) of every line, repetitions included."""
+    lines = [json.loads(line) for line in path.read_text().split("\n") if line] if path.exists() else []
+    return [(line["id"], line["turn"]) for line in lines if "id" in line]
+
+
+def comparable(record):
+    """A score's record without what time and process decide."""
+    return {key: value for key, value in record.items() if key not in ("provenance", "generated")}
+
+
+def test_killed_again_and_again_no_item_is_generated_twice(fresh):
+    """SIGKILL while items are being written; the record is that of a run that was left alone."""
+    whole = fresh.evaluate("--batch-size", "2")
+    samples = read_lines(fresh.folder / "task.samples.jsonl")
+    fresh.generated.unlink()
+    (fresh.folder / "task.json").unlink()
+    command = [sys.executable, "-m", "pissa_repro.evaluate", *fresh.evaluate_argv("--batch-size", "2")]
+    environment, seen = os.environ | {"OMP_NUM_THREADS": "1"}, 0
+    for goal in (2, 10):
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while len(items(fresh.generated)) < goal:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        found = items(fresh.generated)
+        assert seen < len(found) < ITEMS, "it was not killed in the middle"
+        seen = len(found)
+    record = fresh.evaluate("--batch-size", "2")
+    found = items(fresh.generated)
+    assert len(found) == len(set(found)) == ITEMS
+    assert len(record["generated"]["runs"]) == 3
+    assert comparable(record) == comparable(whole)
+    assert read_lines(fresh.folder / "task.samples.jsonl") == samples
+
+
+def test_a_finished_cell_is_not_generated_again(fresh, monkeypatch):
+    first = fresh.evaluate()
+    started = counted(monkeypatch, backends.HF, "take")
+    again = fresh.evaluate()
+    assert not started and len(items(fresh.generated)) == ITEMS
+    assert comparable(again) == comparable(first)
+
+
+def test_other_weights_are_generated_anew(fresh, tmp_path):
+    """The same spec trained again to other bits: what was generated before is not the new cell's."""
+    first = fresh.evaluate()
+    other = tmp_path / "other"
+    shutil.copytree(fresh.trained, other)
+    path = other / "adapter_model.safetensors"
+    from safetensors.torch import load_file, save_file
+
+    save_file({key: 1.1 * tensor for key, tensor in load_file(path).items()}, path, {"format": "pt"})
+    argv = [str(other) if word == str(fresh.trained) else word for word in fresh.evaluate_argv()]
+    evaluate.main(argv)
+    again = read_json(fresh.folder / "task.json")
+    assert again["trained_sha256"] != first["trained_sha256"] and again["generated"]["tokens"] > 0
+    assert len(items(fresh.generated)) == ITEMS
+
+
+def jobs_of(run, tmp_path, trained):
+    """One job for each folder of trained weights."""
+    spec = run.sweep.generate_spec(run.cell, "task")
+    return [
+        generate.Job(f"cell {n}", spec, run.start, folder, run.rows, tmp_path / f"{n}.jsonl")
+        for n, folder in enumerate(trained)
+    ]
+
+
+def test_many_cells_share_one_engine_and_a_refused_one_does_not_stop_the_others(fresh, tmp_path, monkeypatch):
+    """The second cell's training changed nothing; the third is generated all the same."""
+    started = counted(monkeypatch, generate.Generator, "_start")
+    work = jobs_of(fresh, tmp_path, [fresh.trained, fresh.start, fresh.trained])
+    generator = generate.Generator(stored_model(fresh.model), 8)
+    says(lambda: generator.run(work), "1 of 3 cells", "do not change the model's output")
+    assert len(started) == 1
+    first, second, third = (items(job.out) for job in work)
+    assert len(first) == len(third) == ITEMS and not second
+    assert generations.read(work[0].out).turns == generations.read(work[2].out).turns
+
+
+def test_the_batch_of_a_sweep_as_the_workflow_runs_it(fresh, tmp_path, monkeypatch):
+    """Paths follow from names; the mark says which jobs are done; then scoring needs no model."""
+    results, sweep = tmp_path / "results", fresh.sweep
+    (name,) = sweep.batches
+    cell = results / "cells" / fresh.cell.name
+    shutil.copytree(fresh.trained, cell / "trained")
+    shutil.copytree(fresh.start, results / "init" / fresh.cell.start)
+    rows = results / "fetch" / "data" / "rows.jsonl"
+    rows.parent.mkdir(parents=True)
+    shutil.copy(fresh.rows, rows)
+    spec, out = json.dumps(sweep.batch_spec(name)), results / "generated" / f"{name}.json"
+    generate.main(["--spec", spec, "--model", str(fresh.model), "--results", str(results), "--out", str(out)])
+    assert read_json(out)["jobs"] == [f"{fresh.cell.name} task"]
+    loaded = counted(monkeypatch, models, "load_base")
+    evaluate.main([
+        "--spec", json.dumps(sweep.evaluate_spec(fresh.cell, "task")), "--data", str(rows),
+        "--generations", str(cell / "generated" / "task.jsonl"), "--record", str(cell / "eval" / "task.json"),
+        "--samples", str(cell / "eval" / "task.samples.jsonl"),
+    ])  # fmt: skip
+    assert not loaded
+    assert comparable(read_json(cell / "eval" / "task.json")) == comparable(fresh.evaluate())
+
+
+def test_scoring_says_what_is_missing(fresh):
+    fresh.evaluate()
+    argv = fresh.evaluate_argv()
+    without = [w for n, w in enumerate(argv) if "--trained" not in (w, argv[n - 1])]
+    lines = fresh.generated.read_text().splitlines(keepends=True)
+    fresh.generated.write_text("".join(lines[:-3]))
+    says(lambda: evaluate.main(without), f"3 of {ITEMS} items are not generated yet", "--trained")
+    fresh.generated.unlink()
+    says(lambda: evaluate.main(without), "no generations")
+    other = [w.replace('"max_new_tokens":12', '"max_new_tokens":13') for w in without]
+    fresh.generated.write_text("".join(lines))
+    says(lambda: evaluate.main(other), "generated from another spec")
+
+
+def test_rescoring_applies_the_rules_of_today_without_a_model(fresh, tmp_path, monkeypatch):
+    """A record of an older rule, moved to another place: scores change, generations and their origin do not."""
+    folder = tmp_path / "results" / "cells" / "m" / "d" / "c" / "eval"
+    folder.mkdir(parents=True)
+    record = fresh.evaluate()
+    (tmp_path / "results" / "fetch" / "data").mkdir(parents=True)
+    shutil.copy(fresh.rows, tmp_path / "results" / "fetch" / "data" / "rows.jsonl")
+    samples = read_lines(fresh.folder / "task.samples.jsonl")
+    samples[3] |= {"generated": f"The answer is: {samples[3]['target'].rpartition(' ')[2]}", "paper": 0.0}
+    write_lines(folder / "task.samples.jsonl", samples)
+    (folder / "task.json").write_text(json.dumps(record | {"spec": record["spec"] | {"version": 0}}))
+    loaded = counted(monkeypatch, models, "load_base")
+    evaluate.main(["--rescore", str(folder / "task.json")])
+    again = read_json(folder / "task.json")
+    assert not loaded and again["spec"] == record["spec"] and again["generated"] == record["generated"]
+    assert again["metrics"]["paper"]["value"] == pytest.approx(record["metrics"]["paper"]["value"] + 1 / ITEMS)
+    assert read_lines(folder / "task.samples.jsonl")[3]["paper"] == 1
+    shutil.rmtree(tmp_path / "results" / "fetch")
+    says(lambda: evaluate.main(["--rescore", str(folder / "task.json")]), "no rows with the hash", "--data")
+
+
+def test_a_score_needs_its_arguments(fresh, capsys):
+    with pytest.raises(SystemExit):
+        evaluate.main(["--data", str(fresh.rows)])
+    assert "--spec is needed (or --rescore)" in capsys.readouterr().err
+
+
+def other_task(run, folder, task, rows, fields, new=16):
+    """A run of the same cell whose task is another file on other rows."""
+    path = folder / "other.jsonl"
+    write_lines(path, rows)
+    config = json.loads(json.dumps(run.sweep.config))
+    config["datasets"]["other"] = {"path": str(path), "fields": {name: name for name in fields}}
+    config["tasks"]["other"] = {"task": task, "dataset": "other", "max_new_tokens": new}
+    spec = type(run.sweep)(config).generate_spec(run.cell, "other")
+    return generate.Job("other", spec, run.start, run.trained, path, folder / "other.generated.jsonl")
+
+
+def test_perplexity_is_that_of_the_trained_model(fresh, tmp_path):
+    """Against a plain sum of log-probabilities, every token predicted once, the first one from bos."""
+    texts = ["Ann has 2 apples.\n", "Bob buys 3 more and eats 4.\n"]
+    job = other_task(fresh, tmp_path, "perplexity", [{"text": text} for text in texts], ["text"])
+    generate.Generator(stored_model(fresh.model), 4).run([job])
+    found = generations.read(job.out)
+    assert set(found.turns) == {0, 1}
+    tokenizer = models.load_tokenizer(stored_model(fresh.model)["path"])
+    model = merged_model(fresh.spec, stored_model(fresh.model), fresh.start, fresh.trained, [[1, 2]]).model
+    for item, text in enumerate(texts):
+        ids = tokenizer(text)["input_ids"]
+        ids = ids if ids[0] == tokenizer.bos_token_id else [tokenizer.bos_token_id, *ids]
+        with torch.no_grad():
+            rows = model(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
+        wanted = sum(row[token].item() for row, token in zip(rows, ids[1:], strict=True))
+        (one,) = found.turns[item]
+        assert one["loglikelihood"] == pytest.approx(wanted, rel=1e-4), (one, len(ids))
+
+
+def test_the_second_turn_answers_the_conversation(fresh, tmp_path):
+    """MT-Bench's second prompt holds the first answer; a kill between the turns would lose neither."""
+    rows = [{"turns": ["What is 2 + 2?", "And 3 more?"], "category": "math", "reference": None}]
+    job = other_task(fresh, tmp_path, "mt_bench", rows, ["turns", "category", "reference"])
+    generate.Generator(stored_model(fresh.model), 4).run([job])
+    first, second = generations.read(job.out).turns[0]
+    prompt = job.task.request(0, [first]).args[0]
+    assert first.strip() in prompt and "And 3 more?" in prompt and prompt.count("### Response:") == 2
+    stored = stored_model(fresh.model)
+    model = merged_model(fresh.spec, stored, fresh.start, fresh.trained, [[1, 2]]).model
+    tokenizer = models.load_tokenizer(stored["path"])
+    ids = tokenizer(prompt)["input_ids"]
+    start = len(ids)
+    while len(ids) - start < 16 and tokenizer.eos_token_id not in ids[start:]:
+        ids.append(int(models.logits(model, [ids])[0].argmax()))
+    assert second == tokenizer.decode(ids[start:], skip_special_tokens=True)
