@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -293,6 +294,24 @@ def test_a_hostile_program_changes_nothing_outside(name, way, world):
         assert found.status == status, found
     else:
         assert not found.passed
+
+
+def test_a_killed_caller_leaves_nothing_behind(way, world):
+    """SIGKILL of the calling process, while a program that ignores all signals goes on for ever."""
+    text = world.program(HOSTILE["ignores signals"][0])
+    code = f"from pissa_repro import sandbox as s\ns.run({text!r}, limits=s.Limits(cpu_seconds=600, wall_seconds=600))"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as caller:
+        assert eventually(world.survivors), "the program never started"
+        caller.kill()
+    assert eventually(lambda: not world.survivors())
+
+
+def eventually(condition):
+    """Whether it holds within a minute."""
+    end = time.monotonic() + 60
+    while not (held := bool(condition())) and time.monotonic() < end:
+        time.sleep(0.05)
+    return held
 
 
 def test_the_number_of_files(way, world):
