@@ -6,7 +6,7 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
-from lm_eval.evaluator import simple_evaluate
+from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
 from pissa_repro.config import TASKS, task_module
@@ -65,7 +65,7 @@ class Task:
         if prepare := getattr(self.module, "prepare", None):
             prepare([self._first[i].doc for i in self.ids], [answer(turns[i]) for i in self.ids])
         # bootstrap_iters 0 would also drop the standard error of a mean, which needs no bootstrap
-        found = simple_evaluate(Stored(turns), tasks=[self._task], log_samples=True, bootstrap_iters=1)
+        found = evaluate(Stored(turns), {self.name: self._task}, log_samples=True, bootstrap_iters=1)
         scores, samples = found["results"][self.name], found["samples"][self.name]
         names = [key.removesuffix(",none") for key in scores if key.endswith(",none") and "_stderr" not in key]
         metrics = {name: _metric(scores, name, len(samples)) for name in names}
