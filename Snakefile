@@ -20,6 +20,10 @@ include: "rules/report.smk"
 include: "rules/study.smk"
 
 
+onstart:
+    check_backends()
+
+
 localrules:
     all,
     fetch_model,

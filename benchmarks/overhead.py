@@ -17,19 +17,29 @@ from pathlib import Path
 from common import keep, snakemake
 
 LIMIT = 0.35
-STAGES = {"train": "*/*/*/train.json", "evaluate": "*/*/*/eval/*.json"}
-WORK = {"train": "train_seconds", "evaluate": "generate_seconds"}
+CELLS = {"train": "*/*/*/train.json", "evaluate": "*/*/*/eval/*.json"}
 
 
 def shares(folder: Path, wall: float, cores: int) -> dict[str, float]:
     """Fractions of the wall time: work and the rest, on `cores` cores with one job a core."""
+    train, scores = (
+        [json.loads(path.read_text()) for path in folder.glob(f"results/cells/{pattern}")] for pattern in CELLS.values()
+    )
+    engines = [json.loads(path.read_text()) for path in folder.glob("results/generated/*/*.json")]
+    generating = sum(record["generated"]["seconds"] for record in scores)
+    times = {  # seconds of work, and of the processes that did it
+        "train": (sum(record["train_seconds"] for record in train), _inside(train)),
+        "generate": (generating, _inside(engines)),
+        "evaluate": (0.0, _inside(scores)),
+    }
     found = {}
-    for stage, pattern in STAGES.items():
-        records = [json.loads(path.read_text()) for path in folder.glob(f"results/cells/{pattern}")]
-        work = sum(record[WORK[stage]] for record in records)
-        inside = sum(record["provenance"]["seconds"] for record in records)
+    for stage, (work, inside) in times.items():
         found |= {f"{stage}_work": work / cores / wall, f"{stage}_set_up": (inside - work) / cores / wall}
-    return found | {"overhead": 1 - found["train_work"] - found["evaluate_work"]}
+    return found | {"overhead": 1 - found["train_work"] - found["generate_work"]}
+
+
+def _inside(records: list[dict]) -> float:
+    return sum(record["provenance"]["seconds"] for record in records)
 
 
 def elapsed(folder: Path) -> float:

@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(workflow.basedir))
 shell.prefix(f'export PYTHONPATH="{workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
-from pissa_repro import studies
+from pissa_repro import backends, studies
 from pissa_repro.errors import UserError
 from pissa_repro.record import canonical
 from pissa_repro.sweep import FIGURES, Sweep
@@ -91,6 +91,15 @@ def gpus(model):
 def batch_of(wildcards):
     try:
         return SWEEP.batch(wildcards.batch)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def check_backends():
+    """Before the first job: a back-end that is missing would stop the sweep only after its trainings."""
+    try:
+        for batch in SWEEP.batches.values():
+            backends.check(batch.backend)
     except UserError as error:
         raise WorkflowError(str(error)) from None
 
