@@ -1,4 +1,4 @@
-"""Whether one of our accuracies agrees with the published one, and if that can be said at all."""
+"""Whether one of our scores agrees with the published one, and if that can be said at all."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +10,29 @@ from pissa_repro.stats import Z
 from pissa_repro.sweep import Cell, Sweep
 
 AGREES, DIFFERS, NOT_COMPARABLE = "agrees", "differs", "not comparable"
-NEW_TOKENS = 1024  # of the released scoring script
+# New tokens of the released scoring scripts (utils/gen_vllm.py; the older one has 2048 for MATH: paper_facts.md 3.5).
+NEW_TOKENS, OLDER_NEW_TOKENS = 1024, {"math": 2048}
+
+# Why a benchmark's scores are never comparable with the published ones, whatever the settings. Both statements of
+# the authors: card of the dataset fxmeng/pissa-dataset; GraphPKU/PiSSA issue 29, which also names judge and protocol.
+INCOMPARABLE = {
+    "mt_bench": "the judge, the words to it and greedy answers are not the paper's (GPT-4, FastChat); and its authors "
+    "say both that the scores are of the first turn (card of their dataset) and of both turns (their issue 29)",
+}
+# What is not known of a benchmark's published scores. Four points: evalplus' README on MBPP+ v0.2.0.
+UNSEEN_PROMPTS = "the paper's prompts are in a file that was not seen, these are evalplus' own"
+UNKNOWN = {
+    "humaneval": (UNSEEN_PROMPTS,),
+    "mbpp": (
+        UNSEEN_PROMPTS,
+        "the paper does not say which MBPP of evalplus: v0.2.0 (378 tasks) scores about 4 points above v0.1.0 (399)",
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The published accuracy in percent (None where there is none), its std, the verdict, and why."""
+    """The published score (None where there is none), its std, the verdict, and why."""
 
     value: float | None
     std: float | None
@@ -24,11 +41,11 @@ class Verdict:
 
 
 def compare(sweep: Sweep, cell: Cell, task: str, mean: float, stderr: float, n: int, metric: str = METRIC) -> Verdict:
-    """Verdict on an accuracy of ours. mean, stderr: percent, stderr over items and seeds; n: items.
+    """Verdict on a score of ours. mean, stderr: in percent or the benchmark's unit, stderr over items and seeds.
 
     agrees: |ours - published| <= 1.96 * sqrt(stderr^2 + published_stderr^2), else differs. Not
-    comparable: the config links no benchmark, model or training data of the paper to the cell, or a
-    setting is not the paper's; the note then says which.
+    comparable: the config links no benchmark, model or training data of the paper to the cell, a setting
+    is not the paper's, or the benchmark's scores never are; the note then says which. n: items.
     """
     if reason := unlinked(sweep, cell, task):
         return Verdict(None, None, NOT_COMPARABLE, reason)
@@ -91,11 +108,14 @@ def differences(sweep: Sweep, cell: Cell, task: str, n: int, metric: str, entry:
     data, benchmark = sweep.config["datasets"][cell.data]["paper"], entry.benchmark
     if ours["steps"] == STEPS.get(data):
         ours["steps"] = None
-    found = [f"{key} is {ours[key]}, the paper's {value}" for key, value in paper.items() if ours[key] != value]
+    found = [INCOMPARABLE[benchmark]] if benchmark in INCOMPARABLE else []
+    found += [f"{key} is {ours[key]}, the paper's {value}" for key, value in paper.items() if ours[key] != value]
     if data != TRAINED_ON[benchmark]:
         found.append(f"trained on {data}, the paper on {TRAINED_ON[benchmark]}")
-    if n != ITEMS.get(benchmark, n):
-        found.append(f"{n} items, the benchmark has {ITEMS[benchmark]}")
+    if n not in ITEMS[benchmark]:
+        found.append(f"{n} items, the benchmark has {' or '.join(map(str, ITEMS[benchmark]))}")
+    if benchmark == "mbpp" and "test" in sweep.config["datasets"][sweep.config["tasks"][task]["dataset"]]["fields"]:
+        found.append("scored by the tests of MBPP+, the paper by those of MBPP")  # card of fxmeng/pissa-dataset
     rows = sweep.config["datasets"][cell.data].get("rows")
     if rows != ROWS.get(data, rows):
         found.append(f"trained on {rows} rows, the paper on {ROWS[data]}")
@@ -132,8 +152,11 @@ def remarks(sweep: Sweep, cell: Cell, task: str, entry: Published) -> list[str]:
     dtype, expected = dict(cell.train)["dtype"], "float32" if plain else "bfloat16"  # paper_facts.md 3.1, 3.3
     tokens, turns = sweep.config["tasks"][task]["max_new_tokens"], alternations(sweep, cell)
     found = [] if dtype == expected else [f"dtype {dtype} here, the paper's {expected}"]
-    if tokens != NEW_TOKENS:
-        found.append(f"{tokens} new tokens here, {NEW_TOKENS} in the released script")
+    older = OLDER_NEW_TOKENS.get(entry.benchmark)
+    if tokens not in (NEW_TOKENS, older):
+        also = f", {older} in the older one" if older else ""
+        found.append(f"{tokens} new tokens here, {NEW_TOKENS} in the released script{also}")
+    found += UNKNOWN.get(entry.benchmark, ())
     if turns and entry.alternations is None:
         found.append(f"T = {turns} here, not printed there")
     if len(sweep.config["sweep"]["seeds"]) == 1:

@@ -20,12 +20,13 @@ CONFIDENCE = ("seen_two_conversions", "seen", "seen_once", "quoted_by_third_part
 RUNS = 3  # v4 Table 2: mean and std over 3 runs
 METRIC = "paper"  # the answer rule of the released code
 
-# Benchmark -> its training data in the paper's short runs, and the items of its test set.
-MATHS, CODE = "metamath-100k", "codefeedback-100k"
+# Benchmark -> its training data in the paper's short runs, and the items that its test set may have.
+MATHS, CODE, CHAT = "metamath-100k", "codefeedback-100k", "wizardlm-100k"
 STEPS = {MATHS: 781, CODE: 819}  # of the released scripts; a whole epoch is right too
 ROWS = {MATHS: 100_000}  # the first rows of the data set; the code data are filtered, not cut
-TRAINED_ON = {"gsm8k": MATHS, "math": MATHS, "humaneval": CODE, "mbpp": CODE}
-ITEMS = {"gsm8k": 1319, "math": 5000, "humaneval": 164}
+TRAINED_ON = {"gsm8k": MATHS, "math": MATHS, "humaneval": CODE, "mbpp": CODE, "mt_bench": CHAT}
+# mbpp: evalplus scores the tasks of MBPP+ only, 378 in its v0.2.0 and 399 in v0.1.0 (evalplus' README).
+ITEMS = {"gsm8k": (1319,), "math": (5000,), "humaneval": (164,), "mbpp": (378, 399), "mt_bench": (80,)}
 
 # The paper's words for what we call (method, quantized). LoRA's A is Kaiming-uniform here, so the
 # rows with a Gaussian A are not ours.
@@ -46,7 +47,10 @@ ADAPTER = {"alpha": "rank", "rslora": False, "dropout": 0, "target_modules": TAR
 
 @dataclass(frozen=True)
 class Published:
-    """One published accuracy in percent. rank None: not printed; 0: no factors. std None: a single run."""
+    """One published score: percent, of mt_bench points of 10.
+
+    rank None: not printed; 0: no factors. std None: a single run.
+    """
 
     model: str
     method: str  # our method's name, "+dora" added where the paper combined the two
@@ -86,7 +90,7 @@ def _remembered(node: Any) -> bool:
 
 @cache
 def entries() -> tuple[Published, ...]:
-    """All published accuracies of the short runs that may be shown, best confidence first."""
+    """All published scores of the short runs that may be shown, best confidence first."""
     tables = without_memory(yaml.safe_load(PATH.read_text(encoding="utf-8")))["tables"]
     ranks = tables["nlg_v1_v3"]["derived_rank"]
     found = [entry for reader in READERS for entry in reader(tables, ranks)]
@@ -171,6 +175,6 @@ READERS = (_main_tables, _headlines, _rank_sweeps, _without_setting)
 
 
 def lookup(model: str, method: str, quant: str, rank: int, benchmark: str) -> list[Published]:
-    """Published accuracies of a setting, best confidence first; those without a printed rank only if no other fits."""
+    """Published scores of a setting, best confidence first; those without a printed rank only if no other fits."""
     same = [e for e in entries() if (e.model, e.method, e.quant, e.benchmark) == (model, method, quant, benchmark)]
     return [e for e in same if e.rank == rank] or [e for e in same if e.rank is None]
