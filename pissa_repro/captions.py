@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pissa_repro.lines import VALIDATION
+from pissa_repro.measure import PERCENT, Measure
 from pissa_repro.published import RECIPE
 
 Pair = tuple[dict[str, Any], str | None]  # a row and its claim
@@ -18,24 +19,29 @@ OTHER_RATE = "### At learning rate {rate:g} (the paper's is {paper:g})"
 TUNED_RATE = "### Each method at its best learning rate, chosen on task {task}"
 
 CAPTION = {
-    "seeds": "Accuracy in percent on the {n} items of {benchmark}, by the paper's answer rule. Mean ± sample standard "
-    "deviation over {seeds} seeds; ± does not hold the error of having only {n} items (about {items:.1f} points, "
-    "column accuracy_stderr_items of the CSV).",
-    "seed": "Accuracy in percent on the {n} items of {benchmark}, by the paper's answer rule. One seed: the spread "
-    "over seeds is not measured. The standard error over items is about {items:.1f} points.",
-    "difference": "Difference: percentage points to {reference} (same base and rank, {rate} learning rate; full FT "
-    "against its largest rank), with a 95 % interval from a paired bootstrap over {resampled}. An interval that holds "
-    "0 shows no difference; it does not show equality.",
+    "accuracy": "Accuracy in percent on the {n} items of {benchmark}, by the published answer rule (metric `paper`).",
+    "score": "Score (metric `paper` of the task file) in {unit} on the {n} items of {benchmark}; {way} is better.",
+    "seeds": "Mean ± sample standard deviation over {seeds} seeds; ± does not hold the error of having only {n} items "
+    "(about {items:.{digits}f} {points}, column score_stderr_items of the CSV).",
+    "seed": "One seed: the spread over seeds is not measured. The standard error over items is about "
+    "{items:.{digits}f} {points}.",
+    "one item": "There is one item: its error is not known, and methods are not compared; ± is the sample standard "
+    "deviation over seeds.",
+    "difference": "Difference: {points} to {reference} (same base and rank, {rate} learning rate; full FT "
+    "against its largest rank), with a 95 % interval from a paired bootstrap over {resampled}.",
+    "not_published": "No published numbers beside these: {reason}.",
+}
+READING = {  # sentences that hold for every part, once at the end
+    "interval": "An interval that holds 0 shows no difference; it does not show equality.",
     "columns": "Final loss: mean over the last tenth of the training steps. Error reduction: of the quantization "
     "error's nuclear norm against plain quantization, mean over projection types. Memory: peak of the training "
     "process, on a GPU from the first step on.",
-    "published": "Paper: the published accuracy and whether ours agrees with it (|ours - published| within 1.96 "
+    "published": "Paper: the published {name} and whether ours agrees with it (|ours - published| within 1.96 "
     "standard errors of both); the notes say where it stands.",
-    "not_published": "No published numbers beside these: {reason}.",
 }
 CLAIM = (
-    "- {method} against {reference} ({place}): accuracy {difference:+.2f} points [{low:+.2f}, {high:+.2f}], {verdict}; "
-    "final loss {loss}."
+    "- {method} against {reference} ({place}): {name} {difference:+.{digits}f} {points} [{low:+.{digits}f}, "
+    "{high:+.{digits}f}], {verdict}; final loss {loss}."
 )
 LOSS = {
     "lower": "lower by {by:.4f} on average, lower in {count} of {seeds} seeds",
@@ -49,15 +55,20 @@ NO_TUNED_RATE = (
 
 
 def claim(row: dict[str, Any], base: dict[str, Any], losses: tuple[list[float], list[float]]) -> str:
-    """One line on a row against its reference: accuracy and final loss. losses: by seed, of both."""
+    """One line on a row against its reference: score and final loss. losses: by seed, of both."""
     deltas = [ours - other for ours, other in zip(*losses, strict=True)]
     mean = sum(deltas) / len(deltas)
     kind = "equal" if abs(mean) < 5e-5 else "lower" if mean < 0 else "higher"
     loss = LOSS[kind].format(by=abs(mean), count=sum(delta < 0 for delta in deltas), seeds=len(deltas))
     return CLAIM.format(
         method=row["method"], reference=base["method"], place=_place(row, base), difference=row["diff_to_lora"],
-        low=row["diff_low"], high=row["diff_high"], verdict=row["diff_verdict"], loss=loss,
+        low=row["diff_low"], high=row["diff_high"], verdict=row["diff_verdict"], loss=loss, **_words(row["measure"]),
     )  # fmt: skip
+
+
+def _words(shown: Measure) -> dict[str, Any]:
+    """How a sentence speaks of scores of this measure."""
+    return {"name": shown.name, "points": shown.points, "digits": shown.digits}
 
 
 def _place(row: dict[str, Any], base: dict[str, Any]) -> str:
@@ -90,7 +101,16 @@ def markdown(
             text += [TUNED_RATE.format(task=task + VALIDATION), *part(there, tuned=True)]
         elif len(rates) > 1 and not task.endswith(VALIDATION):
             text.append(NO_TUNED_RATE.format(task=task))
-    return "\n\n".join(text) + "\n"
+    return "\n\n".join([*text, reading(rows)]) + "\n"
+
+
+def reading(rows: list[dict[str, Any]]) -> str:
+    """How to read the parts of a table."""
+    shown = {"columns"}
+    shown |= {"interval"} if any(row.get("diff_verdict") for row in rows) else set()
+    shown |= {"published"} if any(row["paper_value"] is not None for row in rows) else set()
+    words = _words(rows[0]["measure"])
+    return " ".join(sentence.format(**words) for name, sentence in READING.items() if name in shown)
 
 
 def _at(place: tuple[str, str, str], rows: list[dict[str, Any]], claims: list[str | None]) -> list[Pair]:
@@ -113,26 +133,32 @@ def _at_rank(row: dict[str, Any]) -> str:
 
 def caption(rows: list[dict[str, Any]], compared: bool, tuned: bool) -> str:
     """What the table shows, over how many seeds and items, and which uncertainty."""
-    first, seeds = rows[0], rows[0]["seeds"]
-    items = max((row["accuracy_stderr_items"] or 0.0 for row in rows), default=0.0)
-    words = {"n": first["n"], "benchmark": first["benchmark"], "seeds": seeds, "items": items}
-    parts = [CAPTION["seeds" if seeds > 1 else "seed"].format(**words)]
+    first, seeds, shown = rows[0], rows[0]["seeds"], rows[0]["measure"]
+    items = [row["score_stderr_items"] for row in rows if row["score_stderr_items"] is not None]
+    words = {"n": first["n"], "benchmark": first["benchmark"], "seeds": seeds, "unit": shown.unit, **_words(shown)}
+    words |= {"items": max(items, default=None), "digits": shown.digits - 1}  # an error is known less well
+    words["way"] = "higher" if shown.higher_is_better else "lower"
+    kind = "accuracy" if shown.unit == PERCENT and shown.higher_is_better else "score"
+    spread = ("seeds" if seeds > 1 else "seed") if items else "one item"
+    parts = [CAPTION[kind].format(**words), CAPTION[spread].format(**words)]
     if any(row.get("diff_verdict") for row in rows):
         names = dict.fromkeys(row["method"] for row in rows if row["reference"])
-        rate, drawn = "own" if tuned else "same", "items and seeds" if seeds > 1 else "items"
-        parts.append(CAPTION["difference"].format(reference=" and ".join(names), rate=rate, resampled=drawn))
-    parts.append(CAPTION["columns"])
-    reasons = "; ".join(dict.fromkeys(row["note"] for row in rows))
-    parts.append(CAPTION["published"] if compared else CAPTION["not_published"].format(reason=reasons))
+        words |= {"rate": "own" if tuned else "same", "reference": " and ".join(names)}
+        words |= {"resampled": "items and seeds" if seeds > 1 else "items"}
+        words["points"] = "percentage points" if shown.unit == PERCENT else shown.points
+        parts.append(CAPTION["difference"].format(**words))
+    if not compared:
+        reasons = "; ".join(dict.fromkeys(row["note"] for row in rows))
+        parts.append(CAPTION["not_published"].format(reason=reasons))
     return " ".join(parts)
 
 
 def grid(rows: list[dict[str, Any]], compared: bool, tuned: bool) -> str:
     """The rows as a Markdown table; a column without any number is left out."""
-    hidden = (() if compared else PUBLISHED) + (() if tuned else (RATE,))
-    columns = {name: [show(row) for row in rows] for name, show in SHOWN.items() if name not in hidden}
+    shown = columns_of(rows[0]["measure"], compared, tuned)
+    columns = {name: [show(row) for row in rows] for name, show in shown.items()}
     columns = {name: values for name, values in columns.items() if any(values)}
-    align = ["---" if name in LEFT else "---:" for name in columns]
+    align = ["---" if name.startswith(LEFT) else "---:" for name in columns]
     table = [list(columns), align, *zip(*columns.values(), strict=True)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
 
@@ -144,28 +170,36 @@ def _number(value: float | None, pattern: str, spread: float | None = None) -> s
     return pattern.format(value) + (f" ± {pattern.format(spread)}" if spread is not None else "")
 
 
-def _difference(row: dict[str, Any]) -> str:
+def _difference(row: dict[str, Any], digits: int) -> str:
     if row.get("diff_to_lora") is None:
         return "reference" if row["reference"] else ""
-    return "{diff_to_lora:+.2f} [{diff_low:+.2f}, {diff_high:+.2f}] {diff_verdict}".format(**row)
+    mean, low, high = (f"{row[key]:+.{digits}f}" for key in ("diff_to_lora", "diff_low", "diff_high"))
+    return f"{mean} [{low}, {high}] {row['diff_verdict']}"
 
 
-RATE = "learning rate"
-PUBLISHED = ("paper, %", "verdict")
-LEFT = ("method", "base", "difference, points", "verdict")
-SHOWN: dict[str, Callable[[dict[str, Any]], str]] = {
-    "method": lambda row: row["method"],
-    "base": lambda row: row["quant"],
-    "rank": lambda row: _number(row["rank"], "{}"),
-    RATE: lambda row: _number(row["learning_rate"], "{:g}"),
-    "trained parameters": lambda row: _number(row["trainable_parameters"], "{:,}"),
-    "final loss": lambda row: _number(row["final_loss_mean"], "{:.4f}", row["final_loss_std"]),
-    "accuracy, %": lambda row: _number(row["accuracy_mean"], "{:.2f}", row["accuracy_std"]),
-    "strict, %": lambda row: _number(row["strict_mean"], "{:.2f}", row["strict_std"]),
-    "difference, points": _difference,
-    "error reduction, %": lambda row: _number(row["error_reduction_percent"], "{:.1f}"),
-    "time, s": lambda row: _number(row["train_seconds_mean"], "{:.0f}"),
-    "memory, GiB": lambda row: _number(row["peak_memory_gib"], "{:.1f}"),
-    "paper, %": lambda row: _number(row["paper_value"], "{:.2f}", row["paper_std"]),
-    "verdict": lambda row: row["verdict"],
-}
+LEFT = ("method", "base", "difference", "verdict")  # how the names of columns of text begin
+
+
+def columns_of(shown: Measure, compared: bool, tuned: bool) -> dict[str, Callable[[dict[str, Any]], str]]:
+    """The columns by name, each a function of a row; without those of the paper, and the rate, where not asked for."""
+    pattern, other = f"{{:.{shown.digits}f}}", f"{{:.{shown.second_digits}f}}"
+    # Under the name None: not shown.
+    found: dict[str | None, Callable[[dict[str, Any]], str]] = {
+        "method": lambda row: row["method"],
+        "base": lambda row: row["quant"],
+        "rank": lambda row: _number(row["rank"], "{}"),
+        "learning rate" if tuned else None: lambda row: _number(row["learning_rate"], "{:g}"),
+        "trained parameters": lambda row: _number(row["trainable_parameters"], "{:,}"),
+        "final loss": lambda row: _number(row["final_loss_mean"], "{:.4f}", row["final_loss_std"]),
+        f"{shown.name}, {shown.symbol}": lambda row: _number(row["score_mean"], pattern, row["score_std"]),
+        shown.second_head: lambda row: _number(row["second_mean"], other, row["second_std"]),
+        f"difference, {shown.points}": lambda row: _difference(row, shown.digits),
+        "error reduction, %": lambda row: _number(row["error_reduction_percent"], "{:.1f}"),
+        "time, s": lambda row: _number(row["train_seconds_mean"], "{:.0f}"),
+        "memory, GiB": lambda row: _number(row["peak_memory_gib"], "{:.1f}"),
+        f"paper, {shown.symbol}" if compared else None: lambda row: _number(
+            row["paper_value"], pattern, row["paper_std"]
+        ),
+        "verdict" if compared else None: lambda row: row["verdict"],
+    }
+    return {name: show for name, show in found.items() if name is not None}

@@ -45,7 +45,7 @@ DEFAULTS = {
     "max_grad_norm": 1.0,
 }
 
-SCORING = {"cells_per_engine": 6}
+SCORING = {"cells_per_engine": 8}
 
 # The paper's studies of initialisation and quantization error; `models` are the sweep's.
 STUDIES = {
@@ -243,6 +243,11 @@ def _task_file(name: str) -> dict[str, Any]:
 def task_metadata(name: str) -> dict[str, Any]:
     """`metadata` of a task file: version, the dataset `fields` that it reads, and the `unit` of its scores."""
     return _task_file(name)["metadata"]
+
+
+def task_metrics(name: str) -> dict[str, dict[str, Any]]:
+    """The metrics of a task file in its order: {name: {"aggregation", "higher_is_better"}}."""
+    return {one["metric"]: one for one in _task_file(name)["metric_list"]}
 
 
 def task_module(name: str) -> str:

@@ -10,6 +10,7 @@ import numpy
 import pandas
 
 from pissa_repro.errors import UserError, unknown
+from pissa_repro.measure import Measure
 from pissa_repro.published import METRIC
 from pissa_repro.sweep import Cell
 
@@ -79,14 +80,14 @@ def read_scores(path: Path) -> pandas.DataFrame:
 
 @dataclass(frozen=True)
 class Bar:
-    """The scores of one method in percent: one a seed, and the mean standard error over items of a run."""
+    """The scores of one method in a measure's unit: one a seed, and the mean standard error over items of a run."""
 
     values: numpy.ndarray
-    stderr: float
+    stderr: float | None  # None for one item
     items: int
 
 
-def read_bar(scores: pandas.DataFrame, path: Path, cells: list[Cell], task: str) -> Bar:
+def read_bar(scores: pandas.DataFrame, path: Path, cells: list[Cell], task: str, shown: Measure) -> Bar:
     """The scores of a method's cells on a task. Raises UserError unless each has exactly one."""
     here = scores[(scores["task"] == task) & (scores["metric"] == METRIC)]
     rows = []
@@ -99,5 +100,6 @@ def read_bar(scores: pandas.DataFrame, path: Path, cells: list[Cell], task: str)
             )
         rows.append(found)
     rows = pandas.concat(rows)
-    values, errors, items = (numbers(rows, column, path) for column in ("value", "stderr", "n"))
-    return Bar(100 * values, 100 * errors.mean(), int(items[0]))
+    values, items = (numbers(rows, column, path) for column in ("value", "n"))
+    stderr = shown.scale * numbers(rows, "stderr", path).mean() if items[0] > 1 else None
+    return Bar(shown.scale * values, stderr, int(items[0]))

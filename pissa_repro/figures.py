@@ -4,8 +4,9 @@ python -m pissa_repro.figures --config CONFIG_JSON --scores results/scores.csv -
     --figure NAME --out figures/NAME.svg figures/NAME.png
 
 loss, grad_norm: mean over seeds of every training step, with an inset of the first steps (paper,
-Figures 4a, 4b, 5a, 5b, 16, 17). accuracy: the mean score of each method with its errors. A figure is
-one function (sweep, scores, results) -> Figure in FIGURES; a missing record stops it.
+Figures 4a, 4b, 5a, 5b, 16, 17). accuracy: the mean score of each method with its errors, a panel a task,
+in the task's unit. A figure is one function (sweep, scores, results) -> Figure in FIGURES; a missing
+record stops it.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullL
 from pissa_repro import style
 from pissa_repro.errors import run_stage, unknown
 from pissa_repro.figure_data import Bar, Curve, read_bar, read_curve, read_scores
+from pissa_repro.measure import PERCENT, Measure, measure
 from pissa_repro.style import Look
 from pissa_repro.sweep import Sweep
 
@@ -115,9 +117,10 @@ def grad_norm(sweep: Sweep, scores: Path, results: Path) -> Figure:
     return draw_over_steps(sweep, results, "grad_norm", "Gradient norm", "gradient norm before clipping", "log")
 
 
-def draw_bars(axes: Axes, bars: list[tuple[Look, Bar]], items: str) -> None:
+def draw_bars(axes: Axes, bars: list[tuple[Look, Bar]], items: str, shown: Measure) -> None:
     """Draw each bar with its seeds as dots, its two errors side by side, and its mean as text."""
     seeds = len(bars[0][1].values)
+    digits = 1 if shown.unit == PERCENT else shown.digits
     for x, (look, bar) in enumerate(bars):
         mean, spread = bar.values.mean(), bar.values.std(ddof=1) if seeds > 1 else 0.0
         side = 0.22 if seeds > 1 else 0.0
@@ -126,14 +129,16 @@ def draw_bars(axes: Axes, bars: list[tuple[Look, Bar]], items: str) -> None:
             error = axes.errorbar(x - side, mean, spread, fmt="none", ecolor="black", elinewidth=1.1, capsize=2.5)
             places = x + numpy.linspace(-0.07, 0.07, seeds)
             dots = axes.scatter(places, bar.values, s=12, color="white", edgecolor="black", linewidth=0.8, zorder=4)
-        broad = axes.errorbar(x + side, mean, bar.stderr, fmt="none", ecolor=style.GREY, elinewidth=3.5)
-        top = max(mean + bar.stderr, mean + spread, bar.values.max())
-        axes.annotate(f"{mean:.1f}", (x, top), (0, 3), textcoords="offset points", ha="center", va="bottom")
-    broad.set_label(f"standard error over\n{items} test items\n(one run)")
+        if bar.stderr is not None:
+            broad = axes.errorbar(x + side, mean, bar.stderr, fmt="none", ecolor=style.GREY, elinewidth=3.5)
+        top = max(mean + (bar.stderr or 0.0), mean + spread, bar.values.max())
+        axes.annotate(f"{mean:.{digits}f}", (x, top), (0, 3), textcoords="offset points", ha="center", va="bottom")
+    if bars[0][1].stderr is not None:
+        broad.set_label(f"standard error over\n{items} test items\n(one run)")
     if seeds > 1:
         error.set_label(f"standard deviation\nover {seeds} seeds")
         dots.set_label("one seed")
-    axes.set_ylim(0, max(1.0, 1.08 * axes.get_ylim()[1]))  # 1 %: the scale when all scores are 0
+    axes.set_ylim(0, max(shown.scale / 100, 1.08 * axes.get_ylim()[1]))  # 1 %: the scale when all scores are 0
 
 
 def name_bars(axes: Axes, labels: list[str]) -> None:
@@ -149,26 +154,38 @@ def name_bars(axes: Axes, labels: list[str]) -> None:
 
 
 def accuracy(sweep: Sweep, scores: Path, results: Path) -> Figure:
-    """Mean score of each method on each task in percent, with the spread of seeds and of items."""
+    """Mean score of each method on each task in its unit, with the spread of seeds and of items.
+
+    Each task has a panel and an axis of its own, so that no axis has two units.
+    """
+    measures = {task: measure(sweep.config["tasks"][task]["task"]) for task in sweep.config["sweep"]["tasks"]}
+    labels = {task: axis_label(shown) for task, shown in measures.items()}
+    heading = "Accuracy" if {shown.name for shown in measures.values()} == {"accuracy"} else "Score"
     figure, panels, shared = style.canvas(
-        sweep, "Accuracy", ("models", "tasks"), ("datasets", "ranks", "learning_rates"), (7.2, 3.6)
+        sweep, heading, ("models", "tasks"), ("datasets", "ranks", "learning_rates"), (7.2, 3.6)
     )
     looks, table = style.looks(sweep), read_scores(scores)
     read = [
-        [(looks[p], read_bar(table, scores, group, panel.task)) for p, group in panel.cells().items()]
+        [(looks[p], read_bar(table, scores, g, panel.task, measures[panel.task])) for p, g in panel.cells().items()]
         for panel in panels
     ]
     items = ", ".join(str(n) for n in sorted({bar.items for bars in read for _, bar in bars}))
     for panel, bars in zip(panels, read, strict=True):
-        draw_bars(panel.axes, bars, items)
+        draw_bars(panel.axes, bars, items, measures[panel.task])
         name_bars(panel.axes, [look.label for look, _ in bars])
     style.share_limits(panels)
     seeds = len(sweep.config["sweep"]["seeds"])
     mean = f"bars and numbers: mean of {seeds} seeds" if seeds > 1 else "one seed"
-    style.finish(
-        figure, panels, "", "accuracy (%)", (shared, mean, "hatched: quantized base", *style.exceptions(sweep))
-    )
+    notes = (shared, mean, "hatched: quantized base", *style.exceptions(sweep))
+    style.finish(figure, panels, "", labels[panels[0].task], notes)
+    for panel in panels if len(set(labels.values())) > 1 else ():
+        panel.axes.set_ylabel(labels[panel.task])
     return figure
+
+
+def axis_label(shown: Measure) -> str:
+    """The unit of an axis of scores, and which way is better where it is not up."""
+    return f"{shown.name} ({shown.symbol}{'' if shown.higher_is_better else '; lower is better'})"
 
 
 FIGURES: dict[str, Callable[[Sweep, Path, Path], Figure]] = {

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from pissa_repro.errors import UserError
+from pissa_repro.measure import Measure, measure
 from pissa_repro.published import METRIC
 from pissa_repro.scored import keys, read_items
 from pissa_repro.sweep import Cell, Sweep
 
-STRICT = "strict"  # the second metric, where the task has it
 REFERENCE = "lora"  # the init of the method that every other one is compared with, on the same base
 VALIDATION = "-validation"  # the swept task <task>-validation may choose the learning rate for <task>
 
@@ -23,8 +23,9 @@ class Line:
     task: str
     cells: list[Cell]
     facts: list[dict[str, str]]  # the rows of scores.csv with the paper's metric
-    strict: list[float]  # fractions of 1, empty where the task has no such metric
-    scores: np.ndarray  # (seeds, items) of 0 and 1
+    second: list[float]  # the second metric over the seeds as scored; empty unless every cell has it
+    scores: np.ndarray  # (seeds, items) as scored: fractions of 1 where the unit is percent
+    measure: Measure
 
     @property
     def first(self) -> Cell:
@@ -51,8 +52,9 @@ def lines(sweep: Sweep, table: str, rows: dict[tuple[str, str, str], dict[str, s
     Raises UserError when a cell has no score, its samples do not give its score, or two cells of a
     task were scored on different items.
     """
-    found = []
-    for task in sweep.tasks_of(table):
+    found: list[Line] = []
+    tasks, shown = sweep.tasks_of(table), measure(table)
+    for task in tasks:
         groups: dict[tuple, list[Cell]] = {}
         for c in sweep.cells.values():
             groups.setdefault((c.model, c.data, c.method, c.quant, c.rank, c.learning_rate), []).append(c)
@@ -62,8 +64,9 @@ def lines(sweep: Sweep, table: str, rows: dict[tuple[str, str, str], dict[str, s
             scores = [
                 _scores(results, cell, task, float(f["value"]), seen) for cell, f in zip(cells, facts, strict=True)
             ]
-            strict = [rows[c.name, task, STRICT]["value"] for c in cells if (c.name, task, STRICT) in rows]
-            found.append(Line(task, cells, facts, [float(value) for value in strict], np.stack(scores)))
+            second = [float(rows[key]["value"]) for c in cells if (key := (c.name, task, shown.second)) in rows]
+            second = second if len(second) == len(cells) else []
+            found.append(Line(task, cells, facts, second, np.stack(scores), shown))
     return found
 
 
@@ -113,6 +116,7 @@ def reference(sweep: Sweep, line: Line, others: list[Line], same_rate: bool = Tr
 def at_best_rate(found: list[Line]) -> list[Line]:
     """Of the rows that differ in the learning rate only, the one that is best on validation items.
 
+    Best is the highest mean, or the lowest where lower is better; of equals, the first.
     Never chosen on the test items: a task without a swept validation task has no row here.
     """
 
@@ -120,10 +124,11 @@ def at_best_rate(found: list[Line]) -> list[Line]:
         c = line.first
         return (task, c.model, c.data, c.method, c.quant, c.rank)
 
-    accuracy = {(*place(line, line.task), line.first.learning_rate): line.scores.mean() for line in found}
+    means = {(*place(line, line.task), line.first.learning_rate): line.scores.mean() for line in found}
     best: dict[tuple, tuple[float, Line]] = {}
     for line in found:
-        value = accuracy.get((*place(line, line.task + VALIDATION), line.first.learning_rate))
-        if value is not None and value > best.get(place(line, line.task), (-1.0, line))[0]:
-            best[place(line, line.task)] = (value, line)
+        here = place(line, line.task)
+        value = means.get((*place(line, line.task + VALIDATION), line.first.learning_rate))
+        if value is not None and (here not in best or line.measure.better(value, best[here][0])):
+            best[here] = (value, line)
     return [line for _, line in best.values()]

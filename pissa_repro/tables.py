@@ -4,8 +4,9 @@ python -m pissa_repro.tables --config "$CONFIG" --scores results/scores.csv --re
     --table gsm8k --out results/gsm8k_table.csv --markdown results/gsm8k_table.md
 
 The table holds the swept tasks that use the lm-eval task file of that name: one row for each model,
-training data, task, method, quantization, rank and learning rate, over all seeds. Accuracies are in
-percent, differences in percentage points. A number that does not exist is left empty.
+training data, task, method, quantization, rank and learning rate, over all seeds. Scores are in the
+task file's unit (column unit), differences in the same (percentage points). A number that does not
+exist is left empty.
 """
 
 import argparse
@@ -22,16 +23,17 @@ from pissa_repro.record import atomic
 from pissa_repro.sweep import Sweep
 
 GIB = 2**30
+LOWER_IS_BETTER = {"better": "worse", "worse": "better"}  # stats speaks of scores where higher is better
 COLUMNS = (
     "model benchmark data task method rank quant learning_rate seeds n trainable_parameters final_loss_mean "
-    "final_loss_std accuracy_mean accuracy_std accuracy_stderr_items strict_mean strict_std diff_to_lora diff_low "
-    "diff_high diff_verdict error_reduction_percent train_seconds_mean peak_memory_gib paper_value paper_std verdict "
-    "note commit dirty"
+    "final_loss_std unit score_mean score_std score_stderr_items second_metric second_mean second_std diff_to_lora "
+    "diff_low diff_high diff_verdict error_reduction_percent train_seconds_mean peak_memory_gib paper_value paper_std "
+    "verdict note commit dirty"
 ).split()
 
 
 def difference(sweep: Sweep, line: Line, base: Line | None) -> stats.Difference | None:
-    """Accuracy of a row minus that of its reference, as a fraction of 1; None without a reference."""
+    """Score of a row minus that of its reference, as scored; None without a reference."""
     if base is None:
         return None
     names = (sweep.display(line.first), sweep.display(base.first))
@@ -57,8 +59,8 @@ def row(sweep: Sweep, line: Line, base: Line | None) -> dict[str, Any]:
         "seeds": len(line.cells),
         "n": line.scores.shape[1],
         **_training(line),
-        **_accuracy(line),
-        **_difference(difference(sweep, line, base)),
+        **_scores(line),
+        **_difference(line, difference(sweep, line, base)),
         **_published(sweep, line),
         **_origin(line),
     }
@@ -78,27 +80,31 @@ def _training(line: Line) -> dict[str, Any]:
     }
 
 
-def _accuracy(line: Line) -> dict[str, Any]:
-    mean, spread = stats.mean_std(100 * line.scores.mean(axis=1))
-    strict = stats.mean_std([100 * value for value in line.strict]) if line.strict else (None, None)
+def _scores(line: Line) -> dict[str, Any]:
+    shown = line.measure
+    scores = shown.scale * line.scores
+    mean, spread = stats.mean_std(scores.mean(axis=1))
+    second = [shown.second_scale * value for value in line.second]
     return {
-        "accuracy_mean": mean,
-        "accuracy_std": spread,
-        "accuracy_stderr_items": stats.stderr_items(100 * line.scores),
-        "strict_mean": strict[0],
-        "strict_std": strict[1],
+        "unit": shown.unit,
+        "score_mean": mean,
+        "score_std": spread,
+        "score_stderr_items": stats.stderr_items(scores),
+        "second_metric": shown.second if second else None,
+        **dict(zip(("second_mean", "second_std"), stats.mean_std(second) if second else (None, None), strict=True)),
     }
 
 
-def _difference(found: stats.Difference | None) -> dict[str, Any]:
+def _difference(line: Line, found: stats.Difference | None) -> dict[str, Any]:
     if found is None:
         return {}
     numbers = {"diff_to_lora": found.mean, "diff_low": found.low, "diff_high": found.high}
-    return {**{key: 100 * value for key, value in numbers.items()}, "diff_verdict": found.verdict}
+    word = found.verdict if line.measure.higher_is_better else LOWER_IS_BETTER.get(found.verdict, found.verdict)
+    return {**{key: line.measure.scale * value for key, value in numbers.items()}, "diff_verdict": word}
 
 
 def _published(sweep: Sweep, line: Line) -> dict[str, Any]:
-    scores = 100 * line.scores
+    scores = line.measure.scale * line.scores
     stderr = stats.stderr_total(scores) or 0.0  # None for one item, which is no benchmark of the paper
     found = compare(sweep, line.first, line.task, float(scores.mean()), stderr, scores.shape[1])
     return {"paper_value": found.value, "paper_std": found.std, "verdict": found.verdict, "note": found.note}
@@ -113,13 +119,20 @@ def _origin(line: Line) -> dict[str, Any]:
 def build(sweep: Sweep, found: list[Line], same_rate: bool = True) -> tuple[list[dict[str, Any]], list[str | None]]:
     """The rows with all columns, and what each says against its reference in words (None without one).
 
-    Each row also says, outside the columns, its "place" (task, model, training data) and whether
-    others are compared with it ("reference").
+    Each row also says, outside the columns, its "place" (task, model, training data), whether others
+    are compared with it ("reference"), and its "measure".
     """
-    bases = [reference(sweep, line, found, same_rate) for line in found]
+    # Over one item an interval would have no width, and any difference would look sure.
+    bases = [reference(sweep, line, found, same_rate) if line.scores.shape[1] > 1 else None for line in found]
     pairs = list(zip(found, bases, strict=True))
-    places = [(line.task, line.first.model, line.first.data) for line in found]
-    extra = [{"place": place, "reference": line in bases} for place, line in zip(places, found, strict=True)]
+    extra = [
+        {
+            "place": (line.task, line.first.model, line.first.data),
+            "reference": line in bases,
+            "measure": line.measure,
+        }
+        for line in found
+    ]
     rows = [row(sweep, line, base) | more for (line, base), more in zip(pairs, extra, strict=True)]
     words = [
         None if base is None else _claim(rows, found.index(line), found.index(base), found) for line, base in pairs

@@ -1,12 +1,15 @@
 """Collecting records: what belongs together, and what is refused."""
 
+import csv
 from pathlib import Path
 
 import pytest
 
+from pissa_repro import collect
 from pissa_repro.collect import Fetched, code, differing
 from pissa_repro.errors import UserError
-from pissa_repro.record import write_json
+from pissa_repro.record import canonical, write_json
+from pissa_repro.sweep import Sweep
 
 
 @pytest.fixture
@@ -47,3 +50,42 @@ def test_two_commits_are_both_named():
     assert code(made("x", False), made("x", False)) == {"commit": "x", "dirty": False}
     assert code(made("x", False), made("y", True)) == {"commit": "x y", "dirty": True}
     assert code(made(None, None)) == {"commit": "unknown", "dirty": True}
+
+
+TEXT = {  # full fine-tuning of one model, scored on a text
+    "models": {"m": {"path": "m"}},
+    "datasets": {
+        "d": {"path": "d.jsonl", "fields": {"prompt": "q", "response": "a"}},
+        "text": {"path": "t.jsonl", "fields": {"text": "text"}},
+    },
+    "train": {"epochs": 1, "batch_size": 2, "max_length": 8, "dtype": "float32", "target_modules": ["q_proj"]},
+    "tasks": {"text": {"task": "perplexity", "dataset": "text", "max_new_tokens": 1}},
+    "sweep": {
+        "models": ["m"], "datasets": ["d"], "cells": [{"method": "full", "quant": "none"}], "ranks": [4],
+        "learning_rates": [0.01], "seeds": [0], "tasks": ["text"],
+    },
+}  # fmt: skip
+
+
+def test_all_metrics_are_collected_as_recorded_and_one_without_an_error_has_none(tmp_path):
+    sweep = Sweep(TEXT)
+    (cell,) = sweep.cells.values()
+    made = {"git": {"commit": "x", "dirty": False}, "memory_bytes": 1, "gpu_memory_bytes": None}
+    base = {"base": {"fingerprint": "a" * 64}, "provenance": made}
+    metrics = {
+        "paper": {"value": 2.25, "stderr": 0.125, "n": 3},
+        "perplexity": {"value": 9.5, "stderr": None, "n": 3},
+    }
+    write_json(tmp_path / "fetch/models/m.json", {"fingerprint": "a" * 64})
+    write_json(tmp_path / "fetch/data/d.json", {"sha256": "b" * 64})
+    write_json(tmp_path / "fetch/data/text.json", {"sha256": "c" * 64})
+    numbers = {"final_loss": 0.5, "trainable_parameters": 7, "train_seconds": 1.0}
+    train = base | numbers | {"spec": sweep.train_spec(cell), "data_sha256": "b" * 64}
+    write_json(tmp_path / "cells" / cell.name / "train.json", train)
+    score = base | {"spec": sweep.evaluate_spec(cell, "text"), "data_sha256": "c" * 64, "metrics": metrics}
+    write_json(tmp_path / "cells" / cell.name / "eval/text.json", score | {"generated": {"runs": [made]}})
+    arguments = ["--config", canonical(sweep.config), "--results", tmp_path, "--out", tmp_path / "scores.csv"]
+    collect.main([str(word) for word in arguments])
+    with open(tmp_path / "scores.csv", newline="") as file:
+        rows = [(row["metric"], row["value"], row["stderr"], row["n"]) for row in csv.DictReader(file)]
+    assert rows == [("paper", "2.25", "0.125", "3"), ("perplexity", "9.5", "", "3")]

@@ -136,6 +136,46 @@ def test_bars_are_means_in_percent_with_both_errors(tmp_path):
     assert "300 test items" in errors["standard error over"].get_label()
 
 
+def with_text(tmp_path, stderr="0.02", n=40, tasks=("bench", "text")):
+    """The fixture's sweep with a second task, a text's nats per token: 2.1, 2.2, ... by cell."""
+    sweep = made(tmp_path)
+    config = copy.deepcopy(sweep.config)
+    config["datasets"]["text"] = {"path": "t", "fields": {"text": "text"}, "display": "a text"}
+    config["tasks"]["text"] = {"task": "perplexity", "dataset": "text", "max_new_tokens": 1}
+    config["sweep"]["tasks"] = list(tasks)
+    rows = [f"{cell},text,paper,{2.1 + number / 10},{stderr},{n}" for number, cell in enumerate(sweep.cells)]
+    rows += [f"{cell},text,perplexity,8,,{n}" for cell in sweep.cells]
+    with open(tmp_path / "scores.csv", "a") as file:
+        file.write("\n".join(rows) + "\n")
+    return Sweep(config)
+
+
+def test_a_task_in_another_unit_is_not_in_percent(tmp_path):
+    figure = drawn("accuracy", with_text(tmp_path, tasks=["text"]), tmp_path)
+    (axes,) = figure.axes
+    assert figure.get_suptitle() == "Score: model A, a text"
+    assert axes.get_ylabel() == "score (nats per token; lower is better)"
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx([2.15, 2.35, 2.55])
+    assert [text.get_text() for text in axes.texts] == ["2.1500", "2.3500", "2.5500"]
+    assert 2.6 < axes.get_ylim()[1] < 3.2
+
+
+def test_tasks_of_two_units_share_no_axis(tmp_path):
+    figure = drawn("accuracy", with_text(tmp_path), tmp_path)
+    bench, text = figure.axes
+    assert figure.get_suptitle() == "Score: model A"
+    assert (bench.get_title(), bench.get_ylabel()) == ("bench (generated)", "accuracy (%)")
+    assert (text.get_title(), text.get_ylabel()) == ("a text", "score (nats per token; lower is better)")
+    assert [bar.get_height() for bar in bench.patches] == pytest.approx([25, 45, 65])
+    assert text.get_ylim()[1] < 4 < 65 < bench.get_ylim()[1]
+
+
+def test_one_item_has_no_error_of_items(tmp_path):
+    (axes,) = drawn("accuracy", with_text(tmp_path, stderr="", n=1, tasks=["text"]), tmp_path).axes
+    labels = [label.split("\n")[0] for label in axes.get_legend_handles_labels()[1]]
+    assert labels == ["one seed", "standard deviation"] and len(axes.patches) == 3
+
+
 def test_one_seed_has_no_spread(tmp_path):
     axes = drawn("accuracy", made(tmp_path, seeds=[3]), tmp_path).axes[0]
     assert [label.split("\n")[0] for label in axes.get_legend_handles_labels()[1]] == ["standard error over"]
