@@ -70,7 +70,7 @@ def _task(name: str, rows: Path, max_new_tokens: int) -> Any:
 
 
 def jobs(batch: dict[str, Any], results: Path) -> Iterator[Job]:
-    """The jobs of a batch spec (sweep.Sweep.batch_spec), cell by cell."""
+    """The jobs of a batch spec (batches.Batches.spec), cell by cell."""
     common = {"stage": "generate", "version": batch["version"]}
     for cell, made in batch["cells"].items():
         folder = results / "cells" / cell

@@ -38,8 +38,7 @@ class Cell:
     @property
     def name(self) -> str:
         """The cell's folder below results/cells."""
-        lr = f"{self.learning_rate:g}"
-        lr = lr if float(lr) == self.learning_rate else repr(self.learning_rate)
+        lr = _number(self.learning_rate)
         return f"{self.model}/{self.data}/{self.method}-{self.quant}-r{self.rank}-lr{lr}-s{self.seed}"
 
     @property
@@ -48,14 +47,10 @@ class Cell:
         return f"{self.model}/{self.method}-{self.quant}-r{self.rank}-s{self.start_seed}"
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Cells of one model and the tasks that they are all generated on, by one start of an engine."""
-
-    model: str
-    backend: str
-    cells: list[str]
-    tasks: list[str]
+def _number(value: float) -> str:
+    """A number in a path: short where that is exact."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 class Sweep:
@@ -65,12 +60,19 @@ class Sweep:
         self.config = config_module.check(raw)
 
     @cached_property
+    def points(self) -> list[tuple[str, Cell]]:
+        """Every point of the sweep in the config's order, as the name of what all methods share there, and the cell."""
+        axes = ("models", "datasets", "cells", "ranks", "learning_rates", "seeds")
+        found = []
+        for model, data, pair, r, lr, s in itertools.product(*(self.config["sweep"][axis] for axis in axes)):
+            point = f"{model}/{data}/r{r}-lr{_number(lr)}-s{s}"
+            found.append((point, self._cell(model, data, **pair, rank=r, rate=lr, seed=s)))
+        return found
+
+    @cached_property
     def cells(self) -> dict[str, Cell]:
         """The cells by name, in the config's order, each once."""
-        axes = ("models", "datasets", "cells", "ranks", "learning_rates", "seeds")
-        points = itertools.product(*(self.config["sweep"][axis] for axis in axes))
-        cells = (self._cell(model, data, **pair, rank=r, rate=lr, seed=s) for model, data, pair, r, lr, s in points)
-        return {cell.name: cell for cell in cells}
+        return {cell.name: cell for _, cell in self.points}
 
     @cached_property
     def starts(self) -> dict[str, Cell]:
@@ -201,9 +203,9 @@ class Sweep:
     def generate_spec(self, cell: Cell, task: str) -> dict[str, Any]:
         """Spec of what a trained cell generates on a task of the config."""
         version = STAGE_VERSION["generate"]
-        return {"stage": "generate", "version": version, "train": self.train_spec(cell), **self._asked(task)}
+        return {"stage": "generate", "version": version, "train": self.train_spec(cell), **self.asked(task)}
 
-    def _asked(self, task: str) -> dict[str, Any]:
+    def asked(self, task: str) -> dict[str, Any]:
         """The part of a generate spec that the task decides."""
         definition = self._defined("tasks", task)
         return {
@@ -218,60 +220,6 @@ class Sweep:
         """Spec of scoring what a trained cell has generated on a task of the config."""
         version = STAGE_VERSION["evaluate"]
         return {"stage": "evaluate", "version": version, "generate": self.generate_spec(cell, task)}
-
-    @cached_property
-    def batches(self) -> dict[str, Batch]:
-        """The cells and tasks that share one start of an engine, by the batch's name: model/backend-dtype-number."""
-        engines: dict[tuple[str, str], list[str]] = {}
-        for task in self.config["sweep"]["tasks"]:
-            asked = self._asked(task)
-            engines.setdefault((asked["backend"], asked["dtype"]), []).append(task)
-        found, size = {}, self.config["scoring"]["cells_per_engine"]
-        for model in self.config["sweep"]["models"]:
-            cells = [name for name, cell in self.cells.items() if cell.model == model]
-            for (backend, dtype), tasks in engines.items():
-                for number, start in enumerate(range(0, len(cells), size)):
-                    some = cells[start : start + size]
-                    found[f"{model}/{backend}-{dtype}-{number}"] = Batch(model, backend, some, tasks)
-        return found
-
-    @cached_property
-    def _batch_of(self) -> dict[tuple[str, str], str]:
-        return {(cell, task): name for name, b in self.batches.items() for cell in b.cells for task in b.tasks}
-
-    def batch_of(self, cell: str, task: str) -> str:
-        """The name of the batch that generates a swept cell on a swept task."""
-        if task not in self.config["sweep"]["tasks"]:
-            raise unknown("task", task, self.config["sweep"]["tasks"], "config.sweep.tasks")
-        return self._batch_of[self.cell(cell).name, task]
-
-    def batch(self, name: str) -> Batch:
-        """The batch of that name. Raises UserError with the nearest known name."""
-        if name not in self.batches:
-            raise unknown("batch", name, self.batches, "results/generated")
-        return self.batches[name]
-
-    def batch_spec(self, name: str) -> dict[str, Any]:
-        """Spec of a batch: the train spec and start of each cell, what each task asks and the name of its rows."""
-        batch = self.batch(name)
-        cells = {one: self.cell(one) for one in batch.cells}
-        return {
-            "version": STAGE_VERSION["generate"],
-            "backend": batch.backend,
-            "cells": {
-                one: {"train": self.train_spec(cell), "start": cell.start if self.has_factors(cell) else None}
-                for one, cell in cells.items()
-            },
-            "tasks": {
-                task: {"spec": self._asked(task), "rows": self.config["tasks"][task]["dataset"]} for task in batch.tasks
-            },
-        }
-
-    def backend_pairs(self) -> list[tuple[str, str]]:
-        """The swept tasks, two by two, that differ in their back-end and in nothing else."""
-        asked = [(task, self._asked(task)) for task in self.config["sweep"]["tasks"]]
-        pairs = itertools.combinations(asked, 2)
-        return [(one, two) for (one, a), (two, b) in pairs if a != b and a | {"backend": b["backend"]} == b]
 
     def tasks_of(self, table: str) -> list[str]:
         """The swept tasks that use one lm-eval task file; a table is named after the file."""

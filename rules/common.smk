@@ -9,12 +9,14 @@ sys.path.insert(0, str(workflow.basedir))
 shell.prefix(f'export PYTHONPATH="{workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
 from pissa_repro import backends, studies
+from pissa_repro.batches import Batches
 from pissa_repro.errors import UserError
 from pissa_repro.record import canonical
 from pissa_repro.sweep import FIGURES, Sweep
 
 try:
     SWEEP = Sweep(config)
+    BATCHES = Batches(SWEEP)
     SWEEP.starts  # two cells that would share a folder but start differently are refused here
 except UserError as error:
     raise WorkflowError(str(error)) from None
@@ -26,7 +28,7 @@ wildcard_constraints:
     task=r"[^/]+",
     start=r"[^/]+/[^/]+",  # model/method-quant-rank-seed
     cell=r"[^/]+/[^/]+/[^/]+",  # model/data/method-quant-rank-rate-seed
-    batch=r"[^/]+/[^/]+",  # model/backend-dtype-number
+    batch=r"[^/]+/[^/]+/[^/]+",  # model/data/rank-rate-seed-backend-dtype-number
     first=r"[^/~]+",  # tasks
     second=r"[^/~]+",
 
@@ -90,7 +92,7 @@ def gpus(model):
 
 def batch_of(wildcards):
     try:
-        return SWEEP.batch(wildcards.batch)
+        return BATCHES.named(wildcards.batch)
     except UserError as error:
         raise WorkflowError(str(error)) from None
 
@@ -98,7 +100,7 @@ def batch_of(wildcards):
 def check_backends():
     """Before the first job: a back-end that is missing would stop the sweep only after its trainings."""
     try:
-        for batch in SWEEP.batches.values():
+        for batch in BATCHES.by_name.values():
             backends.check(batch.backend)
     except UserError as error:
         raise WorkflowError(str(error)) from None
@@ -132,17 +134,17 @@ def batch_prompts(wildcards):
 def generated(wildcards):
     """The mark of the batch that generates a cell on a task."""
     try:
-        return f"results/generated/{SWEEP.batch_of(wildcards.cell, wildcards.task)}.json"
+        return f"results/generated/{BATCHES.name_of(wildcards.cell, wildcards.task)}.json"
     except UserError as error:
         raise WorkflowError(str(error)) from None
 
 
 def generated_twice(wildcards):
-    return [f"results/generated/{SWEEP.batch_of(wildcards.cell, t)}.json" for t in (wildcards.first, wildcards.second)]
+    return [f"results/generated/{BATCHES.name_of(wildcards.cell, t)}.json" for t in (wildcards.first, wildcards.second)]
 
 
 def parity_records(wildcards):
-    pairs = SWEEP.backend_pairs()
+    pairs = BATCHES.pairs()
     if not pairs:
         raise WorkflowError("parity: no two swept tasks differ in their backend alone; see config/parity.yaml.")
     return [f"results/parity/{name}/{first}~{second}.json" for name in SWEEP.cells for first, second in pairs]

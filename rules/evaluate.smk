@@ -8,7 +8,7 @@ rule generate:
         batch_rows,
         batch_starts,
         batch_trained,
-        model=lambda w: model_record(SWEEP.batches[w.batch].model),
+        model=lambda w: model_record(BATCHES.named(w.batch).model),
     output:
         "results/generated/{batch}.json",
     log:
@@ -22,7 +22,7 @@ rule generate:
         tensor_parallel=1,
         batch_size=batch_prompts,
     params:
-        spec=spec(lambda w: SWEEP.batch_spec(w.batch)),
+        spec=spec(lambda w: BATCHES.spec(w.batch)),
     shell:
         "python -m pissa_repro.generate --spec {params.spec:q} --model {input.model} --results results --out {output} "
         "--gpus {resources.gpu} --tensor-parallel {resources.tensor_parallel} --batch-size {resources.batch_size} "

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from helpers import Run, load_json
+from helpers import Run, load_json, scored_rows
 
 from pissa_repro import evaluate, factors
 from pissa_repro import model as models
@@ -116,7 +116,7 @@ def test_a_training_that_changed_nothing_is_refused(tmp_path, tiny_model, tiny_r
     """Trap 20. Untrained factors, also where quantization or rounding alone changes the logits."""
     run = Run(tmp_path, tiny_model, tiny_rows, method, quant, dtype=dtype)
     run.init()
-    run.trained = run.start if run.init_spec else tiny_model
+    run.trained, run.rows = run.start if run.init_spec else tiny_model, scored_rows(tmp_path)
     with pytest.raises(UserError, match="do not change the model's output"):
         run.evaluate()
     assert not (tmp_path / "task.json").exists()
@@ -143,7 +143,7 @@ def _keys(folder):
 def test_a_killed_scoring_leaves_no_record_and_the_next_run_finishes(trained):
     """SIGKILL between start and end; the record comes last, so that there is none without its samples."""
     record, samples = trained.folder / "task.json", trained.folder / "task.samples.jsonl"
-    for path in (record, samples):
+    for path in (record, samples, trained.generated):
         path.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pissa_repro.evaluate", *trained.evaluate_argv()]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)

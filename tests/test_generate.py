@@ -11,10 +11,12 @@ import time
 import pytest
 import torch
 from helpers import Run, counted, scored_rows
+from judge_server import Judge, running
 from stage import says
 
 from pissa_repro import backends, evaluate, generate, generations
 from pissa_repro import model as models
+from pissa_repro.batches import Batches
 from pissa_repro.config import ROOT
 from pissa_repro.fetch import stored_model
 from pissa_repro.merged import merged_model
@@ -131,14 +133,14 @@ def test_many_cells_share_one_engine_and_a_refused_one_does_not_stop_the_others(
 def test_the_batch_of_a_sweep_as_the_workflow_runs_it(fresh, tmp_path, monkeypatch):
     """Paths follow from names; the mark says which jobs are done; then scoring needs no model."""
     results, sweep = tmp_path / "results", fresh.sweep
-    (name,) = sweep.batches
+    (name,) = Batches(sweep).by_name
     cell = results / "cells" / fresh.cell.name
     shutil.copytree(fresh.trained, cell / "trained")
     shutil.copytree(fresh.start, results / "init" / fresh.cell.start)
     rows = results / "fetch" / "data" / "rows.jsonl"
     rows.parent.mkdir(parents=True)
     shutil.copy(fresh.rows, rows)
-    spec, out = json.dumps(sweep.batch_spec(name)), results / "generated" / f"{name}.json"
+    spec, out = json.dumps(Batches(sweep).spec(name)), results / "generated" / f"{name}.json"
     generate.main(["--spec", spec, "--model", str(fresh.model), "--results", str(results), "--out", str(out)])
     assert read_json(out)["jobs"] == [f"{fresh.cell.name} task"]
     loaded = counted(monkeypatch, models, "load_base")
@@ -238,3 +240,55 @@ def test_the_second_turn_answers_the_conversation(fresh, tmp_path):
     while len(ids) - start < 16 and tokenizer.eos_token_id not in ids[start:]:
         ids.append(int(models.logits(model, [ids])[0].argmax()))
     assert second == tokenizer.decode(ids[start:], skip_special_tokens=True)
+
+
+def test_mt_bench_is_judged_where_its_answers_are_kept(fresh, tmp_path, monkeypatch):
+    """Without a judge the answers are kept and the message says how to go on; with one, nothing is generated again."""
+    rows = [
+        {"turns": ["What is 2 + 2?", "And 3 more?"], "category": "math", "reference": ["4", "7"]},
+        {"turns": ["Write a line.", "Shorter."], "category": "writing", "reference": None},
+    ]
+    job = other_task(fresh, tmp_path, "mt_bench", rows, ["turns", "category", "reference"])
+    spec = {"stage": "evaluate", "version": 1, "generate": job.spec}
+    record = tmp_path / "eval" / "mt.json"
+    argv = [
+        "--spec", json.dumps(spec), "--data", str(job.rows), "--generations", str(job.out), "--record", str(record),
+        "--samples", str(tmp_path / "eval" / "mt.samples.jsonl"),
+    ]  # fmt: skip
+    generate.Generator(stored_model(fresh.model), 4).run([job])
+    monkeypatch.delenv("PISSA_REPRO_JUDGE_URL", raising=False)
+    monkeypatch.delenv("PISSA_REPRO_JUDGE_MODEL", raising=False)
+    says(lambda: evaluate.main(argv), "PISSA_REPRO_JUDGE_URL")
+    before = job.out.read_bytes()
+    with running(Judge(say=lambda prompt: "Rating: [[3]]" if "7" in prompt else "Rating: [[8.5]]")) as server:
+        monkeypatch.setenv("PISSA_REPRO_JUDGE_URL", server.url)
+        monkeypatch.setenv("PISSA_REPRO_JUDGE_MODEL", "some-judge")
+        evaluate.main(argv)
+    found = read_json(record)
+    assert found["metrics"]["paper"]["n"] == 2 and 3 <= found["metrics"]["paper"]["value"] <= 8.5
+    assert found["judge"]["model"] == "some-judge" and found["judge"]["judgements"] == 4
+    kept = read_lines(job.out.with_suffix(".judgements.jsonl"))
+    assert len(kept) >= 4 and job.out.read_bytes() == before
+    record.unlink()
+    evaluate.main(argv)  # every judgement is kept: no server is needed
+    assert read_json(record)["metrics"] == found["metrics"]
+
+
+def test_programs_are_scored_in_the_sandbox_and_the_record_says_which(fresh, tmp_path):
+    test = "def check(candidate):\n    assert candidate(2) == 4\n"
+    row = {"prompt": "def double(x):\n", "response": "    return 2 * x\n", "test": test, "entry_point": "double"}
+    job = other_task(fresh, tmp_path, "humaneval", [row, row], ["prompt", "response", "test", "entry_point"])
+    generate.Generator(stored_model(fresh.model), 4).run([job])
+    lines = [json.loads(line) for line in job.out.read_text().split("\n") if line]
+    for line in lines:
+        if line.get("id") == 0:
+            line["generated"] = "```python\ndef double(x):\n    return 2 * x\n```"
+    job.out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    spec, record = {"stage": "evaluate", "version": 1, "generate": job.spec}, tmp_path / "code.json"
+    evaluate.main([
+        "--spec", json.dumps(spec), "--data", str(job.rows), "--generations", str(job.out), "--record", str(record),
+        "--samples", str(tmp_path / "code.samples.jsonl"),
+    ])  # fmt: skip
+    found = read_json(record)
+    assert found["metrics"]["paper"]["value"] == 0.5 and found["sandbox"]["kind"] in ("bubblewrap", "namespaces")
+    assert found["sandbox"]["weaknesses"]

@@ -7,6 +7,7 @@ import pytest
 from stage import says
 
 from pissa_repro import config
+from pissa_repro.batches import Batches
 from pissa_repro.errors import UserError
 from pissa_repro.generate import jobs
 from pissa_repro.record import canonical
@@ -63,23 +64,28 @@ def test_every_cell_and_task_is_in_one_batch():
     raw = config.load(DEFAULT, ROOT / "config" / "parity.yaml")
     raw["scoring"] = {"cells_per_engine": 4}
     found = Sweep(raw)
-    assert [(b.backend, len(b.cells)) for b in found.batches.values()] == [
-        ("hf", 4),
-        ("hf", 2),
-        ("vllm", 4),
-        ("vllm", 2),
-    ]
-    pairs = [(cell, task) for batch in found.batches.values() for cell in batch.cells for task in batch.tasks]
+    sizes = sorted((b.backend, len(b.cells)) for b in Batches(found).by_name.values())
+    assert sizes == sorted([("hf", 4), ("hf", 2), ("vllm", 4), ("vllm", 2)] * 3)  # of six methods, for three seeds
+    pairs = [(cell, task) for batch in Batches(found).by_name.values() for cell in batch.cells for task in batch.tasks]
     assert sorted(pairs) == sorted(itertools.product(found.cells, ("gsm-mini", "gsm-mini-vllm")))
     for cell, task in pairs:
-        assert cell in found.batch(found.batch_of(cell, task)).cells
-    assert found.backend_pairs() == [("gsm-mini", "gsm-mini-vllm")]
+        assert cell in Batches(found).named(Batches(found).name_of(cell, task)).cells
+    assert Batches(found).pairs() == [("gsm-mini", "gsm-mini-vllm")]
+
+
+def test_a_batch_keeps_its_name_and_its_cells_when_the_sweep_grows():
+    small = Batches(sweep(seeds=[0], ranks=[8])).by_name
+    for grown in ({"seeds": [0, 1]}, {"ranks": [8, 16]}, {"learning_rates": [3e-3, 1e-3]}):
+        found = Batches(sweep(**({"seeds": [0], "ranks": [8]} | grown))).by_name
+        assert {name: found[name] for name in small} == small
+    (full,) = (batch for batch in small.values() if any("/full-" in name for name in batch.cells))
+    assert len(full.cells) == 6, "full fine-tuning has no rank, and shares the engine of the first one"
 
 
 def test_a_batch_spec_makes_the_specs_of_its_jobs():
     found = sweep()
-    for name, batch in found.batches.items():
-        for job, cell in zip(jobs(found.batch_spec(name), Path("results")), batch.cells, strict=True):
+    for name, batch in Batches(found).by_name.items():
+        for job, cell in zip(jobs(Batches(found).spec(name), Path("results")), batch.cells, strict=True):
             assert job.spec == found.generate_spec(found.cell(cell), "gsm-mini")
             assert job.out == Path("results/cells") / cell / "generated" / "gsm-mini.jsonl"
             assert job.rows == Path("results/fetch/data/gsm-mini-test.jsonl")
@@ -87,8 +93,12 @@ def test_a_batch_spec_makes_the_specs_of_its_jobs():
 
 def test_unknown_batches_and_tasks_are_refused():
     found = sweep()
-    says(lambda: found.batch("mini-llama/hf-float32-9"), "unknown batch", "mini-llama/hf-float32-2")
-    says(lambda: found.batch_of(next(iter(found.cells)), "gsm-mimi"), "unknown task", "Did you mean 'gsm-mini'")
+    says(
+        lambda: Batches(found).named("mini-llama/x"),
+        "unknown batch",
+        "mini-llama/gsm-mini-train/r16-lr0.003-s0-hf-float32-0",
+    )
+    says(lambda: Batches(found).name_of(next(iter(found.cells)), "gsm-mimi"), "unknown task", "Did you mean 'gsm-mini'")
 
 
 def test_overrides_change_only_the_cells_they_name():
