@@ -17,8 +17,8 @@ from judge_server import Judge, Raw, error, free_port, running
 from pissa_repro import judge as judging
 from pissa_repro.errors import UserError
 from pissa_repro.judge import Question, judge_all, keeping, rating, summary
-from pissa_repro.judge_client import REMINDER, rating_in
-from pissa_repro.judge_endpoint import KEY, MODEL, THREADS, TIMEOUT, URL, Patience, endpoint
+from pissa_repro.judge.client import REMINDER, rating_in
+from pissa_repro.judge.endpoint import KEY, MODEL, THREADS, TIMEOUT, URL, Patience, endpoint
 
 SECRET = "sk-test-0123456789abcdef"
 QUICK = Patience(timeout=5.0, tries=3, late=1, backoff=0.01, threads=4)
@@ -505,7 +505,7 @@ def test_a_rating_that_is_none_is_not_taken_from_the_journal(judge, journal):
 KILLED = """
 import sys
 from pissa_repro.judge import Question, judge_all, keeping
-from pissa_repro.judge_endpoint import Patience
+from pissa_repro.judge.endpoint import Patience
 with keeping(sys.argv[1]):
     judge_all([Question(n, 1, f"rate {n}") for n in range(1, 11)], Patience(threads=int(sys.argv[2])))
 """

@@ -7,7 +7,7 @@ from judge_server import Judge, running
 
 from pissa_repro.data import PROMPT, select
 from pissa_repro.errors import UserError
-from pissa_repro.judge_endpoint import KEY, MODEL, THREADS, TIMEOUT, URL
+from pissa_repro.judge.endpoint import KEY, MODEL, THREADS, TIMEOUT, URL
 from pissa_repro.tasks import mt_bench
 from pissa_repro.tasks.mt_bench import first_prompt, judge_prompt, next_prompt
 

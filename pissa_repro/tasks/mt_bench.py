@@ -97,7 +97,7 @@ keeping = judge.keeping
 def prepare(docs: list[dict[str, Any]], answers: list[list[str]]) -> None:
     """Have both answers to every question judged, within `with keeping(path):`.
 
-    Raises UserError without a judge (judge_endpoint.py), or when it fails; what it said by then is kept.
+    Raises UserError without a judge (judge/endpoint.py), or when it fails; what it said by then is kept.
     """
     judge.judge_all(
         judge.Question(number, turn, prompt)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pissa_repro.errors import UserError
-from pissa_repro.judge_endpoint import KEY, THREADS, TIMEOUT, URL, Endpoint, Patience
+from pissa_repro.judge.endpoint import KEY, THREADS, TIMEOUT, URL, Endpoint, Patience
 
 if TYPE_CHECKING:
     import requests

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from pissa_repro.errors import UserError
-from pissa_repro.judge_client import Down, Unrated, judgement
-from pissa_repro.judge_endpoint import Endpoint, Patience, endpoint, model_name
+from pissa_repro.judge.client import Down, Unrated, judgement
+from pissa_repro.judge.endpoint import Endpoint, Patience, endpoint, model_name
 from pissa_repro.progress import track
 
 log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def _opened() -> Journal:
 
 
 def judge_all(questions: Iterable[Question], patience: Patience | None = None) -> None:
-    """Have every question rated by the judge of the environment (judge_endpoint.py); those kept are not asked again.
+    """Have every question rated by the judge of the environment (judge/endpoint.py); those kept are not asked again.
 
     Raises UserError without a judge, and for the first question that got no rating, once every reply is kept: at once
     if the endpoint does not serve, otherwise after the rest has been asked.

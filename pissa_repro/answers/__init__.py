@@ -1,0 +1,1 @@
+"""What the answer rules of the tasks are made of: LaTeX, equivalence of formulas, programs."""
