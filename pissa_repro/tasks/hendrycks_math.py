@@ -21,6 +21,11 @@ def check(doc: dict[str, str]) -> None:
     reference(doc["response"])
 
 
+def prepare(docs: list[dict[str, Any]], answers: list[str]) -> None:
+    """Count what math-verify cannot judge from here on: one process may score several records."""
+    equivalence.cut_off = 0
+
+
 def facts() -> dict[str, Any]:
     """For the score's record: how many answers math-verify could not judge; they count as wrong."""
     return {"math_verify_cut_off": equivalence.cut_off}
