@@ -36,6 +36,8 @@ def score(spec: dict[str, Any], rows: Path, kept: generations.Generations) -> tu
     if kept.origin["spec"] != spec["generate"] or kept.origin["data_sha256"] != sha256(rows):
         other = "another spec" if kept.origin["spec"] != spec["generate"] else "other rows"
         raise UserError(f"{kept.path}: generated from {other}. Delete it and run again.")
+    if kept.refused:
+        raise UserError(kept.refused)
     found, samples = judge_items(spec, rows, kept.turns, kept.path)
     record = {
         "spec": spec,
@@ -60,10 +62,7 @@ def judge_items(
     task = harness.Task(spec["generate"]["task"], rows, spec["generate"]["max_new_tokens"])
     missing = [i for i in task.ids if task.request(i, turns.get(i, []))]
     if missing:
-        raise UserError(
-            f"{path}: {len(missing)} of {len(task.ids)} items are not generated yet. Run the generate stage again, "
-            "or give --model and --trained."
-        )
+        raise UserError(f"{path}: {len(missing)} of {len(task.ids)} items are not generated yet. {generations.AGAIN}")
     with getattr(task.module, "keeping", nullcontext)(path.with_suffix(".judgements.jsonl")):
         metrics, samples = task.score(turns)
         return {"metrics": metrics, **getattr(task.module, "facts", dict)()}, samples
@@ -72,13 +71,16 @@ def judge_items(
 def rescore(path: Path, data: Path | None) -> str:
     """Apply today's rules to the samples of a record, write both anew, and say what has changed."""
     started, record = time.perf_counter(), read_json(path)
+    if data and sha256(data) != record["data_sha256"]:
+        raise UserError(f"{path}: made from other rows than {data}.")
     kept, rows = path.with_suffix(".samples.jsonl"), data or find_rows(path, record["data_sha256"])
     before = {sample["id"]: sample for sample in read_lines(kept)}
     turns = {
         i: one["generated"] if isinstance(one["generated"], list) else [one["generated"]] for i, one in before.items()
     }
     spec = {**record["spec"], "version": STAGE_VERSION["evaluate"]}
-    found, samples = judge_items(spec, rows, turns, path.parent.parent / "generated" / f"{path.stem}.jsonl")
+    origin = generations.place(path.parent.parent, path.stem, spec["generate"])
+    found, samples = judge_items(spec, rows, turns, origin)
     write_lines(kept, samples)
     write_json(path, {**record, "spec": spec, **found, "provenance": provenance(started)})
     changed = sum(any(one[name] != before[one["id"]].get(name) for name in found["metrics"]) for one in samples)
@@ -124,6 +126,8 @@ def main(argv: list[str] | None = None) -> None:
         if getattr(args, name) is None:
             parser.error(f"--{name} is needed (or --rescore)")
     started = time.perf_counter()
+    if bool(args.trained) != bool(args.model):
+        parser.error("--model and --trained go together")
     if args.trained:
         complete(args)
     record, samples = score(args.spec, args.data, generations.read(args.generations))
@@ -135,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
 def complete(args: argparse.Namespace) -> None:
     """Generate here what the generate stage has not."""
     spec = args.spec["generate"]
-    backends.check(spec["backend"])
+    backends.check(spec["backend"], args.gpus, args.tensor_parallel)
     gpus.take(args.gpus)
     job = Job(str(args.generations), spec, args.init, args.trained, args.data, args.generations)
     Generator(stored_model(args.model), args.batch_size, args.tensor_parallel).run([job])

@@ -3,8 +3,9 @@
 python -m pissa_repro.generate --spec "$BATCH" --model MODEL.json --out batch.json
 
 The batch names cells and tasks; every cell is generated on every task. What is finished, item by
-item, is kept in results/cells/<cell>/generated/<task>.jsonl and never made again: a run that was
-killed goes on there. Nothing is scored here (evaluate.py), so that a new answer rule needs no model.
+item, is kept in results/cells/<cell>/generated and never made again: a run that was killed goes on
+there, at the batch of prompts where it stopped. Nothing is scored here (evaluate.py), so that a new
+answer rule needs no model.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import itertools
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,9 @@ from typing import Any
 from pissa_repro import backends, gpus
 from pissa_repro.errors import UserError, run_stage
 from pissa_repro.fetch import base_of, sha256, stored_model
-from pissa_repro.generations import Journal, journal
+from pissa_repro.generations import Journal, journal, place
 from pissa_repro.progress import track
-from pissa_repro.provenance import provenance
+from pissa_repro.provenance import peak_memory, provenance
 from pissa_repro.record import write_json
 
 log = logging.getLogger(__name__)
@@ -53,13 +54,17 @@ class Job:
 
     def origin(self, stored: dict[str, Any]) -> dict[str, Any]:
         """What the generations are made from; kept on the first line of their file."""
-        weights = {path.name: sha256(path) for path in sorted(self.trained.glob("*.safetensors"))}
         return {
             "spec": self.spec,
             "base": base_of(stored),
             "data_sha256": sha256(self.rows),
-            "trained_sha256": weights,
+            "trained_sha256": _weights(self.trained),
         }
+
+
+@functools.cache
+def _weights(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}
 
 
 @functools.cache
@@ -75,13 +80,14 @@ def jobs(batch: dict[str, Any], results: Path) -> Iterator[Job]:
     for cell, made in batch["cells"].items():
         folder = results / "cells" / cell
         for task, asked in batch["tasks"].items():
+            spec = {**common, "train": made["train"], **asked["spec"]}
             yield Job(
                 name=f"{cell} {task}",
-                spec={**common, "train": made["train"], **asked["spec"]},
+                spec=spec,
                 init=results / "init" / made["start"] if made["start"] else None,
                 trained=folder / "trained",
                 rows=results / "fetch" / "data" / f"{asked['rows']}.jsonl",
-                out=folder / "generated" / f"{task}.jsonl",
+                out=place(folder, task, spec),
             )
 
 
@@ -98,10 +104,11 @@ class Prompts:
 
     def _needed(self, job: Job) -> int:
         """Tokens of the longest prompt and answer. Raises UserError when an answer alone fills the window."""
-        new = job.spec["max_new_tokens"]
+        new = job.task.new_tokens
         if new >= self.window:
             raise UserError(f"config.tasks: max_new_tokens {new} fills the model's window of {self.window}.")
-        return max(self.lengths(job).values()) + (new if job.task.turns == 1 else self.window)
+        longest = max(self.lengths(job).values())
+        return longest + 2 + new if job.task.turns == 1 else self.window  # 2: bos, and vLLM's one token of a text
 
     def lengths(self, job: Job) -> dict[int, int]:
         """Tokens of each item's first prompt."""
@@ -109,11 +116,15 @@ class Prompts:
 
     def cut(self, job: Job) -> int:
         """Prompts that are too long for the window beside the answer; lm-eval cuts them on the left."""
-        return sum(n > self.window - job.spec["max_new_tokens"] for n in self.lengths(job).values())
+        room = self.window - job.task.new_tokens
+        return sum(n > room for n in self.lengths(job).values()) if job.task.new_tokens else 0
 
     def some(self) -> list[list[int]]:
         """A few prompts to check weights with."""
-        return [ids[:CHECKED_TOKENS] for ids in itertools.islice(next(iter(self.ids.values())).values(), CHECKED)]
+        return [ids[: min(CHECKED_TOKENS, self.window - 1)] for ids in itertools.islice(self._first(), CHECKED)]
+
+    def _first(self) -> Iterable[list[int]]:
+        return next(iter(self.ids.values())).values()
 
 
 class Generator:
@@ -124,9 +135,12 @@ class Generator:
         self.started = time.perf_counter()
         self.engine: Any = None
 
-    def run(self, work: list[Job]) -> None:
-        """Generate what is missing, cell after cell. Raises UserError at the end if cells were refused."""
-        refused = []
+    def run(self, work: list[Job]) -> dict[str, str]:
+        """Generate what is missing, cell after cell: {job: reason} for those of cells that were refused.
+
+        Raises EngineError when the engine itself fails.
+        """
+        refused = {}
         cells = [list(own) for _, own in itertools.groupby(work, key=lambda job: job.trained)]
         for own in cells:
             with ExitStack() as stack:
@@ -139,11 +153,14 @@ class Generator:
                     self._start(work)
                 try:
                     self._cell(left, kept)
+                except backends.EngineError:
+                    raise
                 except UserError as error:
                     log.error("%s", error)
-                    refused.append(str(error))
-        if refused:
-            raise UserError(f"{len(refused)} of {len(cells)} cells: {refused[0]}")
+                    for job in left:
+                        kept[job].refuse(str(error))
+                        refused[job.name] = str(error)
+        return refused
 
     def _start(self, work: list[Job]) -> None:
         from transformers import AutoConfig
@@ -167,6 +184,8 @@ class Generator:
             run = {**provenance(self.started), "checks": model.checks | checks, "prompts_cut": self.prompts.cut(job)}
             kept[job].begin(run | {"start_seconds": round(self.engine.start_seconds, 3)})
             generate(job, kept[job], lm, self.prompts.lengths(job), self.batch_size)
+            end = provenance(self.started)
+            kept[job].finish({key: end[key] for key in ("seconds", "finished", *peak_memory())})
 
 
 def generate(job: Job, kept: Journal, lm: Any, lengths: dict[int, int], batch_size: int) -> None:
@@ -198,12 +217,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", required=True, type=Path, help="the record of the batch to write")
     add_arguments(parser)
     args = parser.parse_args(argv)
-    backends.check(args.spec["backend"])
+    backends.check(args.spec["backend"], args.gpus, args.tensor_parallel)
     gpus.take(args.gpus)
     generator = Generator(stored_model(args.model), args.batch_size, args.tensor_parallel)
     work = list(jobs(args.spec, args.results))
-    generator.run(work)
-    write_json(args.out, {"jobs": [job.name for job in work], "provenance": provenance(generator.started)})
+    record = {"jobs": [job.name for job in work], "refused": generator.run(work)}
+    write_json(args.out, {**record, "provenance": provenance(generator.started)})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,7 @@
 """lm-eval, used in two halves: what a task asks of a model, and what the answers score."""
 
 import importlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
 from pissa_repro.config import TASKS, task_module
+from pissa_repro.errors import UserError
 
 ROLLING = "loglikelihood_rolling"
 
@@ -20,6 +22,7 @@ class Task:
     Rows that the task's `check(doc)` refuses end here, before anything is generated for them.
     ids: the numbers of its items, in the data's order. kind: lm-eval's output type. turns: how many
     answers an item needs; the task's next_prompt(doc, texts) makes the prompts after the first.
+    new_tokens: room that an answer takes; 0 where a text is predicted.
     """
 
     def __init__(self, name: str, rows: Path, max_new_tokens: int):
@@ -28,6 +31,7 @@ class Task:
         self.module = importlib.import_module(f"pissa_repro.tasks.{task_module(name)}")
         self.kind = self._task.OUTPUT_TYPE
         self.turns: int = getattr(self.module, "TURNS", 1)
+        self.new_tokens = 0 if self.kind == ROLLING else max_new_tokens
         if self.kind != ROLLING:
             self._task.set_config("generation_kwargs", {"max_gen_toks": max_new_tokens}, update=True)
         self._task.build_all_requests()
@@ -55,6 +59,8 @@ class Task:
         found = lm.loglikelihood_rolling(instances, disable_tqdm=True)
         counts = [len(lm.tok_encode(instance.args[0])) for instance in instances]
         lm.add_bos_token = None
+        if not all(math.isfinite(value) for value in found):
+            raise UserError(f"{self.name}: the log-likelihood of a text is not finite.")
         return [{"loglikelihood": value, "tokens": n} for value, n in zip(found, counts, strict=True)]
 
     def score(self, turns: dict[int, list[Any]]) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:

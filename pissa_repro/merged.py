@@ -12,11 +12,15 @@ MERGED = 1e-3  # |logits(merged) - logits(trained)| / |logits(trained)| allowed
 
 
 class Merged(NamedTuple):
-    """The model to score, what the checks found, and the logits (n, vocabulary) of the checks' prompts."""
+    """The model to score, what the checks found, and logits (n, vocabulary) after the checks' prompts.
+
+    start: the same logits at the start of the training.
+    """
 
     model: "torch.nn.Module"
     checks: dict[str, float]
     logits: "torch.Tensor"
+    start: "torch.Tensor"
 
 
 def merged_model(
@@ -58,4 +62,4 @@ def merged_model(
         raise UserError(f"{trained}: the trained weights do not change the model's output, or make it NaN.")
     if not merge_error <= MERGED:
         raise UserError(f"{trained}: merging changes the logits by {merge_error:.1e} (limit {MERGED}).")
-    return Merged(model.eval(), {"training_effect": effect, "merge_error": merge_error}, found)
+    return Merged(model.eval(), {"training_effect": effect, "merge_error": merge_error}, found, before)

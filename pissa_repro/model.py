@@ -49,10 +49,22 @@ def load_base(folder: str | Path, dtype: str = "float32", device: torch.device |
         raise UserError(
             f"{folder}: {type(model).__name__} needs {min(found['missing_keys'])}, which the files do not hold."
         )
+    model.generation_config = _only_tokens(model.generation_config)
     wrong = {name for name, p in model.named_parameters() if p.dtype != DTYPES[dtype]}
     if wrong:
         raise UserError(f"{folder}: asked for {dtype}, but {min(wrong)} came as another dtype.")
     return model.to(device or default_device())
+
+
+def _only_tokens(given):
+    """A model's generation_config.json without its sampling, penalties and lengths: they would change greedy decoding.
+
+    transformers takes them, vLLM does not; some that ship with models cannot even be saved again.
+    """
+    from transformers import GenerationConfig
+
+    kept = {key: getattr(given, key, None) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return GenerationConfig(**kept)
 
 
 def _refuse_architecture(folder: str | Path, config) -> None:

@@ -2,6 +2,7 @@
 
 python -m pissa_repro.parity --first hf.jsonl --second vllm.jsonl --model MODEL.json --data DATA.jsonl \
     [--init DIR] --trained DIR --out parity.json
+python -m pissa_repro.parity --report parity.json ...     # a line each; fails where they disagree
 
 Reads what the generate stage has kept for both. Where two texts part, the merged model says how near
 its two next tokens were: in float32 only near-ties may part, rounding decides those. The record holds
@@ -18,8 +19,9 @@ from pissa_repro import generations, gpus, harness, merged
 from pissa_repro import model as models
 from pissa_repro.errors import UserError, run_stage
 from pissa_repro.fetch import sha256, stored_model
+from pissa_repro.generate import CHECKED, CHECKED_TOKENS
 from pissa_repro.provenance import provenance
-from pissa_repro.record import write_json
+from pissa_repro.record import read_json, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -40,8 +42,6 @@ def same_source(first: generations.Generations, second: generations.Generations,
     differ += [key for key in ("base", "trained_sha256") if first.origin[key] != second.origin[key]]
     if differ:
         raise UserError(f"{first.path} and {second.path} are not the same cell and task: they differ in {differ}.")
-    if first.turns.keys() != second.turns.keys():
-        raise UserError(f"{first.path} and {second.path}: one of them is not generated to its end. Run it again.")
 
 
 def parted(
@@ -49,27 +49,34 @@ def parted(
 ) -> dict[str, Any]:
     """Where two answers to a prompt part: {"token" (position in the answer), "gap" (of logits), "top_two"}.
 
-    The texts are tokenized again; an answer that ended has the eos token there. window: tokens of the
-    prompt that the engines have seen, counted from its end.
+    Prompt and answer are tokenized again, together; an answer that ended has the eos token there.
+    window: tokens of the prompt that the engines have seen, counted from its end.
     """
-    ids = [[*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for text in texts]
+    ids = [[*tokenizer(prompt + text)["input_ids"], tokenizer.eos_token_id] for text in texts]
     pairs = zip(*ids, strict=False)
     position = next((k for k, (a, b) in enumerate(pairs) if a != b), min(map(len, ids)) - 1)
-    head = tokenizer(prompt)["input_ids"][-window:]
-    logits = models.logits(model, [head + ids[0][:position]])[0]
+    asked = len(tokenizer(prompt)["input_ids"])
+    logits = models.logits(model, [ids[0][max(0, asked - window) : position]])[0]
     chosen = [one[position] for one in ids]
     gap = abs(logits[chosen[0]] - logits[chosen[1]]).item()
-    return {"token": position, "gap": gap, "top_two": set(chosen) == set(logits.topk(2).indices.tolist())}
+    return {"token": position - asked, "gap": gap, "top_two": set(chosen) == set(logits.topk(2).indices.tolist())}
 
 
 def compare(
     model: "torch.nn.Module", tokenizer: Any, task: Any, kept: tuple[Any, Any], window: int
 ) -> list[dict[str, Any]]:
-    """Every item whose first turns differ, and where. Later turns have other prompts, so they are not compared."""
+    """Every item whose first turns differ, and where. Later turns have other prompts, so they are not compared.
+
+    A blank in front is no difference: of a first token with one, transformers drops it and vLLM does not.
+    Raises UserError where an item is not generated yet.
+    """
     found = []
+    for one in kept:
+        if missing := one.pending(task.ids, 0):
+            raise UserError(f"{one.path}: {len(missing)} of {len(task.ids)} items are not generated yet. Run it again.")
     for item in task.ids:
         texts = tuple(one.turns[item][0] for one in kept)
-        if texts[0] != texts[1]:
+        if texts[0].removeprefix(" ") != texts[1].removeprefix(" "):
             prompt = task.request(item, []).args[0]
             found.append({"id": item, **parted(model, tokenizer, prompt, texts, window), "texts": list(texts)})
     return found
@@ -89,18 +96,50 @@ def report(first: generations.Generations, second: generations.Generations, diff
     }
 
 
+def line(found: dict[str, Any]) -> str:
+    """A record in words."""
+    return (
+        f"{' and '.join(found['backends'])}: {found['equal']} of {found['items']} texts equal; "
+        f"{len(found['parted'])} parted, widest gap {found['widest_gap']:.2g} logits: "
+        + ("they agree" if found["agree"] else f"MORE than near-ties (limit {found['near_tie_limit']})")
+    )
+
+
+def show(paths: list[Path]) -> None:
+    """Print a line for each record. Raises UserError if back-ends disagree in one of them."""
+    records = {path: read_json(path) for path in paths}
+    for path, found in records.items():
+        print(f"{path}: {line(found)}")
+    if wrong := [path for path, found in records.items() if not found["agree"]]:
+        raise UserError(f"parity: the back-ends disagree in {len(wrong)} of {len(records)} records, {wrong[0]} first.")
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--first", required=True, type=Path, help="generations of one back-end")
-    parser.add_argument("--second", required=True, type=Path, help="generations of the other")
-    parser.add_argument("--model", required=True, help="record of the fetched base model")
-    parser.add_argument("--data", required=True, type=Path, help="JSON lines of the test rows")
+    parser.add_argument(
+        "--report", nargs="+", type=Path, metavar="RECORD", help="records to show; nothing else is done"
+    )
+    parser.add_argument("--first", type=Path, help="generations of one back-end")
+    parser.add_argument("--second", type=Path, help="generations of the other")
+    parser.add_argument("--model", help="record of the fetched base model")
+    parser.add_argument("--data", type=Path, help="JSON lines of the test rows")
     parser.add_argument("--init", type=Path, nargs="?", help="folder of initial factors (methods with factors)")
-    parser.add_argument("--trained", required=True, type=Path, help="folder of trained weights")
-    parser.add_argument("--out", required=True, type=Path, help="the record to write")
+    parser.add_argument("--trained", type=Path, help="folder of trained weights")
+    parser.add_argument("--out", type=Path, help="the record to write")
     gpus.add_argument(parser)
     args = parser.parse_args(argv)
+    if args.report:
+        show(args.report)
+        return
+    for name in ("first", "second", "model", "data", "trained", "out"):
+        if getattr(args, name) is None:
+            parser.error(f"--{name} is needed (or --report)")
     gpus.take(args.gpus)
+    measure(args)
+
+
+def measure(args: argparse.Namespace) -> None:
+    """Compare what two back-ends have generated for a cell, and write the record."""
     started = time.perf_counter()
     first, second = generations.read(args.first), generations.read(args.second)
     same_source(first, second, args.data)
@@ -109,18 +148,14 @@ def main(argv: list[str] | None = None) -> None:
     if task.kind == harness.ROLLING:
         raise UserError(f"{spec['task']}: nothing is generated, so there are no texts to compare.")
     tokenizer = models.load_tokenizer(stored["path"])
-    prompts = [tokenizer(task.request(i, []).args[0])["input_ids"][:256] for i in task.ids[:2]]
+    prompts = [tokenizer(task.request(i, []).args[0])["input_ids"][:CHECKED_TOKENS] for i in task.ids[:CHECKED]]
     model = merged.merged_model(spec["train"], stored, args.init, args.trained, prompts).model
     window = models.window(model.config, 10**9) - spec["max_new_tokens"]
     found = report(first, second, compare(model, tokenizer, task, (first, second), window))
     write_json(
         args.out, {"spec": [first.origin["spec"], second.origin["spec"]], **found, "provenance": provenance(started)}
     )
-    log.info(
-        "%d of %d texts equal; %d parted, widest gap %.2g logits: %s",
-        found["equal"], found["items"], len(found["parted"]), found["widest_gap"],
-        "they agree" if found["agree"] else f"MORE than near-ties (limit {found['near_tie_limit']})",
-    )  # fmt: skip
+    log.info("%s", line(found))
 
 
 if __name__ == "__main__":

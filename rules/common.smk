@@ -1,4 +1,5 @@
 # Functions that the rules share. The sweep itself is pissa_repro/sweep.py.
+import functools
 import os
 import sys
 
@@ -8,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(workflow.basedir))
 shell.prefix(f'export PYTHONPATH="{workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
-from pissa_repro import backends, studies
+from pissa_repro import backends, generations, studies
 from pissa_repro.batches import Batches
 from pissa_repro.errors import UserError
 from pissa_repro.record import canonical
@@ -20,6 +21,7 @@ try:
     SWEEP.starts  # two cells that would share a folder but start differently are refused here
 except UserError as error:
     raise WorkflowError(str(error)) from None
+ASKED = []  # the batches that this run may generate
 
 
 wildcard_constraints:
@@ -42,16 +44,22 @@ def modules(*names):
     return [source(f"pissa_repro/{name}.py") for name in names]
 
 
-def spec(build):
-    """A params function: the canonical JSON of what `build` makes of the wildcards."""
+def told(function):
+    """The function, whose message for the user ends a workflow without a traceback."""
 
-    def text(wildcards):
+    @functools.wraps(function)
+    def call(*args, **kwargs):
         try:
-            return canonical(build(wildcards))
+            return function(*args, **kwargs)
         except UserError as error:
             raise WorkflowError(str(error)) from None
 
-    return text
+    return call
+
+
+def spec(build):
+    """A params function: the canonical JSON of what `build` makes of the wildcards."""
+    return told(lambda wildcards: canonical(build(wildcards)))
 
 
 def cell_of(wildcards):
@@ -90,20 +98,16 @@ def gpus(model):
     return SWEEP.config["models"][model].get("gpus", 0)
 
 
+@told
 def batch_of(wildcards):
-    try:
-        return BATCHES.named(wildcards.batch)
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
+    return BATCHES.named(wildcards.batch)
 
 
+@told
 def check_backends():
     """Before the first job: a back-end that is missing would stop the sweep only after its trainings."""
-    try:
-        for batch in BATCHES.by_name.values():
-            backends.check(batch.backend)
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
+    for batch in ASKED:
+        backends.check(batch.backend, gpus(batch.model))
 
 
 def batch_rows(wildcards):
@@ -116,6 +120,7 @@ def batch_starts(wildcards):
 
 
 def batch_trained(wildcards):
+    ASKED.append(batch_of(wildcards))
     return [f"results/cells/{name}/trained" for name in batch_of(wildcards).cells]
 
 
@@ -127,19 +132,23 @@ def batch_gpus(wildcards):
 def batch_prompts(wildcards):
     """Prompts handed over together: vLLM schedules them itself, transformers computes them at once."""
     batch = batch_of(wildcards)
-    few, many = (256, 1024) if batch.backend == "vllm" else (64, 16)
-    return many if gpus(batch.model) else few
+    return 256 if batch.backend == "vllm" else 16 if gpus(batch.model) else 64
 
 
-def generated(wildcards):
-    """The mark of the batch that generates a cell on a task."""
-    try:
-        return f"results/generated/{BATCHES.name_of(wildcards.cell, wildcards.task)}.json"
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
+@told
+def generated(wildcards, task):
+    """What a cell has generated on a task."""
+    return generations.place(f"results/cells/{wildcards.cell}", task, SWEEP.generate_spec(cell_of(wildcards), task))
 
 
-def generated_twice(wildcards):
+@told
+def batch_mark(wildcards):
+    """The record of the batch that generates a cell on a task."""
+    return f"results/generated/{BATCHES.name_of(wildcards.cell, wildcards.task)}.json"
+
+
+@told
+def two_batch_marks(wildcards):
     return [f"results/generated/{BATCHES.name_of(wildcards.cell, t)}.json" for t in (wildcards.first, wildcards.second)]
 
 
@@ -163,12 +172,10 @@ def scores(wildcards=None, tasks=None):
     return [f"results/cells/{name}/eval/{task}.json" for name in SWEEP.cells for task in tasks]
 
 
+@told
 def samples(wildcards):
     """The per-item files behind one table."""
-    try:
-        tasks = SWEEP.tasks_of(wildcards.table)
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
+    tasks = SWEEP.tasks_of(wildcards.table)
     return [path.removesuffix(".json") + ".samples.jsonl" for path in scores(tasks=tasks)]
 
 

@@ -1,10 +1,8 @@
 """Scoring a trained cell: on the weights that were trained, with the prompts that were trained on."""
 
 import math
-import random
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -102,7 +100,7 @@ def test_what_is_scored_is_what_was_trained(tmp_path, tiny_model, tiny_rows, met
     run.train()
     prompts = [list(range(3, 40)), list(range(200, 220))]
     init = run.start if run.init_spec else None
-    merged, checks, _ = merged_model(run.spec, read_json(run.model), init, run.trained, prompts)
+    merged, checks, *_ = merged_model(run.spec, read_json(run.model), init, run.trained, prompts)
     wanted = models.logits(trained_model(run, tiny_model)[0], prompts)
     assert models.relative_difference(models.logits(merged, prompts), wanted) < 1e-5
     assert checks["training_effect"] > 1e-3
@@ -140,16 +138,22 @@ def _keys(folder):
         return list(file.keys())
 
 
-def test_a_killed_scoring_leaves_no_record_and_the_next_run_finishes(trained):
-    """SIGKILL between start and end; the record comes last, so that there is none without its samples."""
+KILLED = """
+import os, signal, sys
+from pissa_repro import evaluate
+evaluate.write_json = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
+evaluate.main(sys.argv[1:])
+"""
+
+
+def test_the_record_comes_last(trained):
+    """SIGKILL between samples and record: there is no record without its samples, and the next run finishes."""
     record, samples = trained.folder / "task.json", trained.folder / "task.samples.jsonl"
-    for path in (record, samples, trained.generated):
+    for path in (record, samples):
         path.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "pissa_repro.evaluate", *trained.evaluate_argv()]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    time.sleep(random.uniform(0.5, 2.5))
-    process.kill()
-    assert process.wait() == -9 and not record.exists()
+    done = subprocess.run([sys.executable, "-c", KILLED, *trained.evaluate_argv()], cwd=ROOT, capture_output=True)
+    assert done.returncode == -9, done.stderr[-2000:]
+    assert samples.exists() and not record.exists()
     assert trained.evaluate()["metrics"]["paper"]["n"] == len(read_lines(samples))
 
 

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -58,29 +57,36 @@ def comparable(record):
     return {key: value for key, value in record.items() if key not in ("provenance", "generated")}
 
 
+KILLED = """
+import os, signal, sys
+from pissa_repro import evaluate, generations
+honest, items = generations.Journal.add, []
+def add(self, lines):
+    honest(self, lines)
+    items.extend(line for line in lines if "id" in line)
+    if len(items) >= int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+generations.Journal.add = add
+evaluate.main(sys.argv[2:])
+"""
+
+
 def test_killed_again_and_again_no_item_is_generated_twice(fresh):
-    """SIGKILL while items are being written; the record is that of a run that was left alone."""
+    """SIGKILL after some items, twice; the record is that of a run that was left alone."""
     whole = fresh.evaluate("--batch-size", "2")
     samples = read_lines(fresh.folder / "task.samples.jsonl")
     fresh.generated.unlink()
     (fresh.folder / "task.json").unlink()
-    command = [sys.executable, "-m", "pissa_repro.evaluate", *fresh.evaluate_argv("--batch-size", "2")]
-    environment, seen = os.environ | {"OMP_NUM_THREADS": "1"}, 0
-    for goal in (2, 10):
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while len(items(fresh.generated)) < goal:
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        found = items(fresh.generated)
-        assert seen < len(found) < ITEMS, "it was not killed in the middle"
-        seen = len(found)
+    for done, more in ((0, 4), (4, 10)):
+        assert len(items(fresh.generated)) == done
+        command = [sys.executable, "-c", KILLED, str(more), *fresh.evaluate_argv("--batch-size", "2")]
+        found = subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True)
+        assert found.returncode == -signal.SIGKILL, found.stderr[-2000:]
+    assert len(items(fresh.generated)) == 14
     record = fresh.evaluate("--batch-size", "2")
     found = items(fresh.generated)
     assert len(found) == len(set(found)) == ITEMS
-    assert len(record["generated"]["runs"]) == 3
+    assert len(record["generated"]["runs"]) == 3 and "finished" in record["generated"]["runs"][-1]
     assert comparable(record) == comparable(whole)
     assert read_lines(fresh.folder / "task.samples.jsonl") == samples
 
@@ -119,11 +125,13 @@ def jobs_of(run, tmp_path, trained):
 
 
 def test_many_cells_share_one_engine_and_a_refused_one_does_not_stop_the_others(fresh, tmp_path, monkeypatch):
-    """The second cell's training changed nothing; the third is generated all the same."""
+    """The second cell's training changed nothing; the third is generated all the same, and scoring says why."""
     started = counted(monkeypatch, generate.Generator, "_start")
     work = jobs_of(fresh, tmp_path, [fresh.trained, fresh.start, fresh.trained])
     generator = generate.Generator(stored_model(fresh.model), 8)
-    says(lambda: generator.run(work), "1 of 3 cells", "do not change the model's output")
+    refused = generator.run(work)
+    assert list(refused) == ["cell 1"] and "do not change the model's output" in refused["cell 1"]
+    assert generations.read(work[1].out).refused == refused["cell 1"] and not generations.read(work[0].out).refused
     assert len(started) == 1
     first, second, third = (items(job.out) for job in work)
     assert len(first) == len(third) == ITEMS and not second
@@ -144,9 +152,10 @@ def test_the_batch_of_a_sweep_as_the_workflow_runs_it(fresh, tmp_path, monkeypat
     generate.main(["--spec", spec, "--model", str(fresh.model), "--results", str(results), "--out", str(out)])
     assert read_json(out)["jobs"] == [f"{fresh.cell.name} task"]
     loaded = counted(monkeypatch, models, "load_base")
+    kept = generations.place(cell, "task", sweep.generate_spec(fresh.cell, "task"))
     evaluate.main([
         "--spec", json.dumps(sweep.evaluate_spec(fresh.cell, "task")), "--data", str(rows),
-        "--generations", str(cell / "generated" / "task.jsonl"), "--record", str(cell / "eval" / "task.json"),
+        "--generations", str(kept), "--record", str(cell / "eval" / "task.json"),
         "--samples", str(cell / "eval" / "task.samples.jsonl"),
     ])  # fmt: skip
     assert not loaded
@@ -156,10 +165,10 @@ def test_the_batch_of_a_sweep_as_the_workflow_runs_it(fresh, tmp_path, monkeypat
 def test_scoring_says_what_is_missing(fresh):
     fresh.evaluate()
     argv = fresh.evaluate_argv()
-    without = [w for n, w in enumerate(argv) if "--trained" not in (w, argv[n - 1])]
+    without = [w for n, w in enumerate(argv) if not {w, argv[n - 1]} & {"--trained", "--model"}]
     lines = fresh.generated.read_text().splitlines(keepends=True)
-    fresh.generated.write_text("".join(lines[:-3]))
-    says(lambda: evaluate.main(without), f"3 of {ITEMS} items are not generated yet", "--trained")
+    fresh.generated.write_text("".join(lines[:-5]))  # four items, and the end of the run
+    says(lambda: evaluate.main(without), f"4 of {ITEMS} items are not generated yet", "results/generated")
     fresh.generated.unlink()
     says(lambda: evaluate.main(without), "no generations")
     other = [w.replace('"max_new_tokens":12', '"max_new_tokens":13') for w in without]
@@ -192,6 +201,34 @@ def test_a_score_needs_its_arguments(fresh, capsys):
     with pytest.raises(SystemExit):
         evaluate.main(["--data", str(fresh.rows)])
     assert "--spec is needed (or --rescore)" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        evaluate.main([word for word in fresh.evaluate_argv() if word not in ("--model", str(fresh.model))])
+    assert "--model and --trained go together" in capsys.readouterr().err
+
+
+def test_rescoring_on_other_rows_is_refused(fresh, tmp_path):
+    fresh.evaluate()
+    other = scored_rows(tmp_path, ITEMS)
+    says(lambda: evaluate.main(["--rescore", str(fresh.folder / "task.json"), "--data", str(other)]), "other rows")
+
+
+GENERATION = {"max_new_tokens": 40, "repetition_penalty": 1.5, "num_beams": 3, "temperature": 0.6, "top_p": 0.9}
+
+
+def test_the_models_own_generation_settings_do_not_count(fresh, tmp_path):
+    """Greedy is greedy: models ship lengths, penalties and sampling in generation_config.json; vLLM ignores them."""
+    first = fresh.evaluate()
+    stored = read_json(fresh.model)
+    copy = tmp_path / "model"
+    shutil.copytree(stored["path"], copy)
+    given = read_json(copy / "generation_config.json")
+    (copy / "generation_config.json").write_text(json.dumps(given | GENERATION))
+    (tmp_path / "model.json").write_text(json.dumps(stored | {"path": str(copy)}))
+    fresh.generated.unlink()
+    evaluate.main([str(tmp_path / "model.json") if w == str(fresh.model) else w for w in fresh.evaluate_argv()])
+    again = read_json(fresh.folder / "task.json")
+    assert comparable(again) == comparable(first) and again["generated"]["tokens"] == first["generated"]["tokens"]
+    models.load_base(copy).save_pretrained(tmp_path / "saved")  # sampling settings without sampling cannot be saved
 
 
 def other_task(run, folder, task, rows, fields, new=16):
@@ -205,10 +242,15 @@ def other_task(run, folder, task, rows, fields, new=16):
     return generate.Job("other", spec, run.start, run.trained, path, folder / "other.generated.jsonl")
 
 
-def test_perplexity_is_that_of_the_trained_model(fresh, tmp_path):
-    """Against a plain sum of log-probabilities, every token predicted once, the first one from bos."""
-    texts = ["Ann has 2 apples.\n", "Bob buys 3 more and eats 4.\n"]
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 2e-3)])
+def test_perplexity_is_that_of_the_trained_model(fresh, tmp_path, dtype, tolerance):
+    """Against a plain sum of log-probabilities, every token predicted once, the first one from bos.
+
+    In bfloat16 too: the sum itself is not rounded to that type.
+    """
+    texts = ["Ann has 2 apples.\n" * 12, "Bob buys 3 more and eats 4.\n" * 9]
     job = other_task(fresh, tmp_path, "perplexity", [{"text": text} for text in texts], ["text"])
+    job.spec["dtype"] = dtype
     generate.Generator(stored_model(fresh.model), 4).run([job])
     found = generations.read(job.out)
     assert set(found.turns) == {0, 1}
@@ -218,10 +260,10 @@ def test_perplexity_is_that_of_the_trained_model(fresh, tmp_path):
         ids = tokenizer(text)["input_ids"]
         ids = ids if ids[0] == tokenizer.bos_token_id else [tokenizer.bos_token_id, *ids]
         with torch.no_grad():
-            rows = model(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
+            rows = model.to(models.DTYPES[dtype])(torch.tensor([ids])).logits[0, :-1].double().log_softmax(-1)
         wanted = sum(row[token].item() for row, token in zip(rows, ids[1:], strict=True))
         (one,) = found.turns[item]
-        assert one["loglikelihood"] == pytest.approx(wanted, rel=1e-4), (one, len(ids))
+        assert one["loglikelihood"] == pytest.approx(wanted, rel=tolerance), (one, len(ids))
 
 
 def test_the_second_turn_answers_the_conversation(fresh, tmp_path):

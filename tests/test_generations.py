@@ -61,6 +61,23 @@ def test_another_origin_begins_anew(kept):
     assert generations.read(kept).turns == {}
 
 
+def test_the_end_and_the_refusal_of_a_run(kept):
+    with generations.journal(kept, ORIGIN) as journal:
+        journal.finish({"memory_bytes": 7})
+        journal.refuse("no")
+        assert journal.refused == "no"
+    found = generations.read(kept)
+    assert found.runs == [{"checks": {}, "memory_bytes": 7}] and found.refused == "no"
+    with generations.journal(kept, ORIGIN) as journal:
+        journal.begin({"checks": {"a": 1}})
+    assert generations.read(kept).refused is None, "a later run was not refused"
+
+
+def test_every_spec_has_a_file_of_its_own():
+    one, two = (generations.place("results/cells/c", "gsm8k", {"dtype": dtype}) for dtype in ("float32", "bfloat16"))
+    assert one != two and one.parent == two.parent and one.name.startswith("gsm8k-")
+
+
 def test_a_second_process_is_refused(kept):
     with generations.journal(kept, ORIGIN):
         code = f"from pissa_repro import generations as g\nwith g.journal(g.Path({str(kept)!r}), {{}}): pass"

@@ -129,6 +129,36 @@ def test_a_longer_sweep_runs_only_what_is_new(swept, change, expected):
     assert dry(swept, **change) == expected
 
 
+def test_a_setting_of_a_task_may_go_and_come_back(swept):
+    """What was generated with another setting is kept beside: going back scores again, and generates nothing."""
+    path, cells = Path(config(swept)), "results/cells/mini-llama/gsm-mini-train/pissa-none-r4-lr0.003-s0"
+    kept = {p: p.read_bytes() for p in (swept / cells / "generated").iterdir()}
+    target = f"{cells}/eval/gsm-mini.json"
+    for tokens in (9, 8):
+        path.write_text(yaml.safe_dump(TINY | {"tasks": {"gsm-mini": {"max_new_tokens": tokens}}}))
+        snakemake("--cores", "2", target, "--configfile", str(path), folder=swept)
+        assert f'"max_new_tokens": {tokens}' in (swept / target).read_text()
+    assert {p: p.read_bytes() for p in kept} == kept
+    snakemake("--cores", "2", "all", "--configfile", config(swept), folder=swept)
+
+
+def test_what_was_generated_and_then_deleted_is_said(swept):
+    """With the way out: the record of the batch is deleted, and the same command makes both again."""
+    cell = swept / "results/cells/mini-llama/gsm-mini-train/lora-none-r4-lr0.003-s0"
+    (kept,) = (cell / "generated").iterdir()
+    before = kept.read_text().count('"id"')
+    kept.unlink()
+    (cell / "eval" / "gsm-mini.json").unlink()
+    argv = ["--cores", "2", str((cell / "eval" / "gsm-mini.json").relative_to(swept)), "--configfile", config(swept)]
+    done = snakemake(*argv, folder=swept, check=False)
+    assert done.returncode and "Delete the record of its batch in results/generated" in done.stdout + done.stderr
+    for mark in (swept / "results" / "generated").rglob("*.json"):
+        mark.unlink()
+    snakemake(*argv, folder=swept)
+    assert kept.read_text().count('"id"') == before
+    snakemake("--cores", "2", "all", "--configfile", config(swept), folder=swept)
+
+
 def test_a_changed_recipe_trains_again(swept):
     path = Path(config(swept))
     path.write_text(yaml.safe_dump(TINY | {"train": {"weight_decay": 0.1}}))
