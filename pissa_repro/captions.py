@@ -9,6 +9,7 @@ from typing import Any
 from pissa_repro.lines import VALIDATION
 from pissa_repro.measure import PERCENT, Measure
 from pissa_repro.published import RECIPE
+from pissa_repro.stats import SEVERAL_SEEDS
 
 Pair = tuple[dict[str, Any], str | None]  # a row and its claim
 PAPER_RATE = RECIPE["learning_rate"]
@@ -144,7 +145,7 @@ def caption(rows: list[dict[str, Any]], compared: bool, tuned: bool) -> str:
     if any(row.get("diff_verdict") for row in rows):
         names = dict.fromkeys(row["method"] for row in rows if row["reference"])
         words |= {"rate": "own" if tuned else "same", "reference": " and ".join(names)}
-        words |= {"resampled": "items and seeds" if seeds > 1 else "items"}
+        words |= {"resampled": SEVERAL_SEEDS if seeds > 1 else "items"}
         words["points"] = "percentage points" if shown.unit == PERCENT else shown.points
         parts.append(CAPTION["difference"].format(**words))
     if not compared:

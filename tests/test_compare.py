@@ -135,7 +135,7 @@ def test_all_seeds_of_two_cells(cells, capsys, tmp_path):
     assert "\nB  LoRA, rank 16, learning rate 0.003, seeds 0 1 2\n" in text
     assert "Task gsm-mini, metric paper, the same 200 items." in text
     assert f"A - B    {100 * wanted.mean:+.2f} points, 95 % interval" in text
-    assert "(paired bootstrap over items and seeds)" in text
+    assert "(paired bootstrap over items and seeds, widened for few seeds)" in text
     assert "Verdict: A is better than B.\n" in text
     assert "differ in" not in text and "Left out" not in text and "uncommitted" not in text
 

@@ -153,7 +153,7 @@ def test_the_markdown_says_what_the_data_say(embedded):
     assert "final loss equal to four digits on average" in text
     assert "No published numbers beside these: gsm-mini (generated) is not a benchmark of the paper." in text
     assert "200 items of gsm-mini (generated)" in text
-    assert "over items and seeds" in text
+    assert "paired bootstrap over items and seeds, widened for few seeds." in text
     assert "| verdict |" not in text
     assert "None" not in text
     assert "nan" not in text
