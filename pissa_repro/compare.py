@@ -6,8 +6,9 @@ python -m pissa_repro.compare results/cells/MODEL/DATA/pissa-none-r16-lr2e-05 \
 
 A and B: each a scoring record (.../eval/<task>.json), its .samples.jsonl, a cell's folder, or a cell's
 path without its -s<seed>. The last stands for all its seeds; they are compared with the same seeds of the
-other side. Both must have been scored on the same items. Metrics whose items are all 0 or 1 are shown
-in percent (1 is right); of others only "higher" and "lower" is said.
+other side. Both must have been scored on the same items. Right and wrong answers are shown in percent.
+The task file says whether items are that, and whether higher is better; of a metric that it does not
+have, items of 0 and 1 are taken for right and wrong, and of others only "higher" and "lower" is said.
 """
 
 import argparse
@@ -21,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from pissa_repro import scored, side_by_side, stats
-from pissa_repro.config import task_files, task_metadata
 from pissa_repro.errors import UserError, run_stage
+from pissa_repro.measure import PERCENT, verdict
 from pissa_repro.provenance import provenance
 from pissa_repro.published import METRIC
 from pissa_repro.record import write_json
@@ -75,19 +76,22 @@ def facts(pairs: Pairs, only: dict[str, list[int]], metric: str, examples: int =
     first = pairs[0][0]
     a, b = (np.stack([pair[side].scores for pair in pairs]) for side in (0, 1))
     seeds = [[scored.seed(one.record) for one in pair] for pair in pairs]
-    binary = scored.is_binary(np.stack([a, b]))
+    shown = scored.measured(first.record, metric)
+    binary = scored.is_binary(np.stack([a, b]), shown)
+    higher_is_better = shown.higher_is_better if shown else True if binary else None
     difference = stats.paired_bootstrap(a, b, ("A", "B"))
     by_seed = [_seed(pair, binary) | {"seed": s} for pair, s in zip(pairs, seeds, strict=True)]
     return {
         "task": first.path.stem,
         "metric": metric,
         "binary": binary,
-        "unit": "fraction" if binary else _unit(first.record),
+        "unit": "fraction" if binary or (shown and shown.unit == PERCENT) else shown.unit if shown else "",
+        "higher_is_better": higher_is_better,
         "items": len(first.rows),
         "only_one_side": only,
         "a": _side([pair[0] for pair in pairs], a, metric),
         "b": _side([pair[1] for pair in pairs], b, metric),
-        "difference": {**vars(difference), "verdict": difference.verdict},
+        "difference": {**vars(difference), "verdict": verdict(difference.verdict, higher_is_better)},
         "by_seed": by_seed,
         "differ_in": scored.differences(pairs),
         "uncommitted_changes": [any(scored.uncommitted(pair[side]) for pair in pairs) for side in (0, 1)],
@@ -106,13 +110,6 @@ def _side(cells: list[Scored], scores: np.ndarray, metric: str) -> dict[str, Any
         "stderr_items": stats.stderr_items(scores),
         "std_seeds": spread,
     }
-
-
-def _unit(record: dict[str, Any]) -> str:
-    """What the task file calls the unit; nothing where it is not of this checkout."""
-    task = (scored.stage(record["spec"], "generate") or {}).get("task")
-    unit = task_metadata(task).get("unit", "") if task in task_files() else ""
-    return "" if unit == "percent" else unit
 
 
 def _seed(pair: tuple[Scored, Scored], binary: bool) -> dict[str, Any]:

@@ -9,6 +9,18 @@ PERCENT = "percent"
 DIGITS = {"nats per token": 4}  # 2 in other units: a hundredth of a nat is more than most methods differ by
 
 
+VERDICT = {  # by higher_is_better: what is called "better" and "worse" where higher is better
+    True: {},
+    False: {"better": "worse", "worse": "better"},
+    None: {"better": "higher", "worse": "lower"},
+}
+
+
+def verdict(found: str, higher_is_better: bool | None) -> str:
+    """The verdict of stats.Difference, which takes higher for better, in words. None: which is better is not known."""
+    return VERDICT[higher_is_better].get(found, found)
+
+
 @dataclass(frozen=True)
 class Measure:
     """What a table says of one task file's scores."""
@@ -63,14 +75,14 @@ class Measure:
         return one > other if self.higher_is_better else one < other
 
 
-def measure(task_file: str) -> Measure:
-    """The measure of a task file. Its second metric is the first one after `paper`; None if there is no other."""
+def measure(task_file: str, metric: str = METRIC) -> Measure:
+    """The measure of a metric of a task file. The second metric is the first after `paper`; None without another."""
     metrics = task_metrics(task_file)
     names = list(metrics)
     second = next(iter(names[names.index(METRIC) + 1 :]), None)
     return Measure(
         unit=task_metadata(task_file)["unit"],
-        higher_is_better=metrics[METRIC]["higher_is_better"],
+        higher_is_better=metrics[metric]["higher_is_better"],
         second=second,
         second_in_unit=second is not None and metrics[second]["aggregation"] == "mean",
     )

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from pissa_repro import methods
+from pissa_repro.config import task_files, task_metrics
 from pissa_repro.errors import UserError, unknown
+from pissa_repro.measure import PERCENT, Measure, measure
 from pissa_repro.published import METRIC
 from pissa_repro.record import canonical, read_json, read_lines
 
@@ -24,7 +26,9 @@ OWN = set(
     "judge.completion_tokens".split()
 )
 # A score's record less these is what its task says of the scoring: a judge, a sandbox.
-USUAL = set("spec base data_sha256 trained_sha256 metrics checks prompts_cut generated provenance".split())
+USUAL = set(
+    "spec base data_sha256 trained_sha256 metrics checks prompts_cut generated provenance math_verify_cut_off".split()
+)
 PACKAGES = {  # those that can move a score
     "training": "torch transformers peft trl bitsandbytes".split(),
     "generating": "torch transformers".split(),
@@ -79,7 +83,7 @@ def read(path: Path, metric: str) -> Scored:
     samples = path.with_name(path.stem + SAMPLES)
     rows, scores = read_items(samples, metric)
     fact = record["metrics"][metric]
-    off = is_binary(scores) and len(scores) and abs(scores.mean() - fact["value"]) > 1e-9
+    off = is_binary(scores, measured(record, metric)) and len(scores) and abs(scores.mean() - fact["value"]) > 1e-9
     if not rows or len(rows) != fact["n"] or off:
         raise UserError(f"{samples}: its samples do not give the score {fact['value']} of {path}. Make both again.")
     return Scored(path, record, rows, scores)
@@ -93,9 +97,16 @@ def read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def is_binary(scores: np.ndarray) -> bool:
-    """Whether every item is right (1) or wrong (0)."""
-    return bool(np.isin(scores, (0.0, 1.0)).all())
+def measured(record: dict[str, Any], metric: str) -> Measure | None:
+    """What the task file says of a metric of a record; None where this checkout has no such task file or metric."""
+    task = (stage(record["spec"], "generate") or {}).get("task")
+    return measure(task, metric) if task in task_files() and metric in task_metrics(task) else None
+
+
+def is_binary(scores: np.ndarray, shown: Measure | None) -> bool:
+    """Whether every item is right (1) or wrong (0): ratings may all be 1 and be neither. None: only the values tell."""
+    percent = shown is None or shown.unit == PERCENT
+    return percent and bool(np.isin(scores, (0.0, 1.0)).all())
 
 
 def find(given: str, task: str | None = None) -> list[Path]:

@@ -4,12 +4,15 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from pissa_repro.stats import LEVEL
+
 WIDTH = 100
 BEFORE = 40  # characters shown before the first difference
 SHOWN = 250  # characters shown of a text that is not shown in full
 
 ONE_SEED = "One seed: the interval is about other items, not about other seeds."
 NOT_EQUAL = "The interval holds 0; that does not show that they are equal."
+FEW = ", but only {count}; the exact test does not show it"
 MCNEMAR = "McNemar's p: exact and two-sided, on the items that only one of the two gets right."
 EACH_SEED = (
     " It is for each seed: the answers of several seeds to one item are not independent, so that adding them up would "
@@ -62,9 +65,19 @@ def _verdict(facts: dict[str, Any]) -> str:
     if verdict == "no difference shown":
         words = f"no difference shown between A and B. {NOT_EQUAL}"
     else:
-        better = verdict if facts["binary"] else {"better": "higher", "worse": "lower"}[verdict]
-        words = f"A is {better} than B."
+        known = facts["higher_is_better"] is not None and not facts["binary"]
+        way = f" ({'higher' if facts['higher_is_better'] else 'lower'} is better)" if known else ""
+        words = f"A is {verdict} than B{way}{_few(facts)}."
     return words + (f" {ONE_SEED}" if len(facts["by_seed"]) == 1 else "")
+
+
+def _few(facts: dict[str, Any]) -> str:
+    """A doubt about an interval of one seed that does not hold 0: too few items for it, by McNemar's test."""
+    one, *more = facts["by_seed"]
+    if more or one["mcnemar_p"] is None or one["mcnemar_p"] <= 1 - LEVEL:
+        return ""
+    count = len(one["higher_in_a"]) + len(one["higher_in_b"])
+    return FEW.format(count=f"{count} item differs" if count == 1 else f"{count} items differ")
 
 
 def _by_seed(facts: dict[str, Any]) -> Iterator[str]:

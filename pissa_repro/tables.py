@@ -19,11 +19,11 @@ from pissa_repro import captions, stats
 from pissa_repro.comparison import compare
 from pissa_repro.errors import UserError, run_stage
 from pissa_repro.lines import Line, at_best_rate, lines, read_scores, reference
+from pissa_repro.measure import verdict
 from pissa_repro.record import atomic
 from pissa_repro.sweep import Sweep
 
 GIB = 2**30
-LOWER_IS_BETTER = {"better": "worse", "worse": "better"}  # stats speaks of scores where higher is better
 COLUMNS = (
     "model benchmark data task method rank quant learning_rate seeds n trainable_parameters final_loss_mean "
     "final_loss_std unit score_mean score_std score_stderr_items second_metric second_mean second_std diff_to_lora "
@@ -99,7 +99,7 @@ def _difference(line: Line, found: stats.Difference | None) -> dict[str, Any]:
     if found is None:
         return {}
     numbers = {"diff_to_lora": found.mean, "diff_low": found.low, "diff_high": found.high}
-    word = found.verdict if line.measure.higher_is_better else LOWER_IS_BETTER.get(found.verdict, found.verdict)
+    word = verdict(found.verdict, line.measure.higher_is_better)
     return {**{key: line.measure.scale * value for key, value in numbers.items()}, "diff_verdict": word}
 
 
