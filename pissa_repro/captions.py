@@ -26,8 +26,9 @@ CAPTION = {
     "(about {items:.{digits}f} {points}, column score_stderr_items of the CSV).",
     "seed": "One seed: the spread over seeds is not measured. The standard error over items is about "
     "{items:.{digits}f} {points}.",
-    "one item": "There is one item: its error is not known, and methods are not compared; ± is the sample standard "
-    "deviation over seeds.",
+    "one item, seeds": "There is one item: its error is not known, and methods are not compared; ± is the sample "
+    "standard deviation over seeds.",
+    "one item, seed": "There is one item and one seed: no spread is known, and methods are not compared.",
     "difference": "Difference: {points} to {reference} (same base and rank, {rate} learning rate; full FT "
     "against its largest rank), with a 95 % interval from a paired bootstrap over {resampled}.",
     "not_published": "No published numbers beside these: {reason}.",
@@ -37,6 +38,7 @@ READING = {  # sentences that hold for every part, once at the end
     "columns": "Final loss: mean over the last tenth of the training steps. Error reduction: of the quantization "
     "error's nuclear norm against plain quantization, mean over projection types. Memory: peak of the training "
     "process, on a GPU from the first step on.",
+    "no items": "Without an error over items: {columns}.",
     "published": "Paper: the published {name} and whether ours agrees with it (|ours - published| within 1.96 "
     "standard errors of both); the notes say where it stands.",
 }
@@ -107,10 +109,13 @@ def markdown(
 
 def reading(rows: list[dict[str, Any]]) -> str:
     """How to read the parts of a table."""
-    shown = {"columns"}
+    shown = {"columns", "no items"}
     shown |= {"interval"} if any(row.get("diff_verdict") for row in rows) else set()
     shown |= {"published"} if any(row["paper_value"] is not None for row in rows) else set()
-    words = _words(rows[0]["measure"])
+    second = (row["second_metric"] for row in rows if row["second_metric"])
+    reduced = ["error reduction"] if any(row["error_reduction_percent"] is not None for row in rows) else []
+    columns = ", ".join([*dict.fromkeys(second), *reduced, "time"])
+    words = _words(rows[0]["measure"]) | {"columns": columns}
     return " ".join(sentence.format(**words) for name, sentence in READING.items() if name in shown)
 
 
@@ -140,7 +145,7 @@ def caption(rows: list[dict[str, Any]], compared: bool, tuned: bool) -> str:
     words |= {"items": max(items, default=None), "digits": shown.digits - 1}  # an error is known less well
     words["way"] = "higher" if shown.higher_is_better else "lower"
     kind = "accuracy" if shown.unit == PERCENT and shown.higher_is_better else "score"
-    spread = ("seeds" if seeds > 1 else "seed") if items else "one item"
+    spread = ("" if items else "one item, ") + ("seeds" if seeds > 1 else "seed")
     parts = [CAPTION[kind].format(**words), CAPTION[spread].format(**words)]
     if any(row.get("diff_verdict") for row in rows):
         names = dict.fromkeys(row["method"] for row in rows if row["reference"])

@@ -159,6 +159,12 @@ def test_the_markdown_says_what_the_data_say(embedded):
     assert "nan" not in text
 
 
+def test_columns_without_an_error_over_items_are_named(embedded, tmp_path, config):
+    assert "Without an error over items: strict, error reduction, time." in embedded[1]
+    _, text = run(tmp_path, config, seeds=[0], cells=[{"method": "pissa", "quant": "none"}])
+    assert "Without an error over items: strict, time." in text
+
+
 def test_the_grid_is_a_rectangle(embedded):
     lines = [line for line in embedded[1].splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 6
@@ -378,6 +384,13 @@ def test_one_item_has_no_error_and_is_compared_with_nothing(tmp_path, config):
     assert {(row["n"], row["score_stderr_items"], row["diff_verdict"]) for row in rows} == {("1", "", "")}
     assert "There is one item: its error is not known, and methods are not compared;" in text
     assert "better" not in text.replace("lower is better", "") and "reference" not in text
+
+
+def test_one_item_and_one_seed_have_no_spread_to_explain(tmp_path, config):
+    changed = with_tasks(config, "perplexity", "text")
+    _, text = run(tmp_path, changed, table="perplexity", scored=texts(lambda cell: 2.0, count=1), seeds=[0])
+    assert "There is one item and one seed: no spread is known, and methods are not compared." in text
+    assert "±" not in text and "deviation" not in text
 
 
 def test_a_validation_task_chooses_the_rate_of_the_lowest_nats(tmp_path, config):
