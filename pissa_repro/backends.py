@@ -10,6 +10,7 @@ import importlib.metadata
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -114,7 +115,8 @@ class VLLM:
 
         settings = SamplingParams(temperature=0, max_tokens=1, logprobs=TOP)
         asked = [TokensPrompt(prompt_token_ids=ids) for ids in prompts]
-        found = self.lm.model.generate(asked, settings, use_tqdm=False)
+        with _refusals():
+            found = self.lm.model.generate(asked, settings, use_tqdm=False)
         tops = [output.outputs[0].logprobs[0] for output in found]
         places = [(row, token) for row, top in enumerate(tops) for token in top]
         rows, tokens = (torch.tensor(one) for one in zip(*places, strict=True))
@@ -135,7 +137,7 @@ def _start(folder: str, options: Options) -> Any:
     for key, value in (SETTINGS | ({} if _cuda() else CPU_SETTINGS)).items():
         os.environ.setdefault(key, value)
     more = {} if _cuda() else {"distributed_executor_backend": "uni", "enforce_eager": True}
-    try:
+    with _refusals():
         return _wrapper()(
             pretrained=folder,
             dtype=options.dtype,
@@ -147,6 +149,13 @@ def _start(folder: str, options: Options) -> Any:
             use_tqdm_on_load=False,
             **more,
         )
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """vLLM says what it cannot run at its start, or at its first request."""
+    try:
+        yield
     except (ValueError, RuntimeError) as error:
         raise EngineError(f"config.tasks, backend vllm: vllm cannot run this model: {error}") from error
 

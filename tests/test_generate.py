@@ -318,7 +318,8 @@ def test_mt_bench_is_judged_where_its_answers_are_kept(fresh, tmp_path, monkeypa
 
 def test_programs_are_scored_in_the_sandbox_and_the_record_says_which(fresh, tmp_path):
     test = "def check(candidate):\n    assert candidate(2) == 4\n"
-    row = {"prompt": "def double(x):\n", "response": "    return 2 * x\n", "test": test, "entry_point": "double"}
+    header = 'def double(x):\n    """Twice x."""\n'
+    row = {"prompt": header, "response": "    return 2 * x\n", "test": test, "entry_point": "double"}
     job = other_task(fresh, tmp_path, "humaneval", [row, row], ["prompt", "response", "test", "entry_point"])
     generate.Generator(stored_model(fresh.model), 4).run([job])
     lines = [json.loads(line) for line in job.out.read_text().split("\n") if line]
