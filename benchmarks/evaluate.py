@@ -28,7 +28,7 @@ from evaluate_worker import CONTENDERS, DEFAULT, DTYPE, Worker
 from pissa_repro import backends, fetch, gpus
 
 PAUSE = 0.3  # seconds: OpenMP's threads spin on for a while and would disturb the next contender
-BATCH = {DEFAULT: (1, 1), "hf": (64, 16), "vllm": (256, 1024)}  # on CPU and GPU; rules/common.smk, batch_prompts
+BATCH = {DEFAULT: (1, 1), "hf": (64, 16), "vllm": (256, 256)}  # on CPU and GPU; rules/common.smk, batch_prompts
 
 
 class Size(NamedTuple):
