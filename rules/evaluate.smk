@@ -80,10 +80,12 @@ rule compare_backends:
 rule parity:
     input:
         parity_records,
+    log:
+        "logs/parity.log",
     conda:
         "../environment.yml"
     shell:
-        "python -m pissa_repro.parity --report {input}"
+        "python -m pissa_repro.parity --report {input} 2>&1 | tee {log}"
 
 
 rule collect:
