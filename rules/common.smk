@@ -106,8 +106,9 @@ def batch_of(wildcards):
 @told
 def check_backends():
     """Before the first job: a back-end that is missing would stop the sweep only after its trainings."""
-    for batch in ASKED:
-        backends.check(batch.backend, gpus(batch.model))
+    for name in ASKED:
+        if not os.path.exists(f"results/generated/{name}.json"):
+            backends.check(BATCHES.named(name).backend, gpus(BATCHES.named(name).model))
 
 
 def batch_rows(wildcards):
@@ -120,7 +121,7 @@ def batch_starts(wildcards):
 
 
 def batch_trained(wildcards):
-    ASKED.append(batch_of(wildcards))
+    ASKED.append(wildcards.batch)
     return [f"results/cells/{name}/trained" for name in batch_of(wildcards).cells]
 
 

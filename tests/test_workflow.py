@@ -246,3 +246,17 @@ def test_the_cost_of_the_dag_grows_linearly(tmp_path):
         seconds[6 * seeds] = time.perf_counter() - started
     small, large = (taken / cells for cells, taken in seconds.items())
     assert large < 1.5 * small, seconds
+
+
+def test_a_back_end_that_cannot_run_stops_the_sweep_before_its_trainings(tmp_path):
+    """vLLM built for CPU on a model with a GPU, or the other way round, or none at all."""
+    from pissa_repro import backends
+
+    gpus = 0 if backends.installed() == "vllm" else 1
+    changes = {"models": {"mini-llama": {"gpus": gpus}}, "tasks": {"gsm-mini": {"backend": "vllm"}}}
+    (tmp_path / "vllm.yaml").write_text(yaml.safe_dump(changes))
+    argv = ["--cores", "1", "results/scores.csv", "--configfile", str(tmp_path / "vllm.yaml")]
+    done = snakemake(*argv, folder=tmp_path, check=False)
+    assert done.returncode and "config.tasks, backend vllm" in done.stdout + done.stderr
+    assert not (tmp_path / "results").exists()
+    assert snakemake("-n", "studies", *argv[3:], folder=tmp_path).returncode == 0
