@@ -445,7 +445,9 @@ assert libc.syscall({NUMBERS["keyctl"]}, {READ}, {key}, content, 64) < 0 and not
 assert libc.syscall({NUMBERS["keyctl"]}, {DESCRIBE}, {SESSION}, content, 64) < 0 and not content.value
 assert libc.syscall({NUMBERS["add_key"]}, b"user", b"{name}-new", b"x", 1, {SESSION}) < 0
 assert libc.syscall({NUMBERS["add_key"] + 1}, b"user", b"{name}", None, {SESSION}) < 0
-assert {name!r} not in open("/proc/keys").read()
+try: names = open("/proc/keys").read()
+except PermissionError: names = ""
+assert {name!r} not in names
 """
     found = sandbox.run(program)
     assert found.passed, found
@@ -457,7 +459,7 @@ PAST = {
     "semaphores of System V": "import ctypes\nassert ctypes.CDLL(None).semget(0, 1, 0o1600) < 0",
     "queues of System V": "import ctypes\nassert ctypes.CDLL(None).msgget(0, 0o1600) < 0",
     "memfd": "import os\ntry: os.memfd_create('x')\nexcept PermissionError: pass\nelse: raise ValueError",
-    "the memory of its own children": """
+    "tracing": """
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
 assert libc.ptrace(0, 0, 0, 0) < 0 and ctypes.get_errno() == 1

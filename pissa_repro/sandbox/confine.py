@@ -104,6 +104,8 @@ def build_root(mounts, scratch_mib, scratch_files):
     for name, kind, given in (("tmp", "tmpfs", options), ("proc", "proc", "")):
         os.mkdir(f"{base}/{name}")
         mount(kind, f"{base}/{name}", kind, NOSUID | NODEV | (NOEXEC if kind == "proc" else 0), given)
+    if os.path.exists("/proc/keys"):  # the names of the caller's keys
+        bind("/dev/null", f"{base}/proc/keys")
     read_only(base, recursive=False)
     os.chdir(base)
     call("pivot_root", b".", b".")  # the old root lies over the new one now
@@ -174,8 +176,6 @@ def filter_calls():
     calls = {**EVERYWHERE, **MACHINES.get(os.uname().machine, {})}
     if "audit" not in calls or struct.calcsize("P") != 8:
         return False
-    # A session's keyring of its own, or /proc/keys lists the caller's. A container may forbid it: then no harm is done.
-    LIBC.syscall(ctypes.c_long(calls["keyctl"]), 1, None)
     code = b"".join(struct.pack("HBBI", *step) for step in steps(calls))
     held = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("HP", len(code) // 8, ctypes.addressof(held))
