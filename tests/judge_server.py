@@ -73,7 +73,7 @@ class Judge:
             self.busiest = max(self.busy, self.busiest)
             scripted = self.script.pop(0) if self.script else None
         if self.hold:
-            self.hold.wait(30)
+            self.hold.wait(300)
         if self.key is not None and request.key != self.key:
             return error(401, f"Incorrect API key provided: {request.key}.")
         return self.say(request.prompt) if scripted is None else scripted
@@ -102,11 +102,12 @@ def running(judge: Judge):
         thread.join()
 
 
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+@contextlib.contextmanager
+def closed_port():
+    """A port that refuses connections, and that nobody else can listen on meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 class Handler(BaseHTTPRequestHandler):

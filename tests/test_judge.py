@@ -12,7 +12,7 @@ import traceback
 
 import pytest
 from conftest import ROOT
-from judge_server import Judge, Raw, error, free_port, running
+from judge_server import Judge, Raw, closed_port, error, running
 
 from pissa_repro import judge as judging
 from pissa_repro.errors import UserError
@@ -32,6 +32,13 @@ def judge(monkeypatch):
     with running(Judge()) as served:
         point_at(monkeypatch, served.url)
         yield served
+
+
+@pytest.fixture
+def closed():
+    """A base address on which nobody listens."""
+    with closed_port() as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture
@@ -174,7 +181,8 @@ def test_requests_run_in_parallel(judge, journal):
 
 
 def wait_for(what):
-    for _ in range(1000):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
         if what():
             return
         time.sleep(0.01)
@@ -205,8 +213,8 @@ def test_what_passes_is_asked_again(judge, journal, status):
 
 
 def test_a_late_reply_is_asked_for_again(judge, journal):
-    judge.script = [Raw(stall=2.0)]
-    assert ask(journal, ASKED[:1], Patience(timeout=0.3, backoff=0.01, threads=1)) == [7]
+    judge.script = [Raw(stall=20.0)]
+    assert ask(journal, ASKED[:1], Patience(timeout=2.0, backoff=0.01, threads=1)) == [7]
     assert len(judge.requests) == 2
 
 
@@ -294,13 +302,13 @@ def test_one_request_that_is_refused_does_not_stop_the_others(judge, journal):
         (error(500, "broken"), "HTTP 500"), (error(429, "quota"), f"HTTP 429. It refuses for its limit; {THREADS}"),
         (Raw(302, headers={"Location": "http://127.0.0.1:9/"}), f"HTTP 302. Check that {URL}"),
         (error(429, "no", Retry_After="soon"), "no answer (InvalidHeader)"),
-        (Raw(stall=1.0), f"nothing within 0.2 s; {TIMEOUT} allows more"),
+        (Raw(stall=20.0), f"nothing within 2 s; {TIMEOUT} allows more"),
     ],
     ids=lambda value: "" if isinstance(value, str) else f"{value.status}{value.headers}",
 )  # fmt: skip
 def test_a_server_that_does_not_serve_stops_it(judge, journal, reply, said):
     judge.say = lambda prompt: "[[7]]" if prompt in ("rate 1/1", "rate 1/2") else reply
-    message = fails(journal, patience=Patience(timeout=0.2, tries=2, late=1, backoff=0.01, threads=1))
+    message = fails(journal, patience=Patience(timeout=2.0, tries=2, late=0, backoff=0.01, threads=1))
     assert "the judge at 127.0.0.1, question 2, turn 1: " in message and said in message
     assert "Of 6 judgements 2 were made; they are kept, and so are the generations" in message
     assert set(judge.counts()) == {"rate 1/1", "rate 1/2", "rate 2/1"}, "it went on asking"
@@ -312,16 +320,16 @@ def test_a_wrong_path(judge, journal, monkeypatch):
     assert f"HTTP 404. Check that {URL} ends in /v1" in fails(journal)
 
 
-def test_nothing_listens(journal, monkeypatch):
-    point_at(monkeypatch, f"http://127.0.0.1:{free_port()}/v1")
+def test_nothing_listens(journal, monkeypatch, closed):
+    point_at(monkeypatch, f"{closed}/v1")
     said = fails(journal, patience=QUICK)
     assert "the judge at 127.0.0.1, question 1, turn 1: no answer (the connection was refused)" in said
     assert "Of 6 judgements 0 were made" in said
 
 
-def test_of_the_address_only_the_host_is_shown(journal, monkeypatch):
+def test_of_the_address_only_the_host_is_shown(journal, monkeypatch, closed):
     """A gateway may have its secret in the path; the errors of requests hold all of it."""
-    point_at(monkeypatch, f"http://127.0.0.1:{free_port()}/{SECRET}/v1")
+    point_at(monkeypatch, f"{closed}/{SECRET}/v1")
     with pytest.raises(UserError) as caught:
         ask(journal)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
@@ -414,12 +422,16 @@ def test_no_judge(journal, monkeypatch, missing):
 @pytest.mark.parametrize(
     "url",
     ["gpt-4", "ftp://h/v1", "http://", "http:///v1", f"https://me:{SECRET}@h/v1", f"https://h/v1?key={SECRET}",
-     "http://h:port/v1", "http://h:99999/v1", "http://h/v1#x", "http://[::1/v1"],
+     "http://h:port/v1", "http://h:99999/v1", "http://h/v1#x", "http://[::1/v1",
+     f"http://a..b/{SECRET}/v1", f"http://{'a' * 70}.x/{SECRET}/v1"],
 )  # fmt: skip
 def test_an_address_that_is_none(journal, monkeypatch, url):
     point_at(monkeypatch, url)
-    said = fails(journal)
-    assert said.startswith(f"{URL}: not a base address") and SECRET not in said
+    monkeypatch.setenv("NO_PROXY", "*")
+    with pytest.raises(UserError) as caught:
+        ask(journal)
+    assert str(caught.value).startswith(f"{URL}: not a base address")
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("word", ["0", "-1", "many", "nan", "inf", "1e9", "2.5"])
@@ -503,9 +515,13 @@ def test_a_rating_that_is_none_is_not_taken_from_the_journal(judge, journal):
 
 
 KILLED = """
-import sys
+import signal, sys
 from pissa_repro.judge import Question, judge_all, keeping
 from pissa_repro.judge.endpoint import Patience
+def interrupted(*_):
+    print("interrupted", flush=True)
+    raise KeyboardInterrupt
+signal.signal(signal.SIGINT, interrupted)
 with keeping(sys.argv[1]):
     judge_all([Question(n, 1, f"rate {n}") for n in range(1, 11)], Patience(threads=int(sys.argv[2])))
 """
@@ -515,7 +531,7 @@ with keeping(sys.argv[1]):
 def test_killed_in_the_middle_it_goes_on_where_it_was(judge, journal, threads, kill):
     """Six are answered; the next hang, and the process is killed. Only those under way are asked twice."""
     hanging = threading.Event()
-    judge.say = lambda prompt: f"[[{prompt[5:]}]]" if int(prompt[5:]) <= 6 or hanging.wait(30) else ""
+    judge.say = lambda prompt: f"[[{prompt[5:]}]]" if int(prompt[5:]) <= 6 or hanging.wait(300) else ""
     command = [sys.executable, "-c", KILLED, str(journal), str(threads)]
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
     try:
@@ -532,28 +548,93 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(judge, journal, threads, k
     assert sorted(line["question"] for line in lines(journal)) == list(range(1, 11))
 
 
-def test_ctrl_c_keeps_what_is_under_way(judge, journal):
-    judge.hold = threading.Event()
+def interrupt(journal, when):
+    """A process that asks with two threads and gets Ctrl-C when it has come to that; it has noticed it."""
     command = [sys.executable, "-c", KILLED, str(journal), "2"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
-        wait_for(lambda: judge.busy == 2)
+        wait_for(when)
         process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
-        judge.hold.set()
-        assert process.wait(30) != 0
+        assert process.stdout.readline() == b"interrupted\n"
+    except BaseException:
+        process.kill()
+        raise
+    return process
+
+
+def ended(process):
+    """The last line that the process says on its way out."""
+    try:
+        return process.communicate(timeout=60)[1].splitlines()[-1]
     finally:
         process.kill()
+
+
+def test_ctrl_c_keeps_what_is_under_way(judge, journal):
+    judge.hold = threading.Event()
+    process = interrupt(journal, lambda: judge.busy == 2)
+    time.sleep(0.2)
+    judge.hold.set()
+    assert ended(process) == b"KeyboardInterrupt"
     assert 2 <= len(lines(journal)) == len(judge.requests) < 10
 
 
+def test_ctrl_c_does_not_wait_for_a_server_that_says_later(judge, journal):
+    judge.say = lambda prompt: error(429, "slow down", Retry_After="250")
+    process = interrupt(journal, lambda: len(judge.requests) == 2)
+    assert ended(process) == b"KeyboardInterrupt"
+    assert len(judge.requests) <= 4
+
+
+def test_a_server_that_is_down_ends_the_waits_of_others(judge, journal):
+    """No question waits for minutes when another has found out that it is of no use."""
+    waiting = threading.Event()
+
+    def say(prompt):
+        if prompt == "rate 1/1":
+            waiting.wait(60)
+            return error(401, "no")
+        waiting.set()
+        return error(429, "slow down", Retry_After="250")
+
+    judge.say = say
+    assert "question 1, turn 1: HTTP 401" in fails(journal, patience=Patience(threads=2))
+    assert judge.counts() == {"rate 1/1": 1, "rate 1/2": 1}
+
+
+def test_two_processes_do_not_share_a_journal(judge, journal):
+    judge.hold = threading.Event()
+    command = [sys.executable, "-c", KILLED, str(journal), "2"]
+    process = subprocess.Popen(command, cwd=ROOT)
+    try:
+        wait_for(lambda: judge.busy == 2)
+        with pytest.raises(UserError, match=f"{journal}: another process is keeping judgements in it"):
+            ask(journal)
+        judge.hold.set()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert len(judge.requests) == len(lines(journal)) == 10
+    assert ask(journal) == [7] * 6, "its end did not unlock the journal"
+
+
+FULL = """
+import resource, sys
+from pissa_repro.judge import Question, judge_all, keeping
+from pissa_repro.judge.endpoint import Patience
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+with keeping(sys.argv[1]):
+    judge_all([Question(n, 1, f"rate {n}") for n in range(1, 11)], Patience(threads=1))
+"""
+
+
 def test_a_journal_that_cannot_be_written_stops_it(judge, journal):
-    journal.parent.mkdir()
-    with keeping(journal):
-        journal.mkdir()
-        with pytest.raises(IsADirectoryError):
-            judge_all(ASKED, SLOWLY)
-    assert len(judge.requests) <= 2, "it went on asking for what it could not keep"
+    """As on a full disk."""
+    done = subprocess.run([sys.executable, "-c", FULL, str(journal)], cwd=ROOT, stderr=subprocess.PIPE, timeout=120)
+    said = done.stderr.decode().splitlines()[-1]
+    assert "File too large" in said and str(journal) in said
+    assert 1 <= len(judge.requests) <= 2, "it went on asking for what it could not keep"
 
 
 def test_without_a_journal_nothing_is_asked(judge):

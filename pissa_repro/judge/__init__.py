@@ -6,6 +6,7 @@ module's state, because lm-eval loads a task's file as a module of its own.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
@@ -15,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pissa_repro.errors import UserError
-from pissa_repro.judge.client import Down, Unrated, judgement
+from pissa_repro.judge.client import Down, NoRating, Stopped, judgement
 from pissa_repro.judge.endpoint import Endpoint, Patience, endpoint, model_name
 from pissa_repro.progress import track
 
@@ -42,12 +43,12 @@ class Question:
 
 @dataclass
 class Journal:
-    """A JSON-lines file of judgements, and those of them that this run uses.
+    """A JSON-lines file of judgements, held open and locked, and those of them that this run uses.
 
     kept: {(judge, prompt's digest): line}; used: {prompt's digest: line}.
     """
 
-    path: Path
+    file: BinaryIO
     kept: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     used: dict[str, dict[str, Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -56,12 +57,21 @@ class Journal:
         """Add a line; it is on disk when this returns. A line without a rating is for reading only."""
         # backslashreplace: half a surrogate pair, which JSON can carry and UTF-8 cannot, becomes its JSON escape.
         text = json.dumps(line, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
-        with self.lock, open(self.path, "ab") as file:
-            file.write(text + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        with self.lock:
+            self._write(text + b"\n")
             if line["rating"] is not None:
                 self.kept[line["judge"], line["prompt_sha256"]] = line
+
+    def _write(self, data: bytes) -> None:
+        handle = self.file.fileno()
+        start = os.fstat(handle).st_size
+        try:
+            while data:
+                data = data[os.write(handle, data) :]
+            os.fsync(handle)
+        except OSError as error:
+            os.ftruncate(handle, start)  # a full disk must not leave half a line, to which the next would be joined
+            raise OSError(error.errno, error.strerror, str(self.file.name)) from None
 
 
 _journal: Journal | None = None
@@ -69,27 +79,39 @@ _journal: Journal | None = None
 
 @contextlib.contextmanager
 def keeping(path: str | Path) -> Iterator[None]:
-    """Keep judgements in this file meanwhile, and use those that it holds. Raises OSError."""
+    """Keep judgements in this file meanwhile, and use those that it holds.
+
+    Raises OSError, and UserError while another process keeps judgements there.
+    """
     global _journal
-    _journal = _read(Path(path))
-    try:
-        yield
-    finally:
-        _journal = None
-
-
-def _read(path: Path) -> Journal:
-    """The journal of a file. A line that a kill left unfinished is dropped, so that it is asked again."""
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    *lines, rest = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    with open(path, "ab", buffering=0) as file:
+        _lock(file, path)
+        _journal = Journal(file, _read(file, path))
+        try:
+            yield
+        finally:
+            _journal = None
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{path}: another process is keeping judgements in it. Wait for it, or stop it.") from None
+
+
+def _read(file: BinaryIO, path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """What the journal keeps. A line that a kill left unfinished is dropped, so that it is asked again."""
+    *lines, rest = path.read_bytes().split(b"\n")
     read = [_line(line) for line in lines] + [None] * bool(rest)
     if None in read:
         log.warning("%s: %d damaged lines are left out; what they held is asked again", path, read.count(None))
     if rest:
-        with open(path, "ab") as file:
-            file.write(b"\n")
+        file.write(b"\n")
     rated = [line for line in read if line and line["rating"] is not None]
-    return Journal(path, {(line["judge"], line["prompt_sha256"]): line for line in rated})
+    return {(line["judge"], line["prompt_sha256"]): line for line in rated}
 
 
 def _line(content: bytes) -> dict[str, Any] | None:
@@ -137,7 +159,7 @@ def _ask(missing: list[Question], journal: Journal, judge: Endpoint, patience: P
                 if len(failed) >= ENOUGH:
                     stop.set()
         finally:
-            stop.set()  # after Ctrl-C or a full disk, too: what is under way ends, nothing new begins
+            stop.set()  # after Ctrl-C or a full disk, too: requests under way end, none is waited for or begun
     if failed:
         # That the endpoint is down explains the rest, so it goes first.
         first = min(
@@ -162,13 +184,13 @@ def _one(
     }  # fmt: skip
     place = f"the judge at {judge.host}, question {question.number}, turn {question.turn}"
     try:
-        journal.append(head | judgement(judge, question.prompt, place, patience))
-    except (Down, Unrated) as error:
+        journal.append(head | judgement(judge, question.prompt, place, patience, stop))
+    except NoRating as error:
         if error.record:
             journal.append(head | error.record)
         if isinstance(error, Down):
             stop.set()
-        return error
+        return None if isinstance(error, Stopped) else error
     return None
 
 

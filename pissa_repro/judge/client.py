@@ -1,17 +1,18 @@
-"""One judge over HTTP: any server that speaks OpenAI's chat-completions protocol. judge.py asks through this.
+"""One judge over HTTP: any server that speaks OpenAI's chat-completions protocol. judge/__init__.py asks through this.
 
 The key is sent, and goes nowhere else: messages name the host only, and what a server says is searched for it.
 """
 
 import json
 import re
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pissa_repro.errors import UserError
-from pissa_repro.judge.endpoint import KEY, THREADS, TIMEOUT, URL, Endpoint, Patience
+from pissa_repro.judge.endpoint import KEY, NO_ADDRESS, THREADS, TIMEOUT, URL, Endpoint, Patience
 
 if TYPE_CHECKING:
     import requests
@@ -36,6 +37,10 @@ class Unrated(NoRating):
     """This one question got no rating; others may."""
 
 
+class Stopped(NoRating):
+    """The run ends, so that this question is not waited for."""
+
+
 @dataclass(frozen=True)
 class Reply:
     """What came back. proper: it is a chat completion; otherwise text is the page that came instead."""
@@ -54,13 +59,21 @@ def rating_in(text: str) -> float | None:
     return rating if rating is not None and 1 <= rating <= 10 else None
 
 
-def session(patience: Patience) -> "requests.Session":
-    """A session that waits and asks again after a refused connection, a late reply, 429 (its Retry-After) or 5xx."""
+def session(patience: Patience, stop: threading.Event) -> "requests.Session":
+    """A session that waits and asks again after a refused connection, a late reply, 429 (its Retry-After) or 5xx.
+
+    Once `stop` is set it waits no longer: Stopped.
+    """
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
 
-    retry = Retry(
+    class Waiting(Retry):
+        def sleep(self, response: Any = None) -> None:
+            asked_for = self.get_retry_after(response) if response else None
+            wait(asked_for or self.get_backoff_time(), stop)
+
+    retry = Waiting(
         patience.tries, read=patience.late, backoff_factor=patience.backoff, backoff_jitter=patience.backoff,
         status_forcelist=(408, 429, 500, 502, 503, 504, 529), allowed_methods=("POST",), raise_on_status=False,
         retry_after_max=patience.longest,
@@ -71,16 +84,23 @@ def session(patience: Patience) -> "requests.Session":
     return opened
 
 
-def judgement(judge: Endpoint, prompt: str, place: str, patience: Patience) -> dict[str, Any]:
+def wait(seconds: float, stop: threading.Event) -> None:
+    """Wait so long. Raises Stopped as soon as `stop` is set."""
+    if stop.wait(seconds):
+        raise Stopped("the run ends")
+
+
+def judgement(judge: Endpoint, prompt: str, place: str, patience: Patience, stop: threading.Event) -> dict[str, Any]:
     """Ask until there is a rating: rating (1..10), text (the whole reply), earlier (replies without a rating),
     answered_by (the model as the server names it), prompt_tokens, completion_tokens (None where not told), seconds.
 
-    Raises Down or Unrated; their messages begin with `place`, and their record holds what was said.
+    Raises Down or Unrated, whose messages begin with `place`, or Stopped once `stop` is set and it would have to wait;
+    their record holds what was said.
     """
     began, replies = time.monotonic(), []
     try:
-        with session(patience) as opened:
-            rating = _ask(opened, judge, prompt, place, patience, replies)
+        with session(patience, stop) as opened:
+            rating = _ask(opened, judge, prompt, place, patience, replies, stop)
     except NoRating as error:
         error.record = _record(None, replies, began) if replies else None
         raise
@@ -88,8 +108,9 @@ def judgement(judge: Endpoint, prompt: str, place: str, patience: Patience) -> d
 
 
 def _ask(
-    opened: "requests.Session", judge: Endpoint, prompt: str, place: str, patience: Patience, replies: list[Reply]
-) -> float:
+    opened: "requests.Session", judge: Endpoint, prompt: str, place: str, patience: Patience, replies: list[Reply],
+    stop: threading.Event,
+) -> float:  # fmt: skip
     """The rating; every reply is added to `replies`."""
     start = messages = [{"role": "user", "content": prompt}]
     for ask in range(1, patience.asks + 1):
@@ -103,7 +124,7 @@ def _ask(
             # At temperature 0 the same question would bring the same words, so the judge is shown its own.
             messages = [*start, {"role": "assistant", "content": reply.text}, {"role": "user", "content": REMINDER}]
         elif ask < patience.asks:  # a gateway's page, or nothing: give it a moment
-            time.sleep(patience.backoff * ask)
+            wait(patience.backoff * ask, stop)
     what = "no rating from 1 to 10" if reply.proper else "nothing that is a chat completion"
     raise Unrated(f"{place}: {what} in {len(replies)} replies. The last one: {reply.text[:200]!r}.")
 
@@ -130,6 +151,7 @@ def _post(
     opened: "requests.Session", judge: Endpoint, messages: list[dict[str, str]], place: str, patience: Patience
 ) -> Reply:
     import requests
+    from urllib3.exceptions import HTTPError, LocationValueError
 
     body = {"model": judge.model, "messages": messages, "temperature": 0, "max_tokens": MAX_TOKENS, "stream": False}
     try:
@@ -139,7 +161,9 @@ def _post(
         )  # fmt: skip
     except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
         return Reply("(a reply that breaks off)", proper=False)
-    except requests.RequestException as error:  # from None: its text holds the whole address
+    except LocationValueError:  # found out only when the host is looked up: http://a..b/v1
+        raise Down(NO_ADDRESS) from None
+    except (requests.RequestException, HTTPError) as error:  # from None: its text holds the whole address
         raise Down(f"{place}: no answer ({_reason(error, patience)}).") from None
     content = judge.hide(response.content.decode("utf-8", "replace"))
     if response.status_code != 200:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 URL, MODEL, KEY = "PISSA_REPRO_JUDGE_URL", "PISSA_REPRO_JUDGE_MODEL", "PISSA_REPRO_JUDGE_KEY"
 THREADS, TIMEOUT = "PISSA_REPRO_JUDGE_THREADS", "PISSA_REPRO_JUDGE_TIMEOUT"
+NO_ADDRESS = (
+    f"{URL}: not a base address such as https://host/v1 (http or https; no user, no '?', no '#'; "
+    f"a key belongs into {KEY})."
+)
 SECRET = 8  # characters: a shorter key is a placeholder such as EMPTY; hiding it would maim ordinary words
 
 
@@ -78,10 +82,7 @@ def endpoint() -> Endpoint:
     """The judge of the environment. Raises UserError for none, or for an unusable address or key."""
     url, key = os.environ.get(URL, "").strip().rstrip("/") or _unset(), os.environ.get(KEY, "").strip()
     if not _usable(url):
-        raise UserError(
-            f"{URL}: not a base address such as https://host/v1 (http or https; no user, no '?', no '#'; "
-            f"a key belongs into {KEY})."
-        )
+        raise UserError(NO_ADDRESS)
     if not re.fullmatch(r"[!-~]*", key):
         raise UserError(f"{KEY}: holds a blank, a line end or a character outside ASCII; no key does.")
     return Endpoint(url, model_name(), key)
@@ -98,6 +99,6 @@ def _usable(url: str) -> bool:
 
 def _unset() -> NoReturn:
     raise UserError(
-        f"mt_bench: no judge. The generations are kept. Set {URL} (an OpenAI-compatible base address that ends in "
+        f"there is no judge. The generations are kept. Set {URL} (an OpenAI-compatible base address that ends in "
         f"/v1), {MODEL} and, where the server wants one, {KEY}; then run the same command to go on."
     )
