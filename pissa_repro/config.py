@@ -11,12 +11,11 @@ from typing import Any
 import jsonschema
 import yaml
 
-from pissa_repro import methods
+from pissa_repro import methods, task_files
 from pissa_repro.errors import UserError, unknown
 
 # The names of quantize.QUANTIZERS, which needs torch; a test compares.
 QUANTS = ("none", "nf4", "int8", "fp4", "nf4-dq", "nf4-b32", "nf4-b32-dq", "nf4-b128", "nf4-b128-dq")
-TASKS = Path(__file__).parent / "tasks"
 ROOT = Path(__file__).resolve().parent.parent
 
 # Fields of LoraConfig that something else decides: a second place would train another cell under a
@@ -140,9 +139,9 @@ def _check_names(config: dict[str, Any]) -> None:
     for name, task in config["tasks"].items():
         if task["dataset"] not in config["datasets"]:
             raise unknown("dataset", task["dataset"], config["datasets"], f"config.tasks.{name}.dataset")
-        if task["task"] not in task_files():
-            raise unknown("task file", task["task"], task_files(), f"config.tasks.{name}.task")
-        _need_fields(config, task["dataset"], task_metadata(task["task"])["fields"], f"task '{name}'")
+        if task["task"] not in task_files.names():
+            raise unknown("task file", task["task"], task_files.names(), f"config.tasks.{name}.task")
+        _need_fields(config, task["dataset"], task_files.metadata(task["task"])["fields"], f"task '{name}'")
     for name, method in config["methods"].items():
         methods.load(method["init"], f"config.methods.{name}.init")
         _check_lora(method.get("lora", {}), f"config.methods.{name}.lora")
@@ -221,35 +220,3 @@ def method_definition(config: dict[str, Any], name: str, place: str) -> dict[str
             raise unknown("method", name, set(methods.names()) | set(config["methods"]), f"{place}.method")
         defined = {"init": name}
     return {"options": {}, "lora": {}, **defined}
-
-
-def task_files() -> list[str]:
-    """The lm-eval task files that exist, without their ending."""
-    return sorted(path.stem for path in TASKS.glob("*.yaml"))
-
-
-class _TaskLoader(yaml.SafeLoader):
-    """Reads a task file without running its functions: they stay names."""
-
-
-_TaskLoader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
-
-
-@cache
-def _task_file(name: str) -> dict[str, Any]:
-    return yaml.load((TASKS / f"{name}.yaml").read_text(encoding="utf-8"), _TaskLoader)
-
-
-def task_metadata(name: str) -> dict[str, Any]:
-    """`metadata` of a task file: version, the dataset `fields` that it reads, and the `unit` of its scores."""
-    return _task_file(name)["metadata"]
-
-
-def task_metrics(name: str) -> dict[str, dict[str, Any]]:
-    """The metrics of a task file in its order: {name: {"aggregation", "higher_is_better"}}."""
-    return {one["metric"]: one for one in _task_file(name)["metric_list"]}
-
-
-def task_module(name: str) -> str:
-    """The Python file beside a task file that holds its answer rule."""
-    return _task_file(name)["process_results"].partition(".")[0]

@@ -10,7 +10,7 @@ from lm_eval.api.model import LM
 from lm_eval.evaluator import evaluate
 from lm_eval.tasks import TaskManager
 
-from pissa_repro.config import TASKS, task_module
+from pissa_repro import task_files
 from pissa_repro.errors import UserError
 
 ROLLING = "loglikelihood_rolling"
@@ -26,9 +26,9 @@ class Task:
     """
 
     def __init__(self, name: str, rows: Path, max_new_tokens: int):
-        manager = TaskManager(include_path=str(TASKS), include_defaults=False, metadata={"path": str(rows)})
+        manager = TaskManager(include_path=str(task_files.TASKS), include_defaults=False, metadata={"path": str(rows)})
         self.name, self._task = name, manager.load(name)["tasks"][name]
-        self.module = importlib.import_module(f"pissa_repro.tasks.{task_module(name)}")
+        self.module = importlib.import_module(f"pissa_repro.tasks.{task_files.module(name)}")
         self.kind = self._task.OUTPUT_TYPE
         self.turns: int = getattr(self.module, "TURNS", 1)
         self.new_tokens = 0 if self.kind == ROLLING else max_new_tokens

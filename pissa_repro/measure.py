@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pissa_repro.config import task_metadata, task_metrics
+from pissa_repro import task_files
 from pissa_repro.published import METRIC
 
 PERCENT = "percent"
@@ -77,11 +77,11 @@ class Measure:
 
 def measure(task_file: str, metric: str = METRIC) -> Measure:
     """The measure of a metric of a task file. The second metric is the first after `paper`; None without another."""
-    metrics = task_metrics(task_file)
+    metrics = task_files.metrics(task_file)
     names = list(metrics)
     second = next(iter(names[names.index(METRIC) + 1 :]), None)
     return Measure(
-        unit=task_metadata(task_file)["unit"],
+        unit=task_files.metadata(task_file)["unit"],
         higher_is_better=metrics[metric]["higher_is_better"],
         second=second,
         second_in_unit=second is not None and metrics[second]["aggregation"] == "mean",

@@ -6,7 +6,7 @@ rule table:
         samples,
         train_records,
         scores="results/scores.csv",
-        code=modules("tables", "lines", "comparison", "stats", "captions", "published", "scored", "measure", "sweep"),
+        code=modules("tables", "lines", "comparison", "stats", "captions", "published", "scored", "measure", "task_files", "sweep"),
         published=source("reference/paper_tables.yaml"),
     output:
         csv=report("results/{table}_table.csv", caption="../docs/report/table.rst", category="Tables"),
@@ -28,7 +28,7 @@ rule figure:
     input:
         step_files,
         scores="results/scores.csv",
-        code=modules("figures", "figure_data", "style", "published", "measure", "sweep"),
+        code=modules("figures", "figure_data", "style", "published", "measure", "task_files", "sweep"),
     output:
         svg=report("figures/{figure}.svg", caption="../docs/report/figure.rst", category="Figures"),
         png="figures/{figure}.png",

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from pissa_repro.config import task_files, task_metadata, task_metrics
+from pissa_repro import task_files
 from pissa_repro.measure import measure
 
 
@@ -38,11 +38,11 @@ def test_better_is_lower_where_the_task_file_says_so():
     assert not measure("perplexity").better(0.5, 0.5)
 
 
-@pytest.mark.parametrize("file", task_files())
+@pytest.mark.parametrize("file", task_files.names())
 def test_every_task_file_says_what_tables_need(file):
     """A unit; metrics in order with their aggregation and direction; the paper's metric a mean over items."""
-    metrics = task_metrics(file)
-    assert task_metadata(file)["unit"]
+    metrics = task_files.metrics(file)
+    assert task_files.metadata(file)["unit"]
     assert metrics["paper"]["aggregation"] == "mean"
     assert {type(metric["higher_is_better"]) for metric in metrics.values()} == {bool}
     assert len({metric["higher_is_better"] for metric in metrics.values()}) == 1

@@ -221,8 +221,8 @@ def through_lm_eval(docs, tmp_path):
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    from pissa_repro.config import TASKS
     from pissa_repro.record import write_lines
+    from pissa_repro.task_files import TASKS
 
     class Stored(LM):
         """Two answers to every question."""

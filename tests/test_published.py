@@ -5,8 +5,8 @@ import copy
 import pytest
 import yaml
 
-from pissa_repro import comparison, published
-from pissa_repro.config import ROOT, load, task_metadata
+from pissa_repro import comparison, published, task_files
+from pissa_repro.config import ROOT, load
 from pissa_repro.sweep import Sweep
 
 PAPER = ("config/config.yaml", "config/paper.yaml")
@@ -283,7 +283,7 @@ def linked(config, benchmark, tokens=1024, **fields):
     if data != published.MATHS:
         del changed["datasets"]["metamath-100k"]["rows"]
         changed["train"]["steps"] = published.STEPS.get(data)
-    needed = dict.fromkeys(task_metadata(benchmark)["fields"], "column")
+    needed = dict.fromkeys(task_files.metadata(benchmark)["fields"], "column")
     changed["datasets"]["items"] = {"path": "items.jsonl", "fields": needed | fields}
     changed["tasks"][benchmark] = {
         "task": benchmark, "dataset": "items", "max_new_tokens": tokens, "paper": benchmark

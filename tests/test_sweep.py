@@ -10,6 +10,7 @@ from pissa_repro import config
 from pissa_repro.batches import Batches
 from pissa_repro.errors import UserError
 from pissa_repro.generate import jobs
+from pissa_repro.generations import place
 from pissa_repro.record import canonical
 from pissa_repro.sweep import Sweep
 
@@ -87,7 +88,7 @@ def test_a_batch_spec_makes_the_specs_of_its_jobs():
     for name, batch in Batches(found).by_name.items():
         for job, cell in zip(jobs(Batches(found).spec(name), Path("results")), batch.cells, strict=True):
             assert job.spec == found.generate_spec(found.cell(cell), "gsm-mini")
-            assert job.out == Path("results/cells") / cell / "generated" / "gsm-mini.jsonl"
+            assert job.out == place(Path("results/cells") / cell, "gsm-mini", job.spec)
             assert job.rows == Path("results/fetch/data/gsm-mini-test.jsonl")
 
 

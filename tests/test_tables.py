@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from pissa_repro import stats, tables
+from pissa_repro import stats, tables, task_files
 from pissa_repro.collect import COLUMNS as SCORES
-from pissa_repro.config import ROOT, load, task_files, task_metadata
+from pissa_repro.config import ROOT, load
 from pissa_repro.errors import UserError
 from pissa_repro.record import canonical
 from pissa_repro.sweep import Sweep
@@ -307,7 +307,7 @@ CHUNKS = 20
 def with_tasks(config, file, *names):
     """The config with tasks of these names that use a task file, and no others swept; a dataset for each."""
     config = copy.deepcopy(config)
-    fields = dict.fromkeys(task_metadata(file)["fields"], "column")
+    fields = dict.fromkeys(task_files.metadata(file)["fields"], "column")
     for name in names:
         config["datasets"][name] = {"path": "rows.jsonl", "fields": fields}
         config["tasks"][name] = {"task": file, "dataset": name, "max_new_tokens": 8}
@@ -452,7 +452,7 @@ def test_eight_sets_are_eight_blocks_without_an_average(tmp_path, config):
     assert "average" not in text.replace("on average", "").lower()
 
 
-@pytest.mark.parametrize("file", task_files())
+@pytest.mark.parametrize("file", task_files.names())
 def test_every_task_file_makes_a_table_that_says_its_unit(file, tmp_path, config):
     """Each has a fraction of 0.25 and one of 0.75 by `paper`; only percentages are multiplied."""
 
@@ -461,7 +461,7 @@ def test_every_task_file_makes_a_table_that_says_its_unit(file, tmp_path, config
         return {"paper": (values, 0.5)}
 
     rows, text = run(tmp_path, with_tasks(config, file, "items"), table=file, scored=halves, seeds=[0])
-    unit = task_metadata(file)["unit"]
+    unit = task_files.metadata(file)["unit"]
     assert {(row["unit"], float(row["score_mean"])) for row in rows} == {(unit, 50.0 if unit == "percent" else 0.5)}
     assert ("| accuracy, % |" if unit == "percent" else f"| score, {unit} |") in text
     assert {row["second_metric"] for row in rows} == {""}
