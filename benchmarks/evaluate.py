@@ -184,7 +184,7 @@ def main(argv: list[str] | None = None) -> None:
     size = QUICK if args.quick else FULL
     args.repeats = args.repeats or size.repeats
     if not args.skip_vllm:
-        backends.check("vllm")
+        backends.check("vllm", args.gpus)
     names = [name for name in CONTENDERS if name != "vllm" or not args.skip_vllm]
     if os.getloadavg()[0] > 0.5:
         print(f"load {os.getloadavg()[0]:.1f} before the first run: with other work beside it, times mean little")

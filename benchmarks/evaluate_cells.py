@@ -78,7 +78,11 @@ def generate(folder: Path, found: Sweep, backend: str, batch_size: int, gpus: in
     seconds = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(f"generate with {backend} ended with {done.returncode}:\n{done.stderr[-3000:]}")
-    files = [folder / "results" / "cells" / cell / "generated" / f"{backend}.jsonl" for cell in found.cells]
+    cells, specs = (
+        folder / "results" / "cells",
+        {c: found.generate_spec(cell, backend) for c, cell in found.cells.items()},
+    )
+    files = [generations.place(cells / name, backend, spec) for name, spec in specs.items()]
     return {"seconds": seconds, "tokens": sum(generations.read(path).tokens for path in files)}
 
 

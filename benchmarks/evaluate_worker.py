@@ -110,7 +110,8 @@ class Engine:
         options = self.backends.Options(DTYPE, self.args.batch_size, prompts.length)
         engine = self.backends.BACKENDS[self.args.name](self.tokenizer, options)
         model, some = self.models.load_base(self.args.model, device=engine.device), prompts.some()
-        return engine.take(Merged(model.eval(), {}, self.models.logits(model, some)), some)[0]
+        logits = self.models.logits(model.eval(), some)
+        return engine.take(Merged(model, {}, logits, logits), some)[0]
 
     def _counting(self, honest: Callable[..., Any]) -> Callable[..., Any]:
         """lm-eval's call of the engine, noting the generated tokens; texts tokenized again may have others."""
