@@ -88,8 +88,8 @@ class VLLM:
 
         with tempfile.TemporaryDirectory(prefix="pissa-repro-merged-") as folder:
             merged.model.to(DTYPES[self.options.dtype]).save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
             if self.lm is None:
+                self.tokenizer.save_pretrained(folder)
                 started = time.perf_counter()
                 self.lm = _start(folder, self.options)
                 self.start_seconds = time.perf_counter() - started

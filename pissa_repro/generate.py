@@ -25,7 +25,7 @@ from pissa_repro.errors import UserError, run_stage
 from pissa_repro.fetch import base_of, sha256, stored_model
 from pissa_repro.generations import Journal, journal, place
 from pissa_repro.progress import track
-from pissa_repro.provenance import peak_memory, provenance
+from pissa_repro.provenance import end, provenance
 from pissa_repro.record import write_json
 
 log = logging.getLogger(__name__)
@@ -133,6 +133,7 @@ class Generator:
     def __init__(self, stored: dict[str, Any], batch_size: int, tensor_parallel: int = 1):
         self.stored, self.batch_size, self.tensor_parallel = stored, batch_size, tensor_parallel
         self.started = time.perf_counter()
+        self.origin = provenance(self.started)
         self.engine: Any = None
 
     def run(self, work: list[Job]) -> dict[str, str]:
@@ -181,11 +182,10 @@ class Generator:
         model = merged.merged_model(one.spec["train"], self.stored, one.init, one.trained, prompts, self.engine.device)
         lm, checks = self.engine.take(model, prompts)
         for job in left:
-            run = {**provenance(self.started), "checks": model.checks | checks, "prompts_cut": self.prompts.cut(job)}
+            run = {**self.origin, "checks": model.checks | checks, "prompts_cut": self.prompts.cut(job)}
             kept[job].begin(run | {"start_seconds": round(self.engine.start_seconds, 3)})
             generate(job, kept[job], lm, self.prompts.lengths(job), self.batch_size)
-            end = provenance(self.started)
-            kept[job].finish({key: end[key] for key in ("seconds", "finished", *peak_memory())})
+            kept[job].finish(end(self.started))
 
 
 def generate(job: Job, kept: Journal, lm: Any, lengths: dict[int, int], batch_size: int) -> None:

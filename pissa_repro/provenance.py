@@ -81,10 +81,12 @@ def peak_memory() -> dict[str, int | None]:
 
 def provenance(started: float) -> dict[str, object]:
     """Everything that a record says of its origin; `started` is time.perf_counter() at the start."""
+    return {"versions": versions(), "git": git_state(), "hardware": hardware(), **end(started)}
+
+
+def end(started: float) -> dict[str, object]:
+    """The part of it that grows with the work: seconds, the time of day, peak memory."""
     return {
-        "versions": versions(),
-        "git": git_state(),
-        "hardware": hardware(),
         "seconds": round(time.perf_counter() - started, 3),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **peak_memory(),
