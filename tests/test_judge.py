@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -283,7 +284,7 @@ def test_a_server_that_is_no_judge_is_not_asked_everything(judge, journal):
     judge.say = lambda prompt: Raw(body=b"<html>Sign in</html>")
     many = [Question(number, 1, f"rate {number}") for number in range(1, 101)]
     said = fails(journal, many)
-    assert "question 1, turn 1: nothing that is a chat completion in 3 replies" in said and "Sign in" in said
+    assert ": nothing that is a chat completion in 3 replies" in said and "Sign in" in said
     assert len(judge.counts()) <= judging.ENOUGH + SLOWLY.threads
 
 
@@ -323,7 +324,8 @@ def test_a_wrong_path(judge, journal, monkeypatch):
 def test_nothing_listens(journal, monkeypatch, closed):
     point_at(monkeypatch, f"{closed}/v1")
     said = fails(journal, patience=QUICK)
-    assert "the judge at 127.0.0.1, question 1, turn 1: no answer (the connection was refused)" in said
+    # any of the questions that are asked at once may be the first to fail
+    assert re.search(r"the judge at 127.0.0.1, question \d, turn \d: no answer \(the connection was refused\)", said)
     assert "Of 6 judgements 0 were made" in said
 
 
@@ -338,7 +340,8 @@ def test_of_the_address_only_the_host_is_shown(journal, monkeypatch, closed):
 def test_no_such_host(journal, monkeypatch):
     point_at(monkeypatch, "http://judge.invalid/v1")
     monkeypatch.setenv("NO_PROXY", "*")
-    assert f"the judge at judge.invalid, question 1, turn 1: no answer (no such host; check {URL})" in fails(journal)
+    said = fails(journal)
+    assert "the judge at judge.invalid, question" in said and f"no answer (no such host; check {URL})" in said
 
 
 def test_what_was_said_before_the_judge_went_away_is_kept(judge, journal):
@@ -353,7 +356,7 @@ def test_requests_under_way_are_kept_when_another_fails(judge, journal):
     judge.hold = threading.Event()
     threading.Thread(target=lambda: (wait_for(lambda: judge.busy == 4), judge.hold.set())).start()
     said = fails(journal, patience=QUICK)
-    assert "question 1, turn 1: HTTP 401" in said
+    assert ": HTTP 401" in said
     assert {(line["question"], line["turn"]) for line in lines(journal)} >= {(1, 2), (2, 1), (2, 2)}
 
 
@@ -598,7 +601,7 @@ def test_a_server_that_is_down_ends_the_waits_of_others(judge, journal):
         return error(429, "slow down", Retry_After="250")
 
     judge.say = say
-    assert "question 1, turn 1: HTTP 401" in fails(journal, patience=Patience(threads=2))
+    assert ": HTTP 401" in fails(journal, patience=Patience(threads=2))
     assert judge.counts() == {"rate 1/1": 1, "rate 1/2": 1}
 
 
