@@ -50,6 +50,7 @@ def merged_model(
         after = found = models.logits(model, prompts)
     else:
         models.set_base(base, factors.load(init, stored), train["quant"], train["settings"]["dtype"], pack=False)
+        models.cast(base.parameters(), train["settings"]["dtype"])
         start = models.attach(base.float(), init, train["lora"])
         before = models.logits(start, prompts)
         wrapped = models.attach(start.unload(), trained)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,9 @@ def _stores_transposed(layer: torch.nn.Module) -> bool:
 def set_base(model: torch.nn.Module, factors: Factors, quant: str, dtype: str, pack: bool) -> None:
     """Replace W by the frozen base, quantize(W - s * offset), in every target module.
 
-    The model comes in float32; every base is made in float32 (out, in) by quantize.base_weight, and
-    only then cast to `dtype`. pack: keep 4-bit weights packed (training); else dequantized (scoring,
-    merging). A Conv1D layer (GPT-2) gets its base transposed and is never packed. Raises UserError for
+    The model comes and stays in float32, as every base is made in float32 (out, in) by quantize.base_weight;
+    `cast` rounds it to `dtype` later, which here is what packed weights compute in. pack: keep 4-bit weights
+    packed (training); else dequantized (scoring, merging). A Conv1D layer (GPT-2) gets its base transposed and is never packed. Raises UserError for
     a module that the model does not have, or that shares its weight with another.
     """
     uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
@@ -131,10 +132,13 @@ def set_base(model: torch.nn.Module, factors: Factors, quant: str, dtype: str, p
         if uses[id(model.get_submodule(module).weight)] > 1:
             raise UserError(f"config.train.target_modules: {name} shares its weight with the embedding; take it out.")
         _set_module(model, module, factors.offset_product(name), quant, DTYPES[dtype], pack)
-    if dtype != "float32":
-        for parameter in model.parameters():
-            if parameter.is_floating_point():
-                parameter.data = parameter.data.to(DTYPES[dtype])
+
+
+def cast(parameters: Iterable[torch.nn.Parameter], dtype: str) -> None:
+    """Round the parameters to `dtype` in place; packed 4-bit weights are no floating point numbers and stay."""
+    for parameter in parameters:
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(DTYPES[dtype])
 
 
 def _set_module(

@@ -81,15 +81,24 @@ def run_modules(model):
     return [name.removeprefix("base_model.model.") for name, m in model.named_modules() if hasattr(m, "base_layer")]
 
 
-def test_the_start_up_gate_refuses_factors_that_change_the_model(tmp_path, tiny_model, tiny_rows):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_start_up_gate_refuses_factors_that_change_the_model(tmp_path, tiny_model, tiny_rows, dtype):
     """Factors whose fingerprint is right but whose offset is lost: the adapter on the untouched base (trap 2)."""
-    run = Run(tmp_path, tiny_model, tiny_rows, "pissa")
+    run = Run(tmp_path, tiny_model, tiny_rows, "pissa", dtype=dtype)
     run.init()
     base = run.start / "base.json"
     base.write_text(base.read_text().replace('"offset": "start"', '"offset": null'))
     with pytest.raises(UserError, match=r"start-up: base \+ sBA moves"):
         run.train()
     assert not run.trained.exists() and not run.record.exists()
+
+
+def test_rounding_to_bfloat16_is_recorded_and_stops_nothing(tmp_path, tiny_model, tiny_rows, monkeypatch):
+    """A real model of 30 layers moves by 6e-2 although LoRA's start adds nothing: the gate is on float32."""
+    run = Run(tmp_path, tiny_model, tiny_rows, "lora", dtype="bfloat16", steps=1)
+    run.init()
+    monkeypatch.setattr(train, "START_UP", 1e-5)
+    assert run.train()["start_up"]["logits_difference"] > 1e-3
 
 
 @pytest.mark.parametrize("quant", ["none", "nf4"])
