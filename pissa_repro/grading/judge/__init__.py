@@ -1,0 +1,215 @@
+"""LLM-as-a-judge: ratings of answers, asked in parallel, each kept at once in a journal.
+
+Within `with keeping(path):` a task's `prepare` calls `judge_all(questions)`, which asks only for what the journal does
+not hold; its `process_results` reads `rating(prompt)`; the score's record takes `summary()`. The journal in use is this
+module's state, because lm-eval loads a task's file as a module of its own.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from pissa_repro.grading.judge.client import Down, NoRating, Stopped, judgement
+from pissa_repro.grading.judge.endpoint import Endpoint, Patience, endpoint, model_name
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.progress import track
+
+log = logging.getLogger(__name__)
+ENOUGH = 8  # questions without a rating after which the judge is taken to be no judge
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing to rate: its number (from 1, in the order of the rows), its turn (from 1), the whole judge prompt."""
+
+    number: int
+    turn: int
+    prompt: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the prompt; it holds the question and the answer, so a changed answer is a new question."""
+        return hashlib.sha256(self.prompt.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass
+class Journal:
+    """A JSON-lines file of judgements, held open and locked, and those of them that this run uses.
+
+    kept: {(judge, prompt's digest): line}; used: {prompt's digest: line}.
+    """
+
+    file: BinaryIO
+    kept: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    used: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def append(self, line: dict[str, Any]) -> None:
+        """Add a line; it is on disk when this returns. A line without a rating is for reading only."""
+        # backslashreplace: half a surrogate pair, which JSON can carry and UTF-8 cannot, becomes its JSON escape.
+        text = json.dumps(line, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
+        with self.lock:
+            self._write(text + b"\n")
+            if line["rating"] is not None:
+                self.kept[line["judge"], line["prompt_sha256"]] = line
+
+    def _write(self, data: bytes) -> None:
+        handle = self.file.fileno()
+        start = os.fstat(handle).st_size
+        try:
+            while data:
+                data = data[os.write(handle, data) :]
+            os.fsync(handle)
+        except OSError as error:
+            os.ftruncate(handle, start)  # a full disk must not leave half a line, to which the next would be joined
+            raise OSError(error.errno, error.strerror, str(self.file.name)) from None
+
+
+_journal: Journal | None = None
+
+
+@contextlib.contextmanager
+def keeping(path: str | Path) -> Iterator[None]:
+    """Keep judgements in this file meanwhile, and use those that it holds.
+
+    Raises OSError, and UserError while another process keeps judgements there.
+    """
+    global _journal
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab", buffering=0) as file:
+        _lock(file, path)
+        _journal = Journal(file, _read(file, path))
+        try:
+            yield
+        finally:
+            _journal = None
+
+
+def _lock(file: BinaryIO, path: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{path}: another process is keeping judgements in it. Wait for it, or stop it.") from None
+
+
+def _read(file: BinaryIO, path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """What the journal keeps. A line that a kill left unfinished is dropped, so that it is asked again."""
+    *lines, rest = path.read_bytes().split(b"\n")
+    read = [_line(line) for line in lines] + [None] * bool(rest)
+    if None in read:
+        log.warning("%s: %d damaged lines are left out; what they held is asked again", path, read.count(None))
+    if rest:
+        file.write(b"\n")
+    rated = [line for line in read if line and line["rating"] is not None]
+    return {(line["judge"], line["prompt_sha256"]): line for line in rated}
+
+
+def _line(content: bytes) -> dict[str, Any] | None:
+    """A journal's line; None for anything that is not a judgement."""
+    try:
+        line = json.loads(content)
+        rating = line["rating"]
+        whole = isinstance(line["judge"], str) and isinstance(line["prompt_sha256"], str)
+        return line if whole and (rating is None or 1 <= rating <= 10) else None
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def _opened() -> Journal:
+    if _journal is None:
+        raise RuntimeError("judge: no journal; judge_all and rating work within `with keeping(path):`")
+    return _journal
+
+
+def judge_all(questions: Iterable[Question], patience: Patience | None = None) -> None:
+    """Have every question rated by the judge of the environment (judge/endpoint.py); those kept are not asked again.
+
+    Raises UserError without a judge, and for the first question that got no rating, once every reply is kept: at once
+    if the endpoint does not serve, otherwise after the rest has been asked.
+    """
+    journal, model, wanted = _opened(), model_name(), {}
+    for question in questions:
+        wanted.setdefault((model, question.digest), question)
+    missing = [question for key, question in wanted.items() if key not in journal.kept]
+    if missing:
+        log.info("judge %s: %d judgements are kept, %d to ask for", model, len(wanted) - len(missing), len(missing))
+        _ask(missing, journal, endpoint(), patience or Patience.from_environment())
+    journal.used = {digest: journal.kept[model, digest] for model, digest in wanted}
+
+
+def _ask(missing: list[Question], journal: Journal, judge: Endpoint, patience: Patience) -> None:
+    """Ask in parallel; every reply goes into the journal from the thread that got it."""
+    stop, failed = threading.Event(), {}
+    with ThreadPoolExecutor(patience.threads, "judge") as pool:
+        futures = {pool.submit(_one, question, journal, judge, patience, stop): question for question in missing}
+        try:
+            for future in track(as_completed(futures), "judge", len(futures)):
+                if error := future.result():
+                    failed[futures[future]] = error
+                if len(failed) >= ENOUGH:
+                    stop.set()
+        finally:
+            stop.set()  # after Ctrl-C or a full disk, too: requests under way end, none is waited for or begun
+    if failed:
+        # That the endpoint is down explains the rest, so it goes first.
+        first = min(
+            failed, key=lambda question: (not isinstance(failed[question], Down), question.number, question.turn)
+        )
+        more = f" So it went with {len(failed) - 1} more." if len(failed) > 1 else ""
+        kept = sum((judge.model, question.digest) in journal.kept for question in missing)
+        raise UserError(
+            f"{failed[first]}{more} Of {len(missing)} judgements {kept} were made; they are kept, and so are the "
+            "generations. The same command asks for the rest."
+        )
+
+
+def _one(
+    question: Question, journal: Journal, judge: Endpoint, patience: Patience, stop: threading.Event
+) -> UserError | None:
+    """Ask for one rating and keep the reply; the error where there is none."""
+    if stop.is_set():
+        return None
+    head = {
+        "question": question.number, "turn": question.turn, "judge": judge.model, "prompt_sha256": question.digest,
+    }  # fmt: skip
+    place = f"the judge at {judge.host}, question {question.number}, turn {question.turn}"
+    try:
+        journal.append(head | judgement(judge, question.prompt, place, patience, stop))
+    except NoRating as error:
+        if error.record:
+            journal.append(head | error.record)
+        if isinstance(error, Down):
+            stop.set()
+        return None if isinstance(error, Stopped) else error
+    return None
+
+
+def rating(prompt: str) -> float:
+    """The rating (1..10) of a prompt that judge_all was given. Raises KeyError for any other."""
+    return _opened().used[Question(0, 0, prompt).digest]["rating"]
+
+
+def summary() -> dict[str, Any] | None:
+    """For a score's record: model, answered_by (the names that the server gave), judgements, asked_again (how many
+    needed more than one reply), prompt_tokens and completion_tokens (sums; None where not told). None without a judge.
+    """
+    lines = list(_journal.used.values()) if _journal else []
+    if not lines:
+        return None
+    tokens = {name: [line.get(name) for line in lines] for name in ("prompt_tokens", "completion_tokens")}
+    return {
+        "model": lines[0]["judge"],
+        "answered_by": sorted({line.get("answered_by") or "(not told)" for line in lines}),
+        "judgements": len(lines),
+        "asked_again": sum(bool(line.get("earlier")) for line in lines),
+    } | {name: None if None in counts else sum(counts) for name, counts in tokens.items()}

@@ -1,0 +1,134 @@
+"""The rows of a table in the making: the cells of each, their scores by seed and item, and its reference."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pissa_repro.plan.sweep import Cell, Sweep
+from pissa_repro.results.measure import Measure, measure
+from pissa_repro.results.scored import keys, read_items
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.tasks import METRIC
+
+REFERENCE = "lora"  # the init of the method that every other one is compared with, on the same base
+VALIDATION = "-validation"  # the swept task <task>-validation may choose the learning rate for <task>
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One row in the making: its cells, a cell a seed, with their scores."""
+
+    task: str
+    cells: list[Cell]
+    facts: list[dict[str, str]]  # the rows of scores.csv with the paper's metric
+    second: list[float]  # the second metric over the seeds as scored; empty unless every cell has it
+    scores: np.ndarray  # (seeds, items) as scored: fractions of 1 where the unit is percent
+    measure: Measure
+
+    @property
+    def first(self) -> Cell:
+        """A cell to ask for everything that the seeds share."""
+        return self.cells[0]
+
+    def numbers(self, column: str) -> list[float]:
+        """A column of scores.csv over the seeds, without empty values."""
+        return [float(facts[column]) for facts in self.facts if facts[column] != ""]
+
+
+def read_scores(path: Path) -> dict[tuple[str, str, str], dict[str, str]]:
+    """The rows of scores.csv by (cell, task, metric)."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return {(row["cell"], row["task"], row["metric"]): row for row in csv.DictReader(file)}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. Run snakemake to make it.") from None
+
+
+def lines(sweep: Sweep, table: str, rows: dict[tuple[str, str, str], dict[str, str]], results: Path) -> list[Line]:
+    """The rows of a table in the config's order.
+
+    Raises UserError when a cell has no score, its samples do not give its score, or two cells of a
+    task were scored on different items.
+    """
+    found: list[Line] = []
+    tasks, shown = sweep.tasks_of(table), measure(table)
+    for task in tasks:
+        groups: dict[tuple, list[Cell]] = {}
+        for c in sweep.cells.values():
+            groups.setdefault((c.model, c.data, c.method, c.quant, c.rank, c.learning_rate), []).append(c)
+        seen: dict[str, list] = {}  # the first cell and its items
+        for cells in groups.values():
+            facts = [_fact(rows, cell, task) for cell in cells]
+            scores = [
+                _scores(results, cell, task, float(f["value"]), seen) for cell, f in zip(cells, facts, strict=True)
+            ]
+            second = [float(rows[key]["value"]) for c in cells if (key := (c.name, task, shown.second)) in rows]
+            second = second if len(second) == len(cells) else []
+            found.append(Line(task, cells, facts, second, np.stack(scores), shown))
+    return found
+
+
+def _fact(rows: dict[tuple[str, str, str], dict[str, str]], cell: Cell, task: str) -> dict[str, str]:
+    if (cell.name, task, METRIC) not in rows:
+        raise UserError(f"scores: no '{METRIC}' score of {cell.name} on {task}. Delete the scores file and run again.")
+    return rows[cell.name, task, METRIC]
+
+
+def _scores(results: Path, cell: Cell, task: str, value: float, seen: dict[str, list]) -> np.ndarray:
+    path = results / "cells" / cell.name / "eval" / f"{task}.samples.jsonl"
+    samples, scores = read_items(path)
+    items = keys(samples)
+    other, expected = next(iter(seen.items()), (cell.name, items))
+    seen.setdefault(other, expected)
+    if items != expected:
+        raise UserError(
+            f"{task}: {cell.name} ({len(items)} items) and {other} ({len(expected)}) were scored on different items."
+        )
+    if not len(scores) or abs(scores.mean() - value) > 1e-9:
+        raise UserError(f"{path}: its samples do not give the score {value} of the scores file. Make both again.")
+    return scores
+
+
+def reference(sweep: Sweep, line: Line, others: list[Line], same_rate: bool = True) -> Line | None:
+    """The row that a row is compared with: plain LoRA on the same base; None for that row itself, or without one.
+
+    Same model, training data, task, quantization, rank and (with same_rate) learning rate. A method
+    without factors has no rank, and is compared with the largest rank among the others.
+    """
+
+    def plain(cell: Cell) -> bool:
+        definition = sweep.definition(cell.method)
+        return definition["init"] == REFERENCE and not definition["lora"]
+
+    def place(one: Line) -> tuple:
+        c = one.first
+        return (one.task, c.model, c.data, c.quant, c.learning_rate if same_rate else None)
+
+    fit = [other for other in others if place(other) == place(line) and plain(other.first)]
+    if sweep.has_factors(line.first):
+        fit = [other for other in fit if other.first.rank == line.first.rank]
+    best = max(fit, key=lambda other: other.first.rank, default=None)
+    return None if line in fit else best
+
+
+def at_best_rate(found: list[Line]) -> list[Line]:
+    """Of the rows that differ in the learning rate only, the one that is best on validation items.
+
+    Best is the highest mean, or the lowest where lower is better; of equals, the first.
+    Never chosen on the test items: a task without a swept validation task has no row here.
+    """
+
+    def place(line: Line, task: str) -> tuple:
+        c = line.first
+        return (task, c.model, c.data, c.method, c.quant, c.rank)
+
+    means = {(*place(line, line.task), line.first.learning_rate): line.scores.mean() for line in found}
+    best: dict[tuple, tuple[float, Line]] = {}
+    for line in found:
+        here = place(line, line.task)
+        value = means.get((*place(line, line.task + VALIDATION), line.first.learning_rate))
+        if value is not None and (here not in best or line.measure.better(value, best[here][0])):
+            best[here] = (value, line)
+    return [line for _, line in best.values()]
