@@ -10,8 +10,10 @@ import pytest
 from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import UserError
 
-TAKE = "from pissa_repro.runtime import gpus; gpus.take({}); "
+TAKE = (
+    "from pissa_repro.runtime import gpus; gpus.take({}); "
     "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); {}"
+)
 
 
 def job(folder, count: int, after: str = "") -> subprocess.Popen:
