@@ -23,7 +23,7 @@ MODULES = set(NAMES.values())
 
 
 def imported(path):
-    """What a file imports, with dots, inside functions too: a module of ours as itself, a name as the module that has it."""
+    """The modules that a file imports, inside functions too; of a name that is no module, the module that has it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports by a relative name"

@@ -112,7 +112,7 @@ class Spectrum:
 
     generator: makes a fresh random generator that knows the weight's name, so that a result does not
     depend on what was asked before. keep(part, compute): where slices are kept beyond this object
-    (decomposed.py); the default computes. name: of the weight, for errors. kept: ranks
+    (starts/kept.py); the default computes. name: of the weight, for errors. kept: ranks
     up to this one share a decomposition.
     """
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pissa_repro.linalg.spectrum import Spectrum
 
 
-SVD = r"fast|exact|niter_\d+"  # the solvers of spectrum.py, for the option `svd`
+SVD = r"fast|exact|niter_\d+"  # the solvers of linalg/spectrum.py, for the option `svd`
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def options(name: str, quant: str, given: dict[str, Any], place: str) -> dict[st
 
 
 def check_svd(value: Any, place: str) -> None:
-    """Raise UserError for what is not the name of a solver of spectrum.py."""
+    """Raise UserError for what is not the name of a solver of linalg/spectrum.py."""
     if not re.fullmatch(SVD, str(value)):
         raise unknown("svd", value, ("fast", "exact", "niter_<n>"), place)
 

@@ -17,7 +17,7 @@ from pissa_repro.runtime.errors import UserError, unknown
 # Raise a number when a stage's code changes what comes out of it; its outputs are then made again.
 STAGE_VERSION = {"fetch": 1, "init": 1, "quant_error": 1, "train": 1, "generate": 1, "evaluate": 1}
 SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum, quantize)
-FIGURES = ("loss", "grad_norm", "accuracy")  # the registry is figures.py, which needs matplotlib
+FIGURES = ("loss", "grad_norm", "accuracy")  # the registry is stages/figure.py, which needs matplotlib
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ python -m pissa_repro.stages.generate --spec "$BATCH" --model MODEL.json --out b
 
 The batch names cells and tasks; every cell is generated on every task. What is finished, item by
 item, is kept in results/cells/<cell>/generated and never made again: a run that was killed goes on
-there, at the batch of prompts where it stopped. Nothing is scored here (evaluate.py), so that a new
+there, at the batch of prompts where it stopped. Nothing is scored here (stages/evaluate.py), so that a new
 answer rule needs no model.
 """
 
