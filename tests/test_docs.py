@@ -96,6 +96,13 @@ def test_cited_sections_of_the_paper_facts_exist(path):
     assert cited_sections(path.read_text()) <= SECTIONS
 
 
+@pytest.mark.parametrize("path", [path for path in CODE if "docs/" in path.read_text()], ids=name)
+def test_named_pages_exist(path):
+    named = re.findall(r"(?<![\w/])docs/[\w/-]+\.(?:md|rst)", path.read_text())
+    missing = [page for page in named if not (ROOT / page).exists() and page.removeprefix("docs/") not in MADE]
+    assert not missing
+
+
 def test_citations_are_found_in_every_form():
     assert cited_pitfalls("(traps 12 to 15), Pitfall 3; pitfalls 20, 24 and 25.") == {3, 12, 13, 14, 15, 20, 24, 25}
     assert cited_sections("docs/paper_facts.md 3.1, 3.2). paper_facts.md 3.") == {"3.1", "3.2", "3"}
