@@ -21,7 +21,7 @@ from pissa_repro import data, gpus
 from pissa_repro.errors import UserError, run_stage
 from pissa_repro.fetch import identities, stored_model
 from pissa_repro.provenance import provenance
-from pissa_repro.record import atomic, atomic_folder, canonical, read_lines, write_json
+from pissa_repro.record import atomic, atomic_folder, canonical, read_json, read_lines, write_json
 
 log = logging.getLogger(__name__)
 # |logits(base + sBA) - logits(W)| / |logits(W)| allowed on a plain base in float32: a start that changes
@@ -122,6 +122,9 @@ def save_trained(trainer, folder: Path) -> None:
     with atomic_folder(folder) as unfinished:
         trainer.model.save_pretrained(unfinished)
         (unfinished / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+        if (path := unfinished / "adapter_config.json").is_file():
+            config = read_json(path)  # PEFT writes a set, whose order differs between processes
+            write_json(path, config | {"target_modules": sorted(config["target_modules"])})
 
 
 def build_record(args, stored, trainer, rows, lengths, start_up, dtypes) -> dict[str, Any]:
