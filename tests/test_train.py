@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -155,6 +156,16 @@ def test_a_lora_field_that_peft_refuses_is_named(tmp_path, tiny_model, tiny_rows
     run.init()
     with pytest.raises(UserError, match=r"config\.methods.*DoRA"):
         run.train()
+
+
+def test_the_adapter_names_its_modules_in_one_order(tmp_path, tiny_model, tiny_rows):
+    """PEFT keeps them as a set, whose order differs between processes."""
+    run = Run(tmp_path, tiny_model, tiny_rows, "lora")
+    run.init()
+    model, *_ = train.prepare(run.arguments(), read_json(run.model))
+    targets = model.peft_config["default"].target_modules
+    train.save_trained(SimpleNamespace(model=model), run.trained)
+    assert read_json(run.trained / "adapter_config.json")["target_modules"] == sorted(targets)
 
 
 def test_steps_are_written_to_the_last_bit(tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record import atomic, atomic_folder, read_lines
+from pissa_repro.runtime.record import atomic, atomic_folder, read_json, read_lines, write_json
 from pissa_repro.sources.fetched import identities
 from pissa_repro.training.examples import tokenize
 
@@ -86,6 +86,9 @@ def save_trained(trainer, folder: Path) -> None:
     with atomic_folder(folder) as unfinished:
         trainer.model.save_pretrained(unfinished)
         (unfinished / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
+        if (path := unfinished / "adapter_config.json").is_file():
+            config = read_json(path)  # PEFT writes a set, whose order differs between processes
+            write_json(path, config | {"target_modules": sorted(config["target_modules"])})
 
 
 def build_record(args, stored, trainer, rows, lengths, start_up, dtypes) -> dict[str, Any]:
