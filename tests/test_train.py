@@ -162,9 +162,9 @@ def test_the_adapter_names_its_modules_in_one_order(tmp_path, tiny_model, tiny_r
     """PEFT keeps them as a set, whose order differs between processes."""
     run = Run(tmp_path, tiny_model, tiny_rows, "lora")
     run.init()
-    model, *_ = train.prepare(run.arguments(), read_json(run.model))
+    model, *_ = cell.prepare(run.arguments(), read_json(run.model))
     targets = model.peft_config["default"].target_modules
-    train.save_trained(SimpleNamespace(model=model), run.trained)
+    cell.save_trained(SimpleNamespace(model=model), run.trained)
     assert read_json(run.trained / "adapter_config.json")["target_modules"] == sorted(targets)
 
 
