@@ -4,24 +4,23 @@ A JSON-lines file. Its first line says what it was made from; then come the runs
 and the items, each as {"id", "turn", "generated", "tokens", "seconds"}, written to disk batch by batch.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pissa_repro.errors import UserError
+from pissa_repro.journal import JournalFile, open_journal
 from pissa_repro.record import canonical
 
 log = logging.getLogger(__name__)
 AGAIN = "Delete the record of its batch in results/generated and run again, or generate by hand (evaluate --help)."
 
 
-def place(cell: str | Path, task: str, spec: dict[str, Any]) -> Path:
+def place(cell: str | Path, task: str, spec: Mapping[str, Any]) -> Path:
     """Where a cell's generations on a task are kept: a file for each spec, so that none replaces another's."""
     return Path(cell) / "generated" / f"{task}-{hashlib.sha256(canonical(spec).encode()).hexdigest()[:8]}.jsonl"
 
@@ -63,9 +62,9 @@ class Generations:
 class Journal(Generations):
     """Generations that are being written. Made by `journal`."""
 
-    def __init__(self, path: Path, lines: list[dict[str, Any]], handle: int):
-        super().__init__(path, lines)
-        self._handle = handle
+    def __init__(self, file: JournalFile, lines: list[dict[str, Any]]):
+        super().__init__(file.path, lines)
+        self._file = file
 
     def begin(self, run: dict[str, Any]) -> None:
         """Note the run that makes the items from here on: versions, commit, hardware, checks."""
@@ -81,20 +80,9 @@ class Journal(Generations):
 
     def add(self, lines: list[dict[str, Any]]) -> None:
         """Keep lines, such as the items of a batch; they are on disk when this returns."""
-        self._write(lines)
+        self._file.append(lines)
         for line in lines:
             self._count(line)
-
-    def _write(self, lines: list[dict[str, Any]]) -> None:
-        text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
-        data, start = text.encode(), os.lseek(self._handle, 0, os.SEEK_END)
-        try:
-            while data:
-                data = data[os.write(self._handle, data) :]
-            os.fsync(self._handle)
-        except OSError as error:
-            os.ftruncate(self._handle, start)  # a full disk must not leave half a line
-            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
 
 @contextmanager
@@ -103,29 +91,15 @@ def journal(path: Path, origin: dict[str, Any]) -> Iterator[Journal]:
 
     Raises UserError when another process is writing it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        _lock(handle, path)
+    with open_journal(path, "generating into") as file:
         lines = _whole_lines(path)
         fresh = not lines or lines[0] != json.loads(json.dumps(origin))
         if fresh and lines:
             log.warning("%s: was generated from something else; it is begun anew", path)
-        os.ftruncate(handle, 0 if fresh else sum(size for _, size in _sized(path)))
-        found = Journal(path, [] if fresh else lines, handle)
+        file.cut(0 if fresh else sum(size for _, size in _sized(path)))
         if fresh:
-            found._write([origin])
-            found.origin = origin
-        yield found
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, path: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{path}: another process is generating into it. Wait for it, or stop it.") from None
+            file.append([origin])
+        yield Journal(file, [origin] if fresh else lines)
 
 
 def read(path: Path) -> Generations:

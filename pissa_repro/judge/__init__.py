@@ -6,19 +6,18 @@ module's state, because lm-eval loads a task's file as a module of its own.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
-import os
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pissa_repro.errors import UserError
+from pissa_repro.journal import JournalFile, open_journal
 from pissa_repro.judge.client import Down, NoRating, Stopped, judgement
 from pissa_repro.judge.endpoint import Endpoint, Patience, endpoint, model_name
 from pissa_repro.progress import track
@@ -48,30 +47,17 @@ class Journal:
     kept: {(judge, prompt's digest): line}; used: {prompt's digest: line}.
     """
 
-    file: BinaryIO
+    file: JournalFile
     kept: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     used: dict[str, dict[str, Any]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def append(self, line: dict[str, Any]) -> None:
         """Add a line; it is on disk when this returns. A line without a rating is for reading only."""
-        # backslashreplace: half a surrogate pair, which JSON can carry and UTF-8 cannot, becomes its JSON escape.
-        text = json.dumps(line, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
         with self.lock:
-            self._write(text + b"\n")
+            self.file.append([line])
             if line["rating"] is not None:
                 self.kept[line["judge"], line["prompt_sha256"]] = line
-
-    def _write(self, data: bytes) -> None:
-        handle = self.file.fileno()
-        start = os.fstat(handle).st_size
-        try:
-            while data:
-                data = data[os.write(handle, data) :]
-            os.fsync(handle)
-        except OSError as error:
-            os.ftruncate(handle, start)  # a full disk must not leave half a line, to which the next would be joined
-            raise OSError(error.errno, error.strerror, str(self.file.name)) from None
 
 
 _journal: Journal | None = None
@@ -84,32 +70,22 @@ def keeping(path: str | Path) -> Iterator[None]:
     Raises OSError, and UserError while another process keeps judgements there.
     """
     global _journal
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab", buffering=0) as file:
-        _lock(file, path)
-        _journal = Journal(file, _read(file, path))
+    with open_journal(Path(path), "keeping judgements in") as file:
+        _journal = Journal(file, _read(file))
         try:
             yield
         finally:
             _journal = None
 
 
-def _lock(file: BinaryIO, path: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{path}: another process is keeping judgements in it. Wait for it, or stop it.") from None
-
-
-def _read(file: BinaryIO, path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+def _read(file: JournalFile) -> dict[tuple[str, str], dict[str, Any]]:
     """What the journal keeps. A line that a kill left unfinished is dropped, so that it is asked again."""
-    *lines, rest = path.read_bytes().split(b"\n")
+    *lines, rest = file.path.read_bytes().split(b"\n")
     read = [_line(line) for line in lines] + [None] * bool(rest)
     if None in read:
-        log.warning("%s: %d damaged lines are left out; what they held is asked again", path, read.count(None))
+        log.warning("%s: %d damaged lines are left out; what they held is asked again", file.path, read.count(None))
     if rest:
-        file.write(b"\n")
+        file.end_line()
     rated = [line for line in read if line and line["rating"] is not None]
     return {(line["judge"], line["prompt_sha256"]): line for line in rated}
 
