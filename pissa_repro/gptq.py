@@ -8,12 +8,14 @@ Perplexity needs no code here: lm-eval's HFLM.loglikelihood_rolling gives the lo
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 
 from pissa_repro.errors import UserError
 
+Hook = Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], None]
 DAMP = 0.01  # added to H's diagonal, as a share of its mean: GPTQ, section 4, step 3
 COLUMNS = 128  # rounded together before the columns to their right are corrected (GPTQ, section 4, step 2)
 # The library's symmetric grid cuts off a group without negative values (3.10, Quantizer.find_params).
@@ -27,7 +29,7 @@ GRID = {
 }
 
 
-def _library() -> type:
+def _library() -> Any:
     """Neural Compressor's GPTQ of one matrix. It logs two lines a matrix unless told not to."""
     try:
         from neural_compressor.torch.algorithms.weight_only.gptq import GPTQ
@@ -55,12 +57,12 @@ def roundtrip(weight: torch.Tensor, hessian: torch.Tensor, group_size: int = 128
     work.quantizer.configure(GRID | {"bits": bits})
     work.H = hessian.clone()
     try:
-        *_, found = work.fasterquant(weight.clone(), blocksize=COLUMNS, percdamp=DAMP, groupsize=group_size)
+        *_, quantized = work.fasterquant(weight.clone(), blocksize=COLUMNS, percdamp=DAMP, groupsize=group_size)
     except torch.linalg.LinAlgError:
-        found = None
-    if found is None or not found.isfinite().all():
+        quantized = None
+    if quantized is None or not quantized.isfinite().all():
         raise UserError("quant gptq: the Hessian is not finite or not positive definite: more calibration rows?")
-    return found
+    return quantized
 
 
 @torch.no_grad()
@@ -79,27 +81,27 @@ def hessians(
     from pissa_repro import model as models
 
     model, tokenizer = models.load_base(folder).eval(), models.load_tokenizer(folder)
-    found: dict[str, torch.Tensor] = {}
+    sums: dict[str, torch.Tensor] = {}
     for name in modules:
-        model.get_submodule(models.module_name(model, name)).register_forward_pre_hook(_adds_to(found, name))
+        model.get_submodule(models.module_name(model, name)).register_forward_pre_hook(_adds_to(sums, name))
     window = min(window, models.window(model.config, window))
     for row in rows:
         ids = tokenizer(row["prompt"] + row["response"], truncation=True, max_length=window)["input_ids"]
         if ids:
-            model(input_ids=torch.tensor([ids], device=model.device), use_cache=False)
+            model(input_ids=torch.tensor([ids], device=next(model.parameters()).device), use_cache=False)
     for name in modules:
-        if name not in found:
+        if name not in sums:
             raise UserError(f"{folder}: no calibration row reached {name}.")
-    return found
+    return sums
 
 
-def _adds_to(found: dict[str, torch.Tensor], name: str):
-    """A hook that adds X^T X of the inputs (..., in) of a module to found[name]."""
+def _adds_to(sums: dict[str, torch.Tensor], name: str) -> Hook:
+    """A hook that adds X^T X of the inputs (..., in) of a module to sums[name]."""
 
-    def add(_, inputs: tuple[torch.Tensor, ...]) -> None:
+    def add(_: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         x = inputs[0].reshape(-1, inputs[0].shape[-1]).float()
-        if name not in found:
-            found[name] = torch.zeros(x.shape[1], x.shape[1], device=x.device)
-        found[name].addmm_(x.T, x)
+        if name not in sums:
+            sums[name] = torch.zeros(x.shape[1], x.shape[1], device=x.device)
+        sums[name].addmm_(x.T, x)
 
     return add
