@@ -19,13 +19,13 @@ PACKAGES = (
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result may depend on (installed ones only)."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def git_state() -> dict[str, str | bool | None]:

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from pissa_repro.errors import UserError
 from pissa_repro.journal import JournalFile, open_journal
-from pissa_repro.judge.client import Down, NoRating, Stopped, judgement
+from pissa_repro.judge.client import Down, Judgement, NoRating, Stopped, judgement
 from pissa_repro.judge.endpoint import Endpoint, Patience, endpoint, model_name
 from pissa_repro.progress import track
 
@@ -40,6 +40,26 @@ class Question:
         return hashlib.sha256(self.prompt.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+class Line(Judgement):
+    """A line of the journal: which question, put to which judge, and what it said."""
+
+    question: int
+    turn: int
+    judge: str
+    prompt_sha256: str
+
+
+class Summary(TypedDict):
+    """What a score's record says of its judge."""
+
+    model: str
+    answered_by: list[str]
+    judgements: int
+    asked_again: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
 @dataclass
 class Journal:
     """A JSON-lines file of judgements, held open and locked, and those of them that this run uses.
@@ -48,11 +68,11 @@ class Journal:
     """
 
     file: JournalFile
-    kept: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    used: dict[str, dict[str, Any]] = field(default_factory=dict)
+    kept: dict[tuple[str, str], Line] = field(default_factory=dict)
+    used: dict[str, Line] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def append(self, line: dict[str, Any]) -> None:
+    def append(self, line: Line) -> None:
         """Add a line; it is on disk when this returns. A line without a rating is for reading only."""
         with self.lock:
             self.file.append([line])
@@ -78,7 +98,7 @@ def keeping(path: str | Path) -> Iterator[None]:
             _journal = None
 
 
-def _read(file: JournalFile) -> dict[tuple[str, str], dict[str, Any]]:
+def _read(file: JournalFile) -> dict[tuple[str, str], Line]:
     """What the journal keeps. A line that a kill left unfinished is dropped, so that it is asked again."""
     *lines, rest = file.path.read_bytes().split(b"\n")
     read = [_line(line) for line in lines] + [None] * bool(rest)
@@ -90,7 +110,7 @@ def _read(file: JournalFile) -> dict[tuple[str, str], dict[str, Any]]:
     return {(line["judge"], line["prompt_sha256"]): line for line in rated}
 
 
-def _line(content: bytes) -> dict[str, Any] | None:
+def _line(content: bytes) -> Line | None:
     """A journal's line; None for anything that is not a judgement."""
     try:
         line = json.loads(content)
@@ -113,7 +133,8 @@ def judge_all(questions: Iterable[Question], patience: Patience | None = None) -
     Raises UserError without a judge, and for the first question that got no rating, once every reply is kept: at once
     if the endpoint does not serve, otherwise after the rest has been asked.
     """
-    journal, model, wanted = _opened(), model_name(), {}
+    journal, model = _opened(), model_name()
+    wanted: dict[tuple[str, str], Question] = {}
     for question in questions:
         wanted.setdefault((model, question.digest), question)
     missing = [question for key, question in wanted.items() if key not in journal.kept]
@@ -125,9 +146,10 @@ def judge_all(questions: Iterable[Question], patience: Patience | None = None) -
 
 def _ask(missing: list[Question], journal: Journal, judge: Endpoint, patience: Patience) -> None:
     """Ask in parallel; every reply goes into the journal from the thread that got it."""
-    stop, failed = threading.Event(), {}
+    stop = threading.Event()
+    failed: dict[Question, UserError] = {}
     with ThreadPoolExecutor(patience.threads, "judge") as pool:
-        futures = {pool.submit(_one, question, journal, judge, patience, stop): question for question in missing}
+        futures = {pool.submit(_rate, question, journal, judge, patience, stop): question for question in missing}
         try:
             for future in track(as_completed(futures), "judge", len(futures)):
                 if error := future.result():
@@ -149,21 +171,23 @@ def _ask(missing: list[Question], journal: Journal, judge: Endpoint, patience: P
         )
 
 
-def _one(
+def _rate(
     question: Question, journal: Journal, judge: Endpoint, patience: Patience, stop: threading.Event
 ) -> UserError | None:
     """Ask for one rating and keep the reply; the error where there is none."""
     if stop.is_set():
         return None
-    head = {
-        "question": question.number, "turn": question.turn, "judge": judge.model, "prompt_sha256": question.digest,
-    }  # fmt: skip
+
+    def line(said: Judgement) -> Line:
+        number, turn, digest = question.number, question.turn, question.digest
+        return {"question": number, "turn": turn, "judge": judge.model, "prompt_sha256": digest, **said}
+
     place = f"the judge at {judge.host}, question {question.number}, turn {question.turn}"
     try:
-        journal.append(head | judgement(judge, question.prompt, place, patience, stop))
+        journal.append(line(judgement(judge, question.prompt, place, patience, stop)))
     except NoRating as error:
         if error.record:
-            journal.append(head | error.record)
+            journal.append(line(error.record))
         if isinstance(error, Down):
             stop.set()
         return None if isinstance(error, Stopped) else error
@@ -172,20 +196,28 @@ def _one(
 
 def rating(prompt: str) -> float:
     """The rating (1..10) of a prompt that judge_all was given. Raises KeyError for any other."""
-    return _opened().used[Question(0, 0, prompt).digest]["rating"]
+    given = _opened().used[Question(0, 0, prompt).digest]["rating"]
+    assert given is not None  # `used` holds rated lines only
+    return given
 
 
-def summary() -> dict[str, Any] | None:
+def summary() -> Summary | None:
     """For a score's record: model, answered_by (the names that the server gave), judgements, asked_again (how many
     needed more than one reply), prompt_tokens and completion_tokens (sums; None where not told). None without a judge.
     """
     lines = list(_journal.used.values()) if _journal else []
     if not lines:
         return None
-    tokens = {name: [line.get(name) for line in lines] for name in ("prompt_tokens", "completion_tokens")}
     return {
         "model": lines[0]["judge"],
         "answered_by": sorted({line.get("answered_by") or "(not told)" for line in lines}),
         "judgements": len(lines),
         "asked_again": sum(bool(line.get("earlier")) for line in lines),
-    } | {name: None if None in counts else sum(counts) for name, counts in tokens.items()}
+        "prompt_tokens": _total([line.get("prompt_tokens") for line in lines]),
+        "completion_tokens": _total([line.get("completion_tokens") for line in lines]),
+    }
+
+
+def _total(counts: list[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

@@ -30,10 +30,10 @@ def check(doc: dict[str, str]) -> None:
 def paper_answer(generated: str) -> int | None:
     """The released rule: first number after the last marker, rounded; None where there is none."""
     _, marker, tail = generated.rpartition(MARKER)
-    found = PAPER_NUMBER.search(tail) if marker else None
-    if not found or len(found.group()) > LONGEST:
+    number = PAPER_NUMBER.search(tail) if marker else None
+    if not number or len(number.group()) > LONGEST:
         return None
-    top, slash, bottom = found.group().replace(",", "").partition("/")
+    top, slash, bottom = number.group().replace(",", "").partition("/")
     if not slash:
         return round(float(top))
     if not top.strip("+-") or not bottom:
