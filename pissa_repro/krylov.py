@@ -19,7 +19,7 @@ WITHIN = 1e-3  # of a unit column within the basis: one projection leaves less t
 
 
 class Leading(NamedTuple):
-    """U (..., m, r), S (..., r), V (..., n, r). missed (...): the estimated energy that the best r triples have more."""
+    """U (..., m, r), S (..., r), V (..., n, r). missed (...): estimated energy that the best r triples have more."""
 
     U: torch.Tensor
     S: torch.Tensor
