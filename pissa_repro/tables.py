@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pissa_repro import captions, stats
-from pissa_repro.comparison import compare
+from pissa_repro.comparison import Ours, compare
 from pissa_repro.errors import UserError, run_stage
 from pissa_repro.lines import Line, at_best_rate, lines, read_scores, reference
 from pissa_repro.measure import verdict
@@ -106,7 +106,7 @@ def _difference(line: Line, found: stats.Difference | None) -> dict[str, Any]:
 def _published(sweep: Sweep, line: Line) -> dict[str, Any]:
     scores = line.measure.scale * line.scores
     stderr = stats.stderr_total(scores) or 0.0  # None for one item, which is no benchmark of the paper
-    found = compare(sweep, line.first, line.task, float(scores.mean()), stderr, scores.shape[1])
+    found = compare(sweep, line.first, line.task, Ours(float(scores.mean()), stderr, scores.shape[1]))
     return {"paper_value": found.value, "paper_std": found.std, "verdict": found.verdict, "note": found.note}
 
 

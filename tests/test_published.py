@@ -30,7 +30,7 @@ def cell_of(config, **changes):
 
 def verdict(config, mean=53.22, stderr=1.4, n=1319, metric="paper", task="gsm8k", **changes):
     sweep, cell = cell_of(config, **changes)
-    return comparison.compare(sweep, cell, task, mean, stderr, n, metric)
+    return comparison.compare(sweep, cell, task, comparison.Ours(mean, stderr, n, metric))
 
 
 def marked(node, found):
