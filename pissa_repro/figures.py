@@ -24,7 +24,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullL
 from pissa_repro import style
 from pissa_repro.errors import run_stage, unknown
 from pissa_repro.figure_data import Bar, Curve, read_bar, read_curve, read_scores
-from pissa_repro.measure import PERCENT, Measure, measure
+from pissa_repro.measure import PERCENT, Measure, measure_of
 from pissa_repro.style import Look
 from pissa_repro.sweep import Sweep
 
@@ -158,7 +158,7 @@ def accuracy(sweep: Sweep, scores: Path, results: Path) -> Figure:
 
     Each task has a panel and an axis of its own, so that no axis has two units.
     """
-    measures = {task: measure(sweep.config["tasks"][task]["task"]) for task in sweep.config["sweep"]["tasks"]}
+    measures = {task: measure_of(sweep.config["tasks"][task]["task"]) for task in sweep.config["sweep"]["tasks"]}
     labels = {task: axis_label(shown) for task, shown in measures.items()}
     heading = "Accuracy" if {shown.name for shown in measures.values()} == {"accuracy"} else "Score"
     figure, panels, shared = style.canvas(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pissa_repro.errors import UserError
-from pissa_repro.measure import Measure, measure
+from pissa_repro.measure import Measure, measure_of
 from pissa_repro.published import METRIC
 from pissa_repro.scored import keys, read_items
 from pissa_repro.sweep import Cell, Sweep
@@ -53,7 +53,7 @@ def lines(sweep: Sweep, table: str, rows: dict[tuple[str, str, str], dict[str, s
     task were scored on different items.
     """
     found: list[Line] = []
-    tasks, shown = sweep.tasks_of(table), measure(table)
+    tasks, shown = sweep.tasks_of(table), measure_of(table)
     for task in tasks:
         groups: dict[tuple, list[Cell]] = {}
         for c in sweep.cells.values():

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pissa_repro.errors import UserError
+from pissa_repro.specs import ModelRecord, TrainSpec
 
 if TYPE_CHECKING:
     import torch
@@ -12,20 +13,20 @@ MERGED = 1e-3  # |logits(merged) - logits(trained)| / |logits(trained)| allowed
 
 
 class Merged(NamedTuple):
-    """The model to score, what the checks found, and logits (n, vocabulary) after the checks' prompts.
+    """The model to score (transformers'), what the checks found, and logits (n, vocabulary) after their prompts.
 
-    start: the same logits at the start of the training.
+    untrained: the same logits before the training.
     """
 
-    model: "torch.nn.Module"
+    model: Any
     checks: dict[str, float]
     logits: "torch.Tensor"
-    start: "torch.Tensor"
+    untrained: "torch.Tensor"
 
 
 def merged_model(
-    train: dict[str, Any],
-    stored: dict[str, Any],
+    train: TrainSpec,
+    stored: ModelRecord,
     init: Path | None,
     trained: Path,
     prompts: list[list[int]],
@@ -47,20 +48,22 @@ def merged_model(
         before = models.logits(base, prompts)
         del base
         model, merge_error = models.load_base(trained, device=device), 0.0
-        after = found = models.logits(model, prompts)
+        after = merged = models.logits(model, prompts)
+    elif init is None:
+        raise UserError(f"{trained}: the folder of the factors that it was trained from is not given (--init).")
     else:
         models.set_base(base, factors.load(init, stored), train["quant"], train["settings"]["dtype"], pack=False)
         models.cast(base.parameters(), train["settings"]["dtype"])
-        start = models.attach(base.float(), init, train["lora"])
-        before = models.logits(start, prompts)
-        wrapped = models.attach(start.unload(), trained)
+        adapter = models.attach(base.float(), init, train["lora"])
+        before = models.logits(adapter, prompts)
+        wrapped = models.attach(adapter.unload(), trained)
         after = models.logits(wrapped, prompts)
         model = wrapped.merge_and_unload()
-        found = models.logits(model, prompts)
-        merge_error = models.relative_difference(found, after)
+        merged = models.logits(model, prompts)
+        merge_error = models.relative_difference(merged, after)
     effect = models.relative_difference(after, before)
     if not effect > 0:  # NaN too
         raise UserError(f"{trained}: the trained weights do not change the model's output, or make it NaN.")
     if not merge_error <= MERGED:
         raise UserError(f"{trained}: merging changes the logits by {merge_error:.1e} (limit {MERGED}).")
-    return Merged(model.eval(), {"training_effect": effect, "merge_error": merge_error}, found, before)
+    return Merged(model.eval(), {"training_effect": effect, "merge_error": merge_error}, merged, before)

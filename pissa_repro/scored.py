@@ -11,7 +11,7 @@ import numpy as np
 
 from pissa_repro import methods, task_files
 from pissa_repro.errors import UserError, unknown
-from pissa_repro.measure import PERCENT, Measure, measure
+from pissa_repro.measure import PERCENT, Measure, measure_of
 from pissa_repro.published import METRIC
 from pissa_repro.record import canonical, read_json, read_lines
 
@@ -99,7 +99,7 @@ def read_record(path: Path) -> dict[str, Any]:
 def measured(record: dict[str, Any], metric: str) -> Measure | None:
     """What the task file says of a metric of a record; None where this checkout has no such task file or metric."""
     task = (stage(record["spec"], "generate") or {}).get("task")
-    return measure(task, metric) if task in task_files.names() and metric in task_files.metrics(task) else None
+    return measure_of(task, metric) if task in task_files.names() and metric in task_files.metrics(task) else None
 
 
 def is_binary(scores: np.ndarray, shown: Measure | None) -> bool:
