@@ -1,4 +1,4 @@
-"""What a model generated, kept item by item: one file a cell and task, which a killed run goes on with.
+"""What a model generated, kept item by item: one file per cell and task, which a killed run goes on with.
 
 A JSON-lines file. Its first line says what it was made from; then come the runs that worked on it
 and the items, each as {"id", "turn", "generated", "tokens", "seconds"}, written to disk batch by batch.

@@ -30,7 +30,7 @@ GRID = {
 
 
 def _library() -> Any:
-    """Neural Compressor's GPTQ of one matrix. It logs two lines a matrix unless told not to."""
+    """Neural Compressor's GPTQ of one matrix. It logs two lines per matrix unless told not to."""
     try:
         from neural_compressor.torch.algorithms.weight_only.gptq import GPTQ
     except ModuleNotFoundError as error:
@@ -74,7 +74,7 @@ def hessians(
     The untouched float32 model in `folder` sees each row once: prompt + response, cut to `window` tokens.
     Every module's inputs come from the unquantized model, also below other modules. (The GPTQ paper
     quantizes layer by layer and lets a layer see what the ones before it became.)
-    Memory: the model, one row's activations, and 4 * in^2 bytes a module (LLaMA-3-8B: 1.2 GB a layer, 39 GB
+    Memory: the model, one row's activations, and 4 * in^2 bytes per module (LLaMA-3-8B: 1.2 GB a layer, 39 GB
     in all). Give a few layers' modules at a time to bound it, at the price of one pass each.
     Raises UserError for a module that the model lacks or does not reach, and when there are no rows.
     """

@@ -19,7 +19,7 @@ VALIDATION = "-validation"  # the swept task <task>-validation may choose the le
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One row in the making: its cells, a cell a seed, with their scores."""
+    """One row in the making: its cells, one per seed, with their scores."""
 
     task: str
     cells: list[Cell]

@@ -87,7 +87,7 @@ def write_csv(path: str | Path, columns: Collection[str], rows: Iterable[Mapping
 
 
 def read_lines(path: str | Path) -> list[Any]:
-    """Read a JSON-lines file, a list with one value a line."""
+    """Read a JSON-lines file, a list with one value per line."""
     with open(path, encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.strip()]
 

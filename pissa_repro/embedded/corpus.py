@@ -41,7 +41,7 @@ def equation(draw: Draw, a: int | None = None) -> tuple[int, str, int, int]:
 
 
 def facts(draw: Draw) -> str:
-    """A few unrelated equations, one a line."""
+    """A few unrelated equations, one per line."""
     lines = ("{}{}{}={}".format(*equation(draw)) for _ in range(draw.number(3, 8)))
     return "\n".join(lines)
 
