@@ -165,7 +165,7 @@ def _ours(case: Case, method: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Te
 
 
 def _full_svd_loop(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The released QPiSSA, re-written from its description (paper_facts.md 3.3), with our faster quantizer.
+    """The released QPiSSA, re-written from its description (docs/paper_facts.md 3.3), with our faster quantizer.
 
     R <- W; T times: A, B <- rank-r split of R by a full SVD; base <- nf4(W - AB); R <- W - base.
     """

@@ -195,7 +195,7 @@ def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 def sides(start, weight: torch.Tensor, scaling: float, quant: str) -> tuple[torch.Tensor, torch.Tensor]:
     """The base and s * B @ A of a start, put together by hand (not by factors.py)."""
-    taken = (start.A, start.B) if start.offset == "start" else start.offset
+    taken = start.taken
     rest = weight if taken is None else weight - scaling * taken[1] @ taken[0]
     return quantize.roundtrip(rest, quant), scaling * start.B @ start.A
 

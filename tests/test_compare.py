@@ -454,7 +454,7 @@ def test_other_items_are_refused_with_the_number_of_shared_ones(cells, seed):
 
 
 def test_samples_written_twice_are_refused(cells):
-    """A file that was opened for append doubles the denominator (trap 22)."""
+    """A file that was opened for append doubles the denominator (pitfall 22, docs/pitfalls.md)."""
     path = at(cells["lora"], 0) / "eval" / "gsm-mini.samples.jsonl"
     path.write_text(path.read_text() * 2)
     with pytest.raises(UserError, match="do not give the score"):

@@ -19,7 +19,7 @@ def tokenizer():
 
 
 def test_prompt_text():
-    """paper_facts.md 3.2: the Alpaca template without an input field, to the last character."""
+    """docs/paper_facts.md 3.2: the Alpaca template without an input field, to the last character."""
     assert PROMPT.format(instruction="Add 1 and 2.") == (
         "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
         "### Instruction:\nAdd 1 and 2.\n\n### Response:"

@@ -61,7 +61,7 @@ def test_metrics_samples_and_record(trained):
 
 @pytest.mark.parametrize("batch", ["1", "3"])
 def test_the_batch_of_generation_does_not_change_the_text(trained, batch):
-    """Prompts of different lengths are padded on the left and masked (trap 23)."""
+    """Prompts of different lengths are padded on the left and masked (pitfall 23, docs/pitfalls.md)."""
     trained.evaluate()
     kept = read_lines(trained.folder / "task.samples.jsonl")
     trained.generated.unlink()
@@ -115,7 +115,7 @@ def test_what_is_scored_is_what_was_trained(tmp_path, tiny_model, tiny_rows, met
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("method", "quant"), CELLS)
 def test_a_training_that_changed_nothing_is_refused(tmp_path, tiny_model, tiny_rows, method, quant, dtype):
-    """Trap 20. Untrained factors, also where quantization or rounding alone changes the logits."""
+    """Pitfall 20. Untrained factors, also where quantization or rounding alone changes the logits."""
     run = Run(tmp_path, tiny_model, tiny_rows, method, quant, dtype=dtype)
     run.init()
     run.trained, run.rows = run.start if run.init_spec else tiny_model, scored_rows(tmp_path)
@@ -162,7 +162,7 @@ def test_the_record_comes_last(trained):
 
 
 def test_prompts_are_tokenized_in_scoring_as_in_training(tiny_model, tiny_rows):
-    """The tokenizer puts <s> in front: lm-eval must not leave it out, nor put a second one (trap 23)."""
+    """The tokenizer puts <s> in front: lm-eval must not leave it out, nor put a second one (pitfall 23)."""
     from lm_eval.models.huggingface import HFLM
 
     tokenizer = load_tokenizer(tiny_model)

@@ -1,4 +1,4 @@
-"""The two answer rules of GSM8K: the paper's, with its faults kept, and the strict one (trap 22)."""
+"""The two answer rules of GSM8K: the paper's, with its faults kept, and the strict one (pitfall 22)."""
 
 import gzip
 import json

@@ -62,7 +62,7 @@ def test_the_folder_is_read_back_to_the_bit(tmp_path, tiny_model, tiny_rows, met
 
 
 def test_the_record_shows_that_the_method_happened(tmp_path, tiny_model, tiny_rows):
-    """Trap 11: norms of A, B and offset differ from plain LoRA's."""
+    """Pitfall 11 (docs/pitfalls.md): norms of A, B and offset differ from plain LoRA's."""
     records = {m: Run(tmp_path / m, tiny_model, tiny_rows, m).init() for m in ("lora", "pissa", "milora")}
     assert records["lora"]["norm_B"] == 0 == records["lora"]["norm_offset"]
     assert records["pissa"]["norm_offset"] > records["milora"]["norm_offset"] > 0
@@ -70,7 +70,7 @@ def test_the_record_shows_that_the_method_happened(tmp_path, tiny_model, tiny_ro
 
 
 def test_peft_reads_the_folder_as_an_adapter(tmp_path, tiny_model, tiny_rows):
-    """Its config says that the init is done, so that PEFT does not decompose again (trap 1)."""
+    """Its config says that the init is done, so that PEFT does not decompose again (pitfall 1, docs/pitfalls.md)."""
     run = Run(tmp_path, tiny_model, tiny_rows, "pissa", alpha=8)
     run.init()
     from peft import PeftModel

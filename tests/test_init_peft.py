@@ -125,7 +125,7 @@ def test_our_loftq_reduces_the_error_at_scaling_2():
         assert loftq_misses(*our_start(weight, "loftq", alpha, "nf4", alternations=5)[1], weight) < 0.95
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="trap 8: PEFT's loftq does not divide by alpha / r")
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="pitfall 8: PEFT's loftq does not divide by alpha / r")
 def test_pefts_loftq_reduces_the_error_at_scaling_2():
     weight = decaying(64, 128)
     base, a, b = peft_loftq(weight, 5)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from pissa_repro import tasks
-from pissa_repro.results.measure import measure
+from pissa_repro.results.measure import measure_of
 
 
 @pytest.mark.parametrize(
@@ -22,20 +22,20 @@ from pissa_repro.results.measure import measure
     ],
 )
 def test_measures_of_the_task_files(file, symbol, points, scale, higher, second):
-    found = measure(file)
+    found = measure_of(file)
     assert (found.symbol, found.points, found.scale, found.higher_is_better) == (symbol, points, scale, higher)
     assert found.second_head == second
 
 
 def test_a_metric_that_is_no_mean_over_items_is_not_in_the_tasks_unit():
-    found = measure("perplexity")
+    found = measure_of("perplexity")
     assert (found.second_in_unit, found.second_scale, found.digits, found.second_digits) == (False, 1, 4, 2)
 
 
 def test_better_is_lower_where_the_task_file_says_so():
-    assert measure("gsm8k").better(0.5, 0.4) and not measure("gsm8k").better(0.4, 0.5)
-    assert measure("perplexity").better(0.4, 0.5) and not measure("perplexity").better(0.5, 0.4)
-    assert not measure("perplexity").better(0.5, 0.5)
+    assert measure_of("gsm8k").better(0.5, 0.4) and not measure_of("gsm8k").better(0.4, 0.5)
+    assert measure_of("perplexity").better(0.4, 0.5) and not measure_of("perplexity").better(0.5, 0.4)
+    assert not measure_of("perplexity").better(0.5, 0.5)
 
 
 @pytest.mark.parametrize("file", tasks.names())
@@ -49,6 +49,6 @@ def test_every_task_file_says_what_tables_need(file):
 
 
 def test_no_torch_and_no_lm_eval():
-    code = "import sys; from pissa_repro.results.measure import measure; measure('mt_bench'); "
+    code = "import sys; from pissa_repro.results.measure import measure_of; measure_of('mt_bench'); "
     code += "assert not {'torch', 'lm_eval'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)

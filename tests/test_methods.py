@@ -1,4 +1,4 @@
-"""Every method's file keeps the contract of docs/add_a_baseline.md. The files are found by scanning."""
+"""Every method's file keeps the contract of docs/guides/add_a_baseline.md. The files are found by scanning."""
 
 import subprocess
 import sys

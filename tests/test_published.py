@@ -32,7 +32,7 @@ def cell_of(config, **changes):
 
 def verdict(config, mean=53.22, stderr=1.4, n=1319, metric="paper", task="gsm8k", **changes):
     sweep, cell = cell_of(config, **changes)
-    return paper_verdict.compare(sweep, cell, task, mean, stderr, n, metric)
+    return paper_verdict.compare(sweep, cell, task, paper_verdict.Ours(mean, stderr, n, metric))
 
 
 def marked(node, found):

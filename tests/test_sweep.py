@@ -112,7 +112,7 @@ def test_overrides_change_only_the_cells_they_name():
 
 
 def test_the_papers_recipe():
-    """Section 5 of the paper; the rest from the released code (paper_facts.md 3.1, 3.2)."""
+    """Section 5 of the paper; the rest from the released code (docs/paper_facts.md 3.1, 3.2)."""
     found = Sweep(config.load(DEFAULT, PAPER))
     cell = found.cell("llama-2-7b/metamath-100k/pissa-none-r128-lr2e-05-s0")
     spec, settings = found.train_spec(cell), found.train_spec(cell)["settings"]

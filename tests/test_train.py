@@ -26,7 +26,7 @@ from pissa_repro.training import cell
     ("method", "quant"), [("full", "none"), ("lora", "nf4"), ("loftq", "nf4"), ("pissa", "nf4"), ("pissa", "int8")]
 )
 def test_the_cells_of_the_paper_train_with_their_dtypes(tmp_path, tiny_model, tiny_rows, method, quant, dtype):
-    """Trained float32 always (trap 13); the base packed in uint8 under nf4, the rest as the spec says."""
+    """Trained float32 always (pitfall 13); the base packed in uint8 under nf4, the rest as the spec says."""
     options = {"alternations": 2} if quant == "nf4" and method != "lora" else {}
     run = Run(tmp_path, tiny_model, tiny_rows, method, quant, options=options, dtype=dtype, steps=3)
     run.init()
@@ -56,7 +56,7 @@ def test_the_start_up_of_a_quantized_cell_is_recorded(tmp_path, tiny_model, tiny
 
 
 def test_the_packed_base_is_the_scored_base(tmp_path, tiny_model, tiny_rows):
-    """Trap 24: the model in training and the dequantized one have the same logits."""
+    """Pitfall 24 (docs/pitfalls.md): the model in training and the dequantized one have the same logits."""
     run = Run(tmp_path, tiny_model, tiny_rows, "pissa", "nf4", options={"alternations": 2})
     run.init()
     stored = read_json(run.model)
@@ -88,7 +88,7 @@ def run_modules(model):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_start_up_gate_refuses_factors_that_change_the_model(tmp_path, tiny_model, tiny_rows, dtype):
-    """Factors whose fingerprint is right but whose offset is lost: the adapter on the untouched base (trap 2)."""
+    """Factors whose fingerprint is right but whose offset is lost: the adapter on the untouched base (pitfall 2)."""
     run = Run(tmp_path, tiny_model, tiny_rows, "pissa", dtype=dtype)
     run.init()
     base = run.start / "base.json"

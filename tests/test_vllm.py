@@ -128,7 +128,7 @@ def test_one_engine_took_the_weights_of_all_cells(generated):
 
 
 def test_float32_texts_of_hf_and_vllm_agree_item_by_item(generated):
-    """Trap 20. All but near-ties; measured on the embedded sweep: every text is the same."""
+    """Pitfall 20 (docs/pitfalls.md). All but near-ties; measured on the embedded sweep: every text is the same."""
     sweep, results = generated
     for name, cell in sweep.cells.items():
         out = results / "parity" / f"{cell.method}.json"
@@ -225,7 +225,7 @@ except Exception as error:
 
 
 def test_an_engine_that_ignores_the_trained_weights_is_found_out(generated, tmp_path):
-    """Trap 20: vLLM once scored the base model instead of the adapter, and nothing said so."""
+    """Pitfall 20 (docs/pitfalls.md): vLLM once scored the base model instead of the adapter, and nothing said so."""
     sweep, results = generated
     specs = []
     for name, cell in ((name, cell) for name, cell in sweep.cells.items() if sweep.has_factors(cell)):

@@ -24,14 +24,14 @@ TEMPLATE_SHARE = 35  # of 100 exercises; the rest are plain question and answer
 def equation(draw: Draw, a: int | None = None) -> tuple[int, str, int, int]:
     """`a op b = value` with whole, positive values up to LARGEST; `a` is drawn if not given."""
     while True:
-        op, given = draw.pick("+-*/"), a is not None
+        op = draw.pick("+-*/")
         if op == "*":
-            left, right = a if given else draw.number(2, draw.pick((9, 12, 30))), draw.number(2, 9)
+            left, right = draw.number(2, draw.pick((9, 12, 30))) if a is None else a, draw.number(2, 9)
         elif op == "/":
             right = draw.number(2, 12)
-            left = a if given else right * draw.number(1, draw.pick((9, 30)))
+            left = right * draw.number(1, draw.pick((9, 30))) if a is None else a
         else:
-            left = a if given else draw.number(2, draw.pick((20, 40, 160)))
+            left = draw.number(2, draw.pick((20, 40, 160))) if a is None else a
             right = draw.number(2, draw.pick((20, 20, 100)))
         if op == "/" and left % right:
             continue
@@ -41,14 +41,15 @@ def equation(draw: Draw, a: int | None = None) -> tuple[int, str, int, int]:
 
 
 def facts(draw: Draw) -> str:
-    """A few unrelated equations, one a line."""
+    """A few unrelated equations, one per line."""
     lines = ("{}{}{}={}".format(*equation(draw)) for _ in range(draw.number(3, 8)))
     return "\n".join(lines)
 
 
 def chain(draw: Draw) -> str:
     """Equations of which each starts from the value before."""
-    value, parts = None, []
+    value: int | None = None
+    parts = []
     for _ in range(draw.number(2, 5)):
         a, op, b, value = equation(draw, value)
         parts.append(f"{a}{op}{b}={value}")

@@ -1,7 +1,10 @@
 """What every scenario is made of: names, stable random draws and the steps of a rationale."""
 
 import random
+from collections.abc import Sequence
+from typing import TypeVar
 
+Choice = TypeVar("Choice")
 HE = ("Tom", "Ben", "Max", "Sam", "Leo", "Jack", "Omar", "Paul")
 SHE = ("Anna", "Mia", "Lily", "Emma", "Zoe", "Nina", "Ruth", "Sara")
 NAMES = HE + SHE
@@ -25,10 +28,10 @@ class Draw:
     def number(self, low: int, high: int) -> int:
         return low + int(self._random.random() * (high - low + 1))
 
-    def pick(self, choices):
+    def pick(self, choices: Sequence[Choice]) -> Choice:
         return choices[self.number(0, len(choices) - 1)]
 
-    def two(self, choices) -> tuple:
+    def two(self, choices: Sequence[Choice]) -> tuple[Choice, Choice]:
         first = self.pick(choices)
         return first, self.pick([c for c in choices if c != first])
 
@@ -36,9 +39,9 @@ class Draw:
 class Steps:
     """The lines of a rationale, each one equation with its calculator annotation."""
 
-    def __init__(self):
-        self.lines = []
-        self.result = None
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.result: int | None = None
 
     def add(self, a: int, op: str, b: int, unit: str) -> int:
         """Append `a op b` and return its value; raise Unfit where it is no small whole number."""

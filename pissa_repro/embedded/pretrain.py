@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, TypedDict
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -15,7 +16,22 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from pissa_repro.embedded.corpus import documents
 from pissa_repro.embedded.tokenizer import POSITIONS, VOCAB_SIZE, build_tokenizer
 
-SHAPE = {
+
+class Recipe(TypedDict):
+    """How the base is trained."""
+
+    batch: int
+    length: int
+    learning_rate: float
+    betas: list[float]
+    weight_decay: float
+    schedule_steps: int
+    warmup_share: float
+    final_learning_rate_share: float
+    clip: float
+
+
+SHAPE: dict[str, Any] = {
     "vocab_size": VOCAB_SIZE,
     "hidden_size": 192,
     "intermediate_size": 512,
@@ -25,7 +41,7 @@ SHAPE = {
     "max_position_embeddings": POSITIONS,
     "tie_word_embeddings": True,
 }
-RECIPE = {
+RECIPE: Recipe = {
     "batch": 16,
     "length": 128,
     "learning_rate": 3e-3,
@@ -42,7 +58,8 @@ LOG_EVERY = 100
 
 def blocks(tokenizer: PreTrainedTokenizerFast, seed: str) -> Iterator[torch.Tensor]:
     """Endless (batch, length) blocks of documents laid end to end, each closed by eos."""
-    stream, rest, need = documents(seed), [], RECIPE["batch"] * RECIPE["length"]
+    stream, need = documents(seed), RECIPE["batch"] * RECIPE["length"]
+    rest: list[int] = []
     while True:
         while len(rest) < need:
             texts = [next(stream) + tokenizer.eos_token for _ in range(64)]
@@ -83,12 +100,14 @@ def build_optimizer(model: LlamaForCausalLM) -> torch.optim.AdamW:
         {"params": matrices, "weight_decay": RECIPE["weight_decay"]},
         {"params": norms, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=RECIPE["learning_rate"], betas=tuple(RECIPE["betas"]))
+    first, second = RECIPE["betas"]
+    return torch.optim.AdamW(groups, lr=RECIPE["learning_rate"], betas=(first, second))
 
 
 def train(model: LlamaForCausalLM, batches: Iterator[torch.Tensor], steps: int) -> list[float]:
     """Train in place; returns the loss of each step."""
-    optimizer, losses, start = build_optimizer(model), [], time.perf_counter()
+    optimizer, started = build_optimizer(model), time.perf_counter()
+    losses: list[float] = []
     model.train()
     for step in range(steps):
         for group in optimizer.param_groups:
@@ -101,7 +120,7 @@ def train(model: LlamaForCausalLM, batches: Iterator[torch.Tensor], steps: int) 
         optimizer.step()
         losses.append(loss.item())
         if (step + 1) % LOG_EVERY == 0 or step + 1 == steps:
-            report(losses, steps, time.perf_counter() - start)
+            report(losses, steps, time.perf_counter() - started)
     return losses
 
 
@@ -134,7 +153,7 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def record(seed: int, losses: list[float], held_out: float, seconds: float) -> dict:
+def record(seed: int, losses: list[float], held_out: float, seconds: float) -> dict[str, Any]:
     """What `pretrain.json` says."""
     last = losses[-LOG_EVERY:]
     packages = ("torch", "transformers", "tokenizers", "safetensors")
@@ -154,14 +173,14 @@ def record(seed: int, losses: list[float], held_out: float, seconds: float) -> d
     }
 
 
-def pretrain(out: Path, seed: int, steps: int) -> dict:
+def pretrain(out: Path, seed: int, steps: int) -> dict[str, Any]:
     """Pre-train and write the folder; the record is written last."""
     tokenizer = build_tokenizer(seed)
     model = build_model(tokenizer, seed)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens", flush=True)
-    start = time.perf_counter()
+    started = time.perf_counter()
     losses = train(model, blocks(tokenizer, f"train {seed}"), steps)
-    seconds = time.perf_counter() - start
+    seconds = time.perf_counter() - started
     result = record(seed, losses, held_out_loss(model, blocks(tokenizer, f"held out {seed}")), seconds)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -39,7 +39,7 @@ def check(split: str, rows: int) -> None:
         raise ValueError(f"rows = {rows} for split {split!r}; choices: 1 to {MOST_ROWS[split]}")
 
 
-def draw_problem(draw: Draw) -> dict:
+def draw_problem(draw: Draw) -> dict[str, str]:
     """One problem of any split."""
     while True:
         try:
@@ -50,10 +50,12 @@ def draw_problem(draw: Draw) -> dict:
             return {"question": question, "answer": steps.answer()}
 
 
-def generate(split: str, rows: int, seed: int = 0) -> list[dict]:
+def generate(split: str, rows: int, seed: int = 0) -> list[dict[str, str]]:
     """`rows` distinct problems of a split; fewer rows of the same seed are a prefix of more."""
     check(split, rows)
-    draw, seen, problems = Draw(f"gsm-mini {split} {seed}"), set(), []
+    draw = Draw(f"gsm-mini {split} {seed}")
+    seen: set[str] = set()
+    problems: list[dict[str, str]] = []
     while len(problems) < rows:
         problem = draw_problem(draw)
         question = problem["question"]

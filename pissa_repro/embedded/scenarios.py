@@ -5,12 +5,15 @@ a function of a `Draw` that returns `(question, Steps)`. Where the drawn numbers
 (negative, not whole, too large) `Steps` raises `Unfit` and the caller draws again.
 """
 
-from pissa_repro.embedded.drawing import HE, NAMES, THINGS, Steps
+from collections.abc import Callable
 
-SCENARIOS = []
+from pissa_repro.embedded.drawing import HE, NAMES, THINGS, Draw, Steps
+
+Scenario = Callable[[Draw], tuple[str, Steps]]
+SCENARIOS: list[Scenario] = []
 
 
-def scenario(function):
+def scenario(function: Scenario) -> Scenario:
     """Register a scenario; the order of definition is the order in SCENARIOS."""
     SCENARIOS.append(function)
     return function
@@ -21,7 +24,7 @@ def pronoun(name: str) -> str:
 
 
 @scenario
-def hoard(draw):
+def hoard(draw: Draw) -> tuple[str, Steps]:
     """One person's things change two to four times."""
     (name, other), thing, steps = draw.two(NAMES), draw.pick(THINGS), Steps()
     have = draw.number(3, 30)
@@ -45,7 +48,7 @@ def hoard(draw):
 
 
 @scenario
-def shop(draw):
+def shop(draw: Draw) -> tuple[str, Steps]:
     """Two kinds of things at two prices, sometimes with change."""
     name, (one, two), steps = draw.pick(NAMES), draw.two(THINGS), Steps()
     a, p, b, q = (draw.number(2, 9) for _ in range(4))
@@ -59,7 +62,7 @@ def shop(draw):
 
 
 @scenario
-def boxes(draw):
+def boxes(draw: Draw) -> tuple[str, Steps]:
     """Boxes of things, some taken away, the rest shared."""
     name, thing, steps = draw.pick(NAMES), draw.pick(THINGS), Steps()
     a, b, n, friends = (draw.number(2, high) for high in (12, 9, 20, 6))
@@ -72,7 +75,7 @@ def boxes(draw):
 
 
 @scenario
-def compare(draw):
+def compare(draw: Draw) -> tuple[str, Steps]:
     """Two or three people, each described by the one before."""
     (one, two), thing, steps = draw.two(NAMES), draw.pick(THINGS), Steps()
     a, n = draw.number(4, 30), draw.number(2, 15)
@@ -89,7 +92,7 @@ def compare(draw):
 
 
 @scenario
-def reading(draw):
+def reading(draw: Draw) -> tuple[str, Steps]:
     """A book read at a steady pace."""
     name, steps = draw.pick(NAMES), Steps()
     pages, a, days = draw.number(20, 150), draw.number(4, 20), draw.number(2, 8)
@@ -106,7 +109,7 @@ def reading(draw):
 
 
 @scenario
-def earn(draw):
+def earn(draw: Draw) -> tuple[str, Steps]:
     """Pay by the hour, then spending."""
     name, thing, steps = draw.pick(NAMES), draw.pick(THINGS), Steps()
     a, hours, days, spent = (draw.number(2, high) for high in (9, 8, 5, 30))
@@ -123,7 +126,7 @@ def earn(draw):
 
 
 @scenario
-def age(draw):
+def age(draw: Draw) -> tuple[str, Steps]:
     """Ages of three people."""
     (one, two), steps = draw.two(NAMES), Steps()
     a, n, years = draw.number(4, 40), draw.number(2, 12), draw.number(2, 15)
@@ -140,7 +143,7 @@ def age(draw):
 
 
 @scenario
-def school(draw):
+def school(draw: Draw) -> tuple[str, Steps]:
     """Girls and boys in groups."""
     steps = Steps()
     girls, boys, away, size = (draw.number(low, high) for low, high in ((5, 25), (5, 25), (2, 9), (2, 6)))
@@ -153,7 +156,7 @@ def school(draw):
 
 
 @scenario
-def bake(draw):
+def bake(draw: Draw) -> tuple[str, Steps]:
     """Trays of things, some eaten, the rest sold."""
     name, thing, steps = draw.pick(NAMES), draw.pick(("cookies", "cakes", "rolls", "pies")), Steps()
     a, b, n, price = (draw.number(2, high) for high in (8, 9, 15, 5))
@@ -167,7 +170,7 @@ def bake(draw):
 
 
 @scenario
-def trip(draw):
+def trip(draw: Draw) -> tuple[str, Steps]:
     """Two legs of a trip, or a total to be completed."""
     name, steps = draw.pick(NAMES), Steps()
     a, b, c, d = (draw.number(2, high) for high in (20, 6, 15, 5))
@@ -182,7 +185,7 @@ def trip(draw):
 
 
 @scenario
-def save(draw):
+def save(draw: Draw) -> tuple[str, Steps]:
     """Weeks until a price is reached."""
     name, steps = draw.pick(NAMES), Steps()
     cost, have, week = draw.number(20, 150), draw.number(5, 40), draw.number(2, 12)
@@ -193,7 +196,7 @@ def save(draw):
 
 
 @scenario
-def farm(draw):
+def farm(draw: Draw) -> tuple[str, Steps]:
     """Eggs of hens, some used, the rest packed."""
     name, steps = draw.pick(NAMES), Steps()
     hens, each, used, size = (draw.number(2, high) for high in (15, 7, 20, 8))
@@ -204,7 +207,7 @@ def farm(draw):
 
 
 @scenario
-def bus(draw):
+def bus(draw: Draw) -> tuple[str, Steps]:
     """People on and off a bus at one or two stops."""
     steps, people = Steps(), draw.number(5, 40)
     text = [f"A bus has {people} people."]
@@ -216,7 +219,7 @@ def bus(draw):
 
 
 @scenario
-def race(draw):
+def race(draw: Draw) -> tuple[str, Steps]:
     """Two people collect at different speeds; the difference or the sum."""
     (one, two), thing, steps = draw.two(NAMES), draw.pick(THINGS), Steps()
     a, b, c = draw.number(3, 15), draw.number(3, 15), draw.number(2, 9)

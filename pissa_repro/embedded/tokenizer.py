@@ -6,6 +6,7 @@ cheap. All 256 bytes are in the vocabulary: any text can be written. No special 
 text by itself; `<|endoftext|>` ends a document and is bos and eos, `<pad>` fills on the right.
 """
 
+from collections.abc import Iterator
 from itertools import islice
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -20,7 +21,7 @@ TRAINED_ON = 20_000  # documents
 CUTS = r"\d|\n+|[^\w\s]+"
 
 
-def train_bpe(texts, vocab_size: int) -> Tokenizer:
+def train_bpe(texts: Iterator[str], vocab_size: int) -> Tokenizer:
     """A byte-level BPE trained on an iterator of texts."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.Sequence(

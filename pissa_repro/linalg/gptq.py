@@ -1,13 +1,14 @@
 """GPTQ (arXiv 2210.17323): a matrix to few bits and back, weighted by what its layer sees.
 
 Needs the extra `gptq`. The algorithm is Intel Neural Compressor's, called on one matrix at a time, so that W
-and the residual W - s * offset go through the same call (paper_facts.md 1.8). The grid is that of the GPTQ
+and the residual W - s * offset go through the same call (docs/paper_facts.md 1.8). The grid is that of the GPTQ
 paper: integers from the least to the largest value of a group of columns in a row, no activation order.
 
 Perplexity needs no code here: lm-eval's HFLM.loglikelihood_rolling gives the log-likelihood of a text.
 """
 
 import logging
+from typing import Any
 
 import torch
 
@@ -26,8 +27,8 @@ GRID = {
 }
 
 
-def _library() -> type:
-    """Neural Compressor's GPTQ of one matrix. It logs two lines a matrix unless told not to."""
+def _library() -> Any:
+    """Neural Compressor's GPTQ of one matrix. It logs two lines per matrix unless told not to."""
     try:
         from neural_compressor.torch.algorithms.weight_only.gptq import GPTQ
     except ModuleNotFoundError as error:
@@ -54,9 +55,9 @@ def roundtrip(weight: torch.Tensor, hessian: torch.Tensor, group_size: int = 128
     work.quantizer.configure(GRID | {"bits": bits})
     work.H = hessian.clone()
     try:
-        *_, found = work.fasterquant(weight.clone(), blocksize=COLUMNS, percdamp=DAMP, groupsize=group_size)
+        *_, quantized = work.fasterquant(weight.clone(), blocksize=COLUMNS, percdamp=DAMP, groupsize=group_size)
     except torch.linalg.LinAlgError:
-        found = None
-    if found is None or not found.isfinite().all():
+        quantized = None
+    if quantized is None or not quantized.isfinite().all():
         raise UserError("quant gptq: the Hessian is not finite or not positive definite: more calibration rows?")
-    return found
+    return quantized

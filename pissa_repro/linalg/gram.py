@@ -2,11 +2,16 @@
 
 On the CPU by SciPy: its LAPACK computes a range of eigenvectors only, its BLAS multiplies a matrix
 with its own transpose at half the cost, and its eigenvalues in float32 are more accurate than those of
-the one in torch 2.13 (docs/decisions.md). Singular values below sqrt(eps) times the largest
+the one in torch 2.13 (docs/project/decisions/decompositions.md). Singular values below sqrt(eps) times the largest
 drown in a Gram matrix, so float32 is used only where the spectrum allows it, float64 elsewhere.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # The largest squared singular value over the smallest wanted one: up to here float32 keeps 1e-5.
 SPAN = 1e3
@@ -15,17 +20,17 @@ SPAN = 1e3
 ESTIMATE = 3e-6
 
 
-def triples(weight: torch.Tensor, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Singular triples start..stop (0 is the largest) of float32 (m, n): U (m, c), S (c,), V (n, c), falling."""
+def triples(weight: torch.Tensor, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Singular triples first..last - 1 (0 is the largest) of float32 (m, n): U (m, c), S (c,), V (n, c), falling."""
     if weight.shape[0] < weight.shape[1]:
-        u, s, v = triples(weight.mT, start, stop)
+        u, s, v = triples(weight.mT, first, last)
         return v, s, u
-    value, vector = _range(weight, start, stop)
+    value, vector = _range(weight, first, last)
     if weight.dtype == torch.float32 and value[-1] * SPAN < largest(weight):
-        _, vector = _range(weight.double(), start, stop)
+        _, vector = _range(weight.double(), first, last)
     image = weight @ vector.to(weight)
-    u, s, turn = torch.linalg.svd(image, full_matrices=False)
-    return u, s, vector.to(weight) @ turn.mT
+    u, s, rotation = torch.linalg.svd(image, full_matrices=False)
+    return u, s, vector.to(weight) @ rotation.mT
 
 
 def largest(weight: torch.Tensor) -> torch.Tensor:
@@ -65,18 +70,18 @@ def nuclear(weight: torch.Tensor) -> float:
     float32 blurs each squared value by up to eps times the largest, at random. The sum feels the
     blur of a value s as blur / 2s; values below the blur are lost.
     """
-    found = squared(weight).double()
-    blur = torch.finfo(torch.float32).eps / 2 * found[-1]
-    clear, lost = found[found > 4 * blur], (found <= 4 * blur).sum()
+    squares = squared(weight).double()
+    blur = torch.finfo(torch.float32).eps / 2 * squares[-1]
+    clear, lost = squares[squares > 4 * blur], (squares <= 4 * blur).sum()
     error = blur / 2 * (1 / clear).sum().sqrt() + lost * blur.sqrt()
-    total = found.sqrt().sum()
+    total = squares.sqrt().sum()
     return (total if error <= ESTIMATE * total else values(weight).sum()).item()
 
 
 _UNCHECKED = {"check_finite": False, "overwrite_a": True}
 
 
-def _lower(small: torch.Tensor):
+def _lower(small: torch.Tensor) -> "np.ndarray":
     """The lower triangle of W W^T for W (m, n) on the CPU, m <= n, as a NumPy array."""
     from scipy.linalg import blas
 
@@ -86,14 +91,14 @@ def _lower(small: torch.Tensor):
     return rank_k(1.0, stored.numpy().T, trans=wide, lower=1)  # the transpose is Fortran order: no copy
 
 
-def _range(weight: torch.Tensor, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Eigenvalues (c,) and eigenvectors (n, c) start..stop of W^T W, falling; W (m, n), m >= n."""
+def _range(weight: torch.Tensor, first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eigenvalues (c,) and eigenvectors (n, c) first..last - 1 of W^T W, falling; W (m, n), m >= n."""
     n = weight.shape[1]
     if weight.is_cuda:
         value, vector = torch.linalg.eigh(weight.mT @ weight)
-        return value.flip(0)[start:stop], vector.flip(1)[:, start:stop]
+        return value.flip(0)[first:last], vector.flip(1)[:, first:last]
     from scipy.linalg import eigh
 
-    wanted = (n - stop, n - start - 1)
+    wanted = (n - last, n - first - 1)
     value, vector = eigh(_lower(weight.mT), lower=True, subset_by_index=wanted, driver="evr", **_UNCHECKED)
     return torch.from_numpy(value).flip(0), torch.from_numpy(vector).flip(1)

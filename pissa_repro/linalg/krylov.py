@@ -7,6 +7,7 @@ matrix; a full SVD needs about 8 m n min(m, n).
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -15,7 +16,15 @@ BLOCK = 32  # columns at least: narrower products do not fill the processor
 OVERSAMPLE = 32  # columns beyond the rank in a warm start
 SPAN = 1e3  # of squared singular values: beyond it, float32 would blur the small ones, and float64 is used
 WITHIN = 1e-3  # of a unit column within the basis: one projection leaves less than rounding of it
-Found = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class Leading(NamedTuple):
+    """U (..., m, r), S (..., r), V (..., n, r). missed (...): estimated energy that the best r triples have more."""
+
+    U: torch.Tensor
+    S: torch.Tensor
+    V: torch.Tensor
+    missed: torch.Tensor
 
 
 def basis_size(rank: int) -> int:
@@ -23,47 +32,45 @@ def basis_size(rank: int) -> int:
     return STEPS * max(BLOCK, -(-rank // 2))
 
 
-def leading(weight: torch.Tensor, rank: int, generators: Sequence[torch.Generator]) -> Found:
+def leading(weight: torch.Tensor, rank: int, generators: Sequence[torch.Generator]) -> Leading:
     """The `rank` largest singular triples of float32 (..., m, n), and how much they miss.
 
-    Returns U (..., m, r), S (..., r), V (..., n, r) and the estimated energy (...) that the best r
-    triples have and these have not. generators: one a matrix, on the CPU; they make the first block.
-    Needs m >= n >= basis_size(rank).
+    generators: one per matrix, on the CPU; they make the first block. Needs m >= n >= basis_size(rank).
     """
     m, block = weight.shape[-2], basis_size(rank) // STEPS
-    first = torch.stack([torch.randn(m, block, generator=one) for one in generators])
-    found = weight.mT @ first.to(weight).view(*weight.shape[:-1], block)
+    first = torch.stack([torch.randn(m, block, generator=generator) for generator in generators])
+    ahead = weight.mT @ first.to(weight).view(*weight.shape[:-1], block)
     basis = weight.new_empty(*weight.shape[:-2], STEPS * block, weight.shape[-1]).mT
     image = weight.new_empty(*weight.shape[:-2], STEPS * block, m).mT  # weight @ basis
     for step in range(STEPS):
         here = slice(step * block, (step + 1) * block)
-        basis[..., here] = _orthonormal(found, basis[..., : here.start])
+        basis[..., here] = _orthonormal(ahead, basis[..., : here.start])
         image[..., here] = weight @ basis[..., here]
-        found = weight.mT @ image[..., here]
-    value, turn = _ritz(image)
+        ahead = weight.mT @ image[..., here]
+    value, rotation = _ritz(image)
     if (value[..., 0] > SPAN * value[..., rank - 1]).any():
-        value, turn = _ritz(image.double())
-    value, turn = value.to(weight), turn[..., :rank].to(weight)
+        value, rotation = _ritz(image.double())
+    value, rotation = value.to(weight), rotation[..., :rank].to(weight)
     # once more for the wanted ones, in float64: else U misses orthogonality by SPAN times the rounding
-    value[..., :rank], mend = (part.to(weight) for part in _ritz((image @ turn).double()))
-    turn, s = turn @ mend, value[..., :rank].sqrt()
-    u, v = image @ turn / s[..., None, :].clamp(min=torch.finfo(s.dtype).tiny), basis @ turn
-    beyond = found - basis @ (basis.mT @ found)  # what the next block would have added
-    coupling = torch.linalg.vector_norm(beyond @ turn[..., -block:, :], dim=-2)
-    return u, s, v, _missed(value, coupling, rank)
+    value[..., :rank], mend = (part.to(weight) for part in _ritz((image @ rotation).double()))
+    rotation, s = rotation @ mend, value[..., :rank].sqrt()
+    u, v = image @ rotation / s[..., None, :].clamp(min=torch.finfo(s.dtype).tiny), basis @ rotation
+    beyond = ahead - basis @ (basis.mT @ ahead)  # what the next block would have added
+    coupling = torch.linalg.vector_norm(beyond @ rotation[..., -block:, :], dim=-2)
+    return Leading(u, s, v, _missed(value, coupling, rank))
 
 
-def improved(weight: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One step of subspace iteration on float32 (..., m, n) from start (..., n, c), any columns.
+def improved(weight: torch.Tensor, near: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One step of subspace iteration on float32 (..., m, n) from `near` (..., n, c), any columns.
 
-    Returns U (..., m, c), S (..., c), V (..., n, c), S falling. With start near the leading right
+    Returns U (..., m, c), S (..., c), V (..., n, c), S falling. With `near` close to the leading right
     singular vectors, as after one alternation, one step is enough (benchmarks/init.py).
     """
-    left = _orthonormal(weight @ start)
+    left = _orthonormal(weight @ near)
     image = weight.mT @ left
-    value, turn = (part.to(weight) for part in _ritz(image.double()))
+    value, rotation = (part.to(weight) for part in _ritz(image.double()))
     s = value.sqrt()
-    return left @ turn, s, image @ turn / s[..., None, :].clamp(min=torch.finfo(s.dtype).tiny)
+    return left @ rotation, s, image @ rotation / s[..., None, :].clamp(min=torch.finfo(s.dtype).tiny)
 
 
 def missed(weight: torch.Tensor, u: torch.Tensor, s: torch.Tensor, v: torch.Tensor, rank: int) -> torch.Tensor:
@@ -85,7 +92,7 @@ def _orthonormal(block: torch.Tensor, against: torch.Tensor | None = None) -> to
     Twice is enough, unless the block lies within `against`, as with equal singular values or a low
     rank: what is left of it is rounding, most of which can lie within again.
     """
-    for turn in range(5):
+    for attempt in range(5):
         within = None
         if against is not None and against.shape[-1]:
             within = against.mT @ block
@@ -95,7 +102,7 @@ def _orthonormal(block: torch.Tensor, against: torch.Tensor | None = None) -> to
             block = torch.linalg.qr(block)[0]
         else:
             block = torch.linalg.solve_triangular(root, block, upper=True, left=False)
-        if turn and (within is None or within.abs().max() < WITHIN):
+        if attempt and (within is None or within.abs().max() < WITHIN):
             break
     return block
 

@@ -39,7 +39,7 @@ class FourBit:
 
 
 # Block size 64 is the library's default and the paper's; initialisation and error measurement go
-# without double quantization, as in the released code (paper_facts.md 3.3).
+# without double quantization, as in the released code (docs/paper_facts.md 3.3).
 FOUR_BIT = {
     "nf4": FourBit("nf4"),
     "nf4-dq": FourBit("nf4", double=True),

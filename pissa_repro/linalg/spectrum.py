@@ -2,11 +2,12 @@
 
 A `Spectrum` belongs to one weight and decomposes it once for every rank, method and option that asks.
 The solvers are krylov.py (fast) and gram.py (exact); which one serves where was chosen by measurement
-(benchmarks/init.py, docs/decisions.md).
+(benchmarks/init.py, docs/project/decisions/decompositions.md).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -73,7 +74,7 @@ def stacked(weights: torch.Tensor, rank: int, generators: Sequence[torch.Generat
 def _leading(weight: torch.Tensor, rank: int, generators: Sequence[torch.Generator]) -> list[Triples]:
     alone = weight.view(-1, *weight.shape[-2:])
     if not by_krylov(rank, weight.shape[-2:]):
-        return [exact(one, 0, rank) for one in alone]
+        return [exact(matrix, 0, rank) for matrix in alone]
     tall = weight.shape[-2] >= weight.shape[-1]
     u, s, v, missed = krylov.leading(weight if tall else weight.mT, rank, generators)
     remainder = gram.frobenius(weight) ** 2 - s.double().square().sum(-1)
@@ -81,20 +82,20 @@ def _leading(weight: torch.Tensor, rank: int, generators: Sequence[torch.Generat
     u, s, v = (part.view(len(alone), *part.shape[weight.ndim - 2 :]) for part in (u, s, v))
     u, v = (u, v) if tall else (v, u)
     return [
-        Triples(u[i], s[i], v[i].mT, excess[i]) if excess[i] <= TOLERANCE else exact(one, 0, rank)
-        for i, one in enumerate(alone)
+        Triples(u[i], s[i], v[i].mT, excess[i]) if excess[i] <= TOLERANCE else exact(matrix, 0, rank)
+        for i, matrix in enumerate(alone)
     ]
 
 
-def exact(weight: torch.Tensor, start: int, stop: int) -> Triples:
-    """The triples start..stop of (out, in), 0 being the largest; as of a full SVD, in float32 within 1e-5.
+def exact(weight: torch.Tensor, first: int, last: int) -> Triples:
+    """The triples first..last - 1 of (out, in), 0 being the largest; as of a full SVD, in float32 within 1e-5.
 
     Small values beside large ones, and neighbours that are nearly equal, need float64.
     """
     if min(weight.shape) <= SMALL:
         u, s, vh = torch.linalg.svd(weight, full_matrices=False)
-        return Triples(u[:, start:stop], s[start:stop], vh[start:stop])
-    u, s, v = gram.triples(weight, start, stop)
+        return Triples(u[:, first:last], s[first:last], vh[first:last])
+    u, s, v = gram.triples(weight, first, last)
     return Triples(u, s, v.mT)
 
 
@@ -107,20 +108,26 @@ def subspace(weight: torch.Tensor, rank: int, niter: int, generator: torch.Gener
     return Triples(u, s, v.mT, excess=None)
 
 
+class Store(Protocol):
+    """Where slices are kept beyond one `Spectrum` (decomposed.py)."""
+
+    def __call__(self, part: str, compute: Callable[[], Triples], /) -> Triples:
+        """The slice of that name; where it is not kept yet, `compute` makes it."""
+
+
 class Spectrum:
     """The singular triples of one weight, float32 (out, in), each slice computed once.
 
     generator: makes a fresh random generator that knows the weight's name, so that a result does not
-    depend on what was asked before. keep(part, compute): where slices are kept beyond this object
-    (starts/kept.py); the default computes. name: of the weight, for errors. kept: ranks
-    up to this one share a decomposition.
+    depend on what was asked before. keep: where slices are kept beyond this object; None for nowhere.
+    name: of the weight, for errors. kept: ranks up to this one share a decomposition.
     """
 
     def __init__(
         self,
         weight: torch.Tensor,
         generator: Callable[[], torch.Generator],
-        keep: Callable[[str, Callable[[], Triples]], Triples] = lambda part, compute: compute(),
+        keep: Store | None = None,
         name: str = "the weight",
         kept: int = KEPT,
     ):
@@ -133,21 +140,25 @@ class Spectrum:
         """The `rank` largest triples. Raises UserError for a rank that the weight does not have.
 
         part, matrix: of another matrix that is made from the weight, such as its quantization error, by
-        a name of its own.
+        a name of its own. It is made only where its triples are not kept.
         """
-        matrix = matrix or (lambda: self.weight)
-        if solver.startswith("niter_"):  # what it gives depends on the rank, so there is nothing to share
-            niter = int(solver.removeprefix("niter_"))
-            found = self._slice(f"{part}{solver}-{rank}", lambda: subspace(matrix(), rank, niter, self.generator()))
-        else:
-            kept = min(columns(rank, self.weight.shape, self._kept) + krylov.OVERSAMPLE, *self.weight.shape)
-            solve = {
-                "fast": lambda: leading(matrix(), kept, self.generator()),
-                "exact": lambda: exact(matrix(), 0, kept),
-            }[solver]
-            found = self._slice(f"{part}{solver}-{kept}", solve)
-        self._check(found.S[:rank], found.S[0], part)
-        return found.top(rank)
+        count = rank  # what niter_<n> gives depends on the rank, so there is nothing to share
+        if solver in ("fast", "exact"):
+            count = min(columns(rank, self.weight.shape, self._kept) + krylov.OVERSAMPLE, *self.weight.shape)
+
+        def compute() -> Triples:
+            return self._solve(matrix() if matrix else self.weight, count, solver)
+
+        triples = self._slice(f"{part}{solver}-{count}", compute)
+        self._check(triples.S[:rank], triples.S[0], part)
+        return triples.top(rank)
+
+    def _solve(self, matrix: torch.Tensor, count: int, solver: str) -> Triples:
+        if solver == "fast":
+            return leading(matrix, count, self.generator())
+        if solver == "exact":
+            return exact(matrix, 0, count)
+        return subspace(matrix, count, int(solver.removeprefix("niter_")), self.generator())
 
     def minor(self, rank: int) -> Triples:
         """The `rank` smallest triples. Raises UserError as `principal`."""
@@ -160,10 +171,10 @@ class Spectrum:
     def _exact_slice(self, part: str, rank: int) -> Triples:
         n, kept = min(self.weight.shape), columns(rank, self.weight.shape, self._kept)
         first, last = _PARTS[part](n, kept)
-        found = self._slice(f"{part}-{kept}", lambda: exact(self.weight.double(), first, last).float())
+        triples = self._slice(f"{part}-{kept}", lambda: exact(self.weight.double(), first, last).float())
         cut = slice(*(place - first for place in _PARTS[part](n, rank)))
-        self._check(found.S[cut], gram.largest(self.weight).sqrt(), part)
-        return Triples(found.U[:, cut], found.S[cut], found.Vh[cut], excess=None)
+        self._check(triples.S[cut], gram.largest(self.weight).sqrt(), part)
+        return Triples(triples.U[:, cut], triples.S[cut], triples.Vh[cut], excess=None)
 
     def of(self, matrix: torch.Tensor) -> "Spectrum":
         """The spectrum of another matrix of the same module, such as what quantization has changed."""
@@ -190,12 +201,12 @@ class Spectrum:
 
     def _slice(self, part: str, compute: Callable[[], Triples]) -> Triples:
         if part not in self._slices:
-            found = self._keep(part, compute)
-            side = found.U if found.U.shape[0] <= found.Vh.shape[1] else found.Vh.mT
+            triples = self._keep(part, compute) if self._keep else compute()
+            side = triples.U if triples.U.shape[0] <= triples.Vh.shape[1] else triples.Vh.mT
             off = (side.mT @ side - torch.eye(side.shape[1]).to(side)).abs().max().item()
             if not off <= ORTHOGONAL:
                 raise UserError(f"{self.name}: singular vectors miss orthogonality by {off:.1e} (limit {ORTHOGONAL}).")
-            self._slices[part] = found
+            self._slices[part] = triples
         return self._slices[part]
 
     def _check(self, s: torch.Tensor, largest: torch.Tensor, part: str) -> None:

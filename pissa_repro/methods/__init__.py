@@ -1,6 +1,6 @@
 """The methods. One method is one file of this folder; it is found by its name.
 
-A method is one function from a weight matrix to small factors (docs/add_a_baseline.md):
+A method is one function from a weight matrix to small factors (docs/guides/add_a_baseline.md):
 
     base  = quantize(W - s * offset_B @ offset_A)      frozen
     model = base + s * B @ A                           A, B trained
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pissa_repro.runtime.errors import UserError, unknown
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from pissa_repro.linalg.spectrum import Spectrum
 
-
-SVD = r"fast|exact|niter_\d+"  # the solvers of linalg/spectrum.py, for the option `svd`
+Matrix: TypeAlias = "torch.Tensor"  # in quotes, so that a method's file needs no torch for its types
+SVD = r"fast|exact|niter_\d+"  # the solvers of spectrum.py, for the option `svd`
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Setting:
     spectrum: "Spectrum"
     options: dict[str, Any] = field(default_factory=dict)
 
-    def remainder(self, a: "torch.Tensor | None" = None, b: "torch.Tensor | None" = None) -> "torch.Tensor":
+    def remainder(self, a: "Matrix | None" = None, b: "Matrix | None" = None) -> Matrix:
         """W - quantize(W - s * B @ A), float32 (out, in); without factors W - quantize(W)."""
         from pissa_repro.linalg.quantize import roundtrip
 
         weight = self.spectrum.weight
-        rest = weight.clone() if a is None else weight.addmm(b, a, alpha=-self.scaling)
+        rest = weight.clone() if a is None or b is None else weight.addmm(b, a, alpha=-self.scaling)
         return roundtrip(rest, self.quant, spare=True).neg_().add_(weight)
 
 
@@ -71,10 +71,15 @@ class Start:
     from the best one (spectrum.Triples), for the record.
     """
 
-    A: "torch.Tensor"
-    B: "torch.Tensor"
-    offset: Literal["start"] | tuple["torch.Tensor", "torch.Tensor"] | None = None
+    A: Matrix
+    B: Matrix
+    offset: Literal["start"] | tuple[Matrix, Matrix] | None = None
     excess: float | None = None
+
+    @property
+    def taken(self) -> tuple[Matrix, Matrix] | None:
+        """The pair (A, B) that is taken out of W; None for nothing."""
+        return (self.A, self.B) if self.offset == "start" else self.offset
 
 
 def names() -> list[str]:

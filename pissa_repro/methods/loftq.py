@@ -4,7 +4,7 @@ T alternations, counted as decompositions. Unlike PEFT's `loftq`, the scaling is
 account, so that base + sBA is near W for every alpha.
 """
 
-from pissa_repro.methods import Setting, Start
+from pissa_repro.methods import Matrix, Setting, Start
 
 DISPLAY = QUANTIZED_DISPLAY = "LoftQ"
 RANDOM = False
@@ -17,14 +17,14 @@ def refuse(quant: str) -> str | None:
     return "LoftQ approximates the error of quantization; without quantization it is LoRA" if quant == "none" else None
 
 
-def start(weight, setting: Setting) -> Start:
+def start(weight: Matrix, setting: Setting) -> Start:
     """T times: base <- quantize(W - sBA), with BA = 0 at first; A, B <- rank-r split of W - base."""
     from pissa_repro.linalg.spectrum import split
 
-    error = f"{setting.quant}-error-", setting.remainder
-    triples = setting.spectrum.principal(setting.rank, setting.options["svd"], *error)
+    svd, part = setting.options["svd"], f"{setting.quant}-error-"
+    triples = setting.spectrum.principal(setting.rank, svd, part, matrix=setting.remainder)
     factors, previous = split(triples, setting.scaling), None
     for _ in range(setting.options["alternations"] - 1):
-        triples = setting.spectrum.near(setting.remainder(*factors), triples, setting.options["svd"])
+        triples = setting.spectrum.near(setting.remainder(*factors), triples, svd)
         factors, previous = split(triples, setting.scaling), factors
     return Start(*factors, offset=previous, excess=triples.excess)

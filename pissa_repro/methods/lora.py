@@ -1,12 +1,12 @@
 """LoRA (arXiv 2106.09685): A is Kaiming-uniform, B is zero, the base is W. On a quantized base: QLoRA."""
 
-from pissa_repro.methods import Setting, Start
+from pissa_repro.methods import Matrix, Setting, Start
 
 DISPLAY, QUANTIZED_DISPLAY = "LoRA", "QLoRA"
 RANDOM = True
 
 
-def start(weight, setting: Setting) -> Start:
+def start(weight: Matrix, setting: Setting) -> Start:
     """A ~ U(-1/sqrt(in), 1/sqrt(in)), which is Kaiming-uniform with a = sqrt(5), PEFT's default."""
     import torch
 

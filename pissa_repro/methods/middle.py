@@ -1,12 +1,12 @@
 """The middle slice of PiSSA's Figure 8: as PiSSA, with the r singular triples around the median one."""
 
-from pissa_repro.methods import Setting, Start
+from pissa_repro.methods import Matrix, Setting, Start
 
 DISPLAY, QUANTIZED_DISPLAY = "middle", "Q-middle"
 RANDOM = False
 
 
-def start(weight, setting: Setting) -> Start:
+def start(weight: Matrix, setting: Setting) -> Start:
     """A, B <- split of the r middle triples of W; the base is W - sBA."""
     from pissa_repro.linalg.spectrum import split
 

@@ -1,12 +1,12 @@
 """MiLoRA (arXiv 2406.09044): as PiSSA, with the r smallest singular triples of W."""
 
-from pissa_repro.methods import Setting, Start
+from pissa_repro.methods import Matrix, Setting, Start
 
 DISPLAY, QUANTIZED_DISPLAY = "MiLoRA", "QMiLoRA"
 RANDOM = False
 
 
-def start(weight, setting: Setting) -> Start:
+def start(weight: Matrix, setting: Setting) -> Start:
     """A, B <- split of the r smallest triples of W; the base is W - sBA."""
     from pissa_repro.linalg.spectrum import split
 

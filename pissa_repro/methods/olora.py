@@ -1,12 +1,12 @@
 """OLoRA (arXiv 2406.01775): B and A are the first r columns and rows of W = QR."""
 
-from pissa_repro.methods import Setting, Start
+from pissa_repro.methods import Matrix, Setting, Start
 
 DISPLAY, QUANTIZED_DISPLAY = "OLoRA", "QOLoRA"
 RANDOM = False
 
 
-def start(weight, setting: Setting) -> Start:
+def start(weight: Matrix, setting: Setting) -> Start:
     """B = Q[:, :r], A = R[:r]; the base is W - sBA (the same as PEFT's `olora`)."""
     import torch
 

@@ -4,7 +4,7 @@ With quantization, T alternations as in the released code (utils/init_qpissa.py)
 printed Algorithm 1: T counts decompositions, and the last factors go with the last base.
 """
 
-from pissa_repro.methods import Setting, Start
+from pissa_repro.methods import Matrix, Setting, Start
 
 DISPLAY, QUANTIZED_DISPLAY = "PiSSA", "QPiSSA"
 RANDOM = False
@@ -12,7 +12,7 @@ OPTIONS = {"svd": "fast"}
 QUANTIZED_OPTIONS = {"alternations": 1}
 
 
-def start(weight, setting: Setting) -> Start:
+def start(weight: Matrix, setting: Setting) -> Start:
     """R <- W; T times: A, B <- rank-r split of R; base <- quantize(W - sBA); R <- W - base."""
     from pissa_repro.linalg.spectrum import split
 

@@ -56,14 +56,15 @@ def files(folder: str | Path) -> list[Path]:
 
 def stored(folder: str | Path) -> dict[str, Stored]:
     """Every tensor of the model by its name, from the headers alone. Checks and raises as `files`."""
-    config, found = _config(folder), {}
+    config = _config(folder)
+    tensors: dict[str, Stored] = {}
     for path, names in _shards(Path(folder)).items():
         header = _header(path)
         if names - header.keys():
             raise UserError(f"{path}: lacks {min(names - header.keys())}, which the index promises. Fetch it again.")
-        found |= header
-    _refuse_quantized(folder, config, found)
-    return found
+        tensors |= header
+    _refuse_quantized(folder, config, tensors)
+    return tensors
 
 
 def _config(folder: str | Path) -> dict[str, Any]:
@@ -75,52 +76,53 @@ def _config(folder: str | Path) -> dict[str, Any]:
 
 def _shards(folder: Path) -> dict[Path, set[str]]:
     """The files with weights, each with the tensors that an index says it holds."""
-    index, found = folder / "model.safetensors.index.json", defaultdict(set)
+    index = folder / "model.safetensors.index.json"
+    shards: dict[Path, set[str]] = defaultdict(set)
     if index.is_file():
         for name, file in _read(index, "weight_map").items():
-            found[folder / file].add(name)
+            shards[folder / file].add(name)
     else:
-        found[folder / "model.safetensors"] = set()
-        if not min(found).is_file():
+        shards[folder / "model.safetensors"] = set()
+        if not min(shards).is_file():
             raise UserError(
                 f"{folder}: neither model.safetensors nor {index.name} with its shards; "
                 "other formats are refused. Convert the weights first."
             )
-    for path in found:
+    for path in shards:
         if not path.is_file():
             raise UserError(f"{path}: this shard is missing. Fetch the model again.")
-    return found
+    return shards
 
 
-def _read(path: Path, key: str | None = None) -> dict:
+def _read(path: Path, key: str | None = None) -> dict[str, Any]:
     """A JSON object, or the object under one of its keys. Raises UserError when it is neither."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        found = found[key] if key else found
-        found.values()
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content = content[key] if key else content
+        content.values()
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: damaged. Fetch the model again.") from None
-    return found
+    return content
 
 
 def _header(path: Path) -> dict[str, Stored]:
-    """What the file holds; its size is compared with what its header promises (a cut download has a good start)."""
+    """What the file holds; its size is compared with what its header promises (a cut download begins well)."""
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
         try:
-            header = json.loads(file.read(size)) if size < 10**8 else None
+            header: Any = json.loads(file.read(size)) if size < 10**8 else None
             entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
             end = max(entry["data_offsets"][1] for entry in entries.values())
-            found = {name: Stored(path, entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}
+            tensors = {name: Stored(path, entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}
         except (ValueError, TypeError, AttributeError, KeyError, MemoryError):
             raise UserError(f"{path}: damaged safetensors header. Fetch the model again.") from None
     if path.stat().st_size != 8 + size + end:
         raise UserError(f"{path}: {path.stat().st_size} bytes, its header promises {8 + size + end}. Fetch it again.")
-    return found
+    return tensors
 
 
 def _refuse_quantized(folder: str | Path, config: dict[str, Any], tensors: dict[str, Stored]) -> None:
-    """Raise UserError for weights in few bits: what quantization took is gone before the decomposition (trap 7)."""
+    """Raise UserError for weights in few bits: what quantization took is gone before the decomposition (pitfall 7)."""
     signs = [f"config.json has a {key}" for key in ("quantization_config", "compression_config") if config.get(key)]
     for name, tensor in tensors.items():
         if name.endswith(QUANTIZED):
@@ -174,15 +176,15 @@ def weights(folder: str | Path, target_modules: list[str]) -> dict[str, Weight]:
     """
     tensors, flipped = stored(folder), transposed(folder)
     hits = naming.matching(sorted(tensors), target_modules).values()
-    found = {}
+    chosen: dict[str, Weight] = {}
     for module in sorted({module for modules in hits for module in modules}, key=naming.natural):
         path, dtype, shape = tensors[f"{module}.weight"]
         reason = _refusal(module, shape)
         if reason:
             raise UserError(f"{TARGETS}: {module}.weight {shape} in {path} {reason}")
-        flip = module.rsplit(".", 1)[-1] in flipped
-        found[module] = Weight(path, dtype, shape[::-1] if flip else shape, flip)
-    return found
+        (rows, columns), flip = shape, module.rsplit(".", 1)[-1] in flipped
+        chosen[module] = Weight(path, dtype, (columns, rows) if flip else (rows, columns), flip)
+    return chosen
 
 
 def _refusal(module: str, shape: tuple[int, ...]) -> str | None:

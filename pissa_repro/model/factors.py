@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json, write_json
+from pissa_repro.runtime.specs import Base, ModelRecord
 
 Matrices = dict[str, torch.Tensor]
 ADAPTER, OFFSET, CONFIG = "adapter_model.safetensors", "offset.safetensors", "adapter_config.json"
@@ -37,11 +38,18 @@ class Factors:
         """s: alpha / r, or alpha / sqrt(r) with rank-stabilised LoRA (arXiv 2312.03732)."""
         return scaling(self.alpha, self.rank, self.rslora)
 
+    @property
+    def taken(self) -> tuple[Matrices, Matrices] | None:
+        """The pairs (A, B) that are taken out of W; None for nothing."""
+        if self.offset == "start":
+            return self.A, self.B
+        return None if self.offset_A is None or self.offset_B is None else (self.offset_A, self.offset_B)
+
     def offset_product(self, module: str) -> torch.Tensor | None:
         """s * offset_B @ offset_A (out, in), float32; None where nothing was taken out."""
-        if self.offset is None:
+        if self.offset is None or self.taken is None:
             return None
-        a, b = (self.A, self.B) if self.offset == "start" else (self.offset_A, self.offset_B)
+        a, b = self.taken
         return product(a[module], b[module], self.scaling)
 
 
@@ -52,10 +60,10 @@ def product(a: torch.Tensor, b: torch.Tensor, scaling: float) -> torch.Tensor:
     base that it is taken out of: a last bit can decide a 4-bit code. A few rows at a time, so that no
     float64 matrix of the weight's size is in memory.
     """
-    found, wide = a.new_empty(len(b), a.shape[1], dtype=torch.float32), a.double()
+    result, wide = a.new_empty(len(b), a.shape[1], dtype=torch.float32), a.double()
     for rows in torch.arange(len(b)).split(512):
-        found[rows[0] : rows[-1] + 1] = scaling * b[rows[0] : rows[-1] + 1].double() @ wide
-    return found
+        result[rows[0] : rows[-1] + 1] = scaling * b[rows[0] : rows[-1] + 1].double() @ wide
+    return result
 
 
 def scaling(alpha: float, rank: int, rslora: bool) -> float:
@@ -63,7 +71,7 @@ def scaling(alpha: float, rank: int, rslora: bool) -> float:
     return alpha / rank**0.5 if rslora else alpha / rank
 
 
-def adapter_config(factors: Factors, base: dict[str, Any]) -> dict[str, Any]:
+def adapter_config(factors: Factors, base: Base) -> dict[str, Any]:
     """The keys of PEFT's LoraConfig that say how the factors are to be used."""
     return {
         "peft_type": "LORA",
@@ -81,13 +89,13 @@ def adapter_config(factors: Factors, base: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def save(folder: str | Path, factors: Factors, base: dict[str, Any]) -> None:
+def save(folder: str | Path, factors: Factors, base: Base) -> None:
     """Write the folder; `base` holds the name, commit and fingerprint of the base model."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(_peft_names(factors.A, factors.B), folder / ADAPTER, {"format": "pt"})
-    if factors.offset == "own":
-        save_file(_peft_names(factors.offset_A, factors.offset_B), folder / OFFSET, {"format": "pt"})
+    if factors.offset == "own" and factors.taken:
+        save_file(_peft_names(*factors.taken), folder / OFFSET, {"format": "pt"})
     write_json(folder / CONFIG, adapter_config(factors, base))
     write_json(folder / "base.json", {**base, "offset": factors.offset})
 
@@ -97,7 +105,7 @@ def _peft_names(a: Matrices, b: Matrices) -> Matrices:
             for side, tensors in (("A", a), ("B", b)) for name, tensor in tensors.items()}  # fmt: skip
 
 
-def load(folder: str | Path, model: dict[str, Any]) -> Factors:
+def load(folder: str | Path, model: ModelRecord) -> Factors:
     """Read a folder of factors that belong to a fetched model (its record).
 
     Raises UserError when a part is missing or damaged, or when they were made from other weights.
@@ -122,7 +130,7 @@ def load_trained(folder: str | Path, start: Factors) -> Factors:
     """
     folder = Path(folder)
     config, (a, b) = read_json(folder / CONFIG), _load_pair(folder / ADAPTER)
-    names = {name: next((n for n in start.A if name == n or name.endswith(f".{n}")), None) for name in a}
+    names = {name: next((n for n in start.A if name == n or name.endswith(f".{n}")), name) for name in a}
     if set(names.values()) != set(start.A) or a.keys() != b.keys():
         raise UserError(f"{folder}: its modules are not those of the start, or it holds more than A and B.")
     a, b = ({names[name]: tensor for name, tensor in side.items()} for side in (a, b))

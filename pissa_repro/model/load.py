@@ -20,7 +20,7 @@ def default_device() -> torch.device:
 
 
 def load_base(folder: str | Path, dtype: str = "float32", device: torch.device | str | None = None) -> torch.nn.Module:
-    """The untouched model, on the given device or this process's, its dtype asserted (trap 15).
+    """The untouched model, on the given device or this process's, its dtype asserted (pitfall 15, docs/pitfalls.md).
 
     Raises UserError for damaged files, for architectures that are no causal language model or need
     code from the hub, and for files without all of the model's weights.
@@ -72,7 +72,7 @@ def _refuse_architecture(folder: str | Path, config) -> None:
 
 
 def load_tokenizer(folder: str | Path):
-    """The model's tokenizer, padding on the right; pad is eos where the model has none (paper_facts.md 3.2)."""
+    """The model's tokenizer, padding on the right; pad is eos where the model has none (docs/paper_facts.md 3.2)."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

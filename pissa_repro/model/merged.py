@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.specs import ModelRecord, TrainSpec
 
 if TYPE_CHECKING:
     import torch
@@ -12,20 +13,20 @@ MERGED = 1e-3  # |logits(merged) - logits(trained)| / |logits(trained)| allowed
 
 
 class Merged(NamedTuple):
-    """The model to score, what the checks found, and logits (n, vocabulary) after the checks' prompts.
+    """The model to score (transformers'), what the checks found, and logits (n, vocabulary) after their prompts.
 
-    start: the same logits at the start of the training.
+    untrained: the same logits before the training.
     """
 
-    model: "torch.nn.Module"
+    model: Any
     checks: dict[str, float]
     logits: "torch.Tensor"
-    start: "torch.Tensor"
+    untrained: "torch.Tensor"
 
 
 def merged_model(
-    train: dict[str, Any],
-    stored: dict[str, Any],
+    train: TrainSpec,
+    stored: ModelRecord,
     init: Path | None,
     trained: Path,
     prompts: list[list[int]],
@@ -37,7 +38,7 @@ def merged_model(
     trained on, and an update smaller than bfloat16 can hold is not rounded away. Checks:
     training_effect, how far the logits are from those at the start of the training; merge_error, how
     far merging moves them. Raises UserError when training changed nothing, or when the merge changed
-    the logits (traps 20, 24).
+    the logits (pitfalls 20, 24, docs/pitfalls.md).
     """
     from pissa_repro.model import checks as model_checks
     from pissa_repro.model import factors
@@ -50,20 +51,22 @@ def merged_model(
         before = model_checks.logits(base, prompts)
         del base
         model, merge_error = load_base(trained, device=device), 0.0
-        after = found = model_checks.logits(model, prompts)
+        after = merged = model_checks.logits(model, prompts)
+    elif init is None:
+        raise UserError(f"{trained}: the folder of the factors that it was trained from is not given (--init).")
     else:
         set_base(base, factors.load(init, stored), train["quant"], train["settings"]["dtype"], pack=False)
         cast(base.parameters(), train["settings"]["dtype"])
-        start = attach(base.float(), init, train["lora"])
-        before = model_checks.logits(start, prompts)
-        wrapped = attach(start.unload(), trained)
+        adapter = attach(base.float(), init, train["lora"])
+        before = model_checks.logits(adapter, prompts)
+        wrapped = attach(adapter.unload(), trained)
         after = model_checks.logits(wrapped, prompts)
         model = wrapped.merge_and_unload()
-        found = model_checks.logits(model, prompts)
-        merge_error = model_checks.relative_difference(found, after)
+        merged = model_checks.logits(model, prompts)
+        merge_error = model_checks.relative_difference(merged, after)
     effect = model_checks.relative_difference(after, before)
     if not effect > 0:  # NaN too
         raise UserError(f"{trained}: the trained weights do not change the model's output, or make it NaN.")
     if not merge_error <= MERGED:
         raise UserError(f"{trained}: merging changes the logits by {merge_error:.1e} (limit {MERGED}).")
-    return Merged(model.eval(), {"training_effect": effect, "merge_error": merge_error}, found, before)
+    return Merged(model.eval(), {"training_effect": effect, "merge_error": merge_error}, merged, before)

@@ -31,15 +31,15 @@ def matching(names: list[str], targets: list[str]) -> dict[str, list[str]]:
     Raises UserError for a target that matches no module.
     """
     modules = [name.removesuffix(".weight") for name in names if name.endswith(".weight")]
-    found = {t: [m for m in modules if m == t or m.endswith(f".{t}")] for t in targets}
-    for target, hits in found.items():
+    matches = {t: [m for m in modules if m == t or m.endswith(f".{t}")] for t in targets}
+    for target, hits in matches.items():
         if not hits:
             layers = sorted({name.rsplit(".", 1)[-1] for name in modules})
             raise UserError(
                 f"config.train.target_modules: '{target}' matches no module of the model. "
                 f"Its modules end in: {', '.join(layers)}."
             )
-    return found
+    return matches
 
 
 def conv1d_layers(config: dict[str, Any]) -> frozenset[str]:
@@ -79,17 +79,17 @@ def suffixes(modules: list[str], others: Iterable[str]) -> list[str]:
     The last component where that tells the types apart (q_proj); else all carry their parent
     (attn.c_proj), and more components where `others` end in the same.
     """
-    taken = {_suffix(other, start) for other in others for start in range(other.count(".") + 1)}
+    taken = {_suffix(other, begin) for other in others for begin in range(other.count(".") + 1)}
     with_parent = any(kind != _suffix(module, _leaf(module)) for module, kind in types(modules).items())
-    found: dict[str, None] = {}
+    short: dict[str, None] = {}
     for module in sorted(modules, key=natural):
-        start = _leaf(module)
-        if with_parent and start and not module.split(".")[start - 1].isdigit():
-            start -= 1
-        while start and _suffix(module, start) in taken:
-            start -= 1
-        found[_suffix(module, start)] = None
-    return sorted(found, key=order)
+        begin = _leaf(module)
+        if with_parent and begin and not module.split(".")[begin - 1].isdigit():
+            begin -= 1
+        while begin and _suffix(module, begin) in taken:
+            begin -= 1
+        short[_suffix(module, begin)] = None
+    return sorted(short, key=order)
 
 
 def _leaf(module: str) -> int:
@@ -103,8 +103,8 @@ def _parent(module: str) -> str:
     return words[-1] if words else ""
 
 
-def _suffix(module: str, start: int) -> str:
-    return ".".join(module.split(".")[start:])
+def _suffix(module: str, begin: int) -> str:
+    return ".".join(module.split(".")[begin:])
 
 
 def order(name: str) -> int:

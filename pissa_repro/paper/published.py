@@ -31,7 +31,7 @@ METHODS = {
     "full_ft": ("full", False), "lora": ("lora", False), "lora_kaiming": ("lora", False), "pissa": ("pissa", False),
     "qlora": ("lora", True), "qpissa": ("pissa", True), "loftq": ("loftq", True),
 }  # fmt: skip
-# Settings of the short runs: v4 section 5 and Appendix; trainer defaults of the released code (paper_facts.md 3).
+# Settings of the short runs: v4 section 5 and Appendix; trainer defaults of the released code (docs/paper_facts.md 3).
 RECIPE = {
     "learning_rate": 2e-5, "epochs": 1, "steps": None, "batch_size": 128, "max_length": 512, "schedule": "cosine",
     "warmup_ratio": 0.03, "weight_decay": 0, "max_grad_norm": 1.0,
@@ -59,6 +59,22 @@ class Published:
     confidence: str
     derived_rank: bool = False  # the rank follows from parameter counts or a figure, the source does not print it
     alternations: int | None = None  # T; None: not printed, or no alternations
+
+
+@dataclass(frozen=True)
+class Printed:
+    """One score as the paper prints it. method: the paper's word; quant None: none, or nf4 for a quantized method."""
+
+    model: str
+    method: str
+    benchmark: str
+    mean: float
+    std: float | None = None
+    rank: int | None = None
+    derived_rank: bool = False
+    quant: str | None = None
+    alternations: int | None = None
+    dora: bool = False
 
 
 def without_memory(node: Any) -> Any:
@@ -89,82 +105,90 @@ def entries() -> tuple[Published, ...]:
     """All published scores of the short runs that may be shown, best confidence first."""
     tables = without_memory(yaml.safe_load(PATH.read_text(encoding="utf-8")))["tables"]
     ranks = tables["nlg_v1_v3"]["derived_rank"]
-    found = [entry for reader in READERS for entry in reader(tables, ranks)]
-    return tuple(sorted(found, key=lambda entry: CONFIDENCE.index(entry.confidence)))
+    scores = [_entry(table, score) for reader in READERS for table, score in reader(tables, ranks)]
+    return tuple(sorted(scores, key=lambda entry: CONFIDENCE.index(entry.confidence)))
 
 
-def _entry(table: dict[str, Any], model: str, word: str, benchmark: str, mean: float, **more: Any) -> Published:
-    """An entry from the paper's own words; the quantization is nf4 unless `more` says otherwise."""
-    method, quantized = METHODS[word]
-    more = {"quant": "nf4" if quantized else "none", "std": None, "rank": None} | more
-    if not methods.has_factors(method):
-        more["rank"] = 0  # as in a cell of ours
-    more["derived_rank"] = more.get("derived_rank", False) and bool(more["rank"])
+def _entry(table: dict[str, Any], score: Printed) -> Published:
+    """A printed score in our words."""
+    method, quantized = METHODS[score.method]
+    rank = score.rank if methods.has_factors(method) else 0  # as in a cell of ours
     return Published(
-        model=model, method=method + more.pop("suffix", ""), benchmark=benchmark, mean=mean,
-        paper_ref=table["paper_ref"], confidence=table["confidence"], **more,
-    )  # fmt: skip
+        model=score.model,
+        method=f"{method}+dora" if score.dora else method,
+        quant=score.quant or ("nf4" if quantized else "none"),
+        rank=rank,
+        benchmark=score.benchmark,
+        mean=score.mean,
+        std=score.std,
+        paper_ref=table["paper_ref"],
+        confidence=table["confidence"],
+        derived_rank=score.derived_rank and bool(rank),
+        alternations=score.alternations,
+    )
 
 
-def _main_tables(tables: dict[str, Any], ranks: dict[str, int]) -> Iterator[Published]:
+Row = tuple[dict[str, Any], Printed]  # a score, and the table that it stands in
+
+
+def _main_tables(tables: dict[str, Any], ranks: dict[str, int]) -> Iterator[Row]:
     """v4 Table 2 (mean and std of 3 runs) and the table of v1 to v3 (single runs). No rank is printed."""
     for table in (tables["nlg_v4"], tables["nlg_v1_v3"]):
         for row in table["rows"]:
             means = row.get("mean", row)
             for benchmark in [b for b in TRAINED_ON if b in means] if row["method"] in METHODS else []:
                 std, rank = row.get("std", {}).get(benchmark), ranks[row["model"]]
-                more = {"std": std, "rank": rank, "derived_rank": True}
-                yield _entry(table, row["model"], row["method"], benchmark, means[benchmark], **more)
+                yield table, Printed(row["model"], row["method"], benchmark, means[benchmark], std, rank, True)
 
 
-def _headlines(tables: dict[str, Any], ranks: dict[str, int]) -> Iterator[Published]:
+def _headlines(tables: dict[str, Any], ranks: dict[str, int]) -> Iterator[Row]:
     """4-bit accuracies of the abstracts and the README. LLaMA-2-7B's are those of the sweep at rank 128."""
-    table, done = tables["headline_claims_by_version"], set()
+    table = tables["headline_claims_by_version"]
+    done: set[tuple[str, str, float]] = set()
     for row in table["rows"]:
         for key, model in (("llama2_7b_4bit_gsm8k", "llama-2-7b"), ("llama3_70b_gsm8k", "llama-3-70b")):
             for word, mean in row.get(key, {}).items():
                 if (model, word, mean) not in done and row.get("confidence", table["confidence"]) in CONFIDENCE:
                     done.add((model, word, mean))
-                    yield _entry(table, model, word, "gsm8k", mean, rank=ranks.get(model), derived_rank=True)
+                    yield table, Printed(model, word, "gsm8k", mean, rank=ranks.get(model), derived_rank=True)
 
 
-def _rank_sweeps(tables: dict[str, Any], ranks: dict[str, int]) -> Iterator[Published]:
+def _rank_sweeps(tables: dict[str, Any], ranks: dict[str, int]) -> Iterator[Row]:
     """The rank sweeps read from pictures: plain for three models, 4-bit for LLaMA-2-7B (one alternation)."""
     table = tables["rank_sweep_gsm8k_digitised"]
     for row in table["rows"]:
-        yield _entry(table, row["model"], "full_ft", "gsm8k", row["full_ft"])
+        yield table, Printed(row["model"], "full_ft", "gsm8k", row["full_ft"])
         for word in ("lora", "pissa"):
             for rank, mean in zip(table["ranks"], row[word], strict=True):
                 if mean is not None:
-                    yield _entry(table, row["model"], word, "gsm8k", mean, rank=rank)
+                    yield table, Printed(row["model"], word, "gsm8k", mean, rank=rank)
     table = tables["rank_sweep_quantised_llama2_7b_digitised"]
     for benchmark in ("gsm8k", "math"):
         for row in table["rows"][benchmark]:
-            turns = None if row["method"] == "qlora" else table["setup"]["niter"]
+            method, t = row["method"], None if row["method"] == "qlora" else table["setup"]["niter"]
             for rank, mean in zip(table["ranks"], row["values"], strict=True):
-                yield _entry(table, table["model"], row["method"], benchmark, mean, rank=rank, alternations=turns)
+                yield table, Printed(table["model"], method, benchmark, mean, rank=rank, alternations=t)
 
 
-def _without_setting(tables: dict[str, Any], ranks: dict[str, int]) -> Iterator[Published]:
+def _without_setting(tables: dict[str, Any], ranks: dict[str, int]) -> Iterator[Row]:
     """v4 Tables 5 and 9 (rank not printed), and the bars of Figure 6."""
     table = tables["combination_dora_adalora_v4"]
     for row in table["rows"]:
         if row["method"] in ("vanilla", "dora"):
-            suffix = "" if row["method"] == "vanilla" else "+dora"
+            dora = row["method"] == "dora"
             for word in ("lora", "pissa"):
-                yield _entry(table, table["model"], word, "gsm8k", row[word], std=row[f"{word}_std"], suffix=suffix)
+                yield table, Printed(table["model"], word, "gsm8k", row[word], row[f"{word}_std"], dora=dora)
     table = tables["other_quantisers_v4"]
     for row in table["rows"]:
         for word in ("qlora", "qpissa") if row["quantiser"] in ("nf4", "int8") else ():
-            values, more = row["gsm8k"], {"quant": row["quantiser"], "std": row["gsm8k"][f"{word}_std"]}
-            yield _entry(table, table["model"], word, "gsm8k", values[word], **more)
+            mean, std = row["gsm8k"][word], row["gsm8k"][f"{word}_std"]
+            yield table, Printed(table["model"], word, "gsm8k", mean, std, quant=row["quantiser"])
     table = tables["fig6_models_digitised"]
     for benchmark, rows in table["rows"].items():
         for row in rows:
             for word in ("lora", "pissa"):
-                quantized = ("q" if row["quantised"] else "") + word
-                more = {"rank": ranks.get(row["model"]), "derived_rank": True}
-                yield _entry(table, row["model"], quantized, benchmark, row[word], **more)
+                method, rank = ("q" if row["quantised"] else "") + word, ranks.get(row["model"])
+                yield table, Printed(row["model"], method, benchmark, row[word], rank=rank, derived_rank=True)
 
 
 READERS = (_main_tables, _headlines, _rank_sweeps, _without_setting)

@@ -32,6 +32,16 @@ UNKNOWN = {
 
 
 @dataclass(frozen=True)
+class Ours:
+    """A score of ours: in percent or the benchmark's unit, its error over items and seeds, and its n items."""
+
+    mean: float
+    stderr: float
+    n: int
+    metric: str = METRIC
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The published score (None where there is none), its std, the verdict, and why."""
 
@@ -41,26 +51,27 @@ class Verdict:
     note: str
 
 
-def compare(sweep: Sweep, cell: Cell, task: str, mean: float, stderr: float, n: int, metric: str = METRIC) -> Verdict:
-    """Verdict on a score of ours. mean, stderr: in percent or the benchmark's unit, stderr over items and seeds.
+def compare(sweep: Sweep, cell: Cell, task: str, score: Ours) -> Verdict:
+    """Verdict on a score of ours.
 
     agrees: |ours - published| <= 1.96 * sqrt(stderr^2 + published_stderr^2), else differs. Not
     comparable: the config links no benchmark, model or training data of the paper to the cell, a setting
-    is not the paper's, or the benchmark's scores never are; the note then says which. n: items.
+    is not the paper's, or the benchmark's scores never are; the note then says which.
     """
     if reason := unlinked(sweep, cell, task):
         return Verdict(None, None, NOT_COMPARABLE, reason)
     defined, method = sweep.config, paper_method(sweep.definition(cell.method))
     model, benchmark = defined["models"][cell.model]["paper"], defined["tasks"][task]["paper"]
-    found = lookup(model, method, cell.quant, cell.rank, benchmark)
-    if not found:
+    assert method is not None  # else it would be unlinked
+    published = lookup(model, method, cell.quant, cell.rank, benchmark)
+    if not published:
         at = f" at rank {cell.rank}" if cell.rank else ""
         return Verdict(None, None, NOT_COMPARABLE, f"no published {benchmark} of {model}, {sweep.display(cell)}{at}")
-    best = found[0]
-    if reasons := differences(sweep, cell, task, n, metric, best):
-        return Verdict(best.mean, best.std, NOT_COMPARABLE, f"{'; '.join(reasons)}; {source(found)}")
-    near = abs(mean - best.mean) <= Z * np.hypot(stderr, published_stderr(best, n))
-    notes = [source(found), *remarks(sweep, cell, task, best)]
+    best = published[0]
+    if reasons := differences(sweep, cell, task, score, best):
+        return Verdict(best.mean, best.std, NOT_COMPARABLE, f"{'; '.join(reasons)}; {source(published)}")
+    near = abs(score.mean - best.mean) <= Z * np.hypot(score.stderr, published_stderr(best, score.n))
+    notes = [source(published), *remarks(sweep, cell, task, best)]
     return Verdict(best.mean, best.std, AGREES if near else DIFFERS, "; ".join(notes))
 
 
@@ -68,8 +79,8 @@ def published_stderr(entry: Published, n: int) -> float:
     """Standard error of a published accuracy, in percent: its runs, std / sqrt(3), and its n test items.
 
     The paper prints the spread over runs only. The items' part is assumed: binomial,
-    sqrt(p (100 - p) / n), 1.4 points for GSM8K (trap 25). A single run without a std has this part
-    alone: its spread over runs is not known, and "differs" may then be that spread (trap 25: up to
+    sqrt(p (100 - p) / n), 1.4 points for GSM8K (pitfall 25, docs/pitfalls.md). A single run without a std has this part
+    alone: its spread over runs is not known, and "differs" may then be that spread (pitfall 25: up to
     2.9 points); the note says "no spread printed". Ours and theirs are scored on the same items, so
     that the errors are not independent as assumed here, and the sum is on the large side.
     """
@@ -99,7 +110,7 @@ def paper_method(definition: dict[str, Any]) -> str | None:
     return f"{definition['init']}+dora" if definition["lora"] == {"use_dora": True} else None
 
 
-def differences(sweep: Sweep, cell: Cell, task: str, n: int, metric: str, entry: Published) -> list[str]:
+def differences(sweep: Sweep, cell: Cell, task: str, score: Ours, entry: Published) -> list[str]:
     """Every setting that is not the published run's, in words; empty when the two can be compared."""
     ours = dict(cell.train) | {"learning_rate": cell.learning_rate}
     paper = RECIPE | (ADAPTER if sweep.has_factors(cell) else {})
@@ -109,24 +120,24 @@ def differences(sweep: Sweep, cell: Cell, task: str, n: int, metric: str, entry:
     data, benchmark = sweep.config["datasets"][cell.data]["paper"], entry.benchmark
     if ours["steps"] == STEPS.get(data):
         ours["steps"] = None
-    found = [INCOMPARABLE[benchmark]] if benchmark in INCOMPARABLE else []
-    found += [f"{key} is {ours[key]}, the paper's {value}" for key, value in paper.items() if ours[key] != value]
+    reasons = [INCOMPARABLE[benchmark]] if benchmark in INCOMPARABLE else []
+    reasons += [f"{key} is {ours[key]}, the paper's {value}" for key, value in paper.items() if ours[key] != value]
     if data != TRAINED_ON[benchmark]:
-        found.append(f"trained on {data}, the paper on {TRAINED_ON[benchmark]}")
-    if n not in ITEMS[benchmark]:
-        found.append(f"{n} items, the benchmark has {' or '.join(map(str, ITEMS[benchmark]))}")
+        reasons.append(f"trained on {data}, the paper on {TRAINED_ON[benchmark]}")
+    if score.n not in ITEMS[benchmark]:
+        reasons.append(f"{score.n} items, the benchmark has {' or '.join(map(str, ITEMS[benchmark]))}")
     if benchmark == "mbpp" and "test" in sweep.config["datasets"][sweep.config["tasks"][task]["dataset"]]["fields"]:
-        found.append("scored by the tests of MBPP+, the paper by those of MBPP")  # card of fxmeng/pissa-dataset
+        reasons.append("scored by the tests of MBPP+, the paper by those of MBPP")  # card of fxmeng/pissa-dataset
     rows = sweep.config["datasets"][cell.data].get("rows")
     if rows != ROWS.get(data, rows):
-        found.append(f"trained on {rows} rows, the paper on {ROWS[data]}")
-    if metric != METRIC:
-        found.append(f"metric '{metric}', the paper's rule is '{METRIC}'")
+        reasons.append(f"trained on {rows} rows, the paper on {ROWS[data]}")
+    if score.metric != METRIC:
+        reasons.append(f"metric '{score.metric}', the paper's rule is '{METRIC}'")
     if entry.rank is None:
-        found.append(f"{entry.paper_ref} prints no rank")
-    if entry.alternations not in (None, turns := alternations(sweep, cell)):
-        found.append(f"T = {turns}, {entry.alternations} in the published run")
-    return found
+        reasons.append(f"{entry.paper_ref} prints no rank")
+    if entry.alternations not in (None, t := alternations(sweep, cell)):
+        reasons.append(f"T = {t}, {entry.alternations} in the published run")
+    return reasons
 
 
 def alternations(sweep: Sweep, cell: Cell) -> int | None:
@@ -135,9 +146,9 @@ def alternations(sweep: Sweep, cell: Cell) -> int | None:
     return spec["options"].get("alternations") if spec else None
 
 
-def source(found: list[Published]) -> str:
+def source(published: list[Published]) -> str:
     """Where the number shown stands, what is not certain about it, and other numbers that were published."""
-    best, *others = found
+    best, *others = published
     spread = "" if best.std is not None else ", no spread printed"
     parts = [f"published in {best.paper_ref} ({best.confidence.replace('_', ' ')}{spread})"]
     if best.derived_rank:
@@ -150,16 +161,16 @@ def source(found: list[Published]) -> str:
 def remarks(sweep: Sweep, cell: Cell, task: str, entry: Published) -> list[str]:
     """What differs from the paper, or is not known, without making the numbers incomparable."""
     plain = sweep.has_factors(cell) and cell.quant == "none"
-    dtype, expected = dict(cell.train)["dtype"], "float32" if plain else "bfloat16"  # paper_facts.md 3.1, 3.3
-    tokens, turns = sweep.config["tasks"][task]["max_new_tokens"], alternations(sweep, cell)
-    found = [] if dtype == expected else [f"dtype {dtype} here, the paper's {expected}"]
+    dtype, expected = dict(cell.train)["dtype"], "float32" if plain else "bfloat16"  # docs/paper_facts.md 3.1, 3.3
+    tokens, t = sweep.config["tasks"][task]["max_new_tokens"], alternations(sweep, cell)
+    notes = [] if dtype == expected else [f"dtype {dtype} here, the paper's {expected}"]
     older = OLDER_NEW_TOKENS.get(entry.benchmark)
     if tokens not in (NEW_TOKENS, older):
         also = f", {older} in the older one" if older else ""
-        found.append(f"{tokens} new tokens here, {NEW_TOKENS} in the released script{also}")
-    found += UNKNOWN.get(entry.benchmark, ())
-    if turns and entry.alternations is None:
-        found.append(f"T = {turns} here, not printed there")
+        notes.append(f"{tokens} new tokens here, {NEW_TOKENS} in the released script{also}")
+    notes += UNKNOWN.get(entry.benchmark, ())
+    if t and entry.alternations is None:
+        notes.append(f"T = {t} here, not printed there")
     if len(sweep.config["sweep"]["seeds"]) == 1:
-        found.append("one seed here: our error holds items only")
-    return found
+        notes.append("one seed here: our error holds items only")
+    return notes

@@ -57,7 +57,7 @@ def solvers_spec(sweep: Sweep, model: str) -> dict[str, Any]:
 
 
 def trained_error_spec(sweep: Sweep, cell: Cell) -> dict[str, Any]:
-    """Spec of measuring trained factors on the base that they were trained on and on others (trap 24)."""
+    """Spec of measuring trained factors on the base that they were trained on and on others (pitfall 24)."""
     quants = list(dict.fromkeys([cell.quant, "none", *sweep.config["studies"]["quants"]]))
     spec = {"stage": "trained_error", "version": STAGE_VERSION["quant_error"], "train": sweep.train_spec(cell)}
     return spec | {"init": sweep.init_spec(cell), "evaluated_as": quants}

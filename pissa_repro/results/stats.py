@@ -1,6 +1,6 @@
 """Statistics over seeds and items: means, standard errors, a paired bootstrap and McNemar's test.
 
-Scores are matrices (seeds, items): the same items in every row, one row a seed. They are of 0 and 1
+Scores are matrices (seeds, items): the same items in every row, one row per seed. They are of 0 and 1
 where an answer is right or wrong; all but McNemar's test take any numbers. All results are in the unit
 of what comes in; tables multiply by 100. Needs numpy; quantiles and p-values come from scipy.special, which is
 imported where it is used (scipy.stats takes a second to import).

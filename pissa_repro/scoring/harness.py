@@ -12,6 +12,7 @@ from lm_eval.tasks import TaskManager
 
 from pissa_repro import tasks
 from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.specs import MetricValue, Sample
 
 ROLLING = "loglikelihood_rolling"
 
@@ -56,26 +57,26 @@ class Task:
         if self.kind != ROLLING:
             return lm.generate_until(instances, disable_tqdm=True)
         lm.add_bos_token = False  # lm-eval puts bos in front itself; a second one would be scored as text
-        found = lm.loglikelihood_rolling(instances, disable_tqdm=True)
+        nats = lm.loglikelihood_rolling(instances, disable_tqdm=True)
         counts = [len(lm.tok_encode(instance.args[0])) for instance in instances]
         lm.add_bos_token = None
-        if not all(math.isfinite(value) for value in found):
+        if not all(math.isfinite(value) for value in nats):
             raise UserError(f"{self.name}: the log-likelihood of a text is not finite.")
-        return [{"loglikelihood": value, "tokens": n} for value, n in zip(found, counts, strict=True)]
+        return [{"loglikelihood": value, "tokens": n} for value, n in zip(nats, counts, strict=True)]
 
-    def score(self, turns: dict[int, list[Any]]) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-        """Metrics {name: {"value", "stderr", "n"}} as the task gives them, and a sample an item, in order.
+    def score(self, turns: dict[int, list[Any]]) -> tuple[dict[str, MetricValue], list[Sample]]:
+        """The metrics by name, as the task gives them, and a sample per item, in order.
 
         turns: what was generated for each item. A standard error is None where lm-eval has none.
         """
         if prepare := getattr(self.module, "prepare", None):
             prepare([self._first[i].doc for i in self.ids], [answer(turns[i]) for i in self.ids])
         # bootstrap_iters 0 would also drop the standard error of a mean, which needs no bootstrap
-        found = evaluate(Stored(turns), {self.name: self._task}, log_samples=True, bootstrap_iters=1)
-        scores, samples = found["results"][self.name], found["samples"][self.name]
+        evaluated = evaluate(Stored(turns), {self.name: self._task}, log_samples=True, bootstrap_iters=1)
+        scores, samples = evaluated["results"][self.name], evaluated["samples"][self.name]
         names = [key.removesuffix(",none") for key in scores if key.endswith(",none") and "_stderr" not in key]
         metrics = {name: _metric(scores, name, len(samples)) for name in names}
-        return metrics, [_sample(one, names) for one in sorted(samples, key=lambda sample: sample["doc_id"])]
+        return metrics, [_sample(logged, names) for logged in sorted(samples, key=lambda logged: logged["doc_id"])]
 
 
 class Stored(LM):
@@ -97,16 +98,16 @@ def answer(turns: list[Any]) -> Any:
     return turns[0] if len(turns) == 1 else turns
 
 
-def _metric(scores: dict[str, Any], name: str, n: int) -> dict[str, Any]:
+def _metric(scores: dict[str, Any], name: str, n: int) -> MetricValue:
     stderr = scores[f"{name}_stderr,none"]  # "N/A" where lm-eval knows no way
     return {"value": scores[f"{name},none"], "stderr": stderr if isinstance(stderr, float) else None, "n": n}
 
 
-def _sample(sample: dict[str, Any], metrics: list[str]) -> dict[str, Any]:
+def _sample(logged: dict[str, Any], metrics: list[str]) -> Sample:
     return {
-        "id": sample["doc_id"],
-        "prompt": sample["doc"].get("prompt") or sample["arguments"][0][0],
-        "target": sample["target"],
-        "generated": sample["resps"][0][0],
-        **{name: sample[name] for name in metrics},
+        "id": logged["doc_id"],
+        "prompt": logged["doc"].get("prompt") or logged["arguments"][0][0],
+        "target": logged["target"],
+        "generated": logged["resps"][0][0],
+        **{name: logged[name] for name in metrics},
     }

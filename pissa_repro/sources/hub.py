@@ -53,7 +53,7 @@ def download(repo: str, revision: str, kind: str, patterns: list[str], gated: st
 def _stoppable() -> Iterator[None]:
     """Ctrl-C ends the process at once. The client's threads would first finish their files, gigabytes each."""
 
-    def stop(*_) -> None:
+    def stop(*_: object) -> None:
         print(f"\n{INTERRUPTED}", file=sys.stderr, flush=True)
         os._exit(130)
 

@@ -4,13 +4,13 @@ In the workflow:
     python -m pissa_repro.stages.quant_error --spec "$SPEC" --model MODEL.json --factors DIR --out quant_error.json
 By hand, on a folder or a hub id, for starts made on the way:
     python -m pissa_repro.stages.quant_error --model DIR --method pissa --quant nf4 --rank 16 64 --out quant_error.json
-After training, and on other bases than the one it was trained on (trap 24):
+After training, and on other bases than the one it was trained on (pitfall 24, docs/pitfalls.md):
     python -m pissa_repro.stages.quant_error --model DIR --factors INIT --trained TRAINED \
         --evaluated-as none nf4 --out FILE
 
 error = nuc(W - (base + sBA)), reduction = 100 * (1 - error / nuc(W - quantize(W))) percent, per
 module; averaged over the layers of a projection type; AVG is the mean over types (paper, section 4,
-equation 8; paper_facts.md 3.3).
+equation 8; docs/paper_facts.md 3.3).
 """
 
 import argparse

@@ -4,7 +4,7 @@ python -m pissa_repro.stages.study_solvers --spec "$SPEC" --model MODEL.json --o
 
 One row a solver and rank. seconds: decomposing every target module, reading left out. error: the mean
 over the elements of |B A - B* A*|, with B* A* of the exact decomposition, averaged over the modules.
-The paper says "sum of absolute differences" without naming what was averaged (paper_facts.md 1.6), so
+The paper says "sum of absolute differences" without naming what was averaged (docs/paper_facts.md 1.6), so
 only trends can be compared. excess: |W - B A| over the best rank-r remainder, less 1 (Frobenius).
 """
 

@@ -2,7 +2,7 @@
 
 error = nuc(W - (base + sBA)), reduction = 100 * (1 - error / nuc(W - quantize(W))) percent, per
 module; averaged over the layers of a projection type; AVG is the mean over types (paper, section 4,
-equation 8; paper_facts.md 3.3).
+equation 8; docs/paper_facts.md 3.3).
 """
 
 from collections import defaultdict

@@ -131,7 +131,7 @@ def _add(collected: factors.Factors, name: str, start: methods.Start) -> None:
 
 
 def summary(facts: dict[str, Facts]) -> Facts:
-    """The worst equality error and excess, and the mean norms over modules (traps 10 and 11)."""
+    """The worst equality error and excess, and the mean norms over modules (pitfalls 10 and 11, docs/pitfalls.md)."""
     mean = {key: sum(f[key] for f in facts.values()) / len(facts) for key in ("norm_A", "norm_B", "norm_offset")}
     excesses = [f["excess"] for f in facts.values() if f["excess"] is not None]
     worst = {"equality_error": max(f["equality_error"] for f in facts.values()), "excess": max(excesses, default=None)}

@@ -14,7 +14,11 @@ class _Loader(yaml.SafeLoader):
     """Reads a task file without running its functions: they stay names."""
 
 
-_Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+def _as_text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
+_Loader.add_constructor("!function", _as_text)
 
 
 def names() -> list[str]:
@@ -34,7 +38,7 @@ def metadata(name: str) -> dict[str, Any]:
 
 def metrics(name: str) -> dict[str, dict[str, Any]]:
     """The metrics of a task file in its order: {name: {"aggregation", "higher_is_better"}}."""
-    return {one["metric"]: one for one in _read(name)["metric_list"]}
+    return {metric["metric"]: metric for metric in _read(name)["metric_list"]}
 
 
 def module(name: str) -> str:

@@ -28,10 +28,10 @@ def kind(answer: str) -> tuple[str, ...]:
 
 def choices(prompt: str) -> list[str]:
     """The labels that the question's last line, "Answer format: a/b/...", allows. Raises UserError without one."""
-    found = FORMAT.search(prompt)
-    if not found:
+    match = FORMAT.search(prompt)
+    if not match:
         raise UserError(f"commonsense: no 'Answer format: a/b/...' at the end of the question {prompt[-60:]!r}.")
-    return found.group(1).split("/")
+    return match.group(1).split("/")
 
 
 def paper_answer(generated: str, labels: tuple[str, ...]) -> str | None:
@@ -40,14 +40,14 @@ def paper_answer(generated: str, labels: tuple[str, ...]) -> str | None:
     Case counts, word borders do not: "untrue" is read as "true", "answer12" as "answer1", and "Answer1"
     not at all. A label that this item does not offer is read all the same, and is wrong.
     """
-    found = re.search("|".join(labels), generated)
-    return found.group() if found else None
+    match = re.search("|".join(labels), generated)
+    return match.group() if match else None
 
 
 def strict_answer(generated: str, offered: list[str]) -> str | None:
     """X, if the first line is "the correct answer is X" and no more (a full stop may end it), and X is offered."""
-    found = STRICT.fullmatch(generated.strip().split("\n")[0].rstrip())
-    return found.group(1) if found and found.group(1) in offered else None
+    match = STRICT.fullmatch(generated.strip().split("\n")[0].rstrip())
+    return match.group(1) if match and match.group(1) in offered else None
 
 
 def process_results(doc: dict[str, str], results: list[str]) -> dict[str, float]:

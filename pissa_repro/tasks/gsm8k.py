@@ -6,7 +6,7 @@ from fractions import Fraction
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.prompt import MARKER
 
-# The released rule's pattern (paper_facts.md 3.5): one optional separator only, so that of
+# The released rule's pattern (docs/paper_facts.md 3.5): one optional separator only, so that of
 # "1,234,567" it sees "1,234". Kept, because the published numbers were made with it.
 PAPER_NUMBER = re.compile(r"[\-+]?\d*[\.,/]?\d+")
 STRICT_NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
@@ -30,10 +30,10 @@ def check(doc: dict[str, str]) -> None:
 def paper_answer(generated: str) -> int | None:
     """The released rule: first number after the last marker, rounded; None where there is none."""
     _, marker, tail = generated.rpartition(MARKER)
-    found = PAPER_NUMBER.search(tail) if marker else None
-    if not found or len(found.group()) > LONGEST:
+    number = PAPER_NUMBER.search(tail) if marker else None
+    if not number or len(number.group()) > LONGEST:
         return None
-    top, slash, bottom = found.group().replace(",", "").partition("/")
+    top, slash, bottom = number.group().replace(",", "").partition("/")
     if not slash:
         return round(float(top))
     if not top.strip("+-") or not bottom:

@@ -10,10 +10,10 @@ from pissa_repro.sources.prompt import MARKER
 
 def reference(response: str) -> str:
     r"""The answer in the solution's last \boxed. Raises UserError for a row without one."""
-    found = boxed(response)
-    if not found:
+    answer = boxed(response)
+    if not answer:
         raise UserError(rf"math: no answer in a \boxed in the reference {response[-60:]!r}.")
-    return found
+    return answer
 
 
 def check(doc: dict[str, str]) -> None:
@@ -34,7 +34,7 @@ def facts() -> dict[str, Any]:
 def paper_answer(generated: str) -> str | None:
     """The released rule: the text after the last marker, to the first dot that ends a line, without a last dot.
 
-    None where there is no marker. GraphPKU/PiSSA test_acc.py, process_math_results (paper_facts.md 3.5).
+    None where there is no marker. GraphPKU/PiSSA test_acc.py, process_math_results (docs/paper_facts.md 3.5).
     """
     _, marker, tail = generated.rpartition(MARKER)
     return tail.split(".\n")[0].strip().removesuffix(".").strip() if marker else None
@@ -49,8 +49,8 @@ def last_answer(generated: str) -> str:
 def process_results(doc: dict[str, str], results: list[str]) -> dict[str, float]:
     """Both metrics of one item: 1.0 for right, 0.0 for wrong."""
     wanted, generated = reference(doc["response"]), results[0]
-    found = paper_answer(generated)
+    answer = paper_answer(generated)
     return {
-        "paper": float(found is not None and same_text(found, wanted)),
+        "paper": float(answer is not None and same_text(answer, wanted)),
         "math_verify": float(equivalence.equivalent(wanted, last_answer(generated))),
     }

@@ -27,7 +27,7 @@ def chunks(text: str) -> Iterator[str]:
         yield chunk
 
 
-def dataset(path: str, **metadata):
+def dataset(path: str, **metadata: object) -> dict[str, Any]:
     """The chunks of the rows' texts, as lm-eval wants them. Raises UserError where no row has any text."""
     from datasets import Dataset
 

@@ -1,9 +1,11 @@
 """What every task file takes from here: the rows that the stage fetched, and the paper's prompt."""
 
+from typing import Any
+
 from pissa_repro.sources.prompt import PROMPT
 
 
-def dataset(path: str, **metadata):
+def dataset(path: str, **metadata: object) -> dict[str, Any]:
     """The rows of a fetched dataset as lm-eval wants them."""
     from datasets import Dataset
 

@@ -9,7 +9,7 @@ from pissa_repro.sources.fetched import identities
 from pissa_repro.training.examples import tokenize
 
 # |logits(base + sBA) - logits(W)| / |logits(W)| allowed on a plain base in float32: a start that changes
-# the model is another method (trap 10). What bfloat16 adds is recorded and no gate, for it depends on the
+# the model is another method (pitfall 10). What bfloat16 adds is recorded and no gate, for it depends on the
 # model alone: 6e-2 for SmolLM2-135M with LoRA, whose start adds nothing.
 START_UP = 1e-3
 
@@ -58,7 +58,7 @@ def prepare(args: Any, stored: dict[str, Any]):
 
 
 def check_dtypes(model, spec: dict[str, Any]) -> dict[str, list[str]]:
-    """Trained parameters are float32, the base as the spec says (traps 12 to 15); for the record."""
+    """Trained parameters are float32, the base as the spec says (pitfalls 12 to 15); for the record."""
     from pissa_repro.model import checks
 
     found = checks.dtypes(model)

@@ -31,7 +31,7 @@ def tokenize(
     """Token ids and labels: prompt + response + newline + eos, loss on the response only.
 
     As the released code: prompt and target are tokenized together, the prompt's labels are -100,
-    and what is beyond `max_length` tokens is cut (paper_facts.md 3.2).
+    and what is beyond `max_length` tokens is cut (docs/paper_facts.md 3.2).
     """
     prompts = [PROMPT.format(instruction=row["prompt"]) for row in rows]
     whole = tokenizer([p + row["response"] + "\n" for p, row in zip(prompts, rows, strict=True)])["input_ids"]

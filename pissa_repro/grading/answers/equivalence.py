@@ -110,5 +110,5 @@ def _verify(reference: str, answer: str) -> bool:
 
     # LaTeX only: with ExprExtractionConfig beside it, a number would be picked out of what cannot be read.
     boxes = (f"\\boxed{{{text}}}" for text in (reference, answer))
-    gold, found = (parse(box, [LatexExtractionConfig()], parsing_timeout=None) for box in boxes)
-    return bool(verify(gold, found, timeout_seconds=None))
+    gold, given = (parse(box, [LatexExtractionConfig()], parsing_timeout=None) for box in boxes)
+    return bool(verify(gold, given, timeout_seconds=None))

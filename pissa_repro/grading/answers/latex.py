@@ -12,8 +12,8 @@ def boxed(text: str) -> str | None:
     \boxed{5}, \boxed {5} and \boxed 5 are read; braces may nest. A box that is never closed is None.
     """
     for command in ("\\boxed", "\\fbox"):
-        _, found, tail = text.rpartition(command)
-        if found:
+        _, box, tail = text.rpartition(command)
+        if box:
             tail = tail.lstrip()
             return _group(tail) if tail.startswith("{") else _bare(tail)
     return None
@@ -57,12 +57,12 @@ def normalised(answer: str) -> str:
     return _slash("\\frac{1}{2}" if text == "0.5" else text)
 
 
-def same_text(one: str, other: str) -> bool:
+def same_text(answer: str, reference: str) -> bool:
     """Equality by the released scorer: in normalised form, or as they stand if either has none."""
     try:
-        return normalised(one) == normalised(other)
+        return normalised(answer) == normalised(reference)
     except ValueError:
-        return one == other
+        return answer == reference
 
 
 def _without_units(text: str) -> str:

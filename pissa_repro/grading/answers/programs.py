@@ -18,7 +18,7 @@ INSTRUCTION = (
 
 
 def paper(text: str) -> str:
-    """What the released utils/code_process.py keeps of an answer (paper_facts.md 3.5).
+    """What the released utils/code_process.py keeps of an answer (docs/paper_facts.md 3.5).
 
     Carriage returns go. From the first "```python" on, all of which are deleted, up to the next line that
     starts with "```"; the whole text if there is none. Then the text is cut at the first main guard with
@@ -34,14 +34,15 @@ def paper(text: str) -> str:
         text, end, _ = rest.rstrip().replace("```python", "").partition("\n```")
         text = text.strip() if end else text
     for mark in (GUARD, "# Example usage", "assert"):
-        before, found, _ = text.partition(mark)
-        text = before.strip() if found else text
+        before, cut, _ = text.partition(mark)
+        text = before.strip() if cut else text
     return text
 
 
 def strict(text: str) -> str | None:
     """The first closed block fenced as Python (python, python3, py; backticks or tildes), uncut; None without one."""
-    opened, kept = None, []
+    opened: re.Match[str] | None = None
+    kept: list[str] = []
     for line in text.replace("\r\n", "\n").split("\n"):
         if opened is None:
             opened, kept = FENCE.fullmatch(line), []

@@ -6,21 +6,20 @@ module's state, because lm-eval loads a task's file as a module of its own.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
-import os
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TypedDict
 
-from pissa_repro.grading.judge.client import Down, NoRating, Stopped, judgement
+from pissa_repro.grading.judge.client import Down, Judgement, NoRating, Stopped, judgement
 from pissa_repro.grading.judge.endpoint import Endpoint, Patience, endpoint, model_name
 from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.journal import JournalFile, open_journal
 from pissa_repro.runtime.progress import track
 
 log = logging.getLogger(__name__)
@@ -41,6 +40,26 @@ class Question:
         return hashlib.sha256(self.prompt.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+class Line(Judgement):
+    """A line of the journal: which question, put to which judge, and what it said."""
+
+    question: int
+    turn: int
+    judge: str
+    prompt_sha256: str
+
+
+class Summary(TypedDict):
+    """What a score's record says of its judge."""
+
+    model: str
+    answered_by: list[str]
+    judgements: int
+    asked_again: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+
+
 @dataclass
 class Journal:
     """A JSON-lines file of judgements, held open and locked, and those of them that this run uses.
@@ -48,30 +67,17 @@ class Journal:
     kept: {(judge, prompt's digest): line}; used: {prompt's digest: line}.
     """
 
-    file: BinaryIO
-    kept: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
-    used: dict[str, dict[str, Any]] = field(default_factory=dict)
+    file: JournalFile
+    kept: dict[tuple[str, str], Line] = field(default_factory=dict)
+    used: dict[str, Line] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def append(self, line: dict[str, Any]) -> None:
+    def append(self, line: Line) -> None:
         """Add a line; it is on disk when this returns. A line without a rating is for reading only."""
-        # backslashreplace: half a surrogate pair, which JSON can carry and UTF-8 cannot, becomes its JSON escape.
-        text = json.dumps(line, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
         with self.lock:
-            self._write(text + b"\n")
+            self.file.append([line])
             if line["rating"] is not None:
                 self.kept[line["judge"], line["prompt_sha256"]] = line
-
-    def _write(self, data: bytes) -> None:
-        handle = self.file.fileno()
-        start = os.fstat(handle).st_size
-        try:
-            while data:
-                data = data[os.write(handle, data) :]
-            os.fsync(handle)
-        except OSError as error:
-            os.ftruncate(handle, start)  # a full disk must not leave half a line, to which the next would be joined
-            raise OSError(error.errno, error.strerror, str(self.file.name)) from None
 
 
 _journal: Journal | None = None
@@ -84,37 +90,27 @@ def keeping(path: str | Path) -> Iterator[None]:
     Raises OSError, and UserError while another process keeps judgements there.
     """
     global _journal
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab", buffering=0) as file:
-        _lock(file, path)
-        _journal = Journal(file, _read(file, path))
+    with open_journal(Path(path), "keeping judgements in") as file:
+        _journal = Journal(file, _read(file))
         try:
             yield
         finally:
             _journal = None
 
 
-def _lock(file: BinaryIO, path: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{path}: another process is keeping judgements in it. Wait for it, or stop it.") from None
-
-
-def _read(file: BinaryIO, path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+def _read(file: JournalFile) -> dict[tuple[str, str], Line]:
     """What the journal keeps. A line that a kill left unfinished is dropped, so that it is asked again."""
-    *lines, rest = path.read_bytes().split(b"\n")
+    *lines, rest = file.path.read_bytes().split(b"\n")
     read = [_line(line) for line in lines] + [None] * bool(rest)
     if None in read:
-        log.warning("%s: %d damaged lines are left out; what they held is asked again", path, read.count(None))
+        log.warning("%s: %d damaged lines are left out; what they held is asked again", file.path, read.count(None))
     if rest:
-        file.write(b"\n")
+        file.end_line()
     rated = [line for line in read if line and line["rating"] is not None]
     return {(line["judge"], line["prompt_sha256"]): line for line in rated}
 
 
-def _line(content: bytes) -> dict[str, Any] | None:
+def _line(content: bytes) -> Line | None:
     """A journal's line; None for anything that is not a judgement."""
     try:
         line = json.loads(content)
@@ -137,7 +133,8 @@ def judge_all(questions: Iterable[Question], patience: Patience | None = None) -
     Raises UserError without a judge, and for the first question that got no rating, once every reply is kept: at once
     if the endpoint does not serve, otherwise after the rest has been asked.
     """
-    journal, model, wanted = _opened(), model_name(), {}
+    journal, model = _opened(), model_name()
+    wanted: dict[tuple[str, str], Question] = {}
     for question in questions:
         wanted.setdefault((model, question.digest), question)
     missing = [question for key, question in wanted.items() if key not in journal.kept]
@@ -149,9 +146,10 @@ def judge_all(questions: Iterable[Question], patience: Patience | None = None) -
 
 def _ask(missing: list[Question], journal: Journal, judge: Endpoint, patience: Patience) -> None:
     """Ask in parallel; every reply goes into the journal from the thread that got it."""
-    stop, failed = threading.Event(), {}
+    stop = threading.Event()
+    failed: dict[Question, UserError] = {}
     with ThreadPoolExecutor(patience.threads, "judge") as pool:
-        futures = {pool.submit(_one, question, journal, judge, patience, stop): question for question in missing}
+        futures = {pool.submit(_rate, question, journal, judge, patience, stop): question for question in missing}
         try:
             for future in track(as_completed(futures), "judge", len(futures)):
                 if error := future.result():
@@ -173,21 +171,23 @@ def _ask(missing: list[Question], journal: Journal, judge: Endpoint, patience: P
         )
 
 
-def _one(
+def _rate(
     question: Question, journal: Journal, judge: Endpoint, patience: Patience, stop: threading.Event
 ) -> UserError | None:
     """Ask for one rating and keep the reply; the error where there is none."""
     if stop.is_set():
         return None
-    head = {
-        "question": question.number, "turn": question.turn, "judge": judge.model, "prompt_sha256": question.digest,
-    }  # fmt: skip
+
+    def line(said: Judgement) -> Line:
+        number, turn, digest = question.number, question.turn, question.digest
+        return {"question": number, "turn": turn, "judge": judge.model, "prompt_sha256": digest, **said}
+
     place = f"the judge at {judge.host}, question {question.number}, turn {question.turn}"
     try:
-        journal.append(head | judgement(judge, question.prompt, place, patience, stop))
+        journal.append(line(judgement(judge, question.prompt, place, patience, stop)))
     except NoRating as error:
         if error.record:
-            journal.append(head | error.record)
+            journal.append(line(error.record))
         if isinstance(error, Down):
             stop.set()
         return None if isinstance(error, Stopped) else error
@@ -196,20 +196,28 @@ def _one(
 
 def rating(prompt: str) -> float:
     """The rating (1..10) of a prompt that judge_all was given. Raises KeyError for any other."""
-    return _opened().used[Question(0, 0, prompt).digest]["rating"]
+    given = _opened().used[Question(0, 0, prompt).digest]["rating"]
+    assert given is not None  # `used` holds rated lines only
+    return given
 
 
-def summary() -> dict[str, Any] | None:
+def summary() -> Summary | None:
     """For a score's record: model, answered_by (the names that the server gave), judgements, asked_again (how many
     needed more than one reply), prompt_tokens and completion_tokens (sums; None where not told). None without a judge.
     """
     lines = list(_journal.used.values()) if _journal else []
     if not lines:
         return None
-    tokens = {name: [line.get(name) for line in lines] for name in ("prompt_tokens", "completion_tokens")}
     return {
         "model": lines[0]["judge"],
         "answered_by": sorted({line.get("answered_by") or "(not told)" for line in lines}),
         "judgements": len(lines),
         "asked_again": sum(bool(line.get("earlier")) for line in lines),
-    } | {name: None if None in counts else sum(counts) for name, counts in tokens.items()}
+        "prompt_tokens": _total([line.get("prompt_tokens") for line in lines]),
+        "completion_tokens": _total([line.get("completion_tokens") for line in lines]),
+    }
+
+
+def _total(counts: list[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None

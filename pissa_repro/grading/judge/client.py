@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from pissa_repro.grading.judge.endpoint import KEY, NO_ADDRESS, THREADS, TIMEOUT, URL, Endpoint, Patience
 from pissa_repro.runtime.errors import UserError
@@ -23,10 +23,22 @@ REMINDER = "That reply holds no rating from 1 to 10. Give it now, in this form a
 RATINGS = [re.compile(form, re.ASCII) for form in (r"\[\[(\d+\.?\d*)\]\]", r"\[(\d+\.?\d*)\]")]
 
 
+class Judgement(TypedDict):
+    """What a judge said to one question: `judgement` makes it."""
+
+    rating: float | None
+    text: str
+    earlier: list[str]
+    answered_by: str | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    seconds: float
+
+
 class NoRating(UserError):
     """A question without a rating. record: what the judge said on the way, as judgement() returns it, rating None."""
 
-    record: dict[str, Any] | None = None
+    record: Judgement | None = None
 
 
 class Down(NoRating):
@@ -52,10 +64,21 @@ class Reply:
     completion_tokens: int | None = None
 
 
+@dataclass(frozen=True)
+class Connection:
+    """To whom one question goes, how patiently, and what its errors begin with."""
+
+    judge: Endpoint
+    patience: Patience
+    stop: threading.Event
+    place: str
+    http: "requests.Session"
+
+
 def rating_in(text: str) -> float | None:
     """The rating by the published rule (RATINGS); None where there is none, or one outside 1..10."""
-    found = next(filter(None, (form.search(text) for form in RATINGS)), None)
-    rating = float(found[1]) if found else None
+    match = next(filter(None, (form.search(text) for form in RATINGS)), None)
+    rating = float(match[1]) if match else None
     return rating if rating is not None and 1 <= rating <= 10 else None
 
 
@@ -76,7 +99,7 @@ def session(patience: Patience, stop: threading.Event) -> "requests.Session":
     retry = Waiting(
         patience.tries, read=patience.late, backoff_factor=patience.backoff, backoff_jitter=patience.backoff,
         status_forcelist=(408, 429, 500, 502, 503, 504, 529), allowed_methods=("POST",), raise_on_status=False,
-        retry_after_max=patience.longest,
+        retry_after_max=patience.longest,  # type: ignore[arg-type]  # declared as int, compared as a number
     )  # fmt: skip
     opened = requests.Session()
     for scheme in ("http://", "https://"):
@@ -90,46 +113,44 @@ def wait(seconds: float, stop: threading.Event) -> None:
         raise Stopped("the run ends")
 
 
-def judgement(judge: Endpoint, prompt: str, place: str, patience: Patience, stop: threading.Event) -> dict[str, Any]:
+def judgement(judge: Endpoint, prompt: str, place: str, patience: Patience, stop: threading.Event) -> Judgement:
     """Ask until there is a rating: rating (1..10), text (the whole reply), earlier (replies without a rating),
     answered_by (the model as the server names it), prompt_tokens, completion_tokens (None where not told), seconds.
 
     Raises Down or Unrated, whose messages begin with `place`, or Stopped once `stop` is set and it would have to wait;
     their record holds what was said.
     """
-    began, replies = time.monotonic(), []
+    began = time.monotonic()
+    replies: list[Reply] = []
     try:
-        with session(patience, stop) as opened:
-            rating = _ask(opened, judge, prompt, place, patience, replies, stop)
+        with session(patience, stop) as http:
+            rating = _ask(Connection(judge, patience, stop, place, http), prompt, replies)
     except NoRating as error:
         error.record = _record(None, replies, began) if replies else None
         raise
     return _record(rating, replies, began)
 
 
-def _ask(
-    opened: "requests.Session", judge: Endpoint, prompt: str, place: str, patience: Patience, replies: list[Reply],
-    stop: threading.Event,
-) -> float:  # fmt: skip
+def _ask(to: Connection, prompt: str, replies: list[Reply]) -> float:
     """The rating; every reply is added to `replies`."""
-    start = messages = [{"role": "user", "content": prompt}]
-    for ask in range(1, patience.asks + 1):
-        reply = _post(opened, judge, messages, place, patience)
+    question = messages = [{"role": "user", "content": prompt}]
+    for ask in range(1, to.patience.asks + 1):
+        reply = _post(to, messages)
         replies.append(reply)
         rating = rating_in(reply.text) if reply.proper else None
         if rating is not None:
             return rating
-        messages = start
+        messages = question
         if reply.proper and reply.text.strip():
             # At temperature 0 the same question would bring the same words, so the judge is shown its own.
-            messages = [*start, {"role": "assistant", "content": reply.text}, {"role": "user", "content": REMINDER}]
-        elif ask < patience.asks:  # a gateway's page, or nothing: give it a moment
-            wait(patience.backoff * ask, stop)
+            messages = [*question, {"role": "assistant", "content": reply.text}, {"role": "user", "content": REMINDER}]
+        elif ask < to.patience.asks:  # a gateway's page, or nothing: give it a moment
+            wait(to.patience.backoff * ask, to.stop)
     what = "no rating from 1 to 10" if reply.proper else "nothing that is a chat completion"
-    raise Unrated(f"{place}: {what} in {len(replies)} replies. The last one: {reply.text[:200]!r}.")
+    raise Unrated(f"{to.place}: {what} in {len(replies)} replies. The last one: {reply.text[:200]!r}.")
 
 
-def _record(rating: float | None, replies: list[Reply], began: float) -> dict[str, Any]:
+def _record(rating: float | None, replies: list[Reply], began: float) -> Judgement:
     texts, names = [reply.text for reply in replies], [reply.model for reply in replies if reply.model]
     return {
         "rating": rating,
@@ -147,15 +168,14 @@ def _total(counts: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
-def _post(
-    opened: "requests.Session", judge: Endpoint, messages: list[dict[str, str]], place: str, patience: Patience
-) -> Reply:
+def _post(to: Connection, messages: list[dict[str, str]]) -> Reply:
     import requests
     from urllib3.exceptions import HTTPError, LocationValueError
 
+    judge, patience = to.judge, to.patience
     body = {"model": judge.model, "messages": messages, "temperature": 0, "max_tokens": MAX_TOKENS, "stream": False}
     try:
-        response = opened.post(
+        response = to.http.post(
             judge.url + "/chat/completions", json=body, auth=judge.sign,
             timeout=(min(10.0, patience.timeout), patience.timeout), allow_redirects=False,
         )  # fmt: skip
@@ -164,10 +184,10 @@ def _post(
     except LocationValueError:  # found out only when the host is looked up: http://a..b/v1
         raise Down(NO_ADDRESS) from None
     except (requests.RequestException, HTTPError) as error:  # from None: its text holds the whole address
-        raise Down(f"{place}: no answer ({_reason(error, patience)}).") from None
+        raise Down(f"{to.place}: no answer ({_reason(error, patience)}).") from None
     content = judge.hide(response.content.decode("utf-8", "replace"))
     if response.status_code != 200:
-        raise _refusal(response.status_code, content, judge, place)
+        raise _refusal(response.status_code, content, judge, to.place)
     return _reply(content, judge)
 
 

