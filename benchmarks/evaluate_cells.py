@@ -18,10 +18,12 @@ from typing import Any
 
 from common import ROOT
 
-from pissa_repro import config, fetch, generations
-from pissa_repro.batches import Batches
-from pissa_repro.record import canonical
-from pissa_repro.sweep import Sweep
+from pissa_repro.plan import config
+from pissa_repro.plan.batches import Batches
+from pissa_repro.plan.sweep import Sweep
+from pissa_repro.runtime.record import canonical
+from pissa_repro.scoring import generations
+from pissa_repro.stages import fetch
 
 METHODS = ["pissa none", "lora none", "pissa nf4", "lora nf4", "loftq nf4", "pissa int8"]
 
@@ -40,7 +42,7 @@ def sweep(cells: int, steps: int, items: int) -> Sweep:
 
 def make(folder: Path, found: Sweep) -> None:
     """Fetch, initialise and train, as the workflow does; results/ of the sweep is then in the folder."""
-    from pissa_repro import init, train
+    from pissa_repro.stages import init, train
 
     results, model = folder / "results", folder / "model.json"
     fetch.main(["--spec", canonical(found.model_spec("mini-llama")), "--out", str(model)])
@@ -68,7 +70,7 @@ def generate(folder: Path, found: Sweep, backend: str, batch_size: int, gpus: in
     batches = Batches(found)
     (name,) = (name for name, batch in batches.by_name.items() if batch.backend == backend)
     command = [
-        sys.executable, "-m", "pissa_repro.generate", "--spec", canonical(batches.spec(name)),
+        sys.executable, "-m", "pissa_repro.stages.generate", "--spec", canonical(batches.spec(name)),
         "--model", str(folder / "model.json"), "--results", str(folder / "results"),
         "--out", str(folder / "batch.json"), "--batch-size", str(batch_size), "--gpus", str(gpus),
     ]  # fmt: skip

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from evaluate_worker import DTYPE
 
-from pissa_repro import fetch
 from pissa_repro.embedded import problems
-from pissa_repro.record import write_lines
+from pissa_repro.runtime.record import write_lines
+from pissa_repro.sources.fetched import EMBEDDED
+from pissa_repro.sources.rows import select
 
 ROWS = {"fields": {"prompt": "question", "response": "answer"}}
 HEAD = 64  # dimensions of the heads: vLLM has CPU kernels for it
@@ -31,9 +32,9 @@ def random_llama(folder: Path, width: int, layers: int) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from pissa_repro.model import load_tokenizer
+    from pissa_repro.model.load import load_tokenizer
 
-    tokenizer, heads = load_tokenizer(fetch.EMBEDDED), width // HEAD
+    tokenizer, heads = load_tokenizer(EMBEDDED), width // HEAD
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=width, intermediate_size=width * 8 // 3 // HEAD * HEAD,
         num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=heads, head_dim=HEAD,
@@ -60,5 +61,5 @@ def parameters(folder: Path) -> int:
 def rows_of(count: int, folder: Path) -> Path:
     """The first problems of gsm-mini's test split, as the fetch stage writes them."""
     path = folder / f"{count}.jsonl"
-    write_lines(path, fetch.data.select(problems.generate("test", count), ROWS, "gsm-mini"))
+    write_lines(path, select(problems.generate("test", count), ROWS, "gsm-mini"))
     return path

@@ -66,18 +66,19 @@ class Engine:
     """The contender itself: an lm-eval model, and the way in which requests are handed to it."""
 
     def __init__(self, args: argparse.Namespace):
-        from pissa_repro import backends, generate, harness
-        from pissa_repro import model as models
+        from pissa_repro.model import checks, load
+        from pissa_repro.scoring import engines, generator, harness
 
         if args.name != "vllm":
             import lm_eval.models.huggingface  # noqa: F401 (imports are counted apart from the start)
-        self.args, self.backends, self.generate, self.models = args, backends, generate, models
+        self.args, self.backends, self.generate, self.models = args, engines, generator, load
+        self.logits = checks.logits
         _ = harness.Task
         self.imports = time.time() - args.spawned
-        self.tokenizer = models.load_tokenizer(args.model)
+        self.tokenizer = load.load_tokenizer(args.model)
         longest = self.prompts(self.job(args.rows))
         late: list[float] = []
-        backends._wrapper = _timed(backends._wrapper, late)
+        engines._wrapper = _timed(engines._wrapper, late)
         before = time.perf_counter()
         self.lm = self._default() if args.name == DEFAULT else self._ours(longest)
         self.start = time.perf_counter() - before - sum(late)
@@ -105,12 +106,12 @@ class Engine:
 
     def _ours(self, prompts: Any) -> Any:
         """As the generate stage makes it; the untouched model stands in the place of a merged one."""
-        from pissa_repro.merged import Merged
+        from pissa_repro.model.merged import Merged
 
         options = self.backends.Options(DTYPE, self.args.batch_size, prompts.length)
         engine = self.backends.BACKENDS[self.args.name](self.tokenizer, options)
         model, some = self.models.load_base(self.args.model, device=engine.device), prompts.some()
-        logits = self.models.logits(model.eval(), some)
+        logits = self.logits(model.eval(), some)
         return engine.take(Merged(model, {}, logits, logits), some)[0]
 
     def _counting(self, honest: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 
-from pissa_repro import factors, gram, quant_error, quantize, spectrum
+from pissa_repro.linalg import gram, quantize, spectrum
 from pissa_repro.methods import Setting, loftq, pissa
+from pissa_repro.model import factors
+from pissa_repro.starts import error as start_error
 
 ALTERNATIONS = 5  # T in the paper's sections 5.3 and 5.4
 DEVIATION = 0.02  # of the weight's entries
@@ -40,9 +42,9 @@ class Case:
         return self.weight - quantize.roundtrip(self.weight, QUANT)
 
     @cached_property
-    def plain(self) -> quant_error.Error:
+    def plain(self) -> start_error.Error:
         """What the alternations reduce: the error of W - nf4(W)."""
-        return quant_error.error(self.error)
+        return start_error.error(self.error)
 
     @cached_property
     def nuclear(self) -> float:
@@ -186,8 +188,8 @@ def _peft_loftq(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def _reduction(case: Case, found: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> dict[str, Any]:
     base, b, a = found
-    left = quant_error.error(case.weight - base - factors.product(a, b, 1.0))
-    return {"error_reduction": quant_error.compared(left, case.plain)["reduction"]}
+    left = start_error.error(case.weight - base - factors.product(a, b, 1.0))
+    return {"error_reduction": start_error.compared(left, case.plain)["reduction"]}
 
 
 # The nuclear norm of the quantization error, and the quantizers themselves.

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import torch
 from init_contenders import ALTERNATIONS
 
-from pissa_repro import gram, krylov
+from pissa_repro.linalg import gram, krylov
 
 COPIED = 2**28  # bytes of the copy that measures the memory
 ROUNDTRIP = 3  # passes over a matrix: read for the scales, then read and written

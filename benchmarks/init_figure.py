@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pissa_repro import style
+from pissa_repro.report.figures import style
 
 Line = dict[str, Any]
 LEAST = 1e-7  # excesses below are rounding of float32; they are drawn here

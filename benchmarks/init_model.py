@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from pissa_repro import init
+from pissa_repro.starts import make
 
 SHAPES = {  # layers, hidden size, width of the MLP, vocabulary
     "7b": (32, 4096, 11008, 32000),
@@ -100,11 +100,11 @@ def start(folder: str, ranks: list[int]) -> dict[str, Any]:
     if torch.cuda.is_available():
         torch.zeros(1).cuda()  # the context is not the start's memory
     memory, disk, started = _peak(), _read_bytes(), time.perf_counter()
-    *_, (_, facts) = init.start_model(folder, specs)
+    *_, (_, facts) = make.start_model(folder, specs)
     seconds = time.perf_counter() - started
     return {
         **{f"seconds_{key}": seconds for key in ("median", "min", "max")},
-        "frobenius_excess": init.summary(facts)["excess"],
+        "frobenius_excess": make.summary(facts)["excess"],
         "error_reduction": None,
         "runs": 1,
         "matrices": len(facts),
@@ -132,7 +132,7 @@ def _read_bytes() -> int | None:
 
 def _weight_bytes(folder: str) -> int:
     """Of the target modules, as stored: two for each number."""
-    return sum(2 * shape[0] * shape[1] for shape in init.checkpoint.shapes(folder, TARGETS).values())
+    return sum(2 * shape[0] * shape[1] for shape in make.checkpoint.shapes(folder, TARGETS).values())
 
 
 def main() -> None:

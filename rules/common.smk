@@ -1,4 +1,4 @@
-# Functions that the rules share. The sweep itself is pissa_repro/sweep.py.
+# Functions that the rules share. The sweep itself is pissa_repro/plan/sweep.py.
 import functools
 import os
 import sys
@@ -9,11 +9,12 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(workflow.basedir))
 shell.prefix(f'export PYTHONPATH="{workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
-from pissa_repro import backends, generations, studies
-from pissa_repro.batches import Batches
-from pissa_repro.errors import UserError
-from pissa_repro.record import canonical
-from pissa_repro.sweep import FIGURES, Sweep
+from pissa_repro.plan import exhibits, studies
+from pissa_repro.plan.batches import Batches
+from pissa_repro.plan.sweep import FIGURES, Sweep
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import canonical
+from pissa_repro.scoring import engines, generations
 
 try:
     SWEEP = Sweep(config)
@@ -108,7 +109,7 @@ def check_backends():
     """Before the first job: a back-end that is missing would stop the sweep only after its trainings."""
     for name in ASKED:
         if not os.path.exists(f"results/generated/{name}.json"):
-            backends.check(BATCHES.named(name).backend, gpus(BATCHES.named(name).model))
+            engines.check(BATCHES.named(name).backend, gpus(BATCHES.named(name).model))
 
 
 def batch_rows(wildcards):

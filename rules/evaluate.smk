@@ -24,7 +24,7 @@ rule generate:
     params:
         spec=spec(lambda w: BATCHES.spec(w.batch)),
     shell:
-        "python -m pissa_repro.generate --spec {params.spec:q} --model {input.model} --results results --out {output} "
+        "python -m pissa_repro.stages.generate --spec {params.spec:q} --model {input.model} --results results --out {output} "
         "--gpus {resources.gpu} --tensor-parallel {resources.tensor_parallel} --batch-size {resources.batch_size} "
         "> {log} 2>&1"
 
@@ -46,7 +46,7 @@ rule evaluate:
         spec=spec(lambda w: SWEEP.evaluate_spec(cell_of(w), w.task)),
         generations=lambda w: generated(w, w.task),
     shell:
-        "python -m pissa_repro.evaluate --spec {params.spec:q} --data {input.data} "
+        "python -m pissa_repro.stages.evaluate --spec {params.spec:q} --data {input.data} "
         "--generations {params.generations} --record {output.record} --samples {output.samples} > {log} 2>&1"
 
 
@@ -71,7 +71,7 @@ rule compare_backends:
         first=lambda w: generated(w, w.first),
         second=lambda w: generated(w, w.second),
     shell:
-        "python -m pissa_repro.parity --first {params.first} --second {params.second} --model {input.model} "
+        "python -m pissa_repro.stages.parity --first {params.first} --second {params.second} --model {input.model} "
         "--data {input.data} --init {input.init} --trained {input.trained} --out {output} --gpus {resources.gpu} "
         "> {log} 2>&1"
 
@@ -85,7 +85,7 @@ rule parity:
     conda:
         "../environment.yml"
     shell:
-        "python -m pissa_repro.parity --report {input} 2>&1 | tee {log}"
+        "python -m pissa_repro.stages.parity --report {input} 2>&1 | tee {log}"
 
 
 rule collect:
@@ -93,7 +93,7 @@ rule collect:
         train_records,
         scores,
         quant_errors,
-        code=modules("collect"),
+        code=modules("stages/collect", "results/table", "results/records"),
     output:
         "results/scores.csv",
     log:
@@ -103,4 +103,4 @@ rule collect:
     params:
         config=spec(lambda w: SWEEP.config),
     shell:
-        "python -m pissa_repro.collect --config {params.config:q} --results results --out {output} > {log} 2>&1"
+        "python -m pissa_repro.stages.collect --config {params.config:q} --results results --out {output} > {log} 2>&1"

@@ -16,7 +16,7 @@ rule init:
     params:
         spec=spec(lambda w: SWEEP.init_spec(start_of(w))),
     shell:
-        "python -m pissa_repro.init --spec {params.spec:q} --model {input.model} --out {output} "
+        "python -m pissa_repro.stages.init --spec {params.spec:q} --model {input.model} --out {output} "
         "--scratch scratch/spectrum --gpus {resources.gpu} > {log} 2>&1"
 
 
@@ -36,5 +36,5 @@ rule quant_error:
     params:
         spec=spec(lambda w: SWEEP.quant_error_spec(start_of(w))),
     shell:
-        "python -m pissa_repro.quant_error --spec {params.spec:q} --model {input.model} "
+        "python -m pissa_repro.stages.quant_error --spec {params.spec:q} --model {input.model} "
         "--factors {input.factors} --out {output} --gpus {resources.gpu} > {log} 2>&1"

@@ -7,16 +7,17 @@ rule table:
         train_records,
         scores="results/scores.csv",
         code=modules(
-            "tables",
-            "lines",
-            "comparison",
-            "stats",
-            "captions",
-            "published",
-            "scored",
-            "measure",
-            "task_files",
-            "sweep",
+            "stages/table",
+            "report/tables/sweep",
+            "report/tables/captions",
+            "results/rows",
+            "results/stats",
+            "results/scored",
+            "results/measure",
+            "paper/verdict",
+            "paper/published",
+            "tasks/__init__",
+            "plan/sweep",
         ),
         published=source("reference/paper_tables.yaml"),
     output:
@@ -31,7 +32,7 @@ rule table:
     params:
         config=spec(lambda w: SWEEP.config),
     shell:
-        "python -m pissa_repro.tables --config {params.config:q} --scores {input.scores} --results results "
+        "python -m pissa_repro.stages.table --config {params.config:q} --scores {input.scores} --results results "
         "--table {wildcards.table} --out {output.csv} --markdown {output.markdown} > {log} 2>&1"
 
 
@@ -39,7 +40,11 @@ rule figure:
     input:
         step_files,
         scores="results/scores.csv",
-        code=modules("figures", "figure_data", "style", "published", "measure", "task_files", "sweep"),
+        code=modules(
+            "stages/figure",
+            *(f"report/figures/{name}" for name in ("steps", "scores", "style")),
+            *("results/curves", "results/measure", "paper/published", "tasks/__init__", "plan/sweep"),
+        ),
     output:
         svg=report("figures/{figure}.svg", caption="../docs/report/figure.rst", category="Figures"),
         png="figures/{figure}.png",
@@ -52,7 +57,7 @@ rule figure:
     params:
         config=spec(lambda w: SWEEP.config),
     shell:
-        "python -m pissa_repro.figures --config {params.config:q} --scores {input.scores} --results results "
+        "python -m pissa_repro.stages.figure --config {params.config:q} --scores {input.scores} --results results "
         "--figure {wildcards.figure} --out {output.svg} {output.png} > {log} 2>&1"
 
 

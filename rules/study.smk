@@ -4,8 +4,8 @@
 
 wildcard_constraints:
     grid="ranks|quants|turns|blocks",
-    study_table="|".join(studies.TABLES),
-    study_figure="|".join(studies.FIGURES),
+    study_table="|".join(exhibits.TABLES),
+    study_figure="|".join(exhibits.FIGURES),
 
 
 rule study_errors:
@@ -24,7 +24,7 @@ rule study_errors:
     params:
         spec=spec(lambda w: studies.errors_spec(SWEEP, w.model, w.grid)),
     shell:
-        "python -m pissa_repro.studies.errors --spec {params.spec:q} --model {input.model} --out {output.csv} "
+        "python -m pissa_repro.stages.study_errors --spec {params.spec:q} --model {input.model} --out {output.csv} "
         "--record {output.record} --scratch scratch/spectrum --gpus {resources.gpu} > {log} 2>&1"
 
 
@@ -43,7 +43,7 @@ rule study_spectra:
     params:
         spec=spec(lambda w: studies.spectra_spec(SWEEP, w.model)),
     shell:
-        "python -m pissa_repro.studies.spectra --spec {params.spec:q} --model {input.model} --out {output} "
+        "python -m pissa_repro.stages.study_spectra --spec {params.spec:q} --model {input.model} --out {output} "
         "--scratch scratch/spectrum --gpus {resources.gpu} > {log} 2>&1"
 
 
@@ -63,7 +63,7 @@ rule study_solvers:
     params:
         spec=spec(lambda w: studies.solvers_spec(SWEEP, w.model)),
     shell:
-        "python -m pissa_repro.studies.solvers --spec {params.spec:q} --model {input.model} --out {output.csv} "
+        "python -m pissa_repro.stages.study_solvers --spec {params.spec:q} --model {input.model} --out {output.csv} "
         "--record {output.record} --gpus {resources.gpu} > {log} 2>&1"
 
 
@@ -84,7 +84,7 @@ rule study_gptq:
     params:
         spec=spec(lambda w: studies.gptq_spec(SWEEP, w.model)),
     shell:
-        "python -m pissa_repro.studies.gptq --spec {params.spec:q} --model {input.model} --calibration {input.calibration} "
+        "python -m pissa_repro.stages.study_gptq --spec {params.spec:q} --model {input.model} --calibration {input.calibration} "
         "--text {input.text} --out {output} --scratch scratch/spectrum --gpus {resources.gpu} > {log} 2>&1"
 
 
@@ -105,14 +105,17 @@ rule trained_error:
     params:
         spec=spec(lambda w: studies.trained_error_spec(SWEEP, cell_of(w))),
     shell:
-        "python -m pissa_repro.quant_error --spec {params.spec:q} --model {input.model} --factors {input.init} "
+        "python -m pissa_repro.stages.quant_error --spec {params.spec:q} --model {input.model} --factors {input.init} "
         "--trained {input.trained} --out {output} --gpus {resources.gpu} > {log} 2>&1"
 
 
 rule study_table:
     input:
-        lambda w: studies.table_inputs(SWEEP, w.model, w.study_table),
-        code=modules("studies/__init__", "studies/tables", "studies/study", "published", "naming", "collect"),
+        lambda w: exhibits.table_inputs(SWEEP, w.model, w.study_table),
+        code=modules(
+            *("stages/study_table", "report/tables/studies", "plan/studies", "plan/exhibits"),
+            *("results/study", "results/records", "paper/published", "model/naming"),
+        ),
         published=source("reference/paper_tables.yaml"),
     output:
         csv=report("results/studies/{model}/{study_table}.csv", caption="../docs/report/table.rst", category="Studies"),
@@ -124,17 +127,18 @@ rule study_table:
     params:
         config=spec(lambda w: SWEEP.config),
     shell:
-        "python -m pissa_repro.studies.tables --config {params.config:q} --results results --model {wildcards.model} "
+        "python -m pissa_repro.stages.study_table --config {params.config:q} --results results --model {wildcards.model} "
         "--table {wildcards.study_table} --out {output.csv} --markdown {output.markdown} > {log} 2>&1"
 
 
 rule study_figure:
     input:
-        lambda w: studies.figure_inputs(SWEEP, w.model, w.study_figure),
+        lambda w: exhibits.figure_inputs(SWEEP, w.model, w.study_figure),
         code=modules(
-            *(f"studies/{name}" for name in ("__init__", "figures", "figure_data", "canvas", "study")),
-            *(f"studies/{kind}_figures" for kind in ("reduction", "spectrum")),
-            *("style", "published", "naming", "figure_data", "collect"),
+            "stages/study_figure",
+            *(f"report/figures/{name}" for name in ("study_data", "canvas", "reductions", "spectra", "style")),
+            *("plan/studies", "plan/exhibits", "results/study", "results/curves", "results/records"),
+            *("paper/published", "model/naming"),
         ),
         published=source("reference/paper_tables.yaml"),
     output:
@@ -147,7 +151,7 @@ rule study_figure:
     params:
         config=spec(lambda w: SWEEP.config),
     shell:
-        "python -m pissa_repro.studies.figures --config {params.config:q} --results results --model {wildcards.model} "
+        "python -m pissa_repro.stages.study_figure --config {params.config:q} --results results --model {wildcards.model} "
         "--figure {wildcards.study_figure} --out {output.svg} {output.png} > {log} 2>&1"
 
 
@@ -156,6 +160,6 @@ rule studies:
         expand(
             "results/studies/{model}/{table}.csv",
             model=SWEEP.config["studies"]["models"],
-            table=studies.tables_of(SWEEP),
+            table=exhibits.tables_of(SWEEP),
         ),
-        expand("figures/{model}/{figure}.svg", model=SWEEP.config["studies"]["models"], figure=studies.FIGURES),
+        expand("figures/{model}/{figure}.svg", model=SWEEP.config["studies"]["models"], figure=exhibits.FIGURES),

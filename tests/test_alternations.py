@@ -4,8 +4,10 @@ import pytest
 import torch
 from helpers import counted, decaying, relative, spec_of, start_of, with_values
 
-from pissa_repro import krylov, methods, quant_error, quantize
-from pissa_repro.init import generator, spectrum
+from pissa_repro import methods
+from pissa_repro.linalg import krylov, quantize
+from pissa_repro.starts import error
+from pissa_repro.starts.make import generator, spectrum
 
 TURNS = 5
 WARM, COLD = [(560, 600), (1100, 540)], [(200, 300)]  # up to a side of 512, each alternation is a full SVD
@@ -22,8 +24,8 @@ def nuclear(matrix):
 def reduction(method, weight, rank, **options):
     """The reduction in percent that the package makes and measures."""
     spec = spec_of(method, "nf4", rank, rank, alternations=TURNS, **options)
-    rest = quant_error.rest_of(weight, start_of("m", weight, spec)[0], spec)
-    return quant_error.compared(quant_error.error(rest), quant_error.plain_error(weight, "nf4"))["reduction"]
+    rest = error.rest_of(weight, start_of("m", weight, spec)[0], spec)
+    return error.compared(error.error(rest), error.plain_error(weight, "nf4"))["reduction"]
 
 
 def reduction_of_a_plain_loop(method, weight, rank):

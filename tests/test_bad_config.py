@@ -5,8 +5,8 @@ import copy
 import pytest
 from stage import FIELDS, LLAMA, says
 
-from pissa_repro import config
-from pissa_repro.sweep import Sweep
+from pissa_repro.plan import config
+from pissa_repro.plan.sweep import Sweep
 
 GOOD = {
     "models": {"tiny": {"path": "somewhere"}},

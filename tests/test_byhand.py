@@ -13,9 +13,14 @@ from helpers import LLAMA, Run, counted, decaying, load_json, save_weights
 from hub_server import Hub, running
 from stage import says
 
-from pissa_repro import byhand, factors, fetch, init, krylov, quant_error, spectrum
-from pissa_repro.config import QUANTS, ROOT
-from pissa_repro.record import read_json
+from pissa_repro.linalg import krylov, spectrum
+from pissa_repro.model import factors
+from pissa_repro.plan.config import QUANTS, ROOT
+from pissa_repro.runtime.record import read_json
+from pissa_repro.sources.fetched import EMBEDDED_NAME, fetch_model
+from pissa_repro.stages import fetch, quant_error
+from pissa_repro.stages import init as stage_init
+from pissa_repro.starts.estimate import decomposition_operations, duration, error_cost, init_cost
 
 ESTIMATE = r"(\d+) matrices, (\S+) parameters: about (\S+) (s|min|h) and (\S+) GiB"
 
@@ -30,7 +35,7 @@ class ByHand:
         return ["--model", self.model, "--out", str(self.out), "--scratch", str(self.folder / "kept"), *extra]
 
     def init(self, *extra):
-        init.main(self.argv(*extra))
+        stage_init.main(self.argv(*extra))
 
     def errors(self, *extra):
         quant_error.main(self.argv(*extra))
@@ -54,7 +59,7 @@ def test_several_ranks_are_as_many_folders_from_one_walk(hand, monkeypatch):
     for rank in (4, 8):
         config = load_json(hand.out / f"r{rank}" / factors.CONFIG)
         assert config["r"] == config["lora_alpha"] == rank
-        assert factors.load(hand.out / f"r{rank}", fetch.fetch_model({"path": hand.model})).rank == rank
+        assert factors.load(hand.out / f"r{rank}", fetch_model({"path": hand.model})).rank == rank
 
 
 def test_one_rank_is_the_folder_itself(hand):
@@ -83,7 +88,7 @@ def test_the_embedded_model_has_a_name(tmp_path):
     by = ByHand(tmp_path, "embedded")
     by.init("--rank", "2", "--target-modules", "q_proj")
     record = read_json(by.out / "init.json")
-    assert record["base"]["name"] == fetch.EMBEDDED_NAME and record["equality_error"] < 1e-6
+    assert record["base"]["name"] == EMBEDDED_NAME and record["equality_error"] < 1e-6
     assert all(name.endswith("q_proj") for name in record["modules"])
 
 
@@ -118,7 +123,7 @@ def test_the_cost_is_told_before_the_work(hand, caplog, monkeypatch, stage):
 
 
 def test_a_long_time_is_told_in_minutes_or_hours():
-    assert [byhand.duration(s) for s in (0.1, 100, 121, 5400, 7200, 86400)] == [
+    assert [duration(s) for s in (0.1, 100, 121, 5400, 7200, 86400)] == [
         "1 s", "100 s", "2.0 min", "90.0 min", "2.0 h", "24.0 h",
     ]  # fmt: skip
 
@@ -129,7 +134,7 @@ def test_the_cost_grows_with_rank_alternations_and_starts_and_knows_the_solver(t
     def cost(*ranks, turns=1, quant="nf4", errors=False):
         options = {"alternations": turns}
         specs = [{"rank": r, "quant": quant, "options": options, "target_modules": ["up_proj"]} for r in ranks]
-        return (byhand.error_cost if errors else byhand.init_cost)(str(large), specs)
+        return (error_cost if errors else init_cost)(str(large), specs)
 
     assert cost(128).operations > cost(16).operations
     assert cost(16, turns=5).operations > cost(16).operations > cost(16, quant="none").operations
@@ -137,7 +142,7 @@ def test_the_cost_grows_with_rank_alternations_and_starts_and_knows_the_solver(t
     assert cost(16, errors=True).operations > cost(16).operations
     assert cost(16).memory > 3 * 4 * 2600 * 2560
     assert 2 * krylov.basis_size(160) > 1200  # the narrower one is too narrow for the fast solver
-    fast, exact = (byhand.decomposition_operations((4096, columns), "fast", 128) / columns for columns in (4096, 1200))
+    fast, exact = (decomposition_operations((4096, columns), "fast", 128) / columns for columns in (4096, 1200))
     assert fast < exact
 
 
@@ -210,7 +215,7 @@ def test_a_hub_id_is_a_model_too(tmp_path, stage):
         commit = hub.add("models", "lab/tiny", {path.name: path.read_bytes() for path in folder.iterdir()})
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
         clean |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", f"pissa_repro.{stage}", "--model", "lab/tiny", "--revision", "v1"]
+        command = [sys.executable, "-m", f"pissa_repro.stages.{stage}", "--model", "lab/tiny", "--revision", "v1"]
         out = tmp_path / "out"
         command += ["--rank", "4", "--quant", "nf4", "--out", str(out)]
         done = subprocess.run(command, env=clean, cwd=tmp_path, text=True, capture_output=True, timeout=120)

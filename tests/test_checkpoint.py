@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from stage import LLAMA
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pissa_repro import checkpoint, naming
+from pissa_repro.model import checkpoint, naming
 
 GPT2 = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
 ATTENTION = [f"{kind}.{name}" for name in "qkvo" for kind in ("SelfAttention", "EncDecAttention")]

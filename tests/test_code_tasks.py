@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pissa_repro import sandbox
-from pissa_repro.answers.programs import paper, strict
-from pissa_repro.errors import UserError
-from pissa_repro.record import write_lines
+from pissa_repro.grading import sandbox
+from pissa_repro.grading.answers.programs import paper, strict
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import write_lines
 from pissa_repro.tasks import humaneval, mbpp
 
 F = "def f():\n    return 1"

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from pissa_repro import collect
-from pissa_repro.collect import Fetched, code, differing
-from pissa_repro.errors import UserError
-from pissa_repro.record import canonical, write_json
-from pissa_repro.sweep import Sweep
+from pissa_repro.plan.sweep import Sweep
+from pissa_repro.results.records import Fetched, differing
+from pissa_repro.results.table import code
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import canonical, write_json
+from pissa_repro.stages import collect
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pissa_repro.errors import UserError
+from pissa_repro.runtime.errors import UserError
 from pissa_repro.tasks.commonsense import KINDS, choices, kind, paper_answer, process_results, strict_answer
 from pissa_repro.tasks.rows import prompt
 

@@ -9,11 +9,12 @@ import sys
 import numpy as np
 import pytest
 
-from pissa_repro import compare, stats
-from pissa_repro.config import ROOT, load
-from pissa_repro.errors import UserError
-from pissa_repro.record import read_json, write_json, write_lines
-from pissa_repro.sweep import Sweep
+from pissa_repro.cli import compare
+from pissa_repro.plan.config import ROOT, load
+from pissa_repro.plan.sweep import Sweep
+from pissa_repro.results import stats
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import read_json, write_json, write_lines
 
 ITEMS = 200
 SHARE = {"lora": 0.40, "pissa": 0.60}  # of right answers
@@ -530,13 +531,13 @@ def test_the_command_starts_without_torch_and_lm_eval(cells):
     words = [str(at(cells[method], 0)) for method in ("pissa", "lora")]
     code = (
         "import runpy, sys; sys.argv = ['compare', *sys.argv[1:]]; "
-        "runpy.run_module('pissa_repro.compare', run_name='__main__'); "
+        "runpy.run_module('pissa_repro.cli.compare', run_name='__main__'); "
         "heavy = {'torch', 'lm_eval', 'transformers', 'datasets', 'pandas', 'matplotlib', 'scipy.stats'}; "
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "") and "Verdict: A is better" in done.stdout
-    command = [sys.executable, "-m", "pissa_repro.compare", "nowhere", "lost"]
+    command = [sys.executable, "-m", "pissa_repro.cli.compare", "nowhere", "lost"]
     failed = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert failed.returncode == 1 and failed.stderr.startswith("error: nowhere: no such score.")
     assert failed.stderr.count("\n") == 1
@@ -546,7 +547,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(cells):
     """As with `| head`: the other end of the pipe is closed."""
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "pissa_repro.compare", str(cells["pissa"]), str(cells["lora"])]
+    command = [sys.executable, "-m", "pissa_repro.cli.compare", str(cells["pissa"]), str(cells["lora"])]
     done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, cwd=ROOT)
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")

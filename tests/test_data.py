@@ -7,8 +7,10 @@ import re
 import pytest
 from conftest import byte_tokenizer
 
-from pissa_repro import data
-from pissa_repro.errors import UserError
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.sources.prompt import MARKER, PROMPT
+from pissa_repro.sources.rows import gsm8k_response, read_rows, select
+from pissa_repro.training.examples import tokenize
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +20,7 @@ def tokenizer():
 
 def test_prompt_text():
     """paper_facts.md 3.2: the Alpaca template without an input field, to the last character."""
-    assert data.PROMPT.format(instruction="Add 1 and 2.") == (
+    assert PROMPT.format(instruction="Add 1 and 2.") == (
         "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
         "### Instruction:\nAdd 1 and 2.\n\n### Response:"
     )
@@ -39,20 +41,20 @@ NATALIA = "In May she sold 48/2 = <<48/2=24>>24 clips.\nTogether 48+24 = <<48+24
     ],
 )
 def test_gsm8k_response(answer, expected):
-    assert data.gsm8k_response(answer).rstrip() == expected.rstrip()
+    assert gsm8k_response(answer).rstrip() == expected.rstrip()
 
 
 @pytest.mark.parametrize("answer", ["", "72", "a\n####", "a\n#### ", "a\n#### 5\nmore", "### 5"])
 def test_gsm8k_response_without_a_number(answer):
     with pytest.raises(UserError, match="#### N"):
-        data.gsm8k_response(answer)
+        gsm8k_response(answer)
 
 
 def test_every_real_answer_converts(shared_data):
-    rows = list(data.read_rows(shared_data / "gsm8k" / "train.jsonl.gz"))
+    rows = list(read_rows(shared_data / "gsm8k" / "train.jsonl.gz"))
     assert len(rows) == 7473
     source = {"fields": {"prompt": "question", "response": "answer"}, "response_format": "gsm8k"}
-    for row in data.select(rows, source, "here"):
+    for row in select(rows, source, "here"):
         assert re.search(r"\nThe answer is: -?[\d,.]+$", row["response"]), row["response"][-60:]
         assert not re.search("<<|>>|####", row["response"])
 
@@ -60,14 +62,14 @@ def test_every_real_answer_converts(shared_data):
 def test_real_metamath_rows(shared_data):
     """A slice of the paper's own data: its rows end as gsm8k_response makes ours end."""
     source = {"fields": {"prompt": "query", "response": "response"}}
-    rows = data.select(data.read_rows(shared_data / "metamath" / "metamathqa_rows.jsonl"), source, "here")
-    assert rows and all(data.MARKER in row["response"] for row in rows)
+    rows = select(read_rows(shared_data / "metamath" / "metamathqa_rows.jsonl"), source, "here")
+    assert rows and all(MARKER in row["response"] for row in rows)
 
 
 def pieces(tokenizer, row, max_length=512):
     """The one example of a row: prompt ids, target ids, labels, lengths."""
-    (example,), lengths = data.tokenize([row], tokenizer, max_length)
-    head = tokenizer(data.PROMPT.format(instruction=row["prompt"]))["input_ids"]
+    (example,), lengths = tokenize([row], tokenizer, max_length)
+    head = tokenizer(PROMPT.format(instruction=row["prompt"]))["input_ids"]
     return head, example["input_ids"], example["labels"], lengths
 
 
@@ -98,13 +100,13 @@ def closing(tokenizer):
 def test_a_tokenizer_that_adds_eos_itself_gives_the_same_example(tokenizer):
     other = closing(byte_tokenizer())
     assert other("a")["input_ids"][-1] == other.eos_token_id
-    assert data.tokenize([ROW], other, 512) == data.tokenize([ROW], tokenizer, 512)
+    assert tokenize([ROW], other, 512) == tokenize([ROW], tokenizer, 512)
 
 
 def test_cut_at_the_window(tokenizer):
     head, ids, _, _ = pieces(tokenizer, ROW)
     for room in range(len(head) + 1, len(ids) + 2):
-        (example,), lengths = data.tokenize([ROW], tokenizer, room)
+        (example,), lengths = tokenize([ROW], tokenizer, room)
         assert example["input_ids"] == ids[:room]
         assert example["labels"] == [-100] * len(head) + ids[len(head) : room]
         assert lengths.truncated == (room < len(ids)) and lengths.dropped == 0
@@ -113,22 +115,22 @@ def test_cut_at_the_window(tokenizer):
 
 def test_a_prompt_that_fills_the_window_is_dropped_and_counted(tokenizer):
     long = {"prompt": "apples " * 400, "response": "5"}
-    examples, lengths = data.tokenize([long, ROW, long], tokenizer, 512)
-    assert len(examples) == 1 and examples == data.tokenize([ROW], tokenizer, 512)[0]
+    examples, lengths = tokenize([long, ROW, long], tokenizer, 512)
+    assert len(examples) == 1 and examples == tokenize([ROW], tokenizer, 512)[0]
     assert (lengths.examples, lengths.dropped, lengths.truncated) == (3, 2, 0)
 
 
 def test_only_too_long_prompts_are_an_error(tokenizer):
-    head = tokenizer(data.PROMPT.format(instruction=ROW["prompt"]))["input_ids"]
+    head = tokenizer(PROMPT.format(instruction=ROW["prompt"]))["input_ids"]
     with pytest.raises(UserError, match=rf"config\.train\.max_length.*{len(head)} tokens"):
-        data.tokenize([ROW], tokenizer, len(head))
+        tokenize([ROW], tokenizer, len(head))
 
 
 def test_a_joined_border_is_counted():
     """A tokenizer with a token ":2" joins the prompt's end and the response's start."""
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens([":2"])
-    examples, lengths = data.tokenize([ROW], tokenizer, 512)
+    examples, lengths = tokenize([ROW], tokenizer, 512)
     assert lengths.merged == 1 and len(examples) == 1
 
 
@@ -161,16 +163,16 @@ def write(path, rows=ROWS):
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.json", "rows.parquet"])
 def test_every_format_gives_the_same_rows_in_order(tmp_path, name):
-    assert list(data.read_rows(write(tmp_path / name))) == ROWS
+    assert list(read_rows(write(tmp_path / name))) == ROWS
 
 
 def test_empty_lines_do_not_count(tmp_path):
     path = write(tmp_path / "rows.jsonl")
     path.write_text("\n" + path.read_text() + "\n  \n")
-    assert list(data.read_rows(path)) == ROWS
+    assert list(read_rows(path)) == ROWS
 
 
 def test_select_takes_the_first_rows_by_name():
     source = {"fields": {"prompt": "q", "response": "a"}, "rows": 2}
-    assert data.select(iter(ROWS), source, "here") == [{"prompt": r["q"], "response": r["a"]} for r in ROWS[:2]]
-    assert len(data.select(iter(ROWS), source | {"rows": 5}, "here")) == 5
+    assert select(iter(ROWS), source, "here") == [{"prompt": r["q"], "response": r["a"]} for r in ROWS[:2]]
+    assert len(select(iter(ROWS), source | {"rows": 5}, "here")) == 5

@@ -7,7 +7,10 @@ import pytest
 import torch
 from helpers import counted, decaying, save_weights, spec_of
 
-from pissa_repro import decomposed, init, spectrum
+from pissa_repro.linalg import spectrum
+from pissa_repro.starts import make
+from pissa_repro.starts.kept import Kept
+from pissa_repro.starts.make import start_model
 
 RANKS = [1, 2, 4, 8, 16, 32, 64, 128]
 TARGETS = ["q_proj", "up_proj"]
@@ -53,7 +56,7 @@ def large():
 
 
 def test_the_first_triples_do_not_depend_on_the_rank_or_on_what_was_asked_before(large, calls):
-    one, other = init.spectrum("m", large), init.spectrum("m", large)
+    one, other = make.spectrum("m", large), make.spectrum("m", large)
     other.minor(4)
     many, few = one.principal(64), other.principal(8)
     assert 0 < many.excess <= spectrum.TOLERANCE
@@ -63,7 +66,7 @@ def test_the_first_triples_do_not_depend_on_the_rank_or_on_what_was_asked_before
 
 
 def test_one_decomposition_serves_all_ranks_up_to_128_and_another_each_power_of_two_above(calls):
-    found = init.spectrum("m", decaying(600, 600))
+    found = make.spectrum("m", decaying(600, 600))
     for rank in (3, 128, 1, 64):
         assert found.principal(rank).S.shape == (rank,)
     assert len(calls) == 1
@@ -72,7 +75,7 @@ def test_one_decomposition_serves_all_ranks_up_to_128_and_another_each_power_of_
 
 
 def test_each_solver_and_each_niter_has_its_own(calls):
-    found = init.spectrum("m", decaying(200, 160))
+    found = make.spectrum("m", decaying(200, 160))
     products = [found.principal(8, solver) for solver in ("fast", "exact", "niter_1", "niter_4")]
     assert len(calls) == 1
     assert products[2].excess is None and not torch.equal(products[2].U, products[3].U)
@@ -80,7 +83,7 @@ def test_each_solver_and_each_niter_has_its_own(calls):
 
 def test_a_model_is_decomposed_once_for_all_ranks_with_and_without_quantization(folder, calls):
     specs = [spec("pissa", quant, rank) for quant in ("none", "nf4") for rank in RANKS]
-    made = init.start_model(str(folder), specs)
+    made = start_model(str(folder), specs)
     assert len(calls) == 4
     for (plain, _), (quantized, _) in zip(made[:8], made[8:], strict=True):
         assert same(plain, quantized)
@@ -94,47 +97,47 @@ def test_a_model_is_decomposed_once_for_all_ranks_with_and_without_quantization(
 def test_a_start_among_others_has_the_bits_of_the_start_alone(folder, method, quant, options):
     others = [spec("loftq", "nf4-b32", 16), spec("pissa", "nf4", 32, alternations=2), spec("middle", "none", 8)]
     tested = spec(method, quant, 8, **options)
-    among = init.start_model(str(folder), [*others, tested])[-1]
-    alone = init.start_model(str(folder), [tested])[0]
+    among = start_model(str(folder), [*others, tested])[-1]
+    alone = start_model(str(folder), [tested])[0]
     assert same(among[0], alone[0]) and among[1] == alone[1]
 
 
 def test_loftq_decomposes_each_error_once_for_all_ranks(folder, calls):
     specs = [spec("loftq", quant, rank) for quant in ("nf4", "int8") for rank in (2, 8, 128)]
-    init.start_model(str(folder), specs)
+    start_model(str(folder), specs)
     assert len(calls) == 2 * 4
 
 
 def test_every_alternation_is_one_decomposition_more(folder, calls):
     for turns in (1, 2, 5):
         calls.clear()
-        init.start_model(str(folder), [spec("pissa", "nf4", 8, alternations=turns)])
+        start_model(str(folder), [spec("pissa", "nf4", 8, alternations=turns)])
         assert len(calls) == 4 * turns
 
 
 def test_a_second_run_decomposes_nothing_and_has_the_same_bits(folder, tmp_path, monkeypatch):
     specs = [spec("pissa", "none", 8), spec("pissa", "nf4", 4, alternations=2), spec("loftq", "nf4", 4)]
     specs += [spec("milora", "none", 8), spec("middle", "none", 4)]
-    fresh = init.start_model(str(folder), specs)
-    first = init.start_model(str(folder), specs, decomposed.Kept(tmp_path, FINGERPRINT))
+    fresh = start_model(str(folder), specs)
+    first = start_model(str(folder), specs, Kept(tmp_path, FINGERPRINT))
     calls = counted(monkeypatch, spectrum, "exact")
-    second = init.start_model(str(folder), specs, decomposed.Kept(tmp_path, FINGERPRINT))
+    second = start_model(str(folder), specs, Kept(tmp_path, FINGERPRINT))
     assert len(calls) == 4  # the second alternation of QPiSSA
     for one, two, three in zip(fresh, first, second, strict=True):
         assert same(one[0], two[0]) and same(one[0], three[0]) and one[1] == two[1] == three[1]
 
 
 def test_other_ranks_and_methods_find_what_a_run_before_has_left(folder, tmp_path, calls):
-    init.start_model(str(folder), [spec("pissa", "none", 2)], decomposed.Kept(tmp_path, FINGERPRINT))
+    start_model(str(folder), [spec("pissa", "none", 2)], Kept(tmp_path, FINGERPRINT))
     calls.clear()
     later = [spec("pissa", "nf4", rank) for rank in RANKS]
-    init.start_model(str(folder), later, decomposed.Kept(tmp_path, FINGERPRINT))
+    start_model(str(folder), later, Kept(tmp_path, FINGERPRINT))
     assert not calls
 
 
 def test_another_model_is_decomposed_again(folder, tmp_path, calls):
     for fingerprint in (FINGERPRINT, FINGERPRINT, "f" * 64):
-        init.start_model(str(folder), [spec("pissa", "none", 2)], decomposed.Kept(tmp_path, fingerprint))
+        start_model(str(folder), [spec("pissa", "none", 2)], Kept(tmp_path, fingerprint))
     assert len(calls) == 8
 
 
@@ -150,12 +153,12 @@ def test_a_killed_run_goes_on_with_the_next_matrix(folder, tmp_path, monkeypatch
     specs = [spec("pissa", "none", 2)]
     monkeypatch.setattr(spectrum, "leading", killed)
     with pytest.raises(KeyboardInterrupt):
-        init.start_model(str(folder), specs, decomposed.Kept(tmp_path, FINGERPRINT))
+        start_model(str(folder), specs, Kept(tmp_path, FINGERPRINT))
     monkeypatch.setattr(spectrum, "leading", honest)
     calls = counted(monkeypatch, spectrum, "leading")
-    ((made, _),) = init.start_model(str(folder), specs, decomposed.Kept(tmp_path, FINGERPRINT))
+    ((made, _),) = start_model(str(folder), specs, Kept(tmp_path, FINGERPRINT))
     assert len(calls) == 2
-    assert same(made, init.start_model(str(folder), specs)[0][0])
+    assert same(made, start_model(str(folder), specs)[0][0])
 
 
 def test_two_jobs_at_once_decompose_once(tmp_path):
@@ -167,7 +170,7 @@ def test_two_jobs_at_once_decompose_once(tmp_path):
         return spectrum.exact(weight, 0, 4)
 
     def job():
-        keep = decomposed.Kept(tmp_path, FINGERPRINT).of("layers.0.q_proj", torch.device("cpu"))
+        keep = Kept(tmp_path, FINGERPRINT).of("layers.0.q_proj", torch.device("cpu"))
         found.append(keep("fast-160", compute))
 
     jobs = [threading.Thread(target=job) for _ in range(3)]
@@ -181,7 +184,7 @@ def test_two_jobs_at_once_decompose_once(tmp_path):
 
 def test_what_is_kept_says_how_exact_it_is(tmp_path):
     weight = decaying(60, 40)
-    keep = decomposed.Kept(tmp_path, FINGERPRINT).of("m", torch.device("cpu"))
+    keep = Kept(tmp_path, FINGERPRINT).of("m", torch.device("cpu"))
     for excess in (0.0, 1.5e-7, None):
         u, s, vh = torch.linalg.svd(weight, full_matrices=False)
         made = spectrum.Triples(u, s, vh, excess)
@@ -192,7 +195,7 @@ def test_what_is_kept_says_how_exact_it_is(tmp_path):
 @pytest.mark.parametrize("method", ["milora", "middle"])
 def test_one_decomposition_serves_every_rank_of_the_other_slices_too(monkeypatch, method):
     weight, calls = decaying(160, 150), counted(monkeypatch, spectrum, "exact")
-    found = init.spectrum("m", weight)
+    found = make.spectrum("m", weight)
     parts = [getattr(found, "minor" if method == "milora" else method)(rank) for rank in (1, 2, 4, 8, 16, 32, 64, 128)]
     assert len(calls) == 1
     values = torch.linalg.svdvals(weight.double())

@@ -12,8 +12,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pissa_repro.cli import problems as problems_command
 from pissa_repro.embedded import corpus, pretrain, problems
 from pissa_repro.embedded.tokenizer import build_tokenizer
+from pissa_repro.stages import pretrain as pretrain_stage
 
 MODEL = Path(pretrain.__file__).parent / "model"
 SPLITS = ("train", "validation", "test")
@@ -89,7 +91,7 @@ def test_fewer_rows_are_a_prefix():
 
 
 def test_a_fresh_process_prints_the_same():
-    command = [sys.executable, "-m", "pissa_repro.embedded.problems", "--split", "test"]
+    command = [sys.executable, "-m", "pissa_repro.cli.problems", "--split", "test"]
     done = subprocess.run([*command, "--rows", "20"], capture_output=True, text=True, check=True)
     printed = [json.loads(line) for line in done.stdout.splitlines()]
     assert printed == problems.generate("test", 20)
@@ -122,10 +124,10 @@ def test_bad_input_names_value_and_choices(split, count, message):
 
 def test_bad_command_line_stops(capsys):
     with pytest.raises(SystemExit):
-        problems.main(["--split", "test", "--rows", "0"])
+        problems_command.main(["--split", "test", "--rows", "0"])
     assert "1 to 10000" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        pretrain.main(["--out", "unused", "--steps", "0"])
+        pretrain_stage.main(["--out", "unused", "--steps", "0"])
     assert "--steps 0" in capsys.readouterr().err
 
 
@@ -204,7 +206,7 @@ def same_threads():
 def test_recipe_runs_and_repeats(tmp_path, same_threads):
     for name in ("one", "two"):
         command = ["--out", str(tmp_path / name), "--seed", "3", "--steps", "3", "--threads", "1"]
-        pretrain.main(command)
+        pretrain_stage.main(command)
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[key], two[key]) for key in one)

@@ -8,14 +8,18 @@ import pytest
 import torch
 from helpers import Run, load_json, scored_rows
 
-from pissa_repro import evaluate, factors
-from pissa_repro import model as models
-from pissa_repro.config import ROOT
-from pissa_repro.data import tokenize
-from pissa_repro.errors import UserError
-from pissa_repro.merged import merged_model
-from pissa_repro.record import read_json, read_lines
+from pissa_repro.model import factors
+from pissa_repro.model.adapter import attach
+from pissa_repro.model.base import set_base
+from pissa_repro.model.checks import logits, relative_difference
+from pissa_repro.model.load import load_base, load_tokenizer
+from pissa_repro.model.merged import merged_model
+from pissa_repro.plan.config import ROOT
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import read_json, read_lines
+from pissa_repro.stages import evaluate
 from pissa_repro.tasks.rows import prompt
+from pissa_repro.training.examples import tokenize
 
 CELLS = [("pissa", "none"), ("lora", "nf4"), ("loftq", "nf4"), ("pissa", "int8"), ("full", "none")]
 
@@ -77,7 +81,7 @@ def test_the_text_is_that_of_a_plain_greedy_loop(trained, tiny_model):
         ids = tokenizer.encode(f"{template}\n\n### Instruction:\n{sample['prompt']}\n\n### Response:")
         start = len(ids)
         while len(ids) - start < 40 and tokenizer.eos_token_id not in ids[start:]:
-            ids.append(int(models.logits(model, [ids])[0].argmax()))
+            ids.append(int(logits(model, [ids])[0].argmax()))
         assert sample["generated"] == tokenizer.decode(ids[start:], skip_special_tokens=True)
 
 
@@ -85,10 +89,10 @@ def trained_model(run, folder):
     """The model as it left the training: the packed base with the trained adapter on it."""
     stored = read_json(run.model)
     if run.init_spec is None:
-        return models.load_base(run.trained), models.load_tokenizer(folder)
-    base = models.load_base(folder)
-    models.set_base(base, factors.load(run.start, stored), run.cell.quant, "float32", pack=True)
-    return models.attach(base, run.trained), models.load_tokenizer(folder)
+        return load_base(run.trained), load_tokenizer(folder)
+    base = load_base(folder)
+    set_base(base, factors.load(run.start, stored), run.cell.quant, "float32", pack=True)
+    return attach(base, run.trained), load_tokenizer(folder)
 
 
 @pytest.mark.parametrize(("method", "quant"), CELLS)
@@ -101,8 +105,8 @@ def test_what_is_scored_is_what_was_trained(tmp_path, tiny_model, tiny_rows, met
     prompts = [list(range(3, 40)), list(range(200, 220))]
     init = run.start if run.init_spec else None
     merged, checks, *_ = merged_model(run.spec, read_json(run.model), init, run.trained, prompts)
-    wanted = models.logits(trained_model(run, tiny_model)[0], prompts)
-    assert models.relative_difference(models.logits(merged, prompts), wanted) < 1e-5
+    wanted = logits(trained_model(run, tiny_model)[0], prompts)
+    assert relative_difference(logits(merged, prompts), wanted) < 1e-5
     assert checks["training_effect"] > 1e-3
     assert all(p.dtype == torch.float32 for p in merged.parameters())
     assert not any("lora" in name for name, _ in merged.named_parameters())
@@ -127,8 +131,8 @@ def test_dora_is_scored_as_trained(tmp_path, tiny_model, tiny_rows):
     assert any("lora_magnitude" in key for key in _keys(run.trained))
     prompts = [list(range(3, 40))]
     merged = merged_model(run.spec, read_json(run.model), run.start, run.trained, prompts).model
-    wanted = models.logits(trained_model(run, tiny_model)[0], prompts)
-    assert models.relative_difference(models.logits(merged, prompts), wanted) < 1e-5
+    wanted = logits(trained_model(run, tiny_model)[0], prompts)
+    assert relative_difference(logits(merged, prompts), wanted) < 1e-5
 
 
 def _keys(folder):
@@ -140,7 +144,7 @@ def _keys(folder):
 
 KILLED = """
 import os, signal, sys
-from pissa_repro import evaluate
+from pissa_repro.stages import evaluate
 evaluate.write_json = lambda *args: os.kill(os.getpid(), signal.SIGKILL)
 evaluate.main(sys.argv[1:])
 """
@@ -161,12 +165,12 @@ def test_prompts_are_tokenized_in_scoring_as_in_training(tiny_model, tiny_rows):
     """The tokenizer puts <s> in front: lm-eval must not leave it out, nor put a second one (trap 23)."""
     from lm_eval.models.huggingface import HFLM
 
-    tokenizer = models.load_tokenizer(tiny_model)
+    tokenizer = load_tokenizer(tiny_model)
     assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
     rows = read_lines(tiny_rows)
     examples, _ = tokenize(rows, tokenizer, 512)
     heads = [example["input_ids"][: example["labels"].count(-100)] for example in examples]
-    lm = HFLM(pretrained=models.load_base(tiny_model), tokenizer=tokenizer, batch_size=4, max_length=512)
+    lm = HFLM(pretrained=load_base(tiny_model), tokenizer=tokenizer, batch_size=4, max_length=512)
     texts = [prompt(row) for row in rows]
     ids, mask = lm.tok_batch_encode(texts)
     assert [row[seen.bool()].tolist() for row, seen in zip(ids, mask_of(ids, mask), strict=True)] == heads
@@ -183,7 +187,7 @@ def mask_of(ids, mask):
 
 def test_prompts_that_do_not_fit_are_counted(trained):
     """The window less the answer is one token short for the longest prompt, and enough for the others."""
-    tokenizer = models.load_tokenizer(load_json(trained.model)["path"])
+    tokenizer = load_tokenizer(load_json(trained.model)["path"])
     lengths = [len(ids) for ids in tokenizer([prompt(row) for row in read_lines(trained.rows)])["input_ids"]]
     assert len(set(lengths)) == 2
     argv, room = trained.evaluate_argv(), max(lengths) - 1

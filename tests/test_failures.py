@@ -14,8 +14,10 @@ import pytest
 from conftest import ROOT
 from stage import FIELDS, LINE, init_spec, says
 
-from pissa_repro import data, fetch, record
-from pissa_repro.errors import run_stage
+from pissa_repro.runtime import record
+from pissa_repro.runtime.errors import run_stage
+from pissa_repro.sources.fetched import fetch_model, stored_model
+from pissa_repro.sources.rows import select
 
 
 def left(folder: Path) -> list[str]:
@@ -50,13 +52,13 @@ def test_a_missing_record_and_a_model_that_has_gone(tmp_path):
     path = tmp_path / "record.json"
     says(lambda: record.read_json(path), str(path), "no such record")
     record.write_json(path, {"path": str(tmp_path / "gone"), "name": "mine"})
-    says(lambda: fetch.stored_model(path), "gone", "run again")
+    says(lambda: stored_model(path), "gone", "run again")
 
 
 def command(folder: Path, data_path: str) -> list[str]:
     spec = {"stage": "fetch", "version": 1, "dataset": {"path": data_path, "fields": FIELDS}}
     outputs = ["--out", str(folder / "out.json"), "--rows", str(folder / "out.jsonl")]
-    return [sys.executable, "-m", "pissa_repro.fetch", "--spec", json.dumps(spec), *outputs]
+    return [sys.executable, "-m", "pissa_repro.stages.fetch", "--spec", json.dumps(spec), *outputs]
 
 
 def many_rows(folder: Path, count: int) -> str:
@@ -111,8 +113,8 @@ def test_a_disk_that_is_full_or_read_only(tmp_path, options, word):
 
 def test_weights_on_a_full_disk(tiny_model, tmp_path):
     """safetensors writes the large files, and has an error type of its own."""
-    record.write_json(tmp_path / "model.json", fetch.fetch_model({"path": str(tiny_model)}))
-    stage = [sys.executable, "-m", "pissa_repro.init", "--spec", json.dumps(init_spec())]
+    record.write_json(tmp_path / "model.json", fetch_model({"path": str(tiny_model)}))
+    stage = [sys.executable, "-m", "pissa_repro.stages.init", "--spec", json.dumps(init_spec())]
     stage += ["--model", str(tmp_path / "model.json"), "--out", str(tmp_path / "out")]
     done = subprocess.run(stage, preexec_fn=limit_file_size, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
@@ -134,7 +136,7 @@ def unprivileged():
 
 
 def test_a_folder_that_may_not_be_written(tmp_path):
-    rows = data.select([{"question": "q", "answer": "a"}], {"fields": FIELDS}, "here")
+    rows = select([{"question": "q", "answer": "a"}], {"fields": FIELDS}, "here")
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o555)
     with pytest.raises(SystemExit) as caught, unprivileged():
@@ -180,7 +182,7 @@ def test_a_machine_that_dies_in_the_middle_of_a_write(tmp_path):
     path = tmp_path / "record.json"
     path.write_text("old")
     code = (
-        "import os, signal, sys; from pissa_repro import record\n"
+        "import os, signal, sys; from pissa_repro.runtime import record\n"
         "with record.atomic(sys.argv[1]) as file:\n"
         "    file.write('half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
     )

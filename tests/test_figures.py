@@ -7,12 +7,13 @@ import numpy
 import pytest
 from matplotlib.colors import to_hex
 
-from pissa_repro import figures, style
-from pissa_repro import sweep as sweep_module
-from pissa_repro.config import QUANTS
-from pissa_repro.errors import UserError
-from pissa_repro.record import canonical
-from pissa_repro.sweep import Sweep
+from pissa_repro.plan import sweep as sweep_module
+from pissa_repro.plan.config import QUANTS
+from pissa_repro.plan.sweep import Sweep
+from pissa_repro.report.figures import style
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import canonical
+from pissa_repro.stages import figure as stage_figure
 
 FIXTURE = {  # no model and no data are read: only names and display names matter here
     "models": {"a": {"path": "x", "display": "model A"}, "b": {"path": "y", "display": "model B"}},
@@ -59,21 +60,21 @@ def made(tmp_path, steps=36, curve=lambda t: 5 / t, **axes):
 
 def drawn(name, sweep, tmp_path):
     with style.context():
-        figure = figures.draw(name, sweep, tmp_path / "scores.csv", tmp_path)
+        figure = stage_figure.draw(name, sweep, tmp_path / "scores.csv", tmp_path)
         figure.draw_without_rendering()
     return figure
 
 
 def run(name, sweep, tmp_path, *out):
     arguments = ["--config", canonical(sweep.config), "--scores", tmp_path / "scores.csv", "--results", tmp_path]
-    figures.main([str(word) for word in (*arguments, "--figure", name, "--out", *out)])
+    stage_figure.main([str(word) for word in (*arguments, "--figure", name, "--out", *out)])
 
 
 def test_the_workflow_knows_every_figure():
-    assert set(sweep_module.FIGURES) == set(figures.FIGURES)
+    assert set(sweep_module.FIGURES) == set(stage_figure.FIGURES)
 
 
-@pytest.mark.parametrize("name", figures.FIGURES)
+@pytest.mark.parametrize("name", stage_figure.FIGURES)
 def test_writes_both_formats_and_the_same_svg_again(name, tmp_path):
     sweep = made(tmp_path)
     run(name, sweep, tmp_path, tmp_path / "1.svg", tmp_path / "1.png")

@@ -13,13 +13,17 @@ from helpers import Run, counted, scored_rows
 from judge_server import Judge, running
 from stage import says
 
-from pissa_repro import backends, evaluate, generate, generations
-from pissa_repro import model as models
-from pissa_repro.batches import Batches
-from pissa_repro.config import ROOT
-from pissa_repro.fetch import stored_model
-from pissa_repro.merged import merged_model
-from pissa_repro.record import read_json, read_lines, write_lines
+from pissa_repro.model import load
+from pissa_repro.model.checks import logits
+from pissa_repro.model.merged import merged_model
+from pissa_repro.plan.batches import Batches
+from pissa_repro.plan.config import ROOT
+from pissa_repro.runtime.record import read_json, read_lines, write_lines
+from pissa_repro.scoring import generations
+from pissa_repro.scoring.engines import HF
+from pissa_repro.scoring.generator import Generator, Job
+from pissa_repro.sources.fetched import stored_model
+from pissa_repro.stages import evaluate, generate
 
 ITEMS = 24
 
@@ -59,7 +63,8 @@ def comparable(record):
 
 KILLED = """
 import os, signal, sys
-from pissa_repro import evaluate, generations
+from pissa_repro.scoring import generations
+from pissa_repro.stages import evaluate
 honest, items = generations.Journal.add, []
 def add(self, lines):
     honest(self, lines)
@@ -93,7 +98,7 @@ def test_killed_again_and_again_no_item_is_generated_twice(fresh):
 
 def test_a_finished_cell_is_not_generated_again(fresh, monkeypatch):
     first = fresh.evaluate()
-    started = counted(monkeypatch, backends.HF, "take")
+    started = counted(monkeypatch, HF, "take")
     again = fresh.evaluate()
     assert not started and len(items(fresh.generated)) == ITEMS
     assert comparable(again) == comparable(first)
@@ -119,16 +124,15 @@ def jobs_of(run, tmp_path, trained):
     """One job for each folder of trained weights."""
     spec = run.sweep.generate_spec(run.cell, "task")
     return [
-        generate.Job(f"cell {n}", spec, run.start, folder, run.rows, tmp_path / f"{n}.jsonl")
-        for n, folder in enumerate(trained)
+        Job(f"cell {n}", spec, run.start, folder, run.rows, tmp_path / f"{n}.jsonl") for n, folder in enumerate(trained)
     ]
 
 
 def test_many_cells_share_one_engine_and_a_refused_one_does_not_stop_the_others(fresh, tmp_path, monkeypatch):
     """The second cell's training changed nothing; the third is generated all the same, and scoring says why."""
-    started = counted(monkeypatch, generate.Generator, "_start")
+    started = counted(monkeypatch, Generator, "_start")
     work = jobs_of(fresh, tmp_path, [fresh.trained, fresh.start, fresh.trained])
-    generator = generate.Generator(stored_model(fresh.model), 8)
+    generator = Generator(stored_model(fresh.model), 8)
     refused = generator.run(work)
     assert list(refused) == ["cell 1"] and "do not change the model's output" in refused["cell 1"]
     assert generations.read(work[1].out).refused == refused["cell 1"] and not generations.read(work[0].out).refused
@@ -151,7 +155,7 @@ def test_the_batch_of_a_sweep_as_the_workflow_runs_it(fresh, tmp_path, monkeypat
     spec, out = json.dumps(Batches(sweep).spec(name)), results / "generated" / f"{name}.json"
     generate.main(["--spec", spec, "--model", str(fresh.model), "--results", str(results), "--out", str(out)])
     assert read_json(out)["jobs"] == [f"{fresh.cell.name} task"]
-    loaded = counted(monkeypatch, models, "load_base")
+    loaded = counted(monkeypatch, load, "load_base")
     kept = generations.place(cell, "task", sweep.generate_spec(fresh.cell, "task"))
     evaluate.main([
         "--spec", json.dumps(sweep.evaluate_spec(fresh.cell, "task")), "--data", str(rows),
@@ -187,7 +191,7 @@ def test_rescoring_applies_the_rules_of_today_without_a_model(fresh, tmp_path, m
     samples[3] |= {"generated": f"The answer is: {samples[3]['target'].rpartition(' ')[2]}", "paper": 0.0}
     write_lines(folder / "task.samples.jsonl", samples)
     (folder / "task.json").write_text(json.dumps(record | {"spec": record["spec"] | {"version": 0}}))
-    loaded = counted(monkeypatch, models, "load_base")
+    loaded = counted(monkeypatch, load, "load_base")
     evaluate.main(["--rescore", str(folder / "task.json")])
     again = read_json(folder / "task.json")
     assert not loaded and again["spec"] == record["spec"] and again["generated"] == record["generated"]
@@ -228,7 +232,7 @@ def test_the_models_own_generation_settings_do_not_count(fresh, tmp_path):
     evaluate.main([str(tmp_path / "model.json") if w == str(fresh.model) else w for w in fresh.evaluate_argv()])
     again = read_json(fresh.folder / "task.json")
     assert comparable(again) == comparable(first) and again["generated"]["tokens"] == first["generated"]["tokens"]
-    models.load_base(copy).save_pretrained(tmp_path / "saved")  # sampling settings without sampling cannot be saved
+    load.load_base(copy).save_pretrained(tmp_path / "saved")  # sampling settings without sampling cannot be saved
 
 
 def other_task(run, folder, task, rows, fields, new=16):
@@ -239,7 +243,7 @@ def other_task(run, folder, task, rows, fields, new=16):
     config["datasets"]["other"] = {"path": str(path), "fields": {name: name for name in fields}}
     config["tasks"]["other"] = {"task": task, "dataset": "other", "max_new_tokens": new}
     spec = type(run.sweep)(config).generate_spec(run.cell, "other")
-    return generate.Job("other", spec, run.start, run.trained, path, folder / "other.generated.jsonl")
+    return Job("other", spec, run.start, run.trained, path, folder / "other.generated.jsonl")
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 2e-3)])
@@ -251,16 +255,16 @@ def test_perplexity_is_that_of_the_trained_model(fresh, tmp_path, dtype, toleran
     texts = ["Ann has 2 apples.\n" * 12, "Bob buys 3 more and eats 4.\n" * 9]
     job = other_task(fresh, tmp_path, "perplexity", [{"text": text} for text in texts], ["text"])
     job.spec["dtype"] = dtype
-    generate.Generator(stored_model(fresh.model), 4).run([job])
+    Generator(stored_model(fresh.model), 4).run([job])
     found = generations.read(job.out)
     assert set(found.turns) == {0, 1}
-    tokenizer = models.load_tokenizer(stored_model(fresh.model)["path"])
+    tokenizer = load.load_tokenizer(stored_model(fresh.model)["path"])
     model = merged_model(fresh.spec, stored_model(fresh.model), fresh.start, fresh.trained, [[1, 2]]).model
     for item, text in enumerate(texts):
         ids = tokenizer(text)["input_ids"]
         ids = ids if ids[0] == tokenizer.bos_token_id else [tokenizer.bos_token_id, *ids]
         with torch.no_grad():
-            rows = model.to(models.DTYPES[dtype])(torch.tensor([ids])).logits[0, :-1].double().log_softmax(-1)
+            rows = model.to(load.DTYPES[dtype])(torch.tensor([ids])).logits[0, :-1].double().log_softmax(-1)
         wanted = sum(row[token].item() for row, token in zip(rows, ids[1:], strict=True))
         (one,) = found.turns[item]
         assert one["loglikelihood"] == pytest.approx(wanted, rel=tolerance), (one, len(ids))
@@ -270,17 +274,17 @@ def test_the_second_turn_answers_the_conversation(fresh, tmp_path):
     """MT-Bench's second prompt holds the first answer; a kill between the turns would lose neither."""
     rows = [{"turns": ["What is 2 + 2?", "And 3 more?"], "category": "math", "reference": None}]
     job = other_task(fresh, tmp_path, "mt_bench", rows, ["turns", "category", "reference"])
-    generate.Generator(stored_model(fresh.model), 4).run([job])
+    Generator(stored_model(fresh.model), 4).run([job])
     first, second = generations.read(job.out).turns[0]
     prompt = job.task.request(0, [first]).args[0]
     assert first.strip() in prompt and "And 3 more?" in prompt and prompt.count("### Response:") == 2
     stored = stored_model(fresh.model)
     model = merged_model(fresh.spec, stored, fresh.start, fresh.trained, [[1, 2]]).model
-    tokenizer = models.load_tokenizer(stored["path"])
+    tokenizer = load.load_tokenizer(stored["path"])
     ids = tokenizer(prompt)["input_ids"]
     start = len(ids)
     while len(ids) - start < 16 and tokenizer.eos_token_id not in ids[start:]:
-        ids.append(int(models.logits(model, [ids])[0].argmax()))
+        ids.append(int(logits(model, [ids])[0].argmax()))
     assert second == tokenizer.decode(ids[start:], skip_special_tokens=True)
 
 
@@ -297,7 +301,7 @@ def test_mt_bench_is_judged_where_its_answers_are_kept(fresh, tmp_path, monkeypa
         "--spec", json.dumps(spec), "--data", str(job.rows), "--generations", str(job.out), "--record", str(record),
         "--samples", str(tmp_path / "eval" / "mt.samples.jsonl"),
     ]  # fmt: skip
-    generate.Generator(stored_model(fresh.model), 4).run([job])
+    Generator(stored_model(fresh.model), 4).run([job])
     monkeypatch.delenv("PISSA_REPRO_JUDGE_URL", raising=False)
     monkeypatch.delenv("PISSA_REPRO_JUDGE_MODEL", raising=False)
     says(lambda: evaluate.main(argv), "PISSA_REPRO_JUDGE_URL")
@@ -321,7 +325,7 @@ def test_programs_are_scored_in_the_sandbox_and_the_record_says_which(fresh, tmp
     header = 'def double(x):\n    """Twice x."""\n'
     row = {"prompt": header, "response": "    return 2 * x\n", "test": test, "entry_point": "double"}
     job = other_task(fresh, tmp_path, "humaneval", [row, row], ["prompt", "response", "test", "entry_point"])
-    generate.Generator(stored_model(fresh.model), 4).run([job])
+    Generator(stored_model(fresh.model), 4).run([job])
     lines = [json.loads(line) for line in job.out.read_text().split("\n") if line]
     for line in lines:
         if line.get("id") == 0:

@@ -8,8 +8,8 @@ import sys
 import pytest
 from stage import says
 
-from pissa_repro import generations
-from pissa_repro.config import ROOT
+from pissa_repro.plan.config import ROOT
+from pissa_repro.scoring import generations
 
 ORIGIN = {"spec": {"task": "gsm8k"}, "data_sha256": "0" * 64}
 
@@ -80,7 +80,7 @@ def test_every_spec_has_a_file_of_its_own():
 
 def test_a_second_process_is_refused(kept):
     with generations.journal(kept, ORIGIN):
-        code = f"from pissa_repro import generations as g\nwith g.journal(g.Path({str(kept)!r}), {{}}): pass"
+        code = f"from pissa_repro.scoring import generations as g\nwith g.journal(g.Path({str(kept)!r}), {{}}): pass"
         found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "another process is generating into it" in found.stderr and found.returncode
     assert generations.read(kept).origin == ORIGIN

@@ -5,9 +5,13 @@ import torch
 from helpers import Run, scored_rows
 from stage import says
 
-from pissa_repro import checkpoint, factors, quantize
-from pissa_repro import model as models
-from pissa_repro.record import read_json
+from pissa_repro.linalg import quantize
+from pissa_repro.model import checkpoint, factors
+from pissa_repro.model.adapter import attach
+from pissa_repro.model.base import set_base
+from pissa_repro.model.checks import logits, relative_difference
+from pissa_repro.model.load import load_base
+from pissa_repro.runtime.record import read_json
 
 TARGETS = ["attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"]
 BASE = {"name": "tiny", "commit": None, "fingerprint": "x"}
@@ -33,14 +37,14 @@ def layer_of(model, name):
 @NAMINGS
 def test_base_and_factors_make_the_untouched_model(tiny_gpt2, naming, tmp_path):
     folder = tiny_gpt2[naming]
-    wanted = models.logits(models.load_base(folder), PROMPTS)
-    base, made = models.load_base(folder), principal(folder)
-    models.set_base(base, made, "none", "float32", pack=True)
-    assert models.relative_difference(models.logits(base, PROMPTS), wanted) > 0.1
+    wanted = logits(load_base(folder), PROMPTS)
+    base, made = load_base(folder), principal(folder)
+    set_base(base, made, "none", "float32", pack=True)
+    assert relative_difference(logits(base, PROMPTS), wanted) > 0.1
     factors.save(tmp_path, made, BASE)
-    wrapped = models.attach(base, tmp_path)
-    assert models.relative_difference(models.logits(wrapped, PROMPTS), wanted) < 1e-5
-    assert models.relative_difference(models.logits(wrapped.merge_and_unload(), PROMPTS), wanted) < 1e-5
+    wrapped = attach(base, tmp_path)
+    assert relative_difference(logits(wrapped, PROMPTS), wanted) < 1e-5
+    assert relative_difference(logits(wrapped.merge_and_unload(), PROMPTS), wanted) < 1e-5
 
 
 @NAMINGS
@@ -48,8 +52,8 @@ def test_base_and_factors_make_the_untouched_model(tiny_gpt2, naming, tmp_path):
 @pytest.mark.parametrize("quant", ["nf4", "int8"])
 def test_the_base_has_the_measured_bits_transposed(tiny_gpt2, naming, pack, quant):
     folder = tiny_gpt2[naming]
-    model, made = models.load_base(folder), principal(folder)
-    models.set_base(model, made, quant, "float32", pack=pack)
+    model, made = load_base(folder), principal(folder)
+    set_base(model, made, quant, "float32", pack=pack)
     for name, weight in checkpoint.targets(folder, TARGETS):
         layer, wanted = layer_of(model, name), quantize.base_weight(weight, made.offset_product(name), quant)
         assert type(layer).__name__ == "Conv1D" and layer.weight.is_contiguous()
@@ -61,7 +65,7 @@ def test_the_base_has_the_measured_bits_transposed(tiny_gpt2, naming, pack, quan
 def test_the_adapter_says_how_its_modules_store_weights(tiny_gpt2, naming, tmp_path):
     made = principal(tiny_gpt2[naming])
     factors.save(tmp_path, made, BASE)
-    wrapped = models.attach(models.load_base(tiny_gpt2[naming]), tmp_path)
+    wrapped = attach(load_base(tiny_gpt2[naming]), tmp_path)
     assert wrapped.peft_config["default"].fan_in_fan_out is True
     for name in made.A:
         lora = layer_of(wrapped.get_base_model(), name)
@@ -87,20 +91,18 @@ def test_a_module_that_the_model_does_not_have(tiny_gpt2, tmp_path):
     made = factors.Factors(
         {"h.7.attn.c_attn": torch.zeros(1, 32)}, {"h.7.attn.c_attn": torch.zeros(96, 1)}, None, 1, 1, False
     )
-    model = models.load_base(tiny_gpt2["hub"])
+    model = load_base(tiny_gpt2["hub"])
     says(
-        lambda: models.set_base(model, made, "none", "float32", pack=True),
+        lambda: set_base(model, made, "none", "float32", pack=True),
         "h.7.attn.c_attn",
         "GPT2LMHeadModel",
         "transformer.",
     )
     factors.save(tmp_path, made, BASE)
-    says(lambda: models.attach(model, tmp_path), "h.7.attn.c_attn", "no such module")
+    says(lambda: attach(model, tmp_path), "h.7.attn.c_attn", "no such module")
 
 
 def test_a_head_that_is_the_embedding_too_is_not_decomposed(tiny_gpt2):
     made = factors.Factors({"lm_head": torch.zeros(1, 32)}, {"lm_head": torch.zeros(300, 1)}, None, 1, 1, False)
-    model = models.load_base(tiny_gpt2["saved"])
-    says(
-        lambda: models.set_base(model, made, "none", "float32", pack=True), "lm_head", "shares its weight", "embedding"
-    )
+    model = load_base(tiny_gpt2["saved"])
+    says(lambda: set_base(model, made, "none", "float32", pack=True), "lm_head", "shares its weight", "embedding")

@@ -7,9 +7,11 @@ import pytest
 import torch
 from helpers import decaying
 
-from pissa_repro import gptq, model
-from pissa_repro.errors import UserError
-from pissa_repro.record import read_lines
+from pissa_repro.linalg import gptq
+from pissa_repro.model.calibration import hessians
+from pissa_repro.model.load import load_base, load_tokenizer
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import read_lines
 
 needs_library = pytest.mark.skipif(
     find_spec("neural_compressor") is None, reason='no neural_compressor: pip install "pissa-repro[gptq]"'
@@ -121,8 +123,8 @@ NAMES = ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.down_proj"]
 def test_hessians_are_those_of_the_inputs(tiny_model, tiny_rows):
     """By hand from the hidden states: q_proj's input is the normed embedding."""
     rows = read_lines(tiny_rows)[:3]
-    found = gptq.hessians(str(tiny_model), rows, NAMES)
-    base, tokenizer = model.load_base(tiny_model).cpu(), model.load_tokenizer(tiny_model)
+    found = hessians(str(tiny_model), rows, NAMES)
+    base, tokenizer = load_base(tiny_model).cpu(), load_tokenizer(tiny_model)
     wanted = 0
     for row in rows:
         ids = torch.tensor([tokenizer(row["prompt"] + row["response"])["input_ids"]])
@@ -137,12 +139,12 @@ def test_hessians_are_those_of_the_inputs(tiny_model, tiny_rows):
 
 def test_rows_are_cut_to_the_window(tiny_model, tiny_rows):
     rows = read_lines(tiny_rows)[:1]
-    short = gptq.hessians(str(tiny_model), rows, NAMES[:1], window=1)[NAMES[0]]
+    short = hessians(str(tiny_model), rows, NAMES[:1], window=1)[NAMES[0]]
     assert torch.linalg.matrix_rank(short, rtol=1e-4) == 1  # one token
 
 
 def test_hessians_name_what_is_wrong(tiny_model, tiny_rows):
     with pytest.raises(UserError, match="model.layers.9.mlp.up_proj"):
-        gptq.hessians(str(tiny_model), read_lines(tiny_rows), ["model.layers.9.mlp.up_proj"])
+        hessians(str(tiny_model), read_lines(tiny_rows), ["model.layers.9.mlp.up_proj"])
     with pytest.raises(UserError, match="no calibration row"):
-        gptq.hessians(str(tiny_model), [], NAMES)
+        hessians(str(tiny_model), [], NAMES)

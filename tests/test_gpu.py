@@ -7,11 +7,14 @@ import pytest
 from helpers import Run, made_of, scored_rows
 from stage import init_spec
 
-from pissa_repro import backends, data, generations, methods
-from pissa_repro.config import ROOT
+from pissa_repro import methods
 from pissa_repro.embedded import problems
-from pissa_repro.fetch import EMBEDDED
-from pissa_repro.record import canonical, write_lines
+from pissa_repro.plan.config import ROOT
+from pissa_repro.runtime.record import canonical, write_lines
+from pissa_repro.scoring import generations
+from pissa_repro.scoring.engines import BACKENDS, installed
+from pissa_repro.sources.fetched import EMBEDDED
+from pissa_repro.sources.rows import select
 
 pytestmark = pytest.mark.gpu
 
@@ -43,7 +46,7 @@ def test_factors_equal_those_of_the_cpu(cuda, tiny_model, monkeypatch, method, q
 def test_the_base_is_the_same_bits_packed_and_unpacked(cuda, quant):
     from bitsandbytes.functional import dequantize_4bit
 
-    from pissa_repro import quantize
+    from pissa_repro.linalg import quantize
 
     weight = cuda.randn(128, 256, device="cuda")
     linear = cuda.nn.Linear(256, 128, bias=False, device="cuda")
@@ -66,23 +69,25 @@ def test_qpissa_trains_and_is_scored(cuda, tiny_model, tmp_path, dtype):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_vllm_on_a_card_generates_what_hf_does(cuda, tmp_path, dtype):
     """One cell by both back-ends, in processes of their own; rounding may part texts, other weights would part most."""
-    if backends.installed() != "vllm":
+    if installed() != "vllm":
         pytest.skip("vLLM for GPUs is not installed (extra `vllm`)")
     fields = {"prompt": "question", "response": "answer"}
-    train = data.select(problems.generate("train", 64), {"fields": fields, "response_format": "gsm8k"}, "test")
+    train = select(problems.generate("train", 64), {"fields": fields, "response_format": "gsm8k"}, "test")
     write_lines(tmp_path / "train.jsonl", train)
     cell = Run(tmp_path, EMBEDDED, tmp_path / "train.jsonl", "pissa", rank=16, steps=8, max_new_tokens=40)
     cell.init()
     cell.train()
     cell.rows = tmp_path / "test.jsonl"
-    write_lines(cell.rows, data.select(problems.generate("test", 32), {"fields": fields}, "test"))
+    write_lines(cell.rows, select(problems.generate("test", 32), {"fields": fields}, "test"))
     found = {}
-    for backend in backends.BACKENDS:
+    for backend in BACKENDS:
         spec = cell.sweep.evaluate_spec(cell.cell, "task")
         spec["generate"] |= {"backend": backend, "dtype": dtype}
         cell.generated = tmp_path / f"{backend}.jsonl"
         argv = [canonical(spec) if n == 1 else word for n, word in enumerate(cell.evaluate_argv("--gpus", "1"))]
-        done = subprocess.run([sys.executable, "-m", "pissa_repro.evaluate", *argv], cwd=ROOT, capture_output=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "pissa_repro.stages.evaluate", *argv], cwd=ROOT, capture_output=True
+        )
         assert done.returncode == 0, done.stderr[-3000:].decode()
         found[backend] = generations.read(cell.generated).turns
     assert sum(found["hf"][i] == found["vllm"][i] for i in found["hf"]) >= 24

@@ -7,11 +7,12 @@ import time
 
 import pytest
 
-from pissa_repro import gpus
-from pissa_repro.errors import UserError
+from pissa_repro.runtime import gpus
+from pissa_repro.runtime.errors import UserError
 
 TAKE = (
-    "from pissa_repro import gpus; gpus.take({}); import os; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); {}"
+    "from pissa_repro.runtime import gpus; gpus.take({}); "
+    "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); {}"
 )
 
 

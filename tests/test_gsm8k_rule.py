@@ -6,8 +6,8 @@ from fractions import Fraction
 
 import pytest
 
-from pissa_repro.data import gsm8k_response
-from pissa_repro.errors import UserError
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.sources.rows import gsm8k_response
 from pissa_repro.tasks.gsm8k import paper_answer, process_results, reference, strict_answer
 from pissa_repro.tasks.rows import prompt
 

@@ -15,7 +15,7 @@ import pytest
 from hub_server import Hub, running
 from safetensors.numpy import save
 
-from pissa_repro import checkpoint
+from pissa_repro.model import checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}).encode()
@@ -42,7 +42,15 @@ class Fetch:
 
     def start(self, source: dict, kind: str = "model", **env) -> subprocess.Popen:
         spec = {"stage": "fetch", "version": 1, kind: source}
-        command = [sys.executable, "-m", "pissa_repro.fetch", "--spec", json.dumps(spec), "--out", str(self.record)]
+        command = [
+            sys.executable,
+            "-m",
+            "pissa_repro.stages.fetch",
+            "--spec",
+            json.dumps(spec),
+            "--out",
+            str(self.record),
+        ]
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
         clean |= {"HF_ENDPOINT": self.hub.url, "HF_HOME": str(self.cache), "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
@@ -104,13 +112,13 @@ def test_a_moved_branch_is_another_commit(hub, fetch):
 
 
 def test_a_fetched_model_loads(hub, fetch, tiny_model):
-    from pissa_repro import model as models
+    from pissa_repro.model.load import load_base, load_tokenizer
 
     hub.add("models", "lab/tiny", {path.name: path.read_bytes() for path in tiny_model.iterdir()})
     record = fetch.ok(model())
     assert record["fingerprint"] == checkpoint.fingerprint(tiny_model)
-    assert models.load_tokenizer(record["path"])("Ann")["input_ids"]
-    assert models.load_base(record["path"]).config.hidden_size == 64
+    assert load_tokenizer(record["path"])("Ann")["input_ids"]
+    assert load_base(record["path"]).config.hidden_size == 64
 
 
 def test_dataset_rows_and_record(hub, fetch):

@@ -18,9 +18,12 @@ from helpers import (
 )
 from safetensors.torch import load_file
 
-from pissa_repro import checkpoint, factors, init, spectrum
-from pissa_repro.errors import UserError
-from pissa_repro.record import read_json
+from pissa_repro.linalg import spectrum
+from pissa_repro.model import checkpoint, factors
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import read_json
+from pissa_repro.starts import make
+from pissa_repro.starts.make import start_model, start_module
 
 
 def test_a_rank_above_the_smaller_side_is_refused_with_the_module_named():
@@ -126,14 +129,14 @@ def test_a_weight_that_is_not_finite_is_refused_with_its_name(tmp_path, value):
     weight[7, 9] = value
     folder, spec = one_weight(tmp_path / "model", weight)
     with pytest.raises(UserError, match=r"model\.layers\.0\.mlp\.up_proj\.weight in .* NaN or infinite"):
-        init.start_model(str(folder), [spec])
+        start_model(str(folder), [spec])
 
 
 @pytest.mark.parametrize("rank", [-1, 0, 49])
 def test_a_rank_that_a_weight_cannot_have_is_refused_before_any_weight_is_read(tmp_path, rank):
     folder, spec = one_weight(tmp_path / "model", torch.full((48, 64), float("nan")))
     with pytest.raises(UserError, match=rf"rank {rank}: model\.layers\.0\.mlp\.up_proj \(48, 64\) has ranks from 1 to"):
-        init.start_model(str(folder), [spec, {**spec, "rank": rank}])
+        start_model(str(folder), [spec, {**spec, "rank": rank}])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -165,9 +168,9 @@ def test_triples_that_are_not_the_largest_have_no_bound(method):
 def test_an_approximate_decomposition_has_an_upper_bound_that_holds(monkeypatch):
     """At most what the best rank can take out, which the full SVD says."""
     weight, values = with_values(700, 600, lambda i, n: (1 - 0.6 * i / n) + 2 * i**-0.6)
-    found = init.spectrum("m", weight)
+    found = make.spectrum("m", weight)
     monkeypatch.setattr(found, "principal", lambda rank, solver: spectrum.leading(weight, rank, found.generator()))
-    _, facts = init.start_module("m", found, spec_of("pissa", "none", 64, 64))
+    _, facts = start_module("m", found, spec_of("pissa", "none", 64, 64))
     best = (values[:64].square().sum() / values.square().sum()).item()
     assert facts["excess"] > 1e-5
     assert facts["captured"] < best < facts["captured_bound"] < facts["captured"] + 0.01

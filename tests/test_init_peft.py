@@ -6,7 +6,9 @@ import pytest
 import torch
 from helpers import LLAMA, decaying, made_of, relative, sides, spec_of, start_of
 
-from pissa_repro import factors, init, quantize
+from pissa_repro.linalg import quantize
+from pissa_repro.model import factors
+from pissa_repro.starts.make import generator
 
 RANK = 6
 
@@ -86,7 +88,7 @@ def test_the_option_niter_is_pefts_fast_pissa(niter, monkeypatch):
     weight, plain = decaying(96, 64), torch.svd_lowrank
 
     def seeded(*args, **kwargs):
-        torch.manual_seed(init.generator(0, "layer").initial_seed())
+        torch.manual_seed(generator(0, "layer").initial_seed())
         return plain(*args, **kwargs)
 
     monkeypatch.setattr(peft_layer, "svd_lowrank", seeded)

@@ -15,11 +15,11 @@ import pytest
 from conftest import ROOT
 from judge_server import Judge, Raw, closed_port, error, running
 
-from pissa_repro import judge as judging
-from pissa_repro.errors import UserError
-from pissa_repro.judge import Question, judge_all, keeping, rating, summary
-from pissa_repro.judge.client import REMINDER, rating_in
-from pissa_repro.judge.endpoint import KEY, MODEL, THREADS, TIMEOUT, URL, Patience, endpoint
+from pissa_repro.grading import judge as judging
+from pissa_repro.grading.judge import Question, judge_all, keeping, rating, summary
+from pissa_repro.grading.judge.client import REMINDER, rating_in
+from pissa_repro.grading.judge.endpoint import KEY, MODEL, THREADS, TIMEOUT, URL, Patience, endpoint
+from pissa_repro.runtime.errors import UserError
 
 SECRET = "sk-test-0123456789abcdef"
 QUICK = Patience(timeout=5.0, tries=3, late=1, backoff=0.01, threads=4)
@@ -519,8 +519,8 @@ def test_a_rating_that_is_none_is_not_taken_from_the_journal(judge, journal):
 
 KILLED = """
 import signal, sys
-from pissa_repro.judge import Question, judge_all, keeping
-from pissa_repro.judge.endpoint import Patience
+from pissa_repro.grading.judge import Question, judge_all, keeping
+from pissa_repro.grading.judge.endpoint import Patience
 def interrupted(*_):
     print("interrupted", flush=True)
     raise KeyboardInterrupt
@@ -624,8 +624,8 @@ def test_two_processes_do_not_share_a_journal(judge, journal):
 
 FULL = """
 import resource, sys
-from pissa_repro.judge import Question, judge_all, keeping
-from pissa_repro.judge.endpoint import Patience
+from pissa_repro.grading.judge import Question, judge_all, keeping
+from pissa_repro.grading.judge.endpoint import Patience
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 with keeping(sys.argv[1]):
     judge_all([Question(n, 1, f"rate {n}") for n in range(1, 11)], Patience(threads=1))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pissa_repro.answers import equivalence
-from pissa_repro.answers.equivalence import LONGEST, equivalent
-from pissa_repro.answers.latex import boxed, normalised, same_text
-from pissa_repro.errors import UserError
+from pissa_repro.grading.answers import equivalence
+from pissa_repro.grading.answers.equivalence import LONGEST, equivalent
+from pissa_repro.grading.answers.latex import boxed, normalised, same_text
+from pissa_repro.runtime.errors import UserError
 from pissa_repro.tasks.hendrycks_math import last_answer, paper_answer, process_results, reference
 from pissa_repro.tasks.rows import prompt
 

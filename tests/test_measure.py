@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from pissa_repro import task_files
-from pissa_repro.measure import measure_of
+from pissa_repro import tasks
+from pissa_repro.results.measure import measure_of
 
 
 @pytest.mark.parametrize(
@@ -38,17 +38,17 @@ def test_better_is_lower_where_the_task_file_says_so():
     assert not measure_of("perplexity").better(0.5, 0.5)
 
 
-@pytest.mark.parametrize("file", task_files.names())
+@pytest.mark.parametrize("file", tasks.names())
 def test_every_task_file_says_what_tables_need(file):
     """A unit; metrics in order with their aggregation and direction; the paper's metric a mean over items."""
-    metrics = task_files.metrics(file)
-    assert task_files.metadata(file)["unit"]
+    metrics = tasks.metrics(file)
+    assert tasks.metadata(file)["unit"]
     assert metrics["paper"]["aggregation"] == "mean"
     assert {type(metric["higher_is_better"]) for metric in metrics.values()} == {bool}
     assert len({metric["higher_is_better"] for metric in metrics.values()}) == 1
 
 
 def test_no_torch_and_no_lm_eval():
-    code = "import sys; from pissa_repro.measure import measure_of; measure_of('mt_bench'); "
+    code = "import sys; from pissa_repro.results.measure import measure_of; measure_of('mt_bench'); "
     code += "assert not {'torch', 'lm_eval'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,8 +10,8 @@ import pytest
 import torch
 from helpers import save_weights, spec_of
 
-from pissa_repro import byhand
-from pissa_repro.config import ROOT
+from pissa_repro.plan.config import ROOT
+from pissa_repro.starts.estimate import init_cost
 
 LARGE, LAYERS, RANK = (3072, 1536), 3, 16
 # Of the largest weight in float32. 2.3 to 3.0 were measured; what is left, 54 MiB here, is for another
@@ -70,7 +70,7 @@ def test_an_initialisation_takes_a_few_copies_of_the_largest_weight_as_announced
     rows, columns = LARGE
     largest, factors = 4 * rows * columns, 4 * RANK * LAYERS * (rows + 3 * columns)
     growth = int(done.stdout)
-    announced = byhand.init_cost(str(models[1]), [spec]).memory
+    announced = init_cost(str(models[1]), [spec]).memory
     print(f"{(growth - factors) / largest:.2f} largest weights and factors, {growth / announced:.2f} of the announced")
     assert growth < COPIES * largest + factors
     assert announced / 3 < growth < 1.5 * announced

@@ -7,8 +7,12 @@ import pytest
 import torch
 from helpers import decaying, relative, sides, spec_of, start_of
 
-from pissa_repro import config, factors, init, methods, quantize, sweep
-from pissa_repro.errors import UserError
+from pissa_repro import methods
+from pissa_repro.linalg import quantize
+from pissa_repro.model import factors
+from pissa_repro.plan import config, sweep
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.starts.make import generator
 
 QUANTS = ("none", "nf4", "nf4-b128-dq", "int8")  # one of each kind; test_quantize.py has all of them
 PAIRS = [(m, q) for m in methods.names() for q in QUANTS if not methods.refusal(m, q)]
@@ -73,7 +77,7 @@ def test_options_default_change_and_refuse(name):
 
 def test_no_torch_before_a_start_is_made():
     code = (
-        "import sys\nfrom pissa_repro import config, methods, sweep\n"
+        "import sys\nfrom pissa_repro import methods\nfrom pissa_repro.plan import config, sweep\n"
         "[methods.load(name) for name in methods.names()]\n"
         "print(sorted({'torch', 'transformers', 'bitsandbytes', 'numpy'} & set(sys.modules)))"
     )
@@ -137,7 +141,7 @@ def test_the_same_seed_makes_the_same_bits(method, quant):
 
 
 def test_random_numbers_depend_on_seed_and_module_only():
-    draw = [torch.rand(4, generator=init.generator(*key)) for key in ((0, "a"), (0, "a"), (0, "b"), (1, "a"))]
+    draw = [torch.rand(4, generator=generator(*key)) for key in ((0, "a"), (0, "a"), (0, "b"), (1, "a"))]
     assert torch.equal(draw[0], draw[1])
     assert not torch.equal(draw[0], draw[2]) and not torch.equal(draw[0], draw[3])
 

@@ -5,9 +5,10 @@ import json
 import pytest
 from judge_server import Judge, running
 
-from pissa_repro.data import PROMPT, select
-from pissa_repro.errors import UserError
-from pissa_repro.judge.endpoint import KEY, MODEL, THREADS, TIMEOUT, URL
+from pissa_repro.grading.judge.endpoint import KEY, MODEL, THREADS, TIMEOUT, URL
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.sources.prompt import PROMPT
+from pissa_repro.sources.rows import select
 from pissa_repro.tasks import mt_bench
 from pissa_repro.tasks.mt_bench import first_prompt, judge_prompt, next_prompt
 
@@ -128,8 +129,8 @@ def test_an_item_without_two_answers(answers, judge, tmp_path):
 
 def test_generation_and_scoring_as_the_stage_runs_them(judge, tmp_path):
     """The harness asks until there is nothing left to ask, then has the kept answers judged and scored."""
-    from pissa_repro import harness
-    from pissa_repro.record import write_lines
+    from pissa_repro.runtime.record import write_lines
+    from pissa_repro.scoring import harness
 
     write_lines(tmp_path / "rows.jsonl", [ESSAY, SUM])
     task = harness.Task("mt_bench", tmp_path / "rows.jsonl", 64)
@@ -221,8 +222,8 @@ def through_lm_eval(docs, tmp_path):
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    from pissa_repro.record import write_lines
-    from pissa_repro.task_files import TASKS
+    from pissa_repro.runtime.record import write_lines
+    from pissa_repro.tasks import TASKS
 
     class Stored(LM):
         """Two answers to every question."""

@@ -38,7 +38,7 @@ def pins(lines: list[str]) -> dict[str, str]:
 
 
 DECLARED = pins(PROJECT["dependencies"])
-TEST = pins(EXTRAS["test"])
+TEST = pins(EXTRAS["test"] + EXTRAS["docs"])  # what `make` installs beside the dependencies
 LOCK = pins([line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")])
 
 
@@ -65,7 +65,7 @@ def test_installed_version_is_the_pin(name):
 
 def test_conda_environment_takes_the_same_pins():
     *conda, last = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    assert last["pip"] == PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]
+    assert last["pip"] == PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["docs"]
     python = next(line.partition("=")[2] for line in conda if line.startswith("python="))
     classifiers = [line.rpartition(" :: ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
     assert python in classifiers
@@ -136,7 +136,13 @@ def make_targets() -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "page", [path for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")]) if "make " in path.read_text()]
+    "page",
+    [
+        path
+        for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("docs/*/**/*.md")])
+        if "make " in path.read_text()
+    ],
+    ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_documented_make_targets_exist(page):
     named = re.findall(r"(?:^\s*(?:\$ )?|`)make ([a-z-]+)", page.read_text(), flags=re.MULTILINE)
@@ -148,7 +154,46 @@ def test_phony_targets_are_the_targets():
     assert set(phony.split()) == make_targets()
 
 
-def test_ci_runs_the_documented_test_command():
+def test_ci_checks_before_it_runs_the_documented_test_command():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    assert script.read_text().splitlines()[-1] == "exec make test"
+    *before, last = script.read_text().splitlines()
+    assert before[-2:] == ["make lint", "make docs"]
+    assert last == "exec make test"
+
+
+def test_the_workflow_on_github_runs_the_ci_script():
+    steps = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["run"]["steps"]
+    assert steps[-1] == {"run": ".ci/run"}
+    python = next(step["with"]["python-version"] for step in steps if "setup-python" in step.get("uses", ""))
+    assert f"Programming Language :: Python :: {python}" in PROJECT["classifiers"]
+
+
+def test_hooks_before_a_commit_are_local_and_pinned():
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repository["repo"] for repository in repositories] == ["local"]
+    tools = {hook["entry"].split()[0] for hook in repositories[0]["hooks"]}
+    assert tools - set(TEST) == {"bash"}
+    assert all(hook["language"] == "system" for hook in repositories[0]["hooks"])
+
+
+@pytest.mark.parametrize(
+    "form", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("[!c]*.yml")), ids=lambda path: path.stem
+)
+def test_issue_forms_have_what_github_asks_for(form):
+    """A form with a part missing, or an id twice, is not shown, and nothing says so."""
+    content = yaml.safe_load(form.read_text())
+    assert {"name", "description", "body"} <= content.keys()
+    ids = [part["id"] for part in content["body"]]
+    assert len(set(ids)) == len(ids)
+    for part in content["body"]:
+        assert part["type"] in {"input", "textarea", "dropdown", "checkboxes"}
+        assert part["attributes"]["label"]
+        assert ("options" in part["attributes"]) == (part["type"] in {"dropdown", "checkboxes"})
+
+
+def test_citation_names_this_version_and_licence():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == re.search(r'__version__ = "(.+)"', (PACKAGE / "__init__.py").read_text())[1]
+    assert citation["license"] == PROJECT["license"]
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()

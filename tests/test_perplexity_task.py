@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pissa_repro.errors import UserError
+from pissa_repro.runtime.errors import UserError
 from pissa_repro.tasks.perplexity import CHUNK, chunks, corpus, dataset, process_results
 
 TASKS = Path(__file__).resolve().parent.parent / "pissa_repro" / "tasks"

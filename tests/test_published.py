@@ -5,9 +5,11 @@ import copy
 import pytest
 import yaml
 
-from pissa_repro import comparison, published, task_files
-from pissa_repro.config import ROOT, load
-from pissa_repro.sweep import Sweep
+from pissa_repro import tasks
+from pissa_repro.paper import published
+from pissa_repro.paper import verdict as paper_verdict
+from pissa_repro.plan.config import ROOT, load
+from pissa_repro.plan.sweep import Sweep
 
 PAPER = ("config/config.yaml", "config/paper.yaml")
 
@@ -30,7 +32,7 @@ def cell_of(config, **changes):
 
 def verdict(config, mean=53.22, stderr=1.4, n=1319, metric="paper", task="gsm8k", **changes):
     sweep, cell = cell_of(config, **changes)
-    return comparison.compare(sweep, cell, task, comparison.Ours(mean, stderr, n, metric))
+    return paper_verdict.compare(sweep, cell, task, paper_verdict.Ours(mean, stderr, n, metric))
 
 
 def marked(node, found):
@@ -168,7 +170,7 @@ def test_a_verdict_comes_with_the_number_and_where_it_stands(config):
 
 def test_a_single_published_run_has_the_error_of_its_items_only(config):
     entry = published.lookup("llama-2-7b", "lora", "nf4", 128, "gsm8k")[0]
-    assert comparison.published_stderr(entry, 1319) == pytest.approx((39.8 * 60.2 / 1319) ** 0.5)
+    assert paper_verdict.published_stderr(entry, 1319) == pytest.approx((39.8 * 60.2 / 1319) ** 0.5)
 
 
 def test_loftq_shows_one_number_and_mentions_the_other(config):
@@ -235,7 +237,7 @@ def test_other_reasons_not_to_compare(config, arguments, word):
 
 def test_the_embedded_sweep_is_not_comparable():
     found = verdict(load(ROOT / "config/config.yaml"), 30.0, n=300, task="gsm-mini")
-    assert found == comparison.Verdict(
+    assert found == paper_verdict.Verdict(
         None, None, "not comparable", "gsm-mini (generated) is not a benchmark of the paper"
     )
 
@@ -251,7 +253,7 @@ def test_the_embedded_sweep_is_not_comparable():
 def test_without_a_link_in_the_config_nothing_is_compared(config, section, name, reason):
     changed = copy.deepcopy(config)
     del changed[section][name]["paper"]
-    assert verdict(changed) == comparison.Verdict(None, None, "not comparable", reason)
+    assert verdict(changed) == paper_verdict.Verdict(None, None, "not comparable", reason)
 
 
 def test_a_method_with_other_adapter_fields_is_not_the_papers(config):
@@ -283,7 +285,7 @@ def linked(config, benchmark, tokens=1024, **fields):
     if data != published.MATHS:
         del changed["datasets"]["metamath-100k"]["rows"]
         changed["train"]["steps"] = published.STEPS.get(data)
-    needed = dict.fromkeys(task_files.metadata(benchmark)["fields"], "column")
+    needed = dict.fromkeys(tasks.metadata(benchmark)["fields"], "column")
     changed["datasets"]["items"] = {"path": "items.jsonl", "fields": needed | fields}
     changed["tasks"][benchmark] = {
         "task": benchmark, "dataset": "items", "max_new_tokens": tokens, "paper": benchmark
@@ -353,4 +355,6 @@ def test_ratings_are_never_comparable_but_shown(config, mean):
 def test_a_task_that_is_no_benchmark_of_the_paper_is_not_compared(config, benchmark):
     changed = copy.deepcopy(config)
     changed["tasks"]["gsm8k"]["paper"] = benchmark
-    assert verdict(changed) == comparison.Verdict(None, None, "not comparable", "GSM8K is not a benchmark of the paper")
+    assert verdict(changed) == paper_verdict.Verdict(
+        None, None, "not comparable", "GSM8K is not a benchmark of the paper"
+    )

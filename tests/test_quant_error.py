@@ -7,9 +7,13 @@ import torch
 from helpers import LLAMA, Run, decaying, save_weights, spec_of, start_of
 from safetensors.torch import load_file
 
-from pissa_repro import checkpoint, decomposed, factors, quant_error, quantize
-from pissa_repro.errors import UserError
-from pissa_repro.record import canonical, read_json
+from pissa_repro.linalg import quantize
+from pissa_repro.model import checkpoint, factors
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import canonical, read_json
+from pissa_repro.stages import quant_error
+from pissa_repro.starts import error
+from pissa_repro.starts.kept import Kept
 
 RANKS = [2, 8, 32, 64]
 TARGETS = ["q_proj", "k_proj", "up_proj", "down_proj"]
@@ -21,8 +25,8 @@ def nuclear(matrix):
 
 def error_of(method, weight, rank=8, quant="nf4", **options):
     spec = spec_of(method, quant, rank, rank, **options)
-    rest = quant_error.rest_of(weight, start_of("m.q_proj", weight, spec)[0], spec)
-    return quant_error.compared(quant_error.error(rest), quant_error.plain_error(weight, quant))
+    rest = error.rest_of(weight, start_of("m.q_proj", weight, spec)[0], spec)
+    return error.compared(error.error(rest), error.plain_error(weight, quant))
 
 
 def test_the_reduction_is_equation_8():
@@ -42,7 +46,7 @@ def test_the_reduction_is_equation_8():
 
 def test_the_mean_is_over_layers_then_over_types():
     reductions = {"a.0.q_proj": 10, "a.1.q_proj": 20, "a.0.down_proj": 5}
-    found = quant_error.by_type({name: {"reduction": value} for name, value in reductions.items()})
+    found = error.by_type({name: {"reduction": value} for name, value in reductions.items()})
     assert found == {"q_proj": 15, "down_proj": 5, "avg": 10}
 
 
@@ -68,9 +72,9 @@ def averages(tmp_path_factory):
         spec_of(m, "nf4", r, r, **({"alternations": t} if t else {})) | {"target_modules": TARGETS}
         for m, t, r in points
     ]
-    kept = decomposed.Kept(folder / "kept", "0" * 64)
-    found = quant_error.measure_starts(str(folder / "model"), specs, kept)
-    return {point: quant_error.by_type(modules)["avg"] for point, modules in zip(points, found, strict=True)}
+    kept = Kept(folder / "kept", "0" * 64)
+    found = error.measure_starts(str(folder / "model"), specs, kept)
+    return {point: error.by_type(modules)["avg"] for point, modules in zip(points, found, strict=True)}
 
 
 def test_qlora_reduces_nothing(averages):
@@ -184,7 +188,7 @@ def test_an_unknown_base_is_named_with_the_choices(trained, tmp_path):
 def test_a_trained_adapter_with_more_than_factors_is_refused(tmp_path):
     from safetensors.torch import save_file
 
-    from pissa_repro.record import write_json
+    from pissa_repro.runtime.record import write_json
 
     start = factors.Factors({"m": torch.ones(2, 8)}, {"m": torch.ones(8, 2)}, None, 2, 2.0, False)
     tensors = {f"base_model.model.m.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}

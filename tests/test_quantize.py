@@ -4,7 +4,8 @@ import pytest
 import torch
 from helpers import decaying
 
-from pissa_repro import config, quantize
+from pissa_repro.linalg import quantize
+from pissa_repro.plan import config
 
 ALIGNED = [(64, 64), (48, 128), (128, 192)]
 UNALIGNED = [(64, 96), (96, 48), (64, 172), (33, 100), (7, 5)]

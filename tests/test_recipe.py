@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import LLAMA, Run, gsm8k_rows
 
-from pissa_repro.record import read_lines
+from pissa_repro.runtime.record import read_lines
 
 STEPS = 20
 TEMPLATE = (

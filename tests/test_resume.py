@@ -11,10 +11,10 @@ import time
 import pytest
 from helpers import Run
 
-from pissa_repro import train
-from pissa_repro.config import ROOT
-from pissa_repro.record import canonical
-from pissa_repro.trainer import WHOLE, Scratch
+from pissa_repro.plan.config import ROOT
+from pissa_repro.runtime.record import canonical
+from pissa_repro.stages import train
+from pissa_repro.training.trainer import WHOLE, Scratch
 
 STEPS, EVERY = 17, 3
 CELLS = {  # twelve rows in batches of five: three steps an epoch, so a kill falls into any of six
@@ -59,7 +59,7 @@ def launch(run):
     """The train stage in a process of its own, as the workflow starts it."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "pissa_repro.train", *run.train_argv(*arguments())],
+        [sys.executable, "-m", "pissa_repro.stages.train", *run.train_argv(*arguments())],
         cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -119,7 +119,7 @@ def test_a_failure_after_the_last_step_adds_no_step(killed, whole, monkeypatch):
 
 def interrupt(run, monkeypatch, at):
     """Train in this process up to the mark of a checkpoint, and stop there as a kill would: nothing is cleaned up."""
-    from pissa_repro.trainer import Watch
+    from pissa_repro.training.trainer import Watch
 
     class KilledError(BaseException):
         pass

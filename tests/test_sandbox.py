@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from pissa_repro import sandbox
-from pissa_repro.errors import UserError
-from pissa_repro.sandbox import Limits
+from pissa_repro.grading import sandbox
+from pissa_repro.grading.sandbox import Limits
+from pissa_repro.runtime.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 # In the checkout and at home, where git does not look: a record that is made meanwhile would say "dirty".
@@ -310,7 +310,8 @@ def test_a_hostile_program_changes_nothing_outside(name, way, world):
 def test_a_killed_caller_leaves_nothing_behind(way, world):
     """SIGKILL of the calling process, while a program that ignores all signals goes on for ever."""
     text = world.program(HOSTILE["ignores signals"][0])
-    code = f"from pissa_repro import sandbox as s\ns.run({text!r}, limits=s.Limits(cpu_seconds=600, wall_seconds=600))"
+    code = "from pissa_repro.grading import sandbox as s\n"
+    code += f"s.run({text!r}, limits=s.Limits(cpu_seconds=600, wall_seconds=600))"
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as caller:
         assert eventually(world.survivors), "the program never started"
         caller.kill()
@@ -392,7 +393,7 @@ def test_nothing_stays_in_the_temporary_folder(way, world, tmp_path):
     """After a pass, after a program that had to be ended, and after SIGKILL of the caller."""
     endless = world.program("while True: pass")
     code = (
-        "from pissa_repro import sandbox as s\nassert s.run('').passed\n"
+        "from pissa_repro.grading import sandbox as s\nassert s.run('').passed\n"
         "assert s.run('while True: pass', limits=s.Limits(cpu_seconds=1)).status == 'timed out'\n"
         f"s.run({endless!r}, limits=s.Limits(cpu_seconds=600, wall_seconds=600))"
     )
@@ -539,7 +540,7 @@ def test_what_programs_use_works(way, name):
 
 MANY = """
 import json
-from pissa_repro import sandbox
+from pissa_repro.grading import sandbox
 program = (
     "import threading, time\\nheld = threading.Event()\\n"
     "threads = [threading.Thread(target=held.wait) for _ in range(5)]\\n"
@@ -588,7 +589,7 @@ def test_sandboxes_that_have_to_share_a_user_say_so(way):
 def test_ctrl_c_does_not_wait_for_programs_that_run(way, world):
     program = world.program(HOSTILE["ignores signals"][0])
     code = (
-        "from pissa_repro import sandbox as s\nlimits = s.Limits(cpu_seconds=600, wall_seconds=600)\n"
+        "from pissa_repro.grading import sandbox as s\nlimits = s.Limits(cpu_seconds=600, wall_seconds=600)\n"
         f"s.run_many([{program!r} + '# ' * n for n in range(6)], workers=2, limits=limits)"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE) as caller:
@@ -667,8 +668,8 @@ def test_no_sandbox_no_run(tmp_path):
     """In a process that may make no namespaces, and with a bwrap that cannot either: a refusal, and nothing runs."""
     program = f"open({str(tmp_path / 'made')!r}, 'w')"
     code = (
-        "from pissa_repro import sandbox\nfrom pissa_repro.errors import UserError\n"
-        "from pissa_repro.sandbox import confine\nconfine.renounce()\n"
+        "from pissa_repro.grading import sandbox\nfrom pissa_repro.runtime.errors import UserError\n"
+        "from pissa_repro.grading.sandbox import confine\nconfine.renounce()\n"
         f"try: sandbox.run({program!r})\nexcept UserError as error: print(error)"
     )
     tmp_path.chmod(0o777)
@@ -702,7 +703,7 @@ def test_what_goes_into_the_record(way):
 def test_a_machine_whose_system_calls_are_not_known_says_so():
     """A process that takes itself for such a machine."""
     code = (
-        "import os, types\nfrom pissa_repro.sandbox import confine\n"
+        "import os, types\nfrom pissa_repro.grading.sandbox import confine\n"
         "os.uname = lambda: types.SimpleNamespace(machine='riscv64')\nprint(confine.renounce())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

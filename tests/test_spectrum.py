@@ -4,8 +4,9 @@ import pytest
 import torch
 from helpers import counted, decaying, product, relative, with_values
 
-from pissa_repro import gram, init, krylov, spectrum
-from pissa_repro.errors import UserError
+from pissa_repro.linalg import gram, krylov, spectrum
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.starts import make
 
 
 def power_law_on_a_bulk(height):
@@ -143,7 +144,7 @@ def test_minor_and_middle_slices_are_those_of_a_full_svd(part, shape):
     first = {"minor": n - rank, "middle": (n - rank) // 2}[part]
     u, s, vh = torch.linalg.svd(weight.double(), full_matrices=False)
     here = slice(first, first + rank)
-    found = getattr(init.spectrum("m", weight), part)(rank)
+    found = getattr(make.spectrum("m", weight), part)(rank)
     assert relative(product(found), (u[:, here] * s[here]) @ vh[here]) < 2e-5
     assert torch.allclose(found.S.double(), s[here], rtol=1e-5)
 
@@ -226,7 +227,7 @@ def test_scaled_factors_multiply_to_the_triples(scaling):
 @pytest.mark.parametrize("side", [60, 600, 1300])
 def test_a_weight_with_fewer_singular_values_than_the_rank_is_refused_with_their_count(side):
     weight = torch.randn(side, 5, generator=seeded()) @ torch.randn(5, side, generator=seeded(1))
-    found = init.spectrum("layers.3.up_proj", weight)
+    found = make.spectrum("layers.3.up_proj", weight)
     assert found.principal(5).S[-1] > 0
     with pytest.raises(UserError, match=r"layers\.3\.up_proj\.weight has 5 non-zero singular values.* rank 6"):
         found.principal(6)
@@ -235,4 +236,4 @@ def test_a_weight_with_fewer_singular_values_than_the_rank_is_refused_with_their
 @pytest.mark.parametrize("shape", [(60, 60), (1300, 1300)])
 def test_a_weight_of_zeros_is_refused_with_its_name(shape):
     with pytest.raises(UserError, match=r"layers\.3\.up_proj\.weight has 0 non-zero singular values"):
-        init.spectrum("layers.3.up_proj", torch.zeros(shape)).principal(1)
+        make.spectrum("layers.3.up_proj", torch.zeros(shape)).principal(1)

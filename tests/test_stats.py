@@ -9,8 +9,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from pissa_repro import stats
-from pissa_repro.errors import UserError
+from pissa_repro.results import stats
+from pissa_repro.runtime.errors import UserError
 
 
 def simulated(rng, seeds=3, items=300, delta=0.05, item_spread=0.2, seed_spread=0.02):
@@ -274,5 +274,5 @@ def test_mcnemar_refuses_what_is_not_right_or_wrong_on_the_same_items(a, b):
 
 
 def test_statistics_import_without_scipy():
-    code = "import sys, pissa_repro.stats; sys.exit('scipy' in sys.modules)"
+    code = "import sys, pissa_repro.results.stats; sys.exit('scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -11,12 +11,14 @@ import pytest
 import yaml
 from stage import says
 
-from pissa_repro import published, studies
-from pissa_repro.config import load
-from pissa_repro.naming import types
-from pissa_repro.studies import errors, tables
-from pissa_repro.studies.study import Study
-from pissa_repro.sweep import Sweep
+from pissa_repro.model.naming import types
+from pissa_repro.paper import published
+from pissa_repro.plan.config import load
+from pissa_repro.plan.exhibits import FIGURES
+from pissa_repro.plan.sweep import Sweep
+from pissa_repro.report.tables.studies import verdict
+from pissa_repro.results.study import Study
+from pissa_repro.studies import errors
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -68,7 +70,7 @@ def studied(tmp_path_factory, tiny_model, tiny_gpt2):
     path.write_text(yaml.safe_dump(config))
     wanted = [f"results/studies/{model}/{table}.csv" for model in models for table in ("table4", "table6", "table8")]
     own = [f"results/studies/llama/{table}.csv" for table in ("table9", "trained_as")]
-    figures = [f"figures/llama/{name}.svg" for name in studies.FIGURES]
+    figures = [f"figures/llama/{name}.svg" for name in FIGURES]
     snakemake(folder, *wanted, *own, *figures, "--configfile", str(path))
     return folder
 
@@ -148,7 +150,7 @@ def test_trained_factors_are_nearest_to_w_on_the_base_without_quantization(studi
 
 
 def test_every_figure_is_drawn(studied):
-    for name in studies.FIGURES:
+    for name in FIGURES:
         assert (studied / "figures" / "llama" / f"{name}.png").stat().st_size > 5000, name
 
 
@@ -159,15 +161,15 @@ def test_a_model_of_the_paper_gets_a_verdict():
     ours = {f"{kind}_proj": row[kind] + 0.1 for kind in kinds} | {"avg": row["avg"]}
     study = Study(Sweep(load(ROOT / "config/config.yaml", ROOT / "config/paper.yaml")), "llama-2-7b", Path())
     assert study.paper == "llama-2-7b"
-    assert tables.verdict(study, "pissa", 128, 1, ours, theirs["rows"])["verdict"] == "agrees"
+    assert verdict(study, "pissa", 128, 1, ours, theirs["rows"])["verdict"] == "agrees"
     ours["v_proj"] += 0.5
-    found = tables.verdict(study, "pissa", 128, 1, ours, theirs["rows"])
+    found = verdict(study, "pissa", 128, 1, ours, theirs["rows"])
     assert found["verdict"] == "differs" and "v_proj" in found["note"]
-    assert tables.verdict(study, "pissa", 2, 1, ours, theirs["rows"])["verdict"] == "not comparable"
+    assert verdict(study, "pissa", 2, 1, ours, theirs["rows"])["verdict"] == "not comparable"
 
 
 def test_a_stopped_grid_goes_on_where_it_was(tmp_path, tiny_model, monkeypatch):
-    from pissa_repro.decomposed import Kept
+    from pissa_repro.starts.kept import Kept
 
     spec = {"target_modules": ["q_proj"], "points": [
         {"method": "pissa", "quant": "nf4", "rank": 2, "alternations": 1}]}  # fmt: skip
@@ -209,7 +211,7 @@ def test_a_wrong_study_stops_before_any_job(tmp_path, change, words):
 
 
 def test_a_rank_above_a_weights_smaller_side_is_refused_before_any_work(tmp_path, tiny_model):
-    from pissa_repro.decomposed import Kept
+    from pissa_repro.starts.kept import Kept
 
     spec = {"target_modules": None, "points": [{"method": "pissa", "quant": "nf4", "rank": 65, "alternations": 1}]}
     kept = Kept(tmp_path, "a" * 20)

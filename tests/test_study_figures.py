@@ -11,12 +11,20 @@ import pandas
 import pytest
 from matplotlib.colors import to_hex
 
-from pissa_repro import fetch, methods, quant_error, quantize, studies, style
-from pissa_repro.errors import UserError
-from pissa_repro.record import canonical, read_json, write_json
-from pissa_repro.studies import canvas, errors, figure_data, figures, reduction_figures, spectra, spectrum_figures
-from pissa_repro.studies.study import Study
-from pissa_repro.sweep import Sweep
+from pissa_repro import methods
+from pissa_repro.linalg import quantize
+from pissa_repro.plan import studies
+from pissa_repro.plan.exhibits import FIGURES
+from pissa_repro.plan.sweep import Sweep
+from pissa_repro.report.figures import canvas, study_data, style
+from pissa_repro.report.figures.reductions import draw_published
+from pissa_repro.report.figures.spectra import draw_inset, draw_values
+from pissa_repro.results.study import Study
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import canonical, read_json, write_json
+from pissa_repro.sources.fetched import sha256
+from pissa_repro.stages import fetch, study_errors, study_figure, study_spectra
+from pissa_repro.starts.error import by_type
 
 STUDIES = {
     "models": ["tiny"],
@@ -26,7 +34,7 @@ STUDIES = {
     "turns": [1, 3],
     "blocks": ["nf4-b32", "nf4", "nf4-dq"],
 }
-MU, SIGMA = figure_data.SYMBOLS["mu"], figure_data.SYMBOLS["sigma"]
+MU, SIGMA = study_data.SYMBOLS["mu"], study_data.SYMBOLS["sigma"]
 OVER_RANKS = ("fig2b", "fig7a", "fig14", "depth")
 
 
@@ -55,9 +63,9 @@ def measured(sweep: Sweep, results: Path) -> Study:
     same = ["--model", str(model), "--scratch", str(results / "scratch")]
     for grid in ("ranks", "turns", "blocks"):
         out = ["--out", str(folder / f"errors_{grid}.csv"), "--record", str(folder / f"errors_{grid}.json")]
-        errors.main(["--spec", canonical(studies.errors_spec(sweep, "tiny", grid)), *same, *out])
+        study_errors.main(["--spec", canonical(studies.errors_spec(sweep, "tiny", grid)), *same, *out])
     spec = canonical(studies.spectra_spec(sweep, "tiny"))
-    spectra.main(["--spec", spec, *same, "--out", str(folder / "spectra.json")])
+    study_spectra.main(["--spec", spec, *same, "--out", str(folder / "spectra.json")])
     return Study(sweep, "tiny", results)
 
 
@@ -76,7 +84,7 @@ def copied(study, tmp_path) -> Study:
 
 def drawn(name: str, study: Study):
     with style.context():
-        figure = figures.draw(name, study)
+        figure = study_figure.draw(name, study)
         figure.draw_without_rendering()
     return figure
 
@@ -93,7 +101,7 @@ def rewrite(path: Path, table: pandas.DataFrame, **changes) -> None:
     """Another table in place of one, with a record that says so."""
     table.to_csv(path, index=False)
     made = read_json(path.with_suffix(".json"))
-    write_json(path.with_suffix(".json"), made | {"csv_sha256": fetch.sha256(path), **changes})
+    write_json(path.with_suffix(".json"), made | {"csv_sha256": sha256(path), **changes})
 
 
 def rows(study: Study, grid: str, **point) -> list[dict[str, str]]:
@@ -105,9 +113,7 @@ def rows(study: Study, grid: str, **point) -> list[dict[str, str]]:
 
 def mean(study: Study, grid: str, **point) -> float:
     """The average by the rule of quant_error, from the CSV."""
-    return quant_error.by_type({r["module"]: {"reduction": float(r["reduction"])} for r in rows(study, grid, **point)})[
-        "avg"
-    ]
+    return by_type({r["module"]: {"reduction": float(r["reduction"])} for r in rows(study, grid, **point)})["avg"]
 
 
 def lines(axes) -> dict:
@@ -115,21 +121,21 @@ def lines(axes) -> dict:
 
 
 def test_the_workflow_knows_every_figure():
-    assert tuple(figures.FIGURES) == studies.FIGURES
+    assert tuple(study_figure.FIGURES) == FIGURES
 
 
-@pytest.mark.parametrize("name", studies.FIGURES)
+@pytest.mark.parametrize("name", FIGURES)
 def test_writes_both_formats_and_the_same_bytes_again(name, study, tmp_path):
     for turn in "12":
         out = [str(tmp_path / f"{turn}.{kind}") for kind in ("svg", "png")]
         same = ["--config", canonical(study.sweep.config), "--results", str(study.results), "--model", "tiny"]
-        figures.main([*same, "--figure", name, "--out", *out])
+        study_figure.main([*same, "--figure", name, "--out", *out])
     for kind, start in (("svg", b"<?xml"), ("png", b"\x89PNG")):
         first = (tmp_path / f"1.{kind}").read_bytes()
         assert first == (tmp_path / f"2.{kind}").read_bytes() and first.startswith(start)
 
 
-@pytest.mark.parametrize("name", studies.FIGURES)
+@pytest.mark.parametrize("name", FIGURES)
 def test_titles_and_captions_name_the_model_its_modules_and_whose_the_published_numbers_are(name, study):
     figure = drawn(name, study)
     text = caption(figure)
@@ -156,9 +162,9 @@ def test_figure_2b_has_the_bars_of_the_paper_beside_ours(study):
 def test_figure_2b_without_a_larger_rank_has_no_last_bar(tiny_model, study):
     wide = Study(sweep_of(tiny_model, rank=4), "tiny", study.results)
     assert len(drawn("fig2b", wide).axes[0].patches) == 5
-    other = figure_data.averages(figure_data.errors(study, "ranks"))
+    other = study_data.averages(study_data.errors(study, "ranks"))
     elsewhere = Study(sweep_of(tiny_model, rank=3), "tiny", study.results)
-    assert figure_data.rank_of(elsewhere, other) == 4  # 3 was not measured over ranks
+    assert study_data.rank_of(elsewhere, other) == 4  # 3 was not measured over ranks
 
 
 def test_figure_7a_is_the_first_type_with_published_points(study):
@@ -198,11 +204,11 @@ def test_a_single_type_is_shown_by_figure_14_too(study, copied):
 
 
 def test_target_modules_of_the_config_set_the_order_of_types(study):
-    table = figure_data.errors(study, "ranks")
+    table = study_data.errors(study, "ranks")
     targets = ["v_proj", "mlp.up_proj"]
     sweep = sweep_of(study.sweep.config["models"]["tiny"]["path"], target_modules=targets)
     here = table[table["type"].isin(["v_proj", "up_proj"])]
-    assert figure_data.kinds(Study(sweep, "tiny", study.results), here) == ["v_proj", "up_proj"]
+    assert study_data.kinds(Study(sweep, "tiny", study.results), here) == ["v_proj", "up_proj"]
 
 
 def test_alternations_are_averages_with_published_ones_in_sight(study):
@@ -225,10 +231,10 @@ def test_no_point_lies_outside_the_axes(name, study):
 
 
 def test_the_axes_reach_to_published_points(study):
-    points = figure_data.published_reductions("llama-2-7b", "q_proj")
+    points = study_data.published_reductions("llama-2-7b", "q_proj")
     with style.context():
         figure, (axes,) = canvas.panels(1, 3, 2.4)
-        reduction_figures.draw_published(axes, study, points, "rank", "alternations", "T = {}", apart=7)
+        draw_published(axes, study, points, "rank", "alternations", "T = {}", apart=7)
         figure.draw_without_rendering()
     assert axes.get_ylim()[0] < 0.09 and axes.get_ylim()[1] > 27.9 and axes.get_xlim()[1] > 128
 
@@ -239,8 +245,8 @@ def test_no_singular_value_is_behind_the_inset(law):
     with style.context():
         figure, (axes, other) = canvas.panels(2, 3, 2.4)
         for one in (axes, other):
-            spectrum_figures.draw_values(one, {"singular_values": {"W": values}}, "W", "W", "black")
-        spectrum_figures.draw_inset(axes, values)
+            draw_values(one, {"singular_values": {"W": values}}, "W", "W", "black")
+        draw_inset(axes, values)
         figure.draw_without_rendering()
     (inset,) = axes.child_axes
     points = axes.transData.transform(numpy.column_stack(axes.lines[0].get_data()))
@@ -263,12 +269,12 @@ def test_blocks_show_reductions_and_the_plain_error_against_nf4(study):
 
 
 def test_block_sizes_are_those_of_the_quantizers():
-    points = figure_data.with_blocks(pandas.DataFrame({"quant": list(quantize.FOUR_BIT)}))
+    points = study_data.with_blocks(pandas.DataFrame({"quant": list(quantize.FOUR_BIT)}))
     for row in points.itertuples():
         known = quantize.FOUR_BIT[row.quant]
         assert (row.block, row.kind) == (known.blocksize, known.levels + ("-dq" if known.double else ""))
     with pytest.raises(UserError, match="int8 has no block size"):
-        figure_data.with_blocks(pandas.DataFrame({"quant": ["int8"]}))
+        study_data.with_blocks(pandas.DataFrame({"quant": ["int8"]}))
 
 
 def test_depth_is_a_map_a_method_with_its_numbers(study):
@@ -302,7 +308,7 @@ def test_figure_3_shows_the_recorded_values_on_shared_axes(study):
         facts = found["distributions"][key]
         width = 2 * facts["limit"] / len(facts["counts"])
         numpy.testing.assert_allclose(axes.patches[0].get_data().values * width * facts["n"], facts["counts"])
-        assert figure_data.digits(facts["std"]) in axes.texts[0].get_text()
+        assert study_data.digits(facts["std"]) in axes.texts[0].get_text()
         peak = 1 / (facts["std"] * (2 * numpy.pi) ** 0.5)
         assert max(axes.lines[0].get_ydata()) == pytest.approx(peak, rel=0.01)
     assert f"{MU} -3.02e-06, {SIGMA} 0.0135 → {MU} -9.98e-07, {SIGMA} 0.0034" in caption(figure)
@@ -315,7 +321,7 @@ def test_figure_9_has_both_distributions_and_the_published_ones(study):
     for patch, facts in zip(patches, (found["W"], found["residual"]), strict=True):
         width = 2 * facts["limit"] / len(facts["counts"])
         numpy.testing.assert_allclose(patch.get_data().values * width * facts["n"], facts["counts"])
-        words = (f"|{MU}| = {figure_data.digits(abs(facts['mean']))}", f"{SIGMA} = {figure_data.digits(facts['std'])}")
+        words = (f"|{MU}| = {study_data.digits(abs(facts['mean']))}", f"{SIGMA} = {study_data.digits(facts['std'])}")
         assert all(word in patch.get_label() for word in words)
     for sigmas in ((0.0193, 0.0172), (0.0033, 0.0029), (0.0045, 0.004), (0.0139, 0.0118)):
         assert all(f"{SIGMA} {sigma}" in caption(figure) for sigma in sigmas)
@@ -334,7 +340,7 @@ def test_figure_11_has_the_recorded_fits_and_the_published_ones(study):
     found = read_json(record(study, "spectra.json"))["student_t"]
     figure = drawn("fig11", study)
     for axes, key in zip(figure.axes, ("W", "residual"), strict=True):
-        expected = [f"{name} = {figure_data.digits(found[key][name])}" for name in ("df", "loc", "scale")]
+        expected = [f"{name} = {study_data.digits(found[key][name])}" for name in ("df", "loc", "scale")]
         assert axes.texts[0].get_text().split("\n") == expected
     assert "df 1.9, loc -1.2e-06, scale 0.0052 → df 2.01, loc -5.6e-05, scale 0.002" in caption(figure)
 
@@ -355,7 +361,7 @@ def test_a_further_method_appears_by_itself(tiny_model, tmp_path, monkeypatch):
 def test_any_model_gpt2(tiny_gpt2, tmp_path):
     """Four types, none of them the paper's: there is nothing published beside."""
     study = measured(sweep_of(tiny_gpt2["saved"], methods=["pissa"], alternations=[1]), tmp_path)
-    for name in studies.FIGURES:
+    for name in FIGURES:
         drawn(name, study)
     figure = drawn("fig14", study)
     assert len(figure.axes) == 3 and "no published numbers" in caption(figure)
@@ -376,10 +382,10 @@ def test_a_model_of_the_paper_has_its_own_numbers_beside(study):
 
 def test_colours_are_those_of_the_sweep(study):
     (look,) = style.looks(study.sweep).values()
-    assert figure_data.look(study, "pissa").colour == look.colour
+    assert study_data.look(study, "pissa").colour == look.colour
 
 
-@pytest.mark.parametrize("name", studies.FIGURES)
+@pytest.mark.parametrize("name", FIGURES)
 def test_a_missing_record_is_named(name, copied):
     for path in (copied.results / "studies" / "tiny").iterdir():
         path.unlink()

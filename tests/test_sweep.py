@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from stage import says
 
-from pissa_repro import config
-from pissa_repro.batches import Batches
-from pissa_repro.errors import UserError
-from pissa_repro.generate import jobs
-from pissa_repro.generations import place
-from pissa_repro.record import canonical
-from pissa_repro.sweep import Sweep
+from pissa_repro.plan import config
+from pissa_repro.plan.batches import Batches
+from pissa_repro.plan.sweep import Sweep
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import canonical
+from pissa_repro.scoring.generations import place
+from pissa_repro.scoring.generator import jobs
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT, PAPER = ROOT / "config/config.yaml", ROOT / "config/paper.yaml"

@@ -7,12 +7,15 @@ import json
 import numpy as np
 import pytest
 
-from pissa_repro import stats, tables, task_files
-from pissa_repro.collect import COLUMNS as SCORES
-from pissa_repro.config import ROOT, load
-from pissa_repro.errors import UserError
-from pissa_repro.record import canonical
-from pissa_repro.sweep import Sweep
+from pissa_repro import tasks as task_files
+from pissa_repro.plan.config import ROOT, load
+from pissa_repro.plan.sweep import Sweep
+from pissa_repro.report.tables.sweep import COLUMNS
+from pissa_repro.results import stats
+from pissa_repro.results.table import COLUMNS as SCORES
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import canonical
+from pissa_repro.stages import table as stage_table
 
 ITEMS = 200
 RIGHT = {  # share of right answers, invented: (method, quant) -> share
@@ -92,7 +95,7 @@ def make(folder, config, only=lambda row: True, table="gsm8k", scored=scored, **
 
 def run(folder, config, **changes):
     """The rows of the CSV as text, and the Markdown."""
-    tables.main(make(folder, config, **changes))
+    stage_table.main(make(folder, config, **changes))
     with open(folder / "out.csv", newline="") as file:
         return list(csv.DictReader(file)), (folder / "out.md").read_text()
 
@@ -104,7 +107,7 @@ def embedded(tmp_path_factory, config):
 
 def test_one_row_a_method_in_the_configs_order(embedded):
     rows, _ = embedded
-    assert list(rows[0]) == list(tables.COLUMNS)
+    assert list(rows[0]) == list(COLUMNS)
     assert [row["method"] for row in rows] == ["full FT", "LoRA", "PiSSA", "QLoRA", "LoftQ", "QPiSSA"]
     assert [row["rank"] for row in rows] == ["", "16", "16", "16", "16", "16"]
     assert {(row["seeds"], row["n"], row["learning_rate"], row["task"]) for row in rows} == {
@@ -173,10 +176,10 @@ def test_the_grid_is_a_rectangle(embedded):
 
 def test_the_table_goes_to_stdout_and_a_second_run_writes_the_same_bytes(tmp_path, config, capsys):
     arguments = make(tmp_path, config, seeds=[0, 1])
-    tables.main(arguments)
+    stage_table.main(arguments)
     first = (tmp_path / "out.csv").read_bytes(), (tmp_path / "out.md").read_bytes()
     assert capsys.readouterr().out.strip() == first[1].decode().strip()
-    tables.main(arguments)
+    stage_table.main(arguments)
     assert ((tmp_path / "out.csv").read_bytes(), (tmp_path / "out.md").read_bytes()) == first
 
 
@@ -263,7 +266,7 @@ def test_on_the_papers_benchmark_the_published_numbers_are_shown(tmp_path):
 def test_a_missing_score_is_refused(tmp_path, config):
     arguments = make(tmp_path, config, only=lambda row: (row["method"], row["seed"]) != ("loftq", 1))
     with pytest.raises(UserError, match=r"no 'paper' score of .*loftq-nf4-r16-lr0.003-s1 on gsm-mini"):
-        tables.main(arguments)
+        stage_table.main(arguments)
     assert not (tmp_path / "out.csv").exists()
 
 
@@ -272,7 +275,7 @@ def test_samples_of_another_run_are_refused(tmp_path, config):
     path = next(tmp_path.glob("cells/*/*/pissa-none-*/eval/*.samples.jsonl"))
     path.write_text(path.read_text().replace('"paper": 0.0', '"paper": 1.0', 1))
     with pytest.raises(UserError, match="do not give the score"):
-        tables.main(arguments)
+        stage_table.main(arguments)
 
 
 def test_other_items_are_refused_and_both_cells_named(tmp_path, config):
@@ -280,7 +283,7 @@ def test_other_items_are_refused_and_both_cells_named(tmp_path, config):
     path = next(tmp_path.glob("cells/*/*/pissa-none-*/eval/*.samples.jsonl"))
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(UserError, match=r"pissa-none-.* \(199 items\) and .*full-none-.* \(200\)"):
-        tables.main(arguments)
+        stage_table.main(arguments)
 
 
 @pytest.mark.parametrize("missing", ["scores.csv", "cells"])
@@ -288,14 +291,14 @@ def test_missing_files_are_named(tmp_path, config, missing):
     arguments = make(tmp_path, config, seeds=[0])
     (tmp_path / missing).rename(tmp_path / "away")
     with pytest.raises(UserError, match="no such"):
-        tables.main(arguments)
+        stage_table.main(arguments)
 
 
 def test_an_unknown_table_names_those_that_exist(tmp_path, config):
     arguments = make(tmp_path, config, seeds=[0])
     arguments[arguments.index("gsm8k")] = "math"
     with pytest.raises(UserError, match="Tables of this sweep: gsm8k"):
-        tables.main(arguments)
+        stage_table.main(arguments)
 
 
 # -- other tasks, units and metrics
@@ -431,7 +434,7 @@ def test_a_second_metric_that_some_seeds_lack_is_left_empty(tmp_path, config):
     arguments = make(
         tmp_path, config, only=lambda row: (row["method"], row["seed"], row["metric"]) != ("pissa", 1, "strict")
     )
-    tables.main(arguments)
+    stage_table.main(arguments)
     with open(tmp_path / "out.csv", newline="") as file:
         found = {
             row["method"]: (row["second_metric"], row["second_mean"], row["second_std"]) for row in csv.DictReader(file)

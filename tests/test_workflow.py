@@ -63,7 +63,7 @@ def kill_first_training(folder: Path, running: subprocess.Popen) -> None:
                 mine = os.readlink(entry / "cwd") == str(folder) if line else False
             except OSError:
                 continue
-            if mine and "pissa_repro.train" in line and line[0].endswith("python"):
+            if mine and "pissa_repro.stages.train" in line and line[0].endswith("python"):
                 os.kill(int(entry.name), signal.SIGKILL)
                 return
         time.sleep(0.05)
@@ -167,10 +167,10 @@ def test_a_changed_recipe_trains_again(swept):
 
 
 def test_collect_refuses_the_records_of_another_config(swept, tmp_path):
-    from pissa_repro import collect
-    from pissa_repro import config as configs
-    from pissa_repro.errors import UserError
-    from pissa_repro.record import canonical
+    from pissa_repro.plan import config as configs
+    from pissa_repro.runtime.errors import UserError
+    from pissa_repro.runtime.record import canonical
+    from pissa_repro.stages import collect
 
     changed = configs.load(ROOT / "config/config.yaml", config(swept))
     changed["train"]["weight_decay"] = 0.1
@@ -183,11 +183,21 @@ def test_collect_refuses_the_records_of_another_config(swept, tmp_path):
 
 def test_a_killed_collect_leaves_no_half_table(swept, tmp_path):
     """SIGKILL at random moments: the old file or none is there, and the next run writes the whole one."""
-    from pissa_repro import config as configs
-    from pissa_repro.record import canonical
+    from pissa_repro.plan import config as configs
+    from pissa_repro.runtime.record import canonical
 
     text, out = canonical(configs.load(ROOT / "config/config.yaml", config(swept))), tmp_path / "scores.csv"
-    command = [sys.executable, "-m", "pissa_repro.collect", "--config", text, "--results", "results", "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "pissa_repro.stages.collect",
+        "--config",
+        text,
+        "--results",
+        "results",
+        "--out",
+        str(out),
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     for _ in range(5):
         process = subprocess.Popen(command, cwd=swept, env=environment, stderr=subprocess.DEVNULL)
@@ -250,9 +260,9 @@ def test_the_cost_of_the_dag_grows_linearly(tmp_path):
 
 def test_a_back_end_that_cannot_run_stops_the_sweep_before_its_trainings(tmp_path):
     """vLLM built for CPU on a model with a GPU, or the other way round, or none at all."""
-    from pissa_repro import backends
+    from pissa_repro.scoring.engines import installed
 
-    gpus = 0 if backends.installed() == "vllm" else 1
+    gpus = 0 if installed() == "vllm" else 1
     changes = {"models": {"mini-llama": {"gpus": gpus}}, "tasks": {"gsm-mini": {"backend": "vllm"}}}
     (tmp_path / "vllm.yaml").write_text(yaml.safe_dump(changes))
     argv = ["--cores", "1", "results/scores.csv", "--configfile", str(tmp_path / "vllm.yaml")]

@@ -1,12 +1,5 @@
-"""python -m pissa_repro.embedded.pretrain --out DIR [--seed 0] [--steps 5000] [--threads 2]
+"""Build the tokenizer and pre-train the embedded base model from a seed."""
 
-Builds the tokenizer and pre-trains the embedded base model from a seed, and writes a Hugging Face
-folder with a `pretrain.json` beside the weights. The shipped `pissa_repro/embedded/model/` comes
-from these defaults: 5000 steps of a learning-rate schedule laid out for 8000. The same seed, steps,
-threads and versions give the same weights on the same machine.
-"""
-
-import argparse
 import json
 import math
 import os
@@ -193,22 +186,3 @@ def pretrain(out: Path, seed: int, steps: int) -> dict[str, Any]:
     tokenizer.save_pretrained(out)
     (out / "pretrain.json").write_text(json.dumps(result, indent=2) + "\n")
     return result
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args(argv)
-    for name in ("steps", "threads"):
-        if getattr(options, name) < 1:
-            parser.error(f"--{name} {getattr(options, name)}: choices: 1 or more")
-    torch.set_num_threads(options.threads)
-    result = pretrain(options.out, options.seed, options.steps)
-    print(f"held-out loss {result['loss_held_out']:.4f}, {result['seconds']} s -> {options.out}")
-
-
-if __name__ == "__main__":
-    main()

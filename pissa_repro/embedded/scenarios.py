@@ -1,6 +1,6 @@
 """The stories behind the gsm-mini problems: a scenario draws numbers, returns question and steps.
 
-A library module; `python -m pissa_repro.embedded.problems` prints finished problems. A scenario is
+A library module; `python -m pissa_repro.cli.problems` prints finished problems. A scenario is
 a function of a `Draw` that returns `(question, Steps)`. Where the drawn numbers do not fit
 (negative, not whole, too large) `Steps` raises `Unfit` and the caller draws again.
 """

@@ -1,6 +1,6 @@
 """The tokenizer of the embedded model: byte-level BPE, digits alone, phrases as single tokens.
 
-A library module; `python -m pissa_repro.embedded.pretrain` builds it. Text is cut at digits, line
+A library module; `python -m pissa_repro.stages.pretrain` builds it. Text is cut at digits, line
 breaks and punctuation but not at spaces, so that merges may span words and the fixed prompt is
 cheap. All 256 bytes are in the vocabulary: any text can be written. No special token is added to a
 text by itself; `<|endoftext|>` ends a document and is bos and eos, `<pad>` fills on the right.

@@ -26,15 +26,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from pissa_repro.errors import UserError, unknown
+from pissa_repro.runtime.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import torch
 
-    from pissa_repro.spectrum import Spectrum
+    from pissa_repro.linalg.spectrum import Spectrum
 
 Matrix: TypeAlias = "torch.Tensor"  # in quotes, so that a method's file needs no torch for its types
-SVD = r"fast|exact|niter_\d+"  # the solvers of spectrum.py, for the option `svd`
+SVD = r"fast|exact|niter_\d+"  # the solvers of linalg/spectrum.py, for the option `svd`
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Setting:
 
     def remainder(self, a: "Matrix | None" = None, b: "Matrix | None" = None) -> Matrix:
         """W - quantize(W - s * B @ A), float32 (out, in); without factors W - quantize(W)."""
-        from pissa_repro.quantize import roundtrip
+        from pissa_repro.linalg.quantize import roundtrip
 
         weight = self.spectrum.weight
         rest = weight.clone() if a is None or b is None else weight.addmm(b, a, alpha=-self.scaling)
@@ -125,7 +125,7 @@ def options(name: str, quant: str, given: dict[str, Any], place: str) -> dict[st
 
 
 def check_svd(value: Any, place: str) -> None:
-    """Raise UserError for what is not the name of a solver of spectrum.py."""
+    """Raise UserError for what is not the name of a solver of linalg/spectrum.py."""
     if not re.fullmatch(SVD, str(value)):
         raise unknown("svd", value, ("fast", "exact", "niter_<n>"), place)
 

@@ -19,7 +19,7 @@ def refuse(quant: str) -> str | None:
 
 def start(weight: Matrix, setting: Setting) -> Start:
     """T times: base <- quantize(W - sBA), with BA = 0 at first; A, B <- rank-r split of W - base."""
-    from pissa_repro.spectrum import split
+    from pissa_repro.linalg.spectrum import split
 
     svd, part = setting.options["svd"], f"{setting.quant}-error-"
     triples = setting.spectrum.principal(setting.rank, svd, part, matrix=setting.remainder)

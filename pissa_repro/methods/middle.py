@@ -8,7 +8,7 @@ RANDOM = False
 
 def start(weight: Matrix, setting: Setting) -> Start:
     """A, B <- split of the r middle triples of W; the base is W - sBA."""
-    from pissa_repro.spectrum import split
+    from pissa_repro.linalg.spectrum import split
 
     triples = setting.spectrum.middle(setting.rank)
     return Start(*split(triples, setting.scaling), offset="start", excess=triples.excess)

@@ -14,7 +14,7 @@ QUANTIZED_OPTIONS = {"alternations": 1}
 
 def start(weight: Matrix, setting: Setting) -> Start:
     """R <- W; T times: A, B <- rank-r split of R; base <- quantize(W - sBA); R <- W - base."""
-    from pissa_repro.spectrum import split
+    from pissa_repro.linalg.spectrum import split
 
     triples = setting.spectrum.principal(setting.rank, setting.options["svd"])
     for _ in range(setting.options.get("alternations", 1) - 1):

@@ -1,28 +1,21 @@
-"""Measure quantization errors over a grid of methods, quantizations, ranks and alternations.
+"""Quantization errors over a grid of methods, quantizations, ranks and alternations, one row a module and point."""
 
-python -m pissa_repro.studies.errors --spec "$SPEC" --model MODEL.json --out errors.csv --record errors.json
-
-One row a module and point. Each weight is read and decomposed once for the whole grid. The finished
-modules are kept beside the output, so that a measurement that was stopped goes on where it was.
-"""
-
-import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pissa_repro import byhand, checkpoint, decomposed, gpus, methods
-from pissa_repro.errors import UserError, run_stage
-from pissa_repro.fetch import base_of, sha256, stored_model
-from pissa_repro.init import check_rank, spectrum, start_module
-from pissa_repro.naming import types
-from pissa_repro.progress import track
-from pissa_repro.provenance import provenance
-from pissa_repro.quant_error import Error, compared, error, plain_error, rest_of
-from pissa_repro.record import atomic, canonical, read_lines, write_csv, write_json
+from pissa_repro import methods
+from pissa_repro.model import checkpoint
+from pissa_repro.model.naming import types
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.progress import track
+from pissa_repro.runtime.record import atomic, canonical, read_lines
+from pissa_repro.starts import estimate
+from pissa_repro.starts.error import Error, compared, error, plain_error, rest_of
+from pissa_repro.starts.kept import Kept
+from pissa_repro.starts.make import check_rank, spectrum, start_module
 
 COLUMNS = (
     "module type layer method quant rank alternations nuclear nuclear_plain frobenius frobenius_plain reduction"
@@ -37,7 +30,7 @@ def start_spec(point: dict[str, Any]) -> dict[str, Any]:
     return {**keep, "options": options, "alpha": float(point["rank"]), "rslora": False, "seed": 0}
 
 
-def module_rows(name: str, weight: torch.Tensor, points: list[dict], kept: decomposed.Kept) -> list[dict[str, Any]]:
+def module_rows(name: str, weight: torch.Tensor, points: list[dict], kept: Kept) -> list[dict[str, Any]]:
     """The errors of one weight (out, in) at every point of the grid."""
     whole, plain, rows = spectrum(name, weight, kept), {}, []
     for point in points:
@@ -75,7 +68,7 @@ class Finished:
                 file.write(json.dumps(line) + "\n")
 
 
-def measure(folder: str, spec: dict[str, Any], kept: decomposed.Kept, scratch: Path) -> list[dict[str, Any]]:
+def measure(folder: str, spec: dict[str, Any], kept: Kept, scratch: Path) -> list[dict[str, Any]]:
     """The rows of a whole model. Raises UserError for a rank above the smaller side of a weight, before any work."""
     targets = spec["target_modules"] or checkpoint.projections(folder)
     shapes = checkpoint.shapes(folder, targets)
@@ -84,35 +77,10 @@ def measure(folder: str, spec: dict[str, Any], kept: decomposed.Kept, scratch: P
             check_rank(name, shape, point["rank"])
     kinds, layers = types(shapes), {name: layer(name) for name in shapes}
     specs = [start_spec(point) | {"target_modules": targets} for point in spec["points"]]
-    byhand.announce(byhand.error_cost(folder, specs))
+    estimate.announce(estimate.error_cost(folder, specs))
     finished = Finished(scratch, canonical([spec, kept.folder.name]))
     for name, weight in track(checkpoint.targets(folder, targets), "errors", len(shapes)):
         if name not in finished.rows:
             weight = weight.cuda() if torch.cuda.is_available() else weight
             finished.add(name, module_rows(name, weight, spec["points"], kept))
     return [row | {"type": kinds[name], "layer": layers[name]} for name in shapes for row in finished.rows[name]]
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the errors stage")
-    parser.add_argument("--model", required=True, help="record of the fetched model")
-    parser.add_argument("--out", required=True, type=Path, help="the CSV to write")
-    parser.add_argument("--record", required=True, type=Path, help="where the numbers come from, to write")
-    parser.add_argument("--scratch", type=Path, default=decomposed.FOLDER, help="where decompositions are kept")
-    gpus.add_argument(parser)
-    args = parser.parse_args(argv)
-    gpus.take(args.gpus)
-    started = time.perf_counter()
-    model = stored_model(args.model)
-    unfinished = args.scratch / f"{args.model.replace('/', '-')}-{args.out.name}.jsonl"
-    kept = decomposed.Kept(args.scratch, model["fingerprint"])
-    rows = measure(model["path"], args.spec, kept, unfinished)
-    write_csv(args.out, COLUMNS, rows)
-    record = {"spec": args.spec, "base": base_of(model), "csv_sha256": sha256(args.out)}
-    write_json(args.record, {**record, "provenance": provenance(started)})
-    unfinished.unlink(missing_ok=True)
-
-
-if __name__ == "__main__":
-    run_stage(main)

@@ -1,35 +1,25 @@
 """GPTQ of W (QLoRA) against GPTQ of PiSSA's residual (QPiSSA): the third row of the paper's Table 9.
 
-python -m pissa_repro.studies.gptq --spec "$SPEC" --model MODEL.json --calibration ROWS.jsonl --text ROWS.jsonl \
-    --out gptq.json
-
-Needs the extra `gptq`. Calibrates on one dataset, measures perplexity per token on another, by lm-eval;
-the nuclear norms are recorded too, but GPTQ does not minimise them. Memory: two float32 models, and
-the Hessians of as many modules as fit LIMIT; each further group of modules costs one more pass.
+Memory: two float32 models, and the Hessians of as many modules as fit LIMIT; each further group of
+modules costs one more pass.
 """
 
-import argparse
-import json
-import logging
 import math
-import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from pissa_repro import checkpoint, decomposed, gptq, gpus, model
-from pissa_repro.errors import run_stage
-from pissa_repro.fetch import base_of, stored_model
-from pissa_repro.init import check_rank, spectrum
-from pissa_repro.progress import track
-from pissa_repro.provenance import provenance
-from pissa_repro.quant_error import error
-from pissa_repro.record import read_lines, write_json
+from pissa_repro.linalg import gptq
+from pissa_repro.model import calibration, checkpoint
+from pissa_repro.model.base import set_weight
+from pissa_repro.model.load import load_base, load_tokenizer, window
+from pissa_repro.runtime.progress import track
+from pissa_repro.starts.error import error
+from pissa_repro.starts.kept import Kept
+from pissa_repro.starts.make import check_rank, spectrum
 from pissa_repro.studies.spectra import residual
 
-log = logging.getLogger(__name__)
 LIMIT = 16 * 2**30  # bytes of Hessians at once
 VARIANTS = ("qlora", "qpissa")
 
@@ -47,7 +37,7 @@ def groups(shapes: dict[str, tuple[int, int]]) -> Iterator[list[str]]:
 
 
 def quantized(
-    folder: str, targets: list[str], rank: int, rows: list[dict[str, str]], kept: decomposed.Kept
+    folder: str, targets: list[str], rank: int, rows: list[dict[str, str]], kept: Kept
 ) -> Iterator[tuple[str, dict[str, torch.Tensor], dict[str, dict[str, float]]]]:
     """For each module what stands for W in each variant, float32 (out, in), and its errors.
 
@@ -55,7 +45,7 @@ def quantized(
     """
     shapes = checkpoint.shapes(folder, targets)
     for group in groups(shapes):
-        hessians = gptq.hessians(folder, rows, group)
+        hessians = calibration.hessians(folder, rows, group)
         for name, weight in checkpoint.targets(folder, group):
             hessian = hessians.pop(name)
             weight = weight.to(hessian)
@@ -76,14 +66,14 @@ def perplexity(network: torch.nn.Module, tokenizer: Any, texts: list[str]) -> fl
     from lm_eval.models.huggingface import HFLM
 
     scorer = HFLM(
-        pretrained=network, tokenizer=tokenizer, batch_size=1, max_length=min(2048, model.window(network.config, 2048))
+        pretrained=network, tokenizer=tokenizer, batch_size=1, max_length=min(2048, window(network.config, 2048))
     )
     requests = [Instance("loglikelihood_rolling", {}, (text,), i) for i, text in enumerate(texts)]
     total = sum(scorer.loglikelihood_rolling(requests, disable_tqdm=True))
     return math.exp(-total / sum(len(scorer.tok_encode(text)) for text in texts))
 
 
-def measure(folder: str, spec: dict[str, Any], rows: list[dict], texts: list[str], kept: decomposed.Kept) -> dict:
+def measure(folder: str, spec: dict[str, Any], rows: list[dict], texts: list[str], kept: Kept) -> dict:
     """Perplexity of the untouched model and of both variants, and the summed errors."""
     targets = spec["target_modules"] or checkpoint.projections(folder)
     shapes = checkpoint.shapes(folder, targets)
@@ -96,34 +86,10 @@ def measure(folder: str, spec: dict[str, Any], rows: list[dict], texts: list[str
             made[variant][name] = weights[variant].cpu()
             for key, value in errors[variant].items():
                 totals[variant][key] += value
-    network, tokenizer = model.load_base(folder).eval(), model.load_tokenizer(folder)
+    network, tokenizer = load_base(folder).eval(), load_tokenizer(folder)
     found = {"untouched": perplexity(network, tokenizer, texts)}
     for variant in VARIANTS:
         for name in shapes:
-            model.set_weight(network, name, made[variant].pop(name))
+            set_weight(network, name, made[variant].pop(name))
         found[variant] = perplexity(network, tokenizer, texts)
     return {"perplexity": found, "errors": totals, "modules": len(shapes), "texts": len(texts)}
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the gptq stage")
-    parser.add_argument("--model", required=True, help="record of the fetched model")
-    parser.add_argument("--calibration", required=True, type=Path, help="rows to calibrate on")
-    parser.add_argument("--text", required=True, type=Path, help="rows to measure perplexity on")
-    parser.add_argument("--out", required=True, type=Path, help="the record to write")
-    parser.add_argument("--scratch", type=Path, default=decomposed.FOLDER, help="where decompositions are kept")
-    gpus.add_argument(parser)
-    args = parser.parse_args(argv)
-    gpus.take(args.gpus)
-    started = time.perf_counter()
-    stored = stored_model(args.model)
-    rows = read_lines(args.calibration)[: args.spec["rows"]]
-    texts = [row["prompt"] + row["response"] for row in read_lines(args.text)[: args.spec["rows"]]]
-    result = measure(stored["path"], args.spec, rows, texts, decomposed.Kept(args.scratch, stored["fingerprint"]))
-    write_json(args.out, {"spec": args.spec, "base": base_of(stored), **result, "provenance": provenance(started)})
-    log.info("perplexity %s", ", ".join(f"{key} {value:.4g}" for key, value in result["perplexity"].items()))
-
-
-if __name__ == "__main__":
-    run_stage(main)

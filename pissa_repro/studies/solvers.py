@@ -1,30 +1,21 @@
 """Time the solvers over ranks, and measure their errors: the study of the paper's Table 6.
 
-python -m pissa_repro.studies.solvers --spec "$SPEC" --model MODEL.json --out solvers.csv --record solvers.json
-
 One row a solver and rank. seconds: decomposing every target module, reading left out. error: the mean
 over the elements of |B A - B* A*|, with B* A* of the exact decomposition, averaged over the modules.
 The paper says "sum of absolute differences" without naming what was averaged (paper_facts.md 1.6), so
 only trends can be compared. excess: |W - B A| over the best rank-r remainder, less 1 (Frobenius).
 """
 
-import argparse
-import json
 import time
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from pissa_repro import checkpoint, gpus
-from pissa_repro.errors import run_stage
-from pissa_repro.fetch import base_of, sha256, stored_model
-from pissa_repro.init import check_rank, generator
-from pissa_repro.progress import track
-from pissa_repro.provenance import provenance
-from pissa_repro.record import write_csv, write_json
-from pissa_repro.spectrum import Spectrum, Triples, exact
+from pissa_repro.linalg.spectrum import Spectrum, Triples, exact
+from pissa_repro.model import checkpoint
+from pissa_repro.runtime.progress import track
+from pissa_repro.starts.make import check_rank, generator
 
 COLUMNS = ("svd", "rank", "seconds", "error", "excess", "modules")
 Sums = dict[tuple[str, int], dict[str, float]]
@@ -79,24 +70,3 @@ def measure(folder: str, spec: dict[str, Any]) -> list[dict[str, Any]]:
          "error": sums["error"] / len(shapes), "excess": sums["excess"] / len(shapes)}
         for (svd, rank), sums in total.items()
     ]  # fmt: skip
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the solvers stage")
-    parser.add_argument("--model", required=True, help="record of the fetched model")
-    parser.add_argument("--out", required=True, type=Path, help="the CSV to write")
-    parser.add_argument("--record", required=True, type=Path, help="where the numbers come from, to write")
-    gpus.add_argument(parser)
-    args = parser.parse_args(argv)
-    gpus.take(args.gpus)
-    started = time.perf_counter()
-    model = stored_model(args.model)
-    rows = measure(model["path"], args.spec)
-    write_csv(args.out, COLUMNS, rows)
-    record = {"spec": args.spec, "base": base_of(model), "csv_sha256": sha256(args.out)}
-    write_json(args.record, {**record, "provenance": provenance(started)})
-
-
-if __name__ == "__main__":
-    run_stage(main)

@@ -1,35 +1,21 @@
-"""Singular values and value distributions of weights and residuals: Figures 3, 9, 10 and 11 of the paper.
+"""Singular values and value distributions of weights and residuals: Figures 3, 9, 10 and 11 of the paper."""
 
-python -m pissa_repro.studies.spectra --spec "$SPEC" --model MODEL.json --out spectra.json
-
-For one matrix: all singular values of W, of PiSSA's residual, of quantize(W), and of the errors of
-QLoRA, LoftQ and QPiSSA (one alternation), and fits of a normal and of a Student-t distribution to
-the values of W and of the residual. For all target modules: their values before and after.
-"""
-
-import argparse
-import json
-import logging
-import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from pissa_repro import checkpoint, decomposed, gpus, quantize
-from pissa_repro.errors import run_stage, unknown
-from pissa_repro.fetch import base_of, stored_model
-from pissa_repro.gram import values
-from pissa_repro.init import check_rank, generator, spectrum, start_module
-from pissa_repro.naming import matching
-from pissa_repro.progress import track
-from pissa_repro.provenance import provenance
-from pissa_repro.quant_error import rest_of
-from pissa_repro.record import write_json
-from pissa_repro.spectrum import Spectrum
+from pissa_repro.linalg import quantize
+from pissa_repro.linalg.gram import values
+from pissa_repro.linalg.spectrum import Spectrum
+from pissa_repro.model import checkpoint
+from pissa_repro.model.naming import matching
+from pissa_repro.runtime.errors import unknown
+from pissa_repro.runtime.progress import track
+from pissa_repro.starts.error import rest_of
+from pissa_repro.starts.kept import Kept
+from pissa_repro.starts.make import check_rank, generator, spectrum, start_module
 from pissa_repro.studies.errors import start_spec
 
-log = logging.getLogger(__name__)
 BINS = 401  # of a histogram, over six standard deviations of W to both sides
 SAMPLE = 50_000  # values that a Student-t distribution is fitted to: its standard errors are about 1 %
 
@@ -99,7 +85,7 @@ def distribution(matrix: torch.Tensor, limit: float) -> dict[str, Any]:
     return found.record()
 
 
-def measure(folder: str, spec: dict[str, Any], kept: decomposed.Kept) -> dict[str, Any]:
+def measure(folder: str, spec: dict[str, Any], kept: Kept) -> dict[str, Any]:
     """The figures' numbers of a whole model. Raises UserError for an unknown module and a rank too high."""
     targets = spec["target_modules"] or checkpoint.projections(folder)
     shapes = checkpoint.shapes(folder, targets)
@@ -121,23 +107,3 @@ def measure(folder: str, spec: dict[str, Any], kept: decomposed.Kept) -> dict[st
         if name == chosen:
             result = one_matrix(name, found, spec["rank"], spec["quant"])
     return result | {"all_modules": {key: one.record() for key, one in everything.items()}, "modules": len(shapes)}
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the spectra stage")
-    parser.add_argument("--model", required=True, help="record of the fetched model")
-    parser.add_argument("--out", required=True, type=Path, help="the record to write")
-    parser.add_argument("--scratch", type=Path, default=decomposed.FOLDER, help="where decompositions are kept")
-    gpus.add_argument(parser)
-    args = parser.parse_args(argv)
-    gpus.take(args.gpus)
-    started = time.perf_counter()
-    model = stored_model(args.model)
-    result = measure(model["path"], args.spec, decomposed.Kept(args.scratch, model["fingerprint"]))
-    write_json(args.out, {"spec": args.spec, "base": base_of(model), **result, "provenance": provenance(started)})
-    log.info("%s and the values of %d modules", result["module"], result["modules"])
-
-
-if __name__ == "__main__":
-    run_stage(main)

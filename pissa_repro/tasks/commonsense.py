@@ -2,7 +2,7 @@
 
 import re
 
-from pissa_repro.errors import UserError
+from pissa_repro.runtime.errors import UserError
 
 # The words that the published rule looks for, by kind of set (Hu et al. 2023; AGI-Edgerunners/LLM-Adapters
 # commonsense_evaluate.py, extract_answer; the same in GraphPKU/PiSSA test_acc.py). The eight sets:

@@ -3,8 +3,8 @@
 import re
 from fractions import Fraction
 
-from pissa_repro.data import MARKER
-from pissa_repro.errors import UserError
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.sources.prompt import MARKER
 
 # The released rule's pattern (paper_facts.md 3.5): one optional separator only, so that of
 # "1,234,567" it sees "1,234". Kept, because the published numbers were made with it.

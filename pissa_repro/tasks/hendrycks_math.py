@@ -2,10 +2,10 @@ r"""MATH: reference, and the two answer rules. Used by math.yaml (a file math.py
 
 from typing import Any
 
-from pissa_repro.answers import equivalence
-from pissa_repro.answers.latex import boxed, same_text
-from pissa_repro.data import MARKER
-from pissa_repro.errors import UserError
+from pissa_repro.grading.answers import equivalence
+from pissa_repro.grading.answers.latex import boxed, same_text
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.sources.prompt import MARKER
 
 
 def reference(response: str) -> str:

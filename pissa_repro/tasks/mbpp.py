@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from pissa_repro.answers.programs import INSTRUCTION, cuts, facts, run_all, score
-from pissa_repro.data import PROMPT
-from pissa_repro.errors import UserError
+from pissa_repro.grading.answers.programs import INSTRUCTION, cuts, facts, run_all, score
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.sources.prompt import PROMPT
 
 __all__ = ["facts", "prepare", "process_results", "programs", "prompt", "tests"]
 

@@ -5,9 +5,9 @@ The protocol is that of Zheng et al. 2023 (arXiv 2306.05685) and FastChat's llm_
 
 from typing import Any
 
-from pissa_repro import judge
-from pissa_repro.data import PROMPT
-from pissa_repro.errors import UserError
+from pissa_repro.grading import judge
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.sources.prompt import PROMPT
 
 TURNS = 2  # answers that a question needs
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from pissa_repro.errors import UserError
+from pissa_repro.runtime.errors import UserError
 
 CHUNK = 8192  # characters; a text of several chunks has a standard error
 
@@ -31,7 +31,7 @@ def dataset(path: str, **metadata: object) -> dict[str, Any]:
     """The chunks of the rows' texts, as lm-eval wants them. Raises UserError where no row has any text."""
     from datasets import Dataset
 
-    from pissa_repro.record import read_lines
+    from pissa_repro.runtime.record import read_lines
 
     pieces = [{"text": chunk} for row in read_lines(path) for chunk in chunks(row["text"])]
     if not pieces:

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from pissa_repro.data import PROMPT
+from pissa_repro.sources.prompt import PROMPT
 
 
 def dataset(path: str, **metadata: object) -> dict[str, Any]:
     """The rows of a fetched dataset as lm-eval wants them."""
     from datasets import Dataset
 
-    from pissa_repro.record import read_lines
+    from pissa_repro.runtime.record import read_lines
 
     return {"test": Dataset.from_list(read_lines(path))}
 

@@ -1,0 +1,62 @@
+"""What mkdocs reads from the code: a page for each room of the package, the commands, and two pages of the checkout."""
+
+import ast
+import re
+from pathlib import Path
+
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "pissa_repro"
+
+
+def rooms() -> list[str]:
+    """The package's sub-packages."""
+    return sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+
+
+def pages() -> dict[str, str]:
+    """Pages that are no files under docs/: path in the site -> Markdown."""
+    made = {f"reference/api/{room}.md": f"# {room}\n\n::: pissa_repro.{room}\n" for room in rooms()}
+    for name in ("CONTRIBUTING", "CHANGELOG"):
+        text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
+        made[f"project/{name.lower()}.md"] = re.sub(r"\]\(docs/", "](../", text)
+    return made
+
+
+def targets() -> str:
+    """The Makefile's targets with what they say of themselves, as a table."""
+    found = re.findall(r"^([a-z-]+):.*## (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return "\n".join(
+        ["| target | what it does |", "|---|---|", *(f"| `make {name}` | {text} |" for name, text in found)]
+    )
+
+
+def modules() -> str:
+    """The docstring of every module that can be run, which says how."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            found.append(f"### {name}\n\n```text\n{ast.get_docstring(tree)}\n```\n")
+    return "\n".join(found)
+
+
+def on_config(config):
+    """Put the rooms' pages under API in the navigation."""
+    reference = next(section["Reference"] for section in config.nav if "Reference" in section)
+    next(section for section in reference if "API" in section)["API"] = [f"reference/api/{room}.md" for room in rooms()]
+    return config
+
+
+def on_files(files, config):
+    """Add the pages that are made."""
+    for path, text in pages().items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    """Fill in the lists that a page asks for."""
+    return markdown.replace("<!-- make targets -->", targets()).replace("<!-- modules -->", modules())

@@ -1,0 +1,4 @@
+"""Matrices alone: decompositions (krylov, gram, spectrum) and quantization (quantize, gptq).
+
+A function here gets a weight and returns a weight or factors; models and their files are in model/.
+"""

@@ -1,0 +1,78 @@
+"""Replace the weights of a model by the frozen base that a cell trains on and is scored on."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterable
+
+import torch
+
+from pissa_repro.linalg import quantize
+from pissa_repro.model.factors import Factors
+from pissa_repro.model.load import DTYPES
+from pissa_repro.runtime.errors import UserError
+
+
+def module_name(model: torch.nn.Module, name: str) -> str:
+    """transformers' name of the module that the safetensors call `name`.
+
+    Files may leave out the name of the base model (GPT-2 on the hub: h.0 for transformer.h.0), or
+    have it where the class has not. Raises UserError for a module that the model does not have.
+    """
+    prefix = f"{model.base_model_prefix}."
+    for candidate in (name, prefix + name, name.removeprefix(prefix)):
+        with contextlib.suppress(AttributeError):
+            model.get_submodule(candidate)
+            return candidate
+    raise UserError(f"{name}: {type(model).__name__} has no such module, with '{prefix}' in front or without.")
+
+
+def stores_transposed(layer: torch.nn.Module) -> bool:
+    """Whether the layer is transformers' Conv1D, whose weight is (in, out)."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(layer, Conv1D)
+
+
+def set_base(model: torch.nn.Module, factors: Factors, quant: str, dtype: str, pack: bool) -> None:
+    """Replace W by the frozen base, quantize(W - s * offset), in every target module.
+
+    The model comes and stays in float32, as every base is made in float32 (out, in) by quantize.base_weight;
+    `cast` rounds it to `dtype` later, which here is what packed weights compute in. pack: keep 4-bit weights
+    packed (training); else dequantized (scoring, merging). A Conv1D layer (GPT-2) gets its base transposed and is
+    never packed. Raises UserError for a module that the model does not have, or that shares its weight with another.
+    """
+    uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    for name in factors.A:
+        module = module_name(model, name)
+        if uses[id(model.get_submodule(module).weight)] > 1:
+            raise UserError(f"config.train.target_modules: {name} shares its weight with the embedding; take it out.")
+        _set_module(model, module, factors.offset_product(name), quant, DTYPES[dtype], pack)
+
+
+def cast(parameters: Iterable[torch.nn.Parameter], dtype: str) -> None:
+    """Round the parameters to `dtype` in place; packed 4-bit weights are no floating point numbers and stay."""
+    for parameter in parameters:
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(DTYPES[dtype])
+
+
+def _set_module(
+    model: torch.nn.Module, name: str, offset: torch.Tensor | None, quant: str, dtype: torch.dtype, pack: bool
+) -> None:
+    layer = model.get_submodule(name)
+    offset = None if offset is None else offset.to(layer.weight.device)
+    if stores_transposed(layer):
+        weight = layer.weight.data.t().contiguous()
+        layer.weight.data = quantize.base_weight(weight, offset, quant).t().contiguous()
+    elif pack and quantize.packable(layer, quant):
+        weight = layer.weight.data if offset is None else layer.weight.data - offset
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, quantize.linear4bit(layer, weight, quant, dtype))
+    else:
+        layer.weight.data = quantize.base_weight(layer.weight.data, offset, quant)
+
+
+def set_weight(model: torch.nn.Module, name: str, weight: torch.Tensor) -> None:
+    """Put a weight (out, in) into the module that the safetensors call `name`."""
+    layer = model.get_submodule(module_name(model, name))
+    layer.weight.data = (weight.t() if stores_transposed(layer) else weight).contiguous().to(layer.weight)

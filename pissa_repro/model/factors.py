@@ -1,0 +1,151 @@
+"""A folder of factors: A, B, what was taken out of W, and which base they belong to.
+
+The folder is a PEFT adapter: adapter_model.safetensors under PEFT's key names and an
+adapter_config.json that says the initialisation is done. It belongs on the *base* of the cell
+(quantize(W - s * offset)), not on the untouched model.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import read_json, write_json
+from pissa_repro.runtime.specs import Base, ModelRecord
+
+Matrices = dict[str, torch.Tensor]
+ADAPTER, OFFSET, CONFIG = "adapter_model.safetensors", "offset.safetensors", "adapter_config.json"
+
+
+@dataclass
+class Factors:
+    """A (r, in) and B (out, r) of every module, float32; offset as in methods.Start."""
+
+    A: Matrices
+    B: Matrices
+    offset: str | None  # None, "start", or "own" (then offset_A, offset_B)
+    rank: int
+    alpha: float
+    rslora: bool
+    offset_A: Matrices | None = None
+    offset_B: Matrices | None = None
+
+    @property
+    def scaling(self) -> float:
+        """s: alpha / r, or alpha / sqrt(r) with rank-stabilised LoRA (arXiv 2312.03732)."""
+        return scaling(self.alpha, self.rank, self.rslora)
+
+    @property
+    def taken(self) -> tuple[Matrices, Matrices] | None:
+        """The pairs (A, B) that are taken out of W; None for nothing."""
+        if self.offset == "start":
+            return self.A, self.B
+        return None if self.offset_A is None or self.offset_B is None else (self.offset_A, self.offset_B)
+
+    def offset_product(self, module: str) -> torch.Tensor | None:
+        """s * offset_B @ offset_A (out, in), float32; None where nothing was taken out."""
+        if self.offset is None or self.taken is None:
+            return None
+        a, b = self.taken
+        return product(a[module], b[module], self.scaling)
+
+
+def product(a: torch.Tensor, b: torch.Tensor, scaling: float) -> torch.Tensor:
+    """scaling * b @ a, float32 (out, in), summed in float64.
+
+    So its bits hardly ever depend on the device or the number of threads, nor do those of the
+    base that it is taken out of: a last bit can decide a 4-bit code. A few rows at a time, so that no
+    float64 matrix of the weight's size is in memory.
+    """
+    result, wide = a.new_empty(len(b), a.shape[1], dtype=torch.float32), a.double()
+    for rows in torch.arange(len(b)).split(512):
+        result[rows[0] : rows[-1] + 1] = scaling * b[rows[0] : rows[-1] + 1].double() @ wide
+    return result
+
+
+def scaling(alpha: float, rank: int, rslora: bool) -> float:
+    """The factor before B @ A."""
+    return alpha / rank**0.5 if rslora else alpha / rank
+
+
+def adapter_config(factors: Factors, base: Base) -> dict[str, Any]:
+    """The keys of PEFT's LoraConfig that say how the factors are to be used."""
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base["name"],
+        "revision": base["commit"],
+        "r": factors.rank,
+        "lora_alpha": factors.alpha,
+        "use_rslora": factors.rslora,
+        "target_modules": sorted(factors.A),
+        "init_lora_weights": True,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "inference_mode": True,
+    }
+
+
+def save(folder: str | Path, factors: Factors, base: Base) -> None:
+    """Write the folder; `base` holds the name, commit and fingerprint of the base model."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(_peft_names(factors.A, factors.B), folder / ADAPTER, {"format": "pt"})
+    if factors.offset == "own" and factors.taken:
+        save_file(_peft_names(*factors.taken), folder / OFFSET, {"format": "pt"})
+    write_json(folder / CONFIG, adapter_config(factors, base))
+    write_json(folder / "base.json", {**base, "offset": factors.offset})
+
+
+def _peft_names(a: Matrices, b: Matrices) -> Matrices:
+    return {f"base_model.model.{name}.lora_{side}.weight": tensor.contiguous()
+            for side, tensors in (("A", a), ("B", b)) for name, tensor in tensors.items()}  # fmt: skip
+
+
+def load(folder: str | Path, model: ModelRecord) -> Factors:
+    """Read a folder of factors that belong to a fetched model (its record).
+
+    Raises UserError when a part is missing or damaged, or when they were made from other weights.
+    """
+    folder = Path(folder)
+    config, base = read_json(folder / CONFIG), read_json(folder / "base.json")
+    if base["fingerprint"] != model["fingerprint"]:
+        raise UserError(
+            f"{folder}: these factors are of another model: {base['name']} {base['fingerprint'][:12]}, "
+            f"not {model['name']} {model['fingerprint'][:12]}. Delete the folder and run again."
+        )
+    a, b = _load_pair(folder / ADAPTER)
+    own = _load_pair(folder / OFFSET) if base["offset"] == "own" else (None, None)
+    return Factors(a, b, base["offset"], config["r"], config["lora_alpha"], config["use_rslora"], *own)
+
+
+def load_trained(folder: str | Path, start: Factors) -> Factors:
+    """Read the adapter that a training made of a start; no offset, which stays the start's.
+
+    Its modules may have the base model's prefix in front (GPT-2). Raises UserError for an adapter that
+    is not of the start's modules, or that holds more than A and B (DoRA's magnitudes).
+    """
+    folder = Path(folder)
+    config, (a, b) = read_json(folder / CONFIG), _load_pair(folder / ADAPTER)
+    names = {name: next((n for n in start.A if name == n or name.endswith(f".{n}")), name) for name in a}
+    if set(names.values()) != set(start.A) or a.keys() != b.keys():
+        raise UserError(f"{folder}: its modules are not those of the start, or it holds more than A and B.")
+    a, b = ({names[name]: tensor for name, tensor in side.items()} for side in (a, b))
+    return Factors(a, b, None, config["r"], config["lora_alpha"], config["use_rslora"])
+
+
+def _load_pair(path: Path) -> tuple[Matrices, Matrices]:
+    try:
+        tensors = load_file(path)
+    except Exception as error:  # safetensors raises its own type for damage, OSError for absence
+        raise UserError(f"{path}: cannot be read ({error}). Delete its folder and run again.") from None
+    sides: tuple[Matrices, Matrices] = ({}, {})
+    for key, tensor in tensors.items():
+        name, _, side = key.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
+        if side not in ("A", "B"):
+            raise UserError(f"{path}: holds {key}, more than factors A and B (DoRA's magnitudes?).")
+        sides[side == "B"][name] = tensor
+    return sides

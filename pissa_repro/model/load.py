@@ -1,0 +1,89 @@
+"""Load a base model and its tokenizer: what every cell starts from."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pissa_repro.model.checkpoint import files
+from pissa_repro.runtime.errors import UserError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def default_device() -> torch.device:
+    """The GPU of this process where there is one, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # torchrun numbers its processes
+
+
+def load_base(folder: str | Path, dtype: str = "float32", device: torch.device | str | None = None) -> torch.nn.Module:
+    """The untouched model, on the given device or this process's, its dtype asserted (trap 15).
+
+    Raises UserError for damaged files, for architectures that are no causal language model or need
+    code from the hub, and for files without all of the model's weights.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    files(folder)
+    transformers_logging.disable_progress_bar()
+    local = {"local_files_only": True, "trust_remote_code": False}  # not set, it would ask on a terminal
+    try:
+        _refuse_architecture(folder, AutoConfig.from_pretrained(folder, **local))
+        model, found = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **local
+        )
+    except (ValueError, OSError, RuntimeError) as error:
+        raise UserError(f"{folder}: transformers cannot load this model: {error}") from error
+    if found["missing_keys"]:  # transformers would start them at random and go on
+        raise UserError(
+            f"{folder}: {type(model).__name__} needs {min(found['missing_keys'])}, which the files do not hold."
+        )
+    model.generation_config = _only_tokens(model.generation_config)
+    wrong = {name for name, p in model.named_parameters() if p.dtype != DTYPES[dtype]}
+    if wrong:
+        raise UserError(f"{folder}: asked for {dtype}, but {min(wrong)} came as another dtype.")
+    return model.to(device or default_device())
+
+
+def _only_tokens(given):
+    """A model's generation_config.json without its sampling, penalties and lengths: they would change greedy decoding.
+
+    transformers takes them, vLLM does not; some that ship with models cannot even be saved again.
+    """
+    from transformers import GenerationConfig
+
+    kept = {key: getattr(given, key, None) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return GenerationConfig(**kept)
+
+
+def _refuse_architecture(folder: str | Path, config) -> None:
+    """Raise UserError for what the causal language model trainer cannot train, such as T5."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    if getattr(config, "is_encoder_decoder", False) or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UserError(
+            f"{folder}: a {config.model_type} model cannot be trained or scored here, only causal language models "
+            "(Llama, Mistral, Gemma, Qwen, GPT-2, ...). Initialisation and quantization error work without training."
+        )
+
+
+def load_tokenizer(folder: str | Path):
+    """The model's tokenizer, padding on the right; pad is eos where the model has none (paper_facts.md 3.2)."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{folder}: the tokenizer has no eos token; training targets end with one.")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def window(config: Any, fallback: int) -> int:
+    """How many tokens a model of this transformers config can see; `fallback` where it sets no limit."""
+    return getattr(config, "max_position_embeddings", None) or fallback

@@ -1,0 +1,72 @@
+"""A trained cell's model with its factors merged: what is scored, and the checks that it is what was trained."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.specs import ModelRecord, TrainSpec
+
+if TYPE_CHECKING:
+    import torch
+
+MERGED = 1e-3  # |logits(merged) - logits(trained)| / |logits(trained)| allowed
+
+
+class Merged(NamedTuple):
+    """The model to score (transformers'), what the checks found, and logits (n, vocabulary) after their prompts.
+
+    untrained: the same logits before the training.
+    """
+
+    model: Any
+    checks: dict[str, float]
+    logits: "torch.Tensor"
+    untrained: "torch.Tensor"
+
+
+def merged_model(
+    train: TrainSpec,
+    stored: ModelRecord,
+    init: Path | None,
+    trained: Path,
+    prompts: list[list[int]],
+    device: "torch.device | str | None" = None,
+) -> Merged:
+    """The cell of a train spec with its factors merged, float32, on this process's device or the given one.
+
+    Merging is in float32 whatever the training's dtype was: the base has the very values that were
+    trained on, and an update smaller than bfloat16 can hold is not rounded away. Checks:
+    training_effect, how far the logits are from those at the start of the training; merge_error, how
+    far merging moves them. Raises UserError when training changed nothing, or when the merge changed
+    the logits (traps 20, 24).
+    """
+    from pissa_repro.model import checks as model_checks
+    from pissa_repro.model import factors
+    from pissa_repro.model.adapter import attach
+    from pissa_repro.model.base import cast, set_base
+    from pissa_repro.model.load import load_base
+
+    base = load_base(stored["path"], device=device)
+    if train["init"] is None:
+        before = model_checks.logits(base, prompts)
+        del base
+        model, merge_error = load_base(trained, device=device), 0.0
+        after = merged = model_checks.logits(model, prompts)
+    elif init is None:
+        raise UserError(f"{trained}: the folder of the factors that it was trained from is not given (--init).")
+    else:
+        set_base(base, factors.load(init, stored), train["quant"], train["settings"]["dtype"], pack=False)
+        cast(base.parameters(), train["settings"]["dtype"])
+        adapter = attach(base.float(), init, train["lora"])
+        before = model_checks.logits(adapter, prompts)
+        wrapped = attach(adapter.unload(), trained)
+        after = model_checks.logits(wrapped, prompts)
+        model = wrapped.merge_and_unload()
+        merged = model_checks.logits(model, prompts)
+        merge_error = model_checks.relative_difference(merged, after)
+    effect = model_checks.relative_difference(after, before)
+    if not effect > 0:  # NaN too
+        raise UserError(f"{trained}: the trained weights do not change the model's output, or make it NaN.")
+    if not merge_error <= MERGED:
+        raise UserError(f"{trained}: merging changes the logits by {merge_error:.1e} (limit {MERGED}).")
+    return Merged(model.eval(), {"training_effect": effect, "merge_error": merge_error}, merged, before)

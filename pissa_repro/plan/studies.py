@@ -1,0 +1,87 @@
+"""The paper's studies of initialisation and quantization error, on any model: no training is needed.
+
+Which points each study measures, and the specs of its stages. Imports no torch: Snakemake reads it.
+"""
+
+from typing import Any
+
+from pissa_repro import methods
+from pissa_repro.plan.sweep import SOLVER_VERSION, STAGE_VERSION, Cell, Sweep
+from pissa_repro.runtime.errors import UserError, unknown
+
+# Raise a number when a stage's code changes what comes out of it.
+VERSION = {"errors": 1, "spectra": 1, "solvers": 1, "gptq": 1}
+Point = dict[str, Any]
+
+
+def _points(methods: list[str], quants: list[str], ranks: list[int], turns: list[int]) -> list[Point]:
+    """Every combination, in the order in which a table reads."""
+    return [
+        {"method": method, "quant": quant, "rank": rank, "alternations": turn}
+        for quant in quants
+        for rank in ranks
+        for turn in turns
+        for method in methods
+    ]
+
+
+def grid(studies: dict[str, Any], name: str) -> list[Point]:
+    """The points of a grid of errors: method, quant, rank, alternations. Raises UserError for an unknown grid."""
+    methods, rank, most = studies["methods"], studies["rank"], max(studies["alternations"])
+    grids = {
+        "ranks": (methods, ["nf4"], studies["ranks"], studies["alternations"]),  # Tables 4 and 8, Figures 2b, 7a, 14
+        "quants": (methods, studies["quants"], [rank], studies["alternations"]),  # Table 9
+        "turns": (methods, ["nf4"], [rank], studies["turns"]),
+        "blocks": (methods, studies["blocks"], [rank], [most]),
+    }
+    if name not in grids:
+        raise unknown("grid", name, grids, "results/studies")
+    return _points(*grids[name])
+
+
+def errors_spec(sweep: Sweep, model: str, name: str) -> dict[str, Any]:
+    """Spec of measuring a grid of errors on a model."""
+    return _spec(sweep, model, "errors") | {"points": grid(sweep.config["studies"], name)}
+
+
+def spectra_spec(sweep: Sweep, model: str) -> dict[str, Any]:
+    """Spec of the singular values and the distribution of a model's weights (Figures 3, 9, 10, 11)."""
+    studies = sweep.config["studies"]
+    return _spec(sweep, model, "spectra") | {"module": studies["module"], "rank": studies["rank"], "quant": "nf4"}
+
+
+def solvers_spec(sweep: Sweep, model: str) -> dict[str, Any]:
+    """Spec of timing the solvers over ranks (Table 6)."""
+    studies = sweep.config["studies"]
+    return _spec(sweep, model, "solvers") | {"svd": studies["svd"], "ranks": studies["ranks"]}
+
+
+def trained_error_spec(sweep: Sweep, cell: Cell) -> dict[str, Any]:
+    """Spec of measuring trained factors on the base that they were trained on and on others (trap 24)."""
+    quants = list(dict.fromkeys([cell.quant, "none", *sweep.config["studies"]["quants"]]))
+    spec = {"stage": "trained_error", "version": STAGE_VERSION["quant_error"], "train": sweep.train_spec(cell)}
+    return spec | {"init": sweep.init_spec(cell), "evaluated_as": quants}
+
+
+def gptq_spec(sweep: Sweep, model: str) -> dict[str, Any]:
+    """Spec of GPTQ's row of Table 9."""
+    studies = sweep.config["studies"]
+    if not studies["gptq"]:
+        raise UserError("config.studies.gptq: names no datasets; give calibration, text and rows (config/README.md).")
+    data = {key: sweep.data_spec(studies["gptq"][key]) for key in ("calibration", "text")}
+    rows = {"rank": studies["rank"], "rows": studies["gptq"]["rows"]}
+    return _spec(sweep, model, "gptq") | data | rows
+
+
+def _spec(sweep: Sweep, model: str, stage: str) -> dict[str, Any]:
+    studies = sweep.config["studies"]
+    if model not in studies["models"]:
+        raise unknown("model", model, studies["models"], "config.studies.models")
+    return {
+        "stage": stage,
+        "version": VERSION[stage],
+        "solver_version": SOLVER_VERSION,
+        "method_versions": {name: getattr(methods.load(name), "VERSION", 1) for name in studies["methods"]},
+        "model": sweep.model_spec(model),
+        "target_modules": studies["target_modules"],
+    }

@@ -1,0 +1,205 @@
+"""Figures of error reductions: 2b, 7a and 14 of the paper, and over alternations, block sizes and depth."""
+
+import math
+from typing import Any
+
+import numpy
+import pandas
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from matplotlib.transforms import ScaledTranslation
+
+from pissa_repro.report.figures import study_data as data
+from pissa_repro.report.figures import style
+from pissa_repro.report.figures.canvas import finish, panels
+from pissa_repro.results.study import Study
+
+FILLS = ("none", "bottom", "left", "top")  # of published markers
+REDUCTION = "error reduction (%)"
+MEAN = "means over the modules of a type, then over types"
+
+
+def set_ticks(axes: Axes, name: str, values: list[int]) -> None:
+    """A binary log axis with a tick at every value."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(values, [str(value) for value in values])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel(name)
+
+
+def draw_lines(
+    axes: Axes, study: Study, points: pandas.DataFrame, x: str, by: str, label: str, y: str = "reduction"
+) -> None:
+    """A line of y over x for each method (colour, marker) and value of `by` (line style)."""
+    kinds = list(dict.fromkeys(points[by].sort_values()))
+    for (method, kind), here in points.sort_values(x, kind="stable").groupby(["method", by], sort=False):
+        look = data.look(study, method)
+        axes.plot(
+            here[x], here[y], color=look.colour, marker=look.marker, label=f"{look.label}, {label.format(kind)}",
+            linestyle=style.LINES[kinds.index(kind) % len(style.LINES)], markeredgecolor="white", markeredgewidth=0.4,
+        )  # fmt: skip
+
+
+def draw_published(
+    axes: Axes, study: Study, points: pandas.DataFrame, x: str, by: str, label: str, apart: float = 0
+) -> None:
+    """Published points as hollow markers, half filled for the second value of `by`.
+
+    apart: typographic points from method to method, to the side.
+    """
+    kinds, methods = list(dict.fromkeys(points[by].sort_values())), list(dict.fromkeys(points["method"]))
+    for (method, kind), here in points.groupby(["method", by], sort=False):
+        look, shift = data.look(study, method), apart * (methods.index(method) - (len(methods) - 1) / 2)
+        axes.plot(
+            here[x], here["reduction"], color=look.colour, marker=look.marker, linestyle="none", markersize=5.5,
+            fillstyle=FILLS[kinds.index(kind) % len(FILLS)], markerfacecoloralt="white", zorder=3,
+            transform=axes.transData + ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans),
+            label=f"{look.label}, {label.format(kind)}, published\n{here['model'].iloc[0]}",
+        )  # fmt: skip
+    axes.update_datalim(points[[x, "reduction"]].to_numpy(dtype=float))  # shifted lines count for nothing there
+    axes.autoscale_view()
+
+
+def draw_bars(axes: Axes, study: Study, points: pandas.DataFrame, printed: bool) -> None:
+    """Bars of error reductions with their numbers, plain quantization's first; published ones light and hatched."""
+    first = {"method": data.PLAIN, "reduction": 0.0}
+    names = []
+    for x, point in enumerate([first, *points.to_dict("records")]):
+        look, value = data.look(study, point["method"]), point["reduction"]
+        colours = {"facecolor": look.tint, "hatch": style.HATCHES[1]} if printed else {"facecolor": look.colour}
+        axes.bar(x, value, 0.76, edgecolor=look.colour, **colours)
+        axes.annotate(f"{value:z.1f}", (x, max(value, 0)), (0, 2), textcoords="offset points", ha="center", fontsize=8)
+        names.append(look.label + (f"\nr {point['rank']}\nT {point['alternations']}" if x else ""))
+    axes.set_xticks(range(len(names)), names, fontsize=7)
+    axes.tick_params(axis="x", length=0)
+    axes.grid(False, axis="x")
+
+
+def fig2b(study: Study) -> Figure:
+    """Average error reduction at the ranks and alternations of Figure 2b."""
+    table = data.errors(study, "ranks")
+    means = data.averages(table)
+    shown = {study.display: data.bars(means, data.rank_of(study, means))}
+    for model in ("llama-3-8b", "llama-3-70b"):
+        theirs = data.published_reductions(model, "avg")
+        shown[f"published, {data.named(study, model)}"] = data.bars(theirs, theirs["rank"].min())
+    sizes = [len(bars) + 1 for bars in shown.values()]
+    figure = Figure(figsize=(1 + 0.48 * sum(sizes), 4.1))
+    axes = figure.subplots(1, len(shown), sharey=True, width_ratios=sizes)
+    for one, (title, bars) in zip(axes, shown.items(), strict=True):
+        draw_bars(one, study, bars, printed=one is not axes[0])
+        one.set_title(title)
+    axes[0].set_ylabel(REDUCTION)
+    at = "at the largest rank only the best of the methods; plain quantization is 0 by definition"
+    notes = [data.modules(table), "nf4, r: rank, T: alternations", MEAN, at, "hatched: paper, v4 Table 8"]
+    return finish(figure, study, "Average error reduction", notes)
+
+
+def over_ranks(study: Study, first: bool) -> Figure:
+    """Error reduction over ranks: of the first projection type, or a panel for each of the others."""
+    table, model = data.errors(study, "ranks"), data.beside(study)
+    kinds = data.kinds(study, table)
+    theirs = {kind: data.published_reductions(model, kind) for kind in (kinds[:1] if first else kinds[1:] or kinds)}
+    figure, axes = panels(len(theirs), *((5.4, 3) if first else (2.9, 2.3)))
+    found = pandas.concat(theirs.values())
+    ranks = sorted({*table["rank"], *found["rank"]})
+    plain = data.look(study, data.PLAIN)
+    for one, (kind, points) in zip(axes, theirs.items(), strict=True):
+        one.plot(ranks, [0] * len(ranks), color=plain.colour, label=f"{plain.label}: 0 by definition")
+        draw_lines(one, study, data.averages(table[table["type"] == kind]), "rank", "alternations", "T = {}")
+        draw_published(one, study, points, "rank", "alternations", "T = {}", apart=0 if first else 7)
+        set_ticks(one, "rank", ranks)
+        one.set(title=kind, ylabel=REDUCTION if one.get_subplotspec().is_first_col() else "")
+    shown = data.modules(table[table["type"].isin(theirs)])
+    notes = [shown, "nf4, T: alternations", "lines: means over layers", data.sources(study, model, found)]
+    return finish(figure, study, "Error reduction over rank", notes)
+
+
+def fig7a(study: Study) -> Figure:
+    """Error reduction of the first projection type over ranks."""
+    return over_ranks(study, first=True)
+
+
+def fig14(study: Study) -> Figure:
+    """Error reduction of the other projection types over ranks."""
+    return over_ranks(study, first=False)
+
+
+def alternations(study: Study) -> Figure:
+    """Average error reduction over the number of alternations."""
+    table, model = data.errors(study, "turns"), data.beside(study)
+    theirs = data.at_rank(study, data.published_reductions(model, "avg"))
+    figure, (axes,) = panels(1, 5.4, 3)
+    draw_lines(axes, study, data.averages(table), "alternations", "rank", "r = {}")
+    draw_published(axes, study, theirs, "alternations", "rank", "r = {}")
+    set_ticks(axes, "alternations T", sorted({*table["alternations"], *theirs["alternations"]}))
+    axes.set_ylabel(REDUCTION)
+    notes = [data.modules(table), "nf4, r: rank", MEAN, data.sources(study, model, theirs)]
+    return finish(figure, study, "Average error reduction over alternations", notes)
+
+
+def blocks(study: Study) -> Figure:
+    """Average error reduction, and the error of plain quantization, over the block size."""
+    table, model = data.errors(study, "blocks"), data.beside(study)
+    means, turns, ratios = data.with_blocks(data.averages(table)), table["alternations"].max(), data.against(table)
+    theirs = data.at_rank(study, data.published_reductions(model, "avg"))
+    theirs = data.with_blocks(theirs[theirs["alternations"] == turns])
+    figure, (left, right) = panels(2, 3.4, 3, share=False)
+    draw_lines(left, study, means, "block", "kind", "{}")
+    draw_published(left, study, theirs, "block", "rank", "r = {}")
+    draw_lines(right, study, data.with_blocks(data.averages(ratios, "ratio")), "block", "kind", "{}", "ratio")
+    left.set(title="reduction by the factors", ylabel=REDUCTION)
+    right.set(title="plain quantization", ylabel=f"error / error with {data.standard(table)}")
+    for one in (left, right):
+        set_ticks(one, "block size", sorted({*means["block"], *theirs["block"]}))
+    rank = f"rank {table['rank'].max()}, {turns} alternations, -dq: double quantization"
+    notes = [
+        data.modules(table),
+        rank,
+        f"{MEAN}, of nuclear norms",
+        data.spread(means),
+        data.sources(study, model, theirs),
+    ]
+    return finish(figure, study, "Error over the quantization's block size", notes)
+
+
+def draw_map(axes: Axes, values: pandas.DataFrame, low: float, high: float) -> Any:
+    """A heat map of layers (rows, 0 at the top) and projection types, with numbers where there is room."""
+    mesh = axes.pcolormesh(values, cmap="viridis", vmin=low, vmax=high, edgecolors="white", linewidth=0.4)
+    axes.set_xticks(
+        numpy.arange(values.shape[1]) + 0.5, values.columns, rotation=40, ha="right", rotation_mode="anchor"
+    )
+    shown = range(0, len(values), math.ceil(len(values) / 12))
+    axes.set_yticks(numpy.array(shown) + 0.5, values.index[shown])
+    axes.set(ylabel="layer", ylim=(len(values), 0))
+    axes.grid(False)
+    axes.tick_params(length=0)
+    for (i, j), value in numpy.ndenumerate(values.to_numpy()):
+        if len(values) <= 12 and numpy.isfinite(value):
+            colour = "white" if value < (low + high) / 2 else "black"
+            axes.annotate(f"{value:z.1f}", (j + 0.5, i + 0.5), ha="center", va="center", color=colour, fontsize=8)
+    return mesh
+
+
+def depth(study: Study) -> Figure:
+    """Error reduction by layer and projection type, a map a method."""
+    table, model = data.errors(study, "ranks"), data.beside(study)
+    rank, turns, kinds = data.rank_of(study, table), table["alternations"].max(), data.kinds(study, table)
+    here = table[(table["rank"] == rank) & (table["alternations"] == turns)]
+    maps = data.maps(here, kinds)
+    low, high = here["reduction"].min(), here["reduction"].max()
+    figure, axes = panels(len(maps), 0.46 * len(kinds) + 0.7, 2 + 0.25 * min(len(next(iter(maps.values()))), 24))
+    for one, (method, values) in zip(axes, maps.items(), strict=True):
+        mesh = draw_map(one, values, low, high)
+        one.set_title(data.look(study, method).label)
+    figure.colorbar(mesh, ax=axes, label=REDUCTION)
+    shared = here.duplicated(["method", "layer", "type"]).any()
+    same = "means where modules share layer and type" if shared else ""
+    notes = [
+        data.modules(table),
+        f"rank {rank}, {turns} alternations, nf4",
+        same,
+        data.listed(study, model, kinds, turns),
+    ]
+    return finish(figure, study, "Error reduction by layer", notes)

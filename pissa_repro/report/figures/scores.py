@@ -1,0 +1,84 @@
+"""The scores of a sweep as bars."""
+
+from pathlib import Path
+
+import numpy
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pissa_repro.plan.sweep import Sweep
+from pissa_repro.report.figures import style
+from pissa_repro.report.figures.style import Look
+from pissa_repro.results.curves import Bar, read_bar, read_scores
+from pissa_repro.results.measure import PERCENT, Measure, measure_of
+
+
+def draw_bars(axes: Axes, bars: list[tuple[Look, Bar]], items: str, shown: Measure) -> None:
+    """Draw each bar with its seeds as dots, its two errors side by side, and its mean as text."""
+    seeds = len(bars[0][1].values)
+    digits = 1 if shown.unit == PERCENT else shown.digits
+    for x, (look, bar) in enumerate(bars):
+        mean, spread = bar.values.mean(), bar.values.std(ddof=1) if seeds > 1 else 0.0
+        side = 0.22 if seeds > 1 else 0.0
+        axes.bar(x, mean, 0.74, facecolor=look.tint, edgecolor=look.colour, hatch=look.hatch)
+        if seeds > 1:
+            error = axes.errorbar(x - side, mean, spread, fmt="none", ecolor="black", elinewidth=1.1, capsize=2.5)
+            places = x + numpy.linspace(-0.07, 0.07, seeds)
+            dots = axes.scatter(places, bar.values, s=12, color="white", edgecolor="black", linewidth=0.8, zorder=4)
+        if bar.stderr is not None:
+            broad = axes.errorbar(x + side, mean, bar.stderr, fmt="none", ecolor=style.GREY, elinewidth=3.5)
+        top = max(mean + (bar.stderr or 0.0), mean + spread, bar.values.max())
+        axes.annotate(f"{mean:.{digits}f}", (x, top), (0, 3), textcoords="offset points", ha="center", va="bottom")
+    if bars[0][1].stderr is not None:
+        broad.set_label(f"standard error over\n{items} test items\n(one run)")
+    if seeds > 1:
+        error.set_label(f"standard deviation\nover {seeds} seeds")
+        dots.set_label("one seed")
+    axes.set_ylim(0, max(shown.scale / 100, 1.08 * axes.get_ylim()[1]))  # 1 %: the scale when all scores are 0
+
+
+def name_bars(axes: Axes, labels: list[str]) -> None:
+    """Write the methods' names below the bars, turned where they would not fit."""
+    fits = max(map(len, labels)) * len(labels) <= 52
+    axes.set_xticks(range(len(labels)), labels)
+    if not fits:
+        axes.tick_params(axis="x", labelrotation=35)
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+    axes.tick_params(axis="x", length=0)
+    axes.grid(False, axis="x")
+
+
+def accuracy(sweep: Sweep, scores: Path, results: Path) -> Figure:
+    """Mean score of each method on each task in its unit, with the spread of seeds and of items.
+
+    Each task has a panel and an axis of its own, so that no axis has two units.
+    """
+    measures = {task: measure_of(sweep.config["tasks"][task]["task"]) for task in sweep.config["sweep"]["tasks"]}
+    labels = {task: axis_label(shown) for task, shown in measures.items()}
+    heading = "Accuracy" if {shown.name for shown in measures.values()} == {"accuracy"} else "Score"
+    figure, panels, shared = style.canvas(
+        sweep, heading, ("models", "tasks"), ("datasets", "ranks", "learning_rates"), (7.2, 3.6)
+    )
+    looks, table = style.looks(sweep), read_scores(scores)
+    read = [
+        [(looks[p], read_bar(table, scores, g, panel.task, measures[panel.task])) for p, g in panel.cells().items()]
+        for panel in panels
+    ]
+    items = ", ".join(str(n) for n in sorted({bar.items for bars in read for _, bar in bars}))
+    for panel, bars in zip(panels, read, strict=True):
+        draw_bars(panel.axes, bars, items, measures[panel.task])
+        name_bars(panel.axes, [look.label for look, _ in bars])
+    style.share_limits(panels)
+    seeds = len(sweep.config["sweep"]["seeds"])
+    mean = f"bars and numbers: mean of {seeds} seeds" if seeds > 1 else "one seed"
+    notes = (shared, mean, "hatched: quantized base", *style.exceptions(sweep))
+    style.finish(figure, panels, "", labels[panels[0].task], notes)
+    for panel in panels if len(set(labels.values())) > 1 else ():
+        panel.axes.set_ylabel(labels[panel.task])
+    return figure
+
+
+def axis_label(shown: Measure) -> str:
+    """The unit of an axis of scores, and which way is better where it is not up."""
+    return f"{shown.name} ({shown.symbol}{'' if shown.higher_is_better else '; lower is better'})"

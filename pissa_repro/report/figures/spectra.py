@@ -1,0 +1,129 @@
+"""Figures of singular values and of the distribution of values: 3, 9, 10 and 11 of the paper."""
+
+import math
+from typing import Any
+
+import numpy
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pissa_repro.paper import published
+from pissa_repro.report.figures import study_data as data
+from pissa_repro.report.figures.canvas import BASE, RESIDUAL, REST, WEIGHT, finish, panels
+from pissa_repro.results.study import Study
+
+
+def draw_values(axes: Axes, record: dict[str, Any], key: str, title: str, colour: str) -> None:
+    """All singular values of a matrix."""
+    values = record["singular_values"][key]
+    axes.plot(range(1, len(values) + 1), values, color=colour)
+    axes.set(title=f"{title}; sum {sum(values):.4g}", xlabel="index")
+    axes.set_ylim(0, auto=True)  # the top still follows panels with the same axis
+
+
+def draw_inset(axes: Axes, values: list[float]) -> None:
+    """The first 100 values, at most a sixth of them, in the upper right corner; the axis keeps the curve below it."""
+    count, (_, top) = max(2, min(100, len(values) // 6)), axes.get_ylim()
+    axes.set_ylim(0, max(top, values[int(0.3 * len(values))] / 0.38))
+    inset = axes.inset_axes((0.46, 0.5, 0.52, 0.47))
+    inset.plot(range(1, count + 1), values[:count], color=BASE)
+    inset.annotate(f"the first {count}", (0.97, 0.93), xycoords="axes fraction", ha="right", va="top", fontsize=7)
+    inset.tick_params(labelsize=7)
+
+
+def draw_values_of(axes: Axes, found: dict[str, Any], colour: str, label: str) -> numpy.ndarray:
+    """The density of a matrix's values; returns the bins' middles."""
+    edges = numpy.linspace(-found["limit"], found["limit"], len(found["counts"]) + 1)
+    density = numpy.array(found["counts"]) / found["n"] / (edges[1] - edges[0])
+    axes.stairs(density, edges, fill=True, color=colour, alpha=0.45, linewidth=0, label=label)
+    axes.set(xlabel="value", ylabel="density")
+    return (edges[1:] + edges[:-1]) / 2
+
+
+def draw_fit(axes: Axes, x: numpy.ndarray, density: numpy.ndarray, facts: dict[str, float]) -> None:
+    """A fitted density, and its parameters as text."""
+    axes.plot(x, density, color="black", linewidth=0.9)
+    axes.grid(False)
+    text = "\n".join(f"{data.SYMBOLS[key]} = {data.digits(value)}" for key, value in facts.items())
+    axes.annotate(text, (0.98, 0.96), xycoords="axes fraction", ha="right", va="top")
+
+
+def draw_normal(axes: Axes, found: dict[str, Any], colour: str, label: str = "") -> None:
+    """Values with the normal distribution of their mean and deviation."""
+    mean, std = found["mean"], found["std"]
+    x = draw_values_of(axes, found, colour, label)
+    density = numpy.exp(-(((x - mean) / std) ** 2) / 2) / (std * math.sqrt(2 * math.pi))
+    draw_fit(axes, x, density, {"mu": mean, "sigma": std})
+
+
+def fig3(study: Study) -> Figure:
+    """One matrix and its residual: singular values, those of their quantization errors, and their values."""
+    record = data.spectra(study)
+    quant, figure = record["spec"]["quant"], Figure(figsize=(9.6, 5.6))
+    (a, b, c), (d, e, f) = figure.subplots(2, 3)
+    for one, other in ((a, b), (d, e), (c, f)):
+        other.sharey(one)
+    f.sharex(c)
+    draw_values(a, record, "W", f"(a) {WEIGHT}", BASE)
+    draw_values(b, record, "residual", f"(b) {RESIDUAL}", REST)
+    draw_values(d, record, "error_qlora", f"(d) {WEIGHT} \u2212 {quant}({WEIGHT})", BASE)
+    draw_values(e, record, "error_pissa", f"(e) {RESIDUAL} \u2212 {quant}({RESIDUAL})", REST)
+    draw_normal(c, record["distributions"]["W"], BASE)
+    draw_normal(f, record["distributions"]["residual"], REST)
+    draw_inset(a, record["singular_values"]["W"])
+    for one, title in ((c, f"(c) values of {WEIGHT}"), (f, f"(f) values of {RESIDUAL}")):
+        one.set_title(title)
+    for one in (a, d):
+        one.set_ylabel("singular value")
+    notes = [*data.matrix(record), "curves: normal", f"{data.fits(study, 'gaussian', False)}; the paper's rank is 128"]
+    return finish(figure, study, "A weight, its residual, and the errors of quantizing them", notes)
+
+
+def fig9(study: Study) -> Figure:
+    """The values of all weights and of all residuals."""
+    record = data.spectra(study)
+    figure, (axes,) = panels(1, 5.4, 3)
+    for key, colour, name in (("W", BASE, WEIGHT), ("residual", REST, RESIDUAL)):
+        found = record["all_modules"][key]
+        facts = {"abs_mu": abs(found["mean"]), "sigma": found["std"]}
+        text = "\n".join(f"{data.SYMBOLS[name]} = {data.digits(value)}" for name, value in facts.items())
+        draw_values_of(axes, found, colour, f"{name}\n{text}")
+    notes = [f"{record['modules']} modules", f"rank {record['spec']['rank']}", data.outside(record["all_modules"])]
+    return finish(figure, study, "Values of all weights and residuals", [*notes, data.fits(study, "gaussian", True)])
+
+
+def fig10(study: Study) -> Figure:
+    """Singular values of a weight, as quantized, of its residual, and of every method's error."""
+    record = data.spectra(study)
+    wholes = {"W": WEIGHT, "quantized": f"{record['spec']['quant']}({WEIGHT})", "residual": RESIDUAL}
+    errors = {key: data.look(study, published.ours(word)) for key, word in data.error_words(study, record).items()}
+    columns = max(3, len(errors))
+    figure = Figure(figsize=(3.2 * columns, 5.4))
+    grid = figure.subplots(2, columns, sharey="row")
+    for one, (key, title) in zip(grid[0], wholes.items(), strict=False):
+        draw_values(one, record, key, title, REST if key == "residual" else BASE)
+    for one, (key, look) in zip(grid[1], errors.items(), strict=False):
+        draw_values(one, record, key, f"error of {look.label}", look.colour)
+    for one in figure.axes:
+        one.set_visible(bool(one.lines))
+    for row in grid:
+        row[0].set_ylabel("singular value")
+    return finish(
+        figure, study, "Singular values", [*data.matrix(record), "no published numbers: the paper prints none"]
+    )
+
+
+def fig11(study: Study) -> Figure:
+    """The values of one weight and of its residual, with Student-t fits."""
+    from scipy import stats
+
+    record = data.spectra(study)
+    figure, (left, right) = panels(2, 3.6, 2.8)
+    right.sharex(left)
+    for one, key, colour, title in ((left, "W", BASE, WEIGHT), (right, "residual", REST, RESIDUAL)):
+        fit = {name: record["student_t"][key][name] for name in ("df", "loc", "scale")}
+        x = draw_values_of(one, record["distributions"][key], colour, "")
+        draw_fit(one, x, stats.t.pdf(x, **fit), fit)
+        one.set_title(f"values of {title}")
+    notes = [*data.matrix(record), "curves: Student-t, most likely", data.fits(study, "student_t", False)]
+    return finish(figure, study, "Values of a weight and of its residual", notes)

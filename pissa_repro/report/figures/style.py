@@ -1,0 +1,227 @@
+"""The one look of all figures: palette, line styles, the layout of panels, and how a file is written.
+
+Colour and marker say the method, line style and hatch the quantization, so that a figure can be read
+in grey. Both follow the order of `sweep.cells` in the config; no method is known by its name.
+"""
+
+import itertools
+import math
+import textwrap
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure  # without pyplot: the Agg and SVG canvases, no display, no global state
+
+from pissa_repro.plan.config import QUANTS
+from pissa_repro.plan.sweep import Cell, Sweep
+from pissa_repro.runtime.errors import unknown
+from pissa_repro.runtime.record import atomic
+
+# Okabe and Ito, "Color Universal Design" (2008); its yellow is left out, it is too light for a line.
+COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")  # one more than colours: 56 pairs before one comes again
+LINES = ("-", (0, (3.5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))  # in the order of config.QUANTS, then again
+HATCHES = ("", "/////", ".....", "xxxxx")
+GREY = "#555555"
+FORMATS = ("svg", "png", "pdf")
+
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "hatch.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.handlelength": 3,
+    "legend.labelspacing": 0.7,
+    "figure.titlesize": 10,
+    "figure.titleweight": "bold",
+    "figure.labelsize": 8,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.08,
+    "savefig.dpi": 200,
+    "svg.fonttype": "path",  # the same picture on a machine without this font
+    "svg.hashsalt": "pissa-repro",  # the same data, the same bytes
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one (method, quant) appears in every figure; order counts the methods."""
+
+    label: str
+    colour: str
+    marker: str
+    line: Any
+    hatch: str
+    order: int
+
+    @property
+    def tint(self) -> tuple[float, ...]:
+        """The colour mixed with white, opaque, for areas."""
+        return tuple(1 - 0.45 * (1 - part) for part in to_rgb(self.colour))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One plot of a figure: the sweep with one model, dataset, task, rank and learning rate."""
+
+    sweep: Sweep
+    axes: Axes
+    group: tuple[Any, ...]  # panels of one group have the same limits
+
+    @property
+    def task(self) -> str:
+        """The panel's task (the first, in a figure that has no panels by task)."""
+        return self.sweep.config["sweep"]["tasks"][0]
+
+    def cells(self) -> dict[tuple[str, str], list[Cell]]:
+        """The cells of each (method, quant), one for each seed, in the config's order."""
+        groups: dict[tuple[str, str], list[Cell]] = {}
+        for cell in self.sweep.cells.values():
+            groups.setdefault((cell.method, cell.quant), []).append(cell)
+        return groups
+
+
+def context() -> AbstractContextManager[None]:
+    """The context in which figures are drawn and written; a user's matplotlibrc changes nothing."""
+    return matplotlib.style.context(["default", STYLE])
+
+
+def looks(sweep: Sweep) -> dict[tuple[str, str], Look]:
+    """The look of each (method, quant), in the config's order; labels are display names, made unique."""
+    labels = {(cell.method, cell.quant): sweep.display(cell) for cell in sweep.cells.values()}
+    methods = list(dict.fromkeys(method for method, _ in labels))
+    shown = {}
+    for (method, quant), label in labels.items():
+        if list(labels.values()).count(label) > 1:
+            label = f"{label} ({method}-{quant})"
+        shown[method, quant] = look(label, methods.index(method), QUANTS.index(quant))
+    return shown
+
+
+def look(label: str, order: int, kind: int = 0) -> Look:
+    """The look of the method that is number `order`, on the quantization that is number `kind`."""
+    colour, marker = COLOURS[order % len(COLOURS)], MARKERS[order % len(MARKERS)]
+    return Look(label, colour, marker, LINES[kind % len(LINES)], HATCHES[kind % len(HATCHES)], order)
+
+
+def words(config: dict[str, Any], axis: str, value: Any) -> str:
+    """A value of a sweep's axis as a reader knows it; a task by the display name of its dataset."""
+    if axis == "ranks":
+        return f"rank {value}"
+    if axis == "learning_rates":
+        return f"learning rate {value:g}"
+    if axis == "tasks":
+        return config["datasets"][config["tasks"][value]["dataset"]].get("display", value)
+    name = config[axis][value].get("display", value)
+    return f"trained on {name}" if axis == "datasets" else name
+
+
+def narrow(sweep: Sweep, fixed: dict[str, Any]) -> Sweep:
+    """The part of a sweep where each axis of `fixed` has that one value."""
+    part = sweep.config["sweep"] | {axis: [value] for axis, value in fixed.items()}
+    return Sweep(sweep.config | {"sweep": part})
+
+
+def layout(sweep: Sweep, rows: Sequence[str], columns: Sequence[str]) -> list[list[dict[str, Any]]]:
+    """The points of the sweep over these axes as a grid; a single row or column is wrapped."""
+
+    def points(axes: Sequence[str]) -> list[dict[str, Any]]:
+        values = itertools.product(*(sweep.config["sweep"][axis] for axis in axes))
+        return [dict(zip(axes, value, strict=True)) for value in values]
+
+    grid = [[row | column for column in points(columns)] for row in points(rows)]
+    if len(grid) > 1 and len(grid[0]) > 1:
+        return grid
+    flat = list(itertools.chain(*grid))
+    width = len(flat) if len(flat) < 4 else math.ceil(math.sqrt(len(flat)))
+    return [flat[i : i + width] for i in range(0, len(flat), width)]
+
+
+def canvas(
+    sweep: Sweep, heading: str, names: Sequence[str], rest: Sequence[str], single: tuple[float, float]
+) -> tuple[Figure, list[Panel], str]:
+    """An empty figure with one panel for each point of the axes `names` (rows) and `rest` (columns).
+
+    What all panels share of `names` is in the figure's title, what they share of `rest` is returned
+    as text for the caption; what differs is in each panel's title. single: inches of a lone panel.
+    """
+    grid = layout(sweep, names, rest)
+    alone = len(grid) == len(grid[0]) == 1
+    width, height = single if alone else (0.6 * single[0] * max(2, len(grid[0])), 0.68 * single[1] * len(grid) + 0.8)
+    figure = Figure(figsize=(width, height))
+    varied = [axis for axis in (*names, *rest) if len(sweep.config["sweep"][axis]) > 1]
+    spec = figure.add_gridspec(len(grid), len(grid[0]))
+    panels = []
+    for i, row in enumerate(grid):
+        for j, point in enumerate(row):
+            title = ", ".join(words(sweep.config, axis, point[axis]) for axis in varied)
+            axes = figure.add_subplot(spec[i, j], title=title)
+            panels.append(Panel(narrow(sweep, point), axes, tuple(point[axis] for axis in names)))
+    shared = [[words(sweep.config, a, grid[0][0][a]) for a in axes if a not in varied] for axes in (names, rest)]
+    figure.suptitle(": ".join(filter(None, (heading, ", ".join(shared[0])))))
+    return figure, panels, ", ".join(shared[1])
+
+
+def share_limits(panels: list[Panel]) -> None:
+    """Give panels of one group (the same model and data, or task) the same axis of values."""
+    for group in {panel.group for panel in panels}:
+        axes = [panel.axes for panel in panels if panel.group == group]
+        limits = [panel_axes.get_ylim() for panel_axes in axes]
+        for panel_axes in axes:
+            panel_axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
+def finish(figure: Figure, panels: list[Panel], x: str, y: str, notes: Sequence[str]) -> None:
+    """Name the axes, put one legend for all panels at the right, and the notes below as a caption."""
+    for panel in panels:
+        panel.axes.set_xlabel(x)
+        place = panel.axes.get_subplotspec()
+        panel.axes.set_ylabel(y if place and place.is_first_col() else "")
+    figure.legend(*panels[0].axes.get_legend_handles_labels(), loc="outside right center")
+    caption(figure, notes)
+
+
+def caption(figure: Figure, notes: Sequence[str]) -> None:
+    """Put the notes below a figure."""
+    text = "; ".join(filter(None, notes))
+    lines = math.ceil(len(text) / (16 * figure.get_figwidth()))  # 16 letters an inch; lines of one length
+    figure.supxlabel(textwrap.fill(text, len(text) // lines + 8), color=GREY)
+
+
+def exceptions(sweep: Sweep) -> list[str]:
+    """Which methods the config's overrides change, and why, for the caption."""
+    known = looks(sweep)
+    changed: dict[str, dict[str, None]] = {}  # the labels of each reason, in order, each once
+    for cell in sweep.cells.values():
+        for why in cell.reasons:
+            changed.setdefault(why, {})[known[cell.method, cell.quant].label] = None
+    return [f"{', '.join(labels)}: {why}" for why, labels in changed.items()]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, whole or not at all. The format is the name's ending; no date is written."""
+    kind = path.suffix.removeprefix(".")
+    if kind not in FORMATS:
+        raise unknown("format", kind, FORMATS, f"--out {path}")
+    date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    with atomic(path, "wb") as file:
+        figure.savefig(file, format=kind, metadata=date)

@@ -1,0 +1,208 @@
+"""The words around a table: its captions, its claims, and the Markdown version of its rows.
+
+Every sentence that a table can print stands in the constants here; the data choose and fill them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from pissa_repro.paper.published import RECIPE
+from pissa_repro.results.measure import PERCENT, Measure
+from pissa_repro.results.rows import VALIDATION
+from pissa_repro.results.stats import SEVERAL_SEEDS
+
+Row = dict[str, Any]  # of a table: its columns by name (tables.row), and what they say of the row beside them
+Pair = tuple[Row, str | None]  # a row and its claim
+Column = Callable[[Row], str]  # what a column shows of a row
+PAPER_RATE = RECIPE["learning_rate"]
+
+TITLE = "## {model}, trained on {data}, scored on {benchmark} (task {task})"
+PAPERS_RATE = "### At the paper's learning rate, {rate:g}"
+OTHER_RATE = "### At learning rate {rate:g} (the paper's is {paper:g})"
+TUNED_RATE = "### Each method at its best learning rate, chosen on task {task}"
+
+CAPTION = {
+    "accuracy": "Accuracy in percent on the {n} items of {benchmark}, by the published answer rule (metric `paper`).",
+    "score": "Score (metric `paper` of the task file) in {unit} on the {n} items of {benchmark}; {way} is better.",
+    "seeds": "Mean ± sample standard deviation over {seeds} seeds; ± does not hold the error of having only {n} items "
+    "(about {items:.{digits}f} {points}, column score_stderr_items of the CSV).",
+    "seed": "One seed: the spread over seeds is not measured. The standard error over items is about "
+    "{items:.{digits}f} {points}.",
+    "one item, seeds": "There is one item: its error is not known, and methods are not compared; ± is the sample "
+    "standard deviation over seeds.",
+    "one item, seed": "There is one item and one seed: no spread is known, and methods are not compared.",
+    "difference": "Difference: {points} to {reference} (same base and rank, {rate} learning rate; full FT "
+    "against its largest rank), with a 95 % interval from a paired bootstrap over {resampled}.",
+    "not_published": "No published numbers beside these: {reason}.",
+}
+READING = {  # sentences that hold for every part, once at the end
+    "interval": "An interval that holds 0 shows no difference; it does not show equality.",
+    "columns": "Final loss: mean over the last tenth of the training steps. Error reduction: of the quantization "
+    "error's nuclear norm against plain quantization, mean over projection types. Memory: peak of the training "
+    "process, on a GPU from the first step on.",
+    "no items": "Without an error over items: {columns}.",
+    "published": "Paper: the published {name} and whether ours agrees with it (|ours - published| within 1.96 "
+    "standard errors of both); the notes say where it stands.",
+}
+CLAIM = (
+    "- {method} against {reference} ({place}): {name} {difference:+.{digits}f} {points} [{low:+.{digits}f}, "
+    "{high:+.{digits}f}], {verdict}; final loss {loss}."
+)
+LOSS = {
+    "lower": "lower by {by:.4f} on average, lower in {count} of {seeds} seeds",
+    "higher": "higher by {by:.4f} on average, lower in {count} of {seeds} seeds",
+    "equal": "equal to four digits on average, lower in {count} of {seeds} seeds",
+}
+NO_TUNED_RATE = (
+    'There is no part "each method at its best learning rate". The rate would have to be chosen on validation items, '
+    "and this sweep scores none (task {task}-validation). Chosen on the test items, it would flatter every method."
+)
+
+
+def claim(row: Row, base: Row, losses: tuple[list[float], list[float]]) -> str:
+    """One line on a row against its reference: score and final loss. losses: by seed, of both."""
+    deltas = [ours - other for ours, other in zip(*losses, strict=True)]
+    mean = sum(deltas) / len(deltas)
+    kind = "equal" if abs(mean) < 5e-5 else "lower" if mean < 0 else "higher"
+    loss = LOSS[kind].format(by=abs(mean), count=sum(delta < 0 for delta in deltas), seeds=len(deltas))
+    return CLAIM.format(
+        method=row["method"], reference=base["method"], place=_place(row, base), difference=row["diff_to_lora"],
+        low=row["diff_low"], high=row["diff_high"], verdict=row["diff_verdict"], loss=loss, **_words(row["measure"]),
+    )  # fmt: skip
+
+
+def _words(shown: Measure) -> dict[str, Any]:
+    """How a sentence speaks of scores of this measure."""
+    return {"name": shown.name, "points": shown.points, "digits": shown.digits}
+
+
+def _place(row: Row, base: Row) -> str:
+    rates = (row["learning_rate"], base["learning_rate"])
+    words = [f"rank {base['rank']}" if row["rank"] else f"of rank {base['rank']}"]
+    words += [base["quant"]] if base["quant"] != "none" else []
+    words += [f"at rate {rates[0]:g} against {rates[1]:g}"] if rates[0] != rates[1] else []
+    return ", ".join(words)
+
+
+def markdown(rows: list[Row], claims: list[str | None], best: list[Row], best_claims: list[str | None]) -> str:
+    """The table as Markdown: one part for each model, training data and task, in it one for each rate.
+
+    rows: as in the CSV; claims: one per row, None where a row is compared with nothing; best: the rows
+    at the rates that were chosen on validation items, with their own claims.
+    """
+    text = []
+    for place in dict.fromkeys(row["place"] for row in rows):
+        here, there = _at(place, rows, claims), _at(place, best, best_claims)
+        task = here[0][0]["task"]
+        text.append(TITLE.format(**here[0][0]))
+        rates = {row["learning_rate"] for row, _ in here}
+        for rate in sorted(rates, key=lambda rate: (rate != PAPER_RATE, rate)):
+            heading = PAPERS_RATE if rate == PAPER_RATE else OTHER_RATE
+            text.append(heading.format(rate=rate, paper=PAPER_RATE))
+            text += part([pair for pair in here if pair[0]["learning_rate"] == rate])
+        if len(rates) > 1 and there:
+            text += [TUNED_RATE.format(task=task + VALIDATION), *part(there, tuned=True)]
+        elif len(rates) > 1 and not task.endswith(VALIDATION):
+            text.append(NO_TUNED_RATE.format(task=task))
+    return "\n\n".join([*text, reading(rows)]) + "\n"
+
+
+def reading(rows: list[Row]) -> str:
+    """How to read the parts of a table."""
+    shown = {"columns", "no items"}
+    shown |= {"interval"} if any(row.get("diff_verdict") for row in rows) else set()
+    shown |= {"published"} if any(row["paper_value"] is not None for row in rows) else set()
+    second = (row["second_metric"] for row in rows if row["second_metric"])
+    reduced = ["error reduction"] if any(row["error_reduction_percent"] is not None for row in rows) else []
+    columns = ", ".join([*dict.fromkeys(second), *reduced, "time"])
+    words = _words(rows[0]["measure"]) | {"columns": columns}
+    return " ".join(sentence.format(**words) for name, sentence in READING.items() if name in shown)
+
+
+def _at(place: tuple[str, str, str], rows: list[Row], claims: list[str | None]) -> list[Pair]:
+    return [(row, claim) for row, claim in zip(rows, claims, strict=True) if row["place"] == place]
+
+
+def part(pairs: list[Pair], tuned: bool = False) -> list[str]:
+    """Table, claims, caption and notes of some rows, which share a learning rate unless it was tuned."""
+    rows = [row for row, _ in pairs]
+    compared = any(row["paper_value"] is not None for row in rows)
+    claims = "\n".join(claim for _, claim in pairs if claim)
+    notes = dict.fromkeys(f"- {row['method']}{_at_rank(row)}: {row['note']}." for row in rows) if compared else ()
+    texts = (grid(rows, compared, tuned), claims, caption(rows, compared, tuned), "\n".join(notes))
+    return [text for text in texts if text]
+
+
+def _at_rank(row: Row) -> str:
+    return f" (rank {row['rank']})" if row["rank"] else ""
+
+
+def caption(rows: list[Row], compared: bool, tuned: bool) -> str:
+    """What the table shows, over how many seeds and items, and which uncertainty."""
+    first, seeds, shown = rows[0], rows[0]["seeds"], rows[0]["measure"]
+    items = [row["score_stderr_items"] for row in rows if row["score_stderr_items"] is not None]
+    words = {"n": first["n"], "benchmark": first["benchmark"], "seeds": seeds, "unit": shown.unit, **_words(shown)}
+    words |= {"items": max(items, default=None), "digits": shown.digits - 1}  # an error is known less well
+    words["way"] = "higher" if shown.higher_is_better else "lower"
+    kind = "accuracy" if shown.unit == PERCENT and shown.higher_is_better else "score"
+    spread = ("" if items else "one item, ") + ("seeds" if seeds > 1 else "seed")
+    parts = [CAPTION[kind].format(**words), CAPTION[spread].format(**words)]
+    if any(row.get("diff_verdict") for row in rows):
+        names = dict.fromkeys(row["method"] for row in rows if row["reference"])
+        words |= {"rate": "own" if tuned else "same", "reference": " and ".join(names)}
+        words |= {"resampled": SEVERAL_SEEDS if seeds > 1 else "items"}
+        words["points"] = "percentage points" if shown.unit == PERCENT else shown.points
+        parts.append(CAPTION["difference"].format(**words))
+    if not compared:
+        reasons = "; ".join(dict.fromkeys(row["note"] for row in rows))
+        parts.append(CAPTION["not_published"].format(reason=reasons))
+    return " ".join(parts)
+
+
+def grid(rows: list[Row], compared: bool, tuned: bool) -> str:
+    """The rows as a Markdown table; a column without any number is left out."""
+    shown = columns_of(rows[0]["measure"], compared, tuned)
+    columns = {name: [column(row) for row in rows] for name, column in shown.items()}
+    columns = {name: values for name, values in columns.items() if any(values)}
+    align = ["---" if name.startswith(LEFT) else "---:" for name in columns]
+    table = [list(columns), align, *zip(*columns.values(), strict=True)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+
+
+def _number(value: float | None, pattern: str, spread: float | None = None) -> str:
+    """The value, ± its spread where there is one; nothing for None."""
+    if value is None:
+        return ""
+    return pattern.format(value) + (f" ± {pattern.format(spread)}" if spread is not None else "")
+
+
+def _difference(row: Row, digits: int) -> str:
+    if row.get("diff_to_lora") is None:
+        return "reference" if row["reference"] else ""
+    mean, low, high = (f"{row[key]:+.{digits}f}" for key in ("diff_to_lora", "diff_low", "diff_high"))
+    return f"{mean} [{low}, {high}] {row['diff_verdict']}"
+
+
+LEFT = ("method", "base", "difference", "verdict")  # how the names of columns of text begin
+
+
+def columns_of(shown: Measure, compared: bool, tuned: bool) -> dict[str, Column]:
+    """The columns by name; without those of the paper, and the rate, where not asked for."""
+    score, second = f"{{:.{shown.digits}f}}", f"{{:.{shown.second_digits}f}}"
+    columns: list[tuple[str | None, Column, bool]] = [  # the last says whether it is shown
+        ("method", lambda row: row["method"], True),
+        ("base", lambda row: row["quant"], True),
+        ("rank", lambda row: _number(row["rank"], "{}"), True),
+        ("learning rate", lambda row: _number(row["learning_rate"], "{:g}"), tuned),
+        ("trained parameters", lambda row: _number(row["trainable_parameters"], "{:,}"), True),
+        ("final loss", lambda row: _number(row["final_loss_mean"], "{:.4f}", row["final_loss_std"]), True),
+        (f"{shown.name}, {shown.symbol}", lambda row: _number(row["score_mean"], score, row["score_std"]), True),
+        (shown.second_head, lambda row: _number(row["second_mean"], second, row["second_std"]), True),
+        (f"difference, {shown.points}", lambda row: _difference(row, shown.digits), True),
+        ("error reduction, %", lambda row: _number(row["error_reduction_percent"], "{:.1f}"), True),
+        ("time, s", lambda row: _number(row["train_seconds_mean"], "{:.0f}"), True),
+        ("memory, GiB", lambda row: _number(row["peak_memory_gib"], "{:.1f}"), True),
+        (f"paper, {shown.symbol}", lambda row: _number(row["paper_value"], score, row["paper_std"]), compared),
+        ("verdict", lambda row: row["verdict"], compared),
+    ]
+    return {name: column for name, column, wanted in columns if wanted and name is not None}

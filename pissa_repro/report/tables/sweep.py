@@ -1,0 +1,144 @@
+"""The table of a sweep: a row for each setting over all seeds, its difference to LoRA, and the published number."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from pissa_repro.paper.verdict import Ours, compare
+from pissa_repro.plan.sweep import Sweep
+from pissa_repro.report.tables import captions
+from pissa_repro.results import stats
+from pissa_repro.results.measure import verdict
+from pissa_repro.results.rows import Line, reference
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import atomic
+
+GIB = 2**30
+COLUMNS = (
+    "model benchmark data task method rank quant learning_rate seeds n trainable_parameters final_loss_mean "
+    "final_loss_std unit score_mean score_std score_stderr_items second_metric second_mean second_std diff_to_lora "
+    "diff_low diff_high diff_verdict error_reduction_percent train_seconds_mean peak_memory_gib paper_value paper_std "
+    "verdict note commit dirty"
+).split()
+
+
+def difference(sweep: Sweep, line: Line, base: Line | None) -> stats.Difference | None:
+    """Score of a row minus that of its reference, as scored; None without a reference."""
+    if base is None:
+        return None
+    names = (sweep.display(line.first), sweep.display(base.first))
+    seeds = [[cell.seed for cell in one.cells] for one in (line, base)]
+    if seeds[0] != seeds[1]:
+        raise UserError(f"paired comparison: {names[0]} has seeds {seeds[0]}, {names[1]} has {seeds[1]}.")
+    return stats.paired_bootstrap(line.scores, base.scores, names)
+
+
+def row(sweep: Sweep, line: Line, base: Line | None) -> dict[str, Any]:
+    """All columns of one row; None where there is no number."""
+    cell, config = line.first, sweep.config
+    test = config["tasks"][line.task]["dataset"]
+    return {
+        "model": config["models"][cell.model].get("display", cell.model),
+        "benchmark": config["datasets"][test].get("display", test),
+        "data": config["datasets"][cell.data].get("display", cell.data),
+        "task": line.task,
+        "method": sweep.display(cell),
+        "rank": cell.rank or None,
+        "quant": cell.quant,
+        "learning_rate": cell.learning_rate,
+        "seeds": len(line.cells),
+        "n": line.scores.shape[1],
+        **_training(line),
+        **_scores(line),
+        **_difference(line, difference(sweep, line, base)),
+        **_published(sweep, line),
+        **_origin(line),
+    }
+
+
+def _training(line: Line) -> dict[str, Any]:
+    loss, spread = stats.mean_std(line.numbers("final_loss"))
+    peak = line.numbers("gpu_memory_bytes") or line.numbers("memory_bytes")
+    reduction = line.numbers("error_reduction")
+    return {
+        "trainable_parameters": int(line.numbers("trainable_parameters")[0]),
+        "final_loss_mean": loss,
+        "final_loss_std": spread,
+        "error_reduction_percent": stats.mean_std(reduction)[0] if reduction else None,
+        "train_seconds_mean": stats.mean_std(line.numbers("train_seconds"))[0],
+        "peak_memory_gib": max(peak) / GIB if peak else None,
+    }
+
+
+def _scores(line: Line) -> dict[str, Any]:
+    shown = line.measure
+    scores = shown.scale * line.scores
+    mean, spread = stats.mean_std(scores.mean(axis=1))
+    second = [shown.second_scale * value for value in line.second]
+    return {
+        "unit": shown.unit,
+        "score_mean": mean,
+        "score_std": spread,
+        "score_stderr_items": stats.stderr_items(scores),
+        "second_metric": shown.second if second else None,
+        **dict(zip(("second_mean", "second_std"), stats.mean_std(second) if second else (None, None), strict=True)),
+    }
+
+
+def _difference(line: Line, found: stats.Difference | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    numbers = {"diff_to_lora": found.mean, "diff_low": found.low, "diff_high": found.high}
+    word = verdict(found.verdict, line.measure.higher_is_better)
+    return {**{key: line.measure.scale * value for key, value in numbers.items()}, "diff_verdict": word}
+
+
+def _published(sweep: Sweep, line: Line) -> dict[str, Any]:
+    scores = line.measure.scale * line.scores
+    stderr = stats.stderr_total(scores) or 0.0  # None for one item, which is no benchmark of the paper
+    found = compare(sweep, line.first, line.task, Ours(float(scores.mean()), stderr, scores.shape[1]))
+    return {"paper_value": found.value, "paper_std": found.std, "verdict": found.verdict, "note": found.note}
+
+
+def _origin(line: Line) -> dict[str, Any]:
+    commits = dict.fromkeys(commit for facts in line.facts for commit in facts["commit"].split())
+    dirty = {facts["dirty"] for facts in line.facts if facts["dirty"]}
+    return {"commit": " ".join(commits), "dirty": "True" in dirty if dirty else None}
+
+
+def build(sweep: Sweep, found: list[Line], same_rate: bool = True) -> tuple[list[dict[str, Any]], list[str | None]]:
+    """The rows with all columns, and what each says against its reference in words (None without one).
+
+    Each row also says, outside the columns, its "place" (task, model, training data), whether others
+    are compared with it ("reference"), and its "measure".
+    """
+    # Over one item an interval would have no width, and any difference would look sure.
+    bases = [reference(sweep, line, found, same_rate) if line.scores.shape[1] > 1 else None for line in found]
+    pairs = list(zip(found, bases, strict=True))
+    extra = [
+        {
+            "place": (line.task, line.first.model, line.first.data),
+            "reference": line in bases,
+            "measure": line.measure,
+        }
+        for line in found
+    ]
+    rows = [row(sweep, line, base) | more for (line, base), more in zip(pairs, extra, strict=True)]
+    words = [
+        None if base is None else _claim(rows, found.index(line), found.index(base), found) for line, base in pairs
+    ]
+    return rows, words
+
+
+def _claim(rows: list[dict[str, Any]], one: int, base: int, found: list[Line]) -> str:
+    losses = (found[one].numbers("final_loss"), found[base].numbers("final_loss"))
+    return captions.claim(rows[one], rows[base], losses)
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the table; floats with six significant digits, an empty field for None."""
+    with atomic(path) as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        for one in rows:
+            writer.writerow({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in one.items()})

@@ -1,0 +1,105 @@
+"""What figures are drawn from: the curves and bars of a sweep, read from its records.
+
+A missing record, a missing row or a value that is no number raises UserError: no figure has holes.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy
+import pandas
+
+from pissa_repro.plan.sweep import Cell
+from pissa_repro.results.measure import Measure
+from pissa_repro.runtime.errors import UserError, unknown
+from pissa_repro.tasks import METRIC
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One value over training: steps (n,), and the values of every seed (seeds, n)."""
+
+    steps: numpy.ndarray
+    values: numpy.ndarray
+
+    def first(self, count: int) -> "Curve":
+        """The first steps of the curve."""
+        return Curve(self.steps[:count], self.values[:, :count])
+
+    def blocks(self, size: int) -> "Curve":
+        """Means over each `size` steps in a row; the last block may be shorter."""
+        starts = numpy.arange(0, len(self.steps), size)
+        sizes = numpy.diff(numpy.append(starts, len(self.steps)))
+        steps, values = (numpy.add.reduceat(part, starts, axis=-1) / sizes for part in (self.steps, self.values))
+        return Curve(steps, values)
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> pandas.DataFrame:
+    """Read a CSV record. Raises UserError when it is missing, damaged, empty or lacks a column."""
+    try:
+        table = pandas.read_csv(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such record. Run snakemake to make it.") from None
+    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a complete record ({error}). Delete it and run again.") from None
+    for column in columns:
+        if column not in table:
+            raise unknown("column", column, table.columns, str(path))
+    if table.empty:
+        raise UserError(f"{path}: has no rows. Delete it and run again.")
+    return table
+
+
+def numbers(table: pandas.DataFrame, column: str, path: Path) -> numpy.ndarray:
+    """A column as finite floats (n,). Raises UserError where a value is missing or no number."""
+    values = pandas.to_numeric(table[column], errors="coerce").to_numpy(dtype=float)
+    if not numpy.isfinite(values).all():
+        line = table.index[~numpy.isfinite(values)][0] + 2  # after the header, counted from 1
+        raise UserError(f"{path}: line {line}: '{column}' is not a finite number.")
+    return values
+
+
+def read_curve(results: Path, cells: list[Cell], column: str) -> Curve:
+    """A column of train_steps.csv over the seeds of one method. Raises UserError if steps differ."""
+    runs, steps = [], None
+    for cell in cells:
+        path = results / "cells" / cell.name / "train_steps.csv"
+        table = read_table(path, ("step", column))
+        here = numbers(table, "step", path)
+        if steps is not None and not numpy.array_equal(here, steps):
+            raise UserError(f"{path}: its steps are not those of {cells[0].name}; no mean over seeds is possible.")
+        steps = here
+        runs.append(numbers(table, column, path))
+    return Curve(steps, numpy.stack(runs))
+
+
+def read_scores(path: Path) -> pandas.DataFrame:
+    """All scores, one row a (cell, task, metric). Raises UserError like read_table."""
+    return read_table(path, ("cell", "task", "metric", "value", "stderr", "n"))
+
+
+@dataclass(frozen=True)
+class Bar:
+    """The scores of one method in a measure's unit: one a seed, and the mean standard error over items of a run."""
+
+    values: numpy.ndarray
+    stderr: float | None  # None for one item
+    items: int
+
+
+def read_bar(scores: pandas.DataFrame, path: Path, cells: list[Cell], task: str, shown: Measure) -> Bar:
+    """The scores of a method's cells on a task. Raises UserError unless each has exactly one."""
+    here = scores[(scores["task"] == task) & (scores["metric"] == METRIC)]
+    rows = []
+    for cell in cells:
+        found = here[here["cell"] == cell.name]
+        if len(found) != 1:
+            raise UserError(
+                f"{path}: {len(found)} rows with cell {cell.name}, task {task}, metric {METRIC}; "
+                "there must be one. Run snakemake to make it."
+            )
+        rows.append(found)
+    rows = pandas.concat(rows)
+    values, items = (numbers(rows, column, path) for column in ("value", "n"))
+    stderr = shown.scale * numbers(rows, "stderr", path).mean() if items[0] > 1 else None
+    return Bar(shown.scale * values, stderr, int(items[0]))

@@ -1,0 +1,159 @@
+"""The rows of a table in the making: the cells of each, their scores by seed and item, and its reference."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pissa_repro.plan.sweep import Cell, Sweep
+from pissa_repro.results.measure import Measure, measure_of
+from pissa_repro.results.scored import keys, read_items
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.tasks import METRIC
+
+Scores = dict[tuple[str, str, str | None], dict[str, str]]  # the rows of scores.csv by (cell, task, metric)
+REFERENCE = "lora"  # the init of the method that every other one is compared with, on the same base
+VALIDATION = "-validation"  # the swept task <task>-validation may choose the learning rate for <task>
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One row in the making: its cells, one per seed, with their scores."""
+
+    task: str
+    cells: list[Cell]
+    facts: list[dict[str, str]]  # the rows of scores.csv with the paper's metric
+    second: list[float]  # the second metric over the seeds as scored; empty unless every cell has it
+    scores: np.ndarray  # (seeds, items) as scored: fractions of 1 where the unit is percent
+    measure: Measure
+
+    @property
+    def first(self) -> Cell:
+        """A cell to ask for everything that the seeds share."""
+        return self.cells[0]
+
+    def numbers(self, column: str) -> list[float]:
+        """A column of scores.csv over the seeds, without empty values."""
+        return [float(facts[column]) for facts in self.facts if facts[column] != ""]
+
+
+@dataclass(frozen=True, eq=False)
+class Items:
+    """The items of a cell on a task: what tells each from the others, and its score."""
+
+    cell: str
+    path: Path
+    keys: list[str]
+    scores: np.ndarray
+
+
+def read_scores(path: Path) -> Scores:
+    """The rows of scores.csv by (cell, task, metric)."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return {(row["cell"], row["task"], row["metric"]): row for row in csv.DictReader(file)}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. Run snakemake to make it.") from None
+
+
+def lines(sweep: Sweep, table: str, rows: Scores, results: Path) -> list[Line]:
+    """The rows of a table in the config's order.
+
+    Raises UserError when a cell has no score, its samples do not give its score, or two cells of a
+    task were scored on different items.
+    """
+    made: list[Line] = []
+    groups, shown = _by_seed(sweep), measure_of(table)
+    for task in sweep.tasks_of(table):
+        first: Items | None = None  # of the first cell: all others must have the same
+        for cells in groups:
+            facts = [_fact(rows, cell, task) for cell in cells]
+            items = [_items(results, cell, task) for cell in cells]
+            first = first or items[0]
+            for its, fact in zip(items, facts, strict=True):
+                _check(task, its, first, float(fact["value"]))
+            made.append(
+                Line(task, cells, facts, _second(rows, cells, task, shown), np.stack([i.scores for i in items]), shown)
+            )
+    return made
+
+
+def _by_seed(sweep: Sweep) -> list[list[Cell]]:
+    """The cells that differ in their seed only, together."""
+    groups: dict[tuple[object, ...], list[Cell]] = {}
+    for c in sweep.cells.values():
+        groups.setdefault((c.model, c.data, c.method, c.quant, c.rank, c.learning_rate), []).append(c)
+    return list(groups.values())
+
+
+def _fact(rows: Scores, cell: Cell, task: str) -> dict[str, str]:
+    if (cell.name, task, METRIC) not in rows:
+        raise UserError(f"scores: no '{METRIC}' score of {cell.name} on {task}. Delete the scores file and run again.")
+    return rows[cell.name, task, METRIC]
+
+
+def _second(rows: Scores, cells: list[Cell], task: str, shown: Measure) -> list[float]:
+    """The second metric of the cells; empty unless every cell has it."""
+    values = [float(rows[key]["value"]) for c in cells if (key := (c.name, task, shown.second)) in rows]
+    return values if len(values) == len(cells) else []
+
+
+def _items(results: Path, cell: Cell, task: str) -> Items:
+    path = results / "cells" / cell.name / "eval" / f"{task}.samples.jsonl"
+    samples, scores = read_items(path)
+    return Items(cell.name, path, keys(samples), scores)
+
+
+def _check(task: str, items: Items, first: Items, value: float) -> None:
+    """Raise UserError unless the items are those of the first cell and their mean is the score."""
+    if items.keys != first.keys:
+        raise UserError(
+            f"{task}: {items.cell} ({len(items.keys)} items) and {first.cell} ({len(first.keys)}) were scored on "
+            "different items."
+        )
+    if not len(items.scores) or abs(items.scores.mean() - value) > 1e-9:
+        raise UserError(f"{items.path}: its samples do not give the score {value} of the scores file. Make both again.")
+
+
+def reference(sweep: Sweep, line: Line, others: list[Line], same_rate: bool = True) -> Line | None:
+    """The row that a row is compared with: plain LoRA on the same base; None for that row itself, or without one.
+
+    Same model, training data, task, quantization, rank and (with same_rate) learning rate. A method
+    without factors has no rank, and is compared with the largest rank among the others.
+    """
+
+    def plain(cell: Cell) -> bool:
+        definition = sweep.definition(cell.method)
+        return definition["init"] == REFERENCE and not definition["lora"]
+
+    def place(row: Line) -> tuple[object, ...]:
+        c = row.first
+        return (row.task, c.model, c.data, c.quant, c.learning_rate if same_rate else None)
+
+    fit = [other for other in others if place(other) == place(line) and plain(other.first)]
+    if sweep.has_factors(line.first):
+        fit = [other for other in fit if other.first.rank == line.first.rank]
+    best = max(fit, key=lambda other: other.first.rank, default=None)
+    return None if line in fit else best
+
+
+def at_best_rate(rows: list[Line]) -> list[Line]:
+    """Of the rows that differ in the learning rate only, the one that is best on validation items.
+
+    Best is the highest mean, or the lowest where lower is better; of equals, the first.
+    Never chosen on the test items: a task without a swept validation task has no row here.
+    """
+
+    def place(line: Line, task: str) -> tuple[object, ...]:
+        c = line.first
+        return (task, c.model, c.data, c.method, c.quant, c.rank)
+
+    means = {(*place(line, line.task), line.first.learning_rate): line.scores.mean() for line in rows}
+    best: dict[tuple[object, ...], tuple[float, Line]] = {}
+    for line in rows:
+        here = place(line, line.task)
+        value = means.get((*place(line, line.task + VALIDATION), line.first.learning_rate))
+        if value is not None and (here not in best or line.measure.better(value, best[here][0])):
+            best[here] = (value, line)
+    return [line for _, line in best.values()]

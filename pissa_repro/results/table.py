@@ -1,0 +1,66 @@
+"""The rows of scores.csv: one a score, with its cell, its training and its commits."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pissa_repro.plan.sweep import Cell, Sweep
+from pissa_repro.results.records import Fetched, checked
+
+COLUMNS = (
+    "cell model data method display quant rank learning_rate seed task metric value stderr n final_loss "
+    "trainable_parameters error_reduction train_seconds memory_bytes gpu_memory_bytes commit dirty record"
+).split()
+
+
+def rows(sweep: Sweep, results: Path) -> Iterator[dict[str, Any]]:
+    """The rows of scores.csv, in the config's order. A number that does not exist is left out."""
+    fetched = Fetched(results)
+    reductions = {}
+    for start, cell in sweep.starts.items():
+        if cell.quant != "none":
+            path = results / "quant_error" / f"{start}.json"
+            record = checked(path, sweep.quant_error_spec(cell))
+            fetched.compare(path, record, cell.model)
+            reductions[start] = record["reduction"]["avg"]
+    for cell in sweep.cells.values():
+        folder = results / "cells" / cell.name
+        train = checked(folder / "train.json", sweep.train_spec(cell))
+        fetched.compare(folder / "train.json", train, cell.model, cell.data)
+        for task in sweep.config["sweep"]["tasks"]:
+            path = folder / "eval" / f"{task}.json"
+            score = checked(path, sweep.evaluate_spec(cell, task))
+            fetched.compare(path, score, cell.model, sweep.config["tasks"][task]["dataset"])
+            for metric, facts in score["metrics"].items():
+                yield {
+                    **identity(sweep, cell),
+                    **training(train),
+                    **code(train["provenance"], *score["generated"]["runs"], score["provenance"]),
+                    "task": task,
+                    "metric": metric,
+                    **facts,
+                    "error_reduction": reductions.get(cell.start) if sweep.has_factors(cell) else None,
+                    "record": str(path),
+                }
+
+
+def identity(sweep: Sweep, cell: Cell) -> dict[str, Any]:
+    """The columns that say which cell a row is of."""
+    keys = ("model", "data", "method", "quant", "rank", "learning_rate", "seed")
+    return {"cell": cell.name, "display": sweep.display(cell), **{key: getattr(cell, key) for key in keys}}
+
+
+def training(record: dict[str, Any]) -> dict[str, Any]:
+    """The columns that come from the training record."""
+    origin = record["provenance"]
+    return {
+        **{key: record[key] for key in ("final_loss", "trainable_parameters", "train_seconds")},
+        **{key: origin[key] for key in ("memory_bytes", "gpu_memory_bytes")},
+    }
+
+
+def code(*origins: dict[str, Any]) -> dict[str, Any]:
+    """The commits that trained, generated and scored (one, if they are the same), and whether any was dirty."""
+    states = [origin["git"] for origin in origins]
+    commits = dict.fromkeys(state["commit"] or "unknown" for state in states)
+    return {"commit": " ".join(commits), "dirty": any(state["dirty"] is not False for state in states)}

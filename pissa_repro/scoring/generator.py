@@ -1,0 +1,198 @@
+"""Generate the answers of many trained cells of one model, in one process and one start of the engine."""
+
+import functools
+import itertools
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.progress import track
+from pissa_repro.runtime.provenance import end, provenance
+from pissa_repro.scoring.engines import BACKENDS, EngineError, Options
+from pissa_repro.scoring.generations import Journal, journal, place
+from pissa_repro.sources.fetched import base_of, sha256
+
+log = logging.getLogger(__name__)
+CHECKED, CHECKED_TOKENS = 4, 256  # prompts of the checks, and tokens of each
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One cell on one task: the spec of its generations, and where its parts are."""
+
+    name: str
+    spec: dict[str, Any]
+    init: Path | None
+    trained: Path
+    rows: Path
+    out: Path
+
+    @property
+    def task(self) -> Any:
+        """What is asked, a harness.Task."""
+        return _task(self.spec["task"], self.rows, self.spec["max_new_tokens"])
+
+    def left(self, kept: Journal) -> bool:
+        """Whether anything is still to be generated."""
+        return any(self.task.request(i, kept.turns.get(i, [])) for i in self.task.ids)
+
+    def origin(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """What the generations are made from; kept on the first line of their file."""
+        return {
+            "spec": self.spec,
+            "base": base_of(stored),
+            "data_sha256": sha256(self.rows),
+            "trained_sha256": _weights(self.trained),
+        }
+
+
+@functools.cache
+def _weights(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+
+
+@functools.cache
+def _task(name: str, rows: Path, max_new_tokens: int) -> Any:
+    from pissa_repro.scoring import harness
+
+    return harness.Task(name, rows, max_new_tokens)
+
+
+def jobs(batch: dict[str, Any], results: Path) -> Iterator[Job]:
+    """The jobs of a batch spec (batches.Batches.spec), cell by cell."""
+    common = {"stage": "generate", "version": batch["version"]}
+    for cell, made in batch["cells"].items():
+        folder = results / "cells" / cell
+        for task, asked in batch["tasks"].items():
+            spec = {**common, "train": made["train"], **asked["spec"]}
+            yield Job(
+                name=f"{cell} {task}",
+                spec=spec,
+                init=results / "init" / made["start"] if made["start"] else None,
+                trained=folder / "trained",
+                rows=results / "fetch" / "data" / f"{asked['rows']}.jsonl",
+                out=place(folder, task, spec),
+            )
+
+
+class Prompts:
+    """The first prompts of all jobs in tokens, and whether they and the answers fit the model's window."""
+
+    def __init__(self, work: list[Job], tokenizer: Any, window: int):
+        self.window = window
+        self.ids: dict[Any, dict[int, list[int]]] = {}
+        for task in dict.fromkeys(job.task for job in work):
+            texts = [task.request(i, []).args[0] for i in task.ids]
+            self.ids[task] = dict(zip(task.ids, tokenizer(texts)["input_ids"], strict=True))
+        self.length = min(window, max(self._needed(job) for job in work))
+
+    def _needed(self, job: Job) -> int:
+        """Tokens of the longest prompt and answer. Raises UserError when an answer alone fills the window."""
+        new = job.task.new_tokens
+        if new >= self.window:
+            raise UserError(f"config.tasks: max_new_tokens {new} fills the model's window of {self.window}.")
+        longest = max(self.lengths(job).values())
+        return longest + 2 + new if job.task.turns == 1 else self.window  # 2: bos, and vLLM's one token of a text
+
+    def lengths(self, job: Job) -> dict[int, int]:
+        """Tokens of each item's first prompt."""
+        return {i: len(ids) for i, ids in self.ids[job.task].items()}
+
+    def cut(self, job: Job) -> int:
+        """Prompts that are too long for the window beside the answer; lm-eval cuts them on the left."""
+        room = self.window - job.task.new_tokens
+        return sum(n > room for n in self.lengths(job).values()) if job.task.new_tokens else 0
+
+    def some(self) -> list[list[int]]:
+        """A few prompts to check weights with."""
+        return [ids[: min(CHECKED_TOKENS, self.window - 1)] for ids in itertools.islice(self._first(), CHECKED)]
+
+    def _first(self) -> Iterable[list[int]]:
+        return next(iter(self.ids.values())).values()
+
+
+class Generator:
+    """Generates jobs with one engine, which starts at the first job that has anything left to do."""
+
+    def __init__(self, stored: dict[str, Any], batch_size: int, tensor_parallel: int = 1):
+        self.stored, self.batch_size, self.tensor_parallel = stored, batch_size, tensor_parallel
+        self.started = time.perf_counter()
+        self.origin = provenance(self.started)
+        self.engine: Any = None
+
+    def run(self, work: list[Job]) -> dict[str, str]:
+        """Generate what is missing, cell after cell: {job: reason} for those of cells that were refused.
+
+        Raises EngineError when the engine itself fails.
+        """
+        refused = {}
+        cells = [list(own) for _, own in itertools.groupby(work, key=lambda job: job.trained)]
+        for own in cells:
+            with ExitStack() as stack:
+                kept = {job: stack.enter_context(journal(job.out, job.origin(self.stored))) for job in own}
+                left = [job for job in own if job.left(kept[job])]
+                if not left:
+                    log.info("%s: nothing left to generate", own[0].trained)
+                    continue
+                if self.engine is None:
+                    self._start(work)
+                try:
+                    self._cell(left, kept)
+                except EngineError:
+                    raise
+                except UserError as error:
+                    log.error("%s", error)
+                    for job in left:
+                        kept[job].refuse(str(error))
+                        refused[job.name] = str(error)
+        return refused
+
+    def _start(self, work: list[Job]) -> None:
+        from transformers import AutoConfig
+
+        from pissa_repro.model import load
+
+        tokenizer = load.load_tokenizer(self.stored["path"])
+        config = AutoConfig.from_pretrained(self.stored["path"], local_files_only=True, trust_remote_code=False)
+        self.prompts = Prompts(work, tokenizer, load.window(config, 10**9))
+        spec = work[0].spec
+        options = Options(spec["dtype"], self.batch_size, self.prompts.length, self.tensor_parallel)
+        self.engine = BACKENDS[spec["backend"]](tokenizer, options)
+
+    def _cell(self, left: list[Job], kept: dict[Job, Journal]) -> None:
+        from pissa_repro.model import merged
+
+        one, prompts = left[0], self.prompts.some()
+        model = merged.merged_model(one.spec["train"], self.stored, one.init, one.trained, prompts, self.engine.device)
+        lm, checks = self.engine.take(model, prompts)
+        for job in left:
+            run = {**self.origin, "checks": model.checks | checks, "prompts_cut": self.prompts.cut(job)}
+            kept[job].begin(run | {"start_seconds": round(self.engine.start_seconds, 3)})
+            generate(job, kept[job], lm, self.prompts.lengths(job), self.batch_size)
+            kept[job].finish(end(self.started))
+
+
+def generate(job: Job, kept: Journal, lm: Any, lengths: dict[int, int], batch_size: int) -> None:
+    """Generate what each item lacks, turn by turn, long prompts first; a batch is kept when it is done.
+
+    Batches are those of all items, not of the missing ones: who goes on gets the same batches.
+    """
+    order = sorted(job.task.ids, key=lambda i: (-lengths[i], i))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    for turn in range(job.task.turns):
+        todo = [group for group in (kept.pending(batch, turn) for batch in batches) if group]
+        for group in track(todo, f"{job.name}, turn {turn + 1}" if turn else job.name, len(todo)):
+            before = time.perf_counter()
+            answers = job.task.ask(lm, [job.task.request(i, kept.turns.get(i, [])) for i in group])
+            seconds = (time.perf_counter() - before) / len(group)
+            kept.add([_line(i, turn, answer, lm, seconds) for i, answer in zip(group, answers, strict=True)])
+
+
+def _line(item: int, turn: int, answer: Any, lm: Any, seconds: float) -> dict[str, Any]:
+    tokens = answer["tokens"] if isinstance(answer, dict) else len(lm.tok_encode(answer, add_special_tokens=False))
+    return {"id": item, "turn": turn, "generated": answer, "tokens": tokens, "seconds": round(seconds, 6)}

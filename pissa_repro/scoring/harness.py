@@ -1,0 +1,113 @@
+"""lm-eval, used in two halves: what a task asks of a model, and what the answers score."""
+
+import importlib
+import math
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
+from lm_eval.evaluator import evaluate
+from lm_eval.tasks import TaskManager
+
+from pissa_repro import tasks
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.specs import MetricValue, Sample
+
+ROLLING = "loglikelihood_rolling"
+
+
+class Task:
+    """One of the project's task files (never lm-eval's beside them) on the rows of a file.
+
+    Rows that the task's `check(doc)` refuses end here, before anything is generated for them.
+    ids: the numbers of its items, in the data's order. kind: lm-eval's output type. turns: how many
+    answers an item needs; the task's next_prompt(doc, texts) makes the prompts after the first.
+    new_tokens: room that an answer takes; 0 where a text is predicted.
+    """
+
+    def __init__(self, name: str, rows: Path, max_new_tokens: int):
+        manager = TaskManager(include_path=str(tasks.TASKS), include_defaults=False, metadata={"path": str(rows)})
+        self.name, self._task = name, manager.load(name)["tasks"][name]
+        self.module = importlib.import_module(f"pissa_repro.tasks.{tasks.module(name)}")
+        self.kind = self._task.OUTPUT_TYPE
+        self.turns: int = getattr(self.module, "TURNS", 1)
+        self.new_tokens = 0 if self.kind == ROLLING else max_new_tokens
+        if self.kind != ROLLING:
+            self._task.set_config("generation_kwargs", {"max_gen_toks": max_new_tokens}, update=True)
+        self._task.build_all_requests()
+        if check := getattr(self.module, "check", None):
+            for instance in self._task.instances:
+                check(instance.doc)
+        self._first = {instance.doc_id: instance for instance in self._task.instances}
+        self.ids = sorted(self._first)
+
+    def request(self, item: int, texts: list[Any]) -> Instance | None:
+        """What to ask after these answers; None when the item has all that it needs."""
+        first = self._first[item]
+        if len(texts) >= self.turns:
+            return None
+        if not texts:
+            return first
+        text = self.module.next_prompt(first.doc, texts)
+        return Instance(self.kind, first.doc, (text, first.args[1]), first.idx, first.metadata)
+
+    def ask(self, lm: LM, instances: list[Instance]) -> list[Any]:
+        """The model's answers: texts, or of a text to predict {"loglikelihood" (nats), "tokens"}."""
+        if self.kind != ROLLING:
+            return lm.generate_until(instances, disable_tqdm=True)
+        lm.add_bos_token = False  # lm-eval puts bos in front itself; a second one would be scored as text
+        nats = lm.loglikelihood_rolling(instances, disable_tqdm=True)
+        counts = [len(lm.tok_encode(instance.args[0])) for instance in instances]
+        lm.add_bos_token = None
+        if not all(math.isfinite(value) for value in nats):
+            raise UserError(f"{self.name}: the log-likelihood of a text is not finite.")
+        return [{"loglikelihood": value, "tokens": n} for value, n in zip(nats, counts, strict=True)]
+
+    def score(self, turns: dict[int, list[Any]]) -> tuple[dict[str, MetricValue], list[Sample]]:
+        """The metrics by name, as the task gives them, and a sample per item, in order.
+
+        turns: what was generated for each item. A standard error is None where lm-eval has none.
+        """
+        if prepare := getattr(self.module, "prepare", None):
+            prepare([self._first[i].doc for i in self.ids], [answer(turns[i]) for i in self.ids])
+        # bootstrap_iters 0 would also drop the standard error of a mean, which needs no bootstrap
+        evaluated = evaluate(Stored(turns), {self.name: self._task}, log_samples=True, bootstrap_iters=1)
+        scores, samples = evaluated["results"][self.name], evaluated["samples"][self.name]
+        names = [key.removesuffix(",none") for key in scores if key.endswith(",none") and "_stderr" not in key]
+        metrics = {name: _metric(scores, name, len(samples)) for name in names}
+        return metrics, [_sample(logged, names) for logged in sorted(samples, key=lambda logged: logged["doc_id"])]
+
+
+class Stored(LM):
+    """A language model that answers what was generated before: {item: its turns}."""
+
+    def __init__(self, turns: dict[int, list[Any]]):
+        super().__init__()
+        self.turns = turns
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[Any]:
+        """The kept answer of each request's item."""
+        return [answer(self.turns[request.doc_id]) for request in requests]
+
+    loglikelihood = loglikelihood_rolling = generate_until
+
+
+def answer(turns: list[Any]) -> Any:
+    """What an answer rule gets as results[0]: the one generation, or the list of all turns."""
+    return turns[0] if len(turns) == 1 else turns
+
+
+def _metric(scores: dict[str, Any], name: str, n: int) -> MetricValue:
+    stderr = scores[f"{name}_stderr,none"]  # "N/A" where lm-eval knows no way
+    return {"value": scores[f"{name},none"], "stderr": stderr if isinstance(stderr, float) else None, "n": n}
+
+
+def _sample(logged: dict[str, Any], metrics: list[str]) -> Sample:
+    return {
+        "id": logged["doc_id"],
+        "prompt": logged["doc"].get("prompt") or logged["arguments"][0][0],
+        "target": logged["target"],
+        "generated": logged["resps"][0][0],
+        **{name: logged[name] for name in metrics},
+    }

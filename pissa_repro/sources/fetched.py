@@ -1,0 +1,83 @@
+"""Models and datasets on this machine, and exactly which ones they are."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from pissa_repro.model import checkpoint
+from pissa_repro.runtime.errors import UserError, unknown
+from pissa_repro.runtime.record import read_json
+from pissa_repro.sources import hub
+from pissa_repro.sources.rows import read_rows, select
+
+EMBEDDED = Path(__file__).parents[1] / "embedded" / "model"
+EMBEDDED_NAME = "pissa-repro/embedded"
+WEIGHTS = ["model*.safetensors", "*.json", "*.model", "tokenizer*"]
+
+
+def fetch_model(source: dict[str, Any]) -> dict[str, Any]:
+    """Find or download a model: {"path", "name", "commit", "fingerprint"}. Checks the weights' files."""
+    commit = None
+    if source.get("path") == "embedded":
+        folder, name = EMBEDDED, EMBEDDED_NAME
+    elif "path" in source:
+        folder, name = Path(source["path"]).resolve(), source["path"]
+        if not folder.is_dir():
+            raise UserError(f"config.models: no such folder '{source['path']}'.")
+    else:
+        name = source["hub"]
+        folder, commit = hub.download(name, source["revision"], "model", WEIGHTS, source.get("gated"))
+    return {"path": str(folder), "name": name, "commit": commit, "fingerprint": checkpoint.fingerprint(folder)}
+
+
+def fetch_dataset(source: dict[str, Any]) -> tuple[list[dict[str, str]], str | None]:
+    """Rows of a dataset by its named fields, and the commit where it came from the hub."""
+    place, commit = f"config.datasets ({source.get('path') or source['hub']})", None
+    if source.get("path", "").startswith("embedded:"):
+        return select(_generated(source), source, place), commit
+    if "path" in source:
+        path = Path(source["path"])
+    else:
+        folder, commit = hub.download(source["hub"], source["revision"], "dataset", [source["file"]], None)
+        path = folder / source["file"]
+        if not path.is_file():
+            raise UserError(f"{place}.file: {source['hub']} at {commit} has no file '{source['file']}'.")
+    return select(read_rows(path), source, place), commit
+
+
+def _generated(source: dict[str, Any]) -> list[dict[str, str]]:
+    from pissa_repro.embedded import problems
+
+    split = source["path"].removeprefix("embedded:")
+    if split not in problems.SPLITS:
+        raise unknown("split", split, problems.SPLITS, "config.datasets.path embedded:<split>")
+    try:
+        return problems.generate(split, source.get("rows", 1000))
+    except ValueError as error:
+        raise UserError(f"config.datasets.rows: {error}") from None
+
+
+def stored_model(path: str | Path) -> dict[str, Any]:
+    """The record of a fetched model. Raises UserError when its folder has gone since."""
+    record = read_json(path)
+    if record["name"] == EMBEDDED_NAME:
+        return {**record, "path": str(EMBEDDED)}  # it moves with the checkout
+    if not Path(record["path"]).is_dir():
+        raise UserError(f"{path}: the model folder {record['path']} has gone. Delete this record and run again.")
+    return record
+
+
+def base_of(stored: dict[str, Any]) -> dict[str, Any]:
+    """What a record says of the base model: name, commit where it came from a hub, fingerprint."""
+    return {key: stored[key] for key in ("name", "commit", "fingerprint")}
+
+
+def identities(stored: dict[str, Any], rows: Path) -> dict[str, Any]:
+    """Which weights and which rows a stage has used, for its record; collect compares them."""
+    return {"base": base_of(stored), "data_sha256": sha256(rows)}
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

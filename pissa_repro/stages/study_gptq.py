@@ -1,0 +1,50 @@
+"""GPTQ of W (QLoRA) against GPTQ of PiSSA's residual (QPiSSA): the third row of the paper's Table 9.
+
+python -m pissa_repro.stages.study_gptq --spec "$SPEC" --model MODEL.json --calibration ROWS.jsonl --text ROWS.jsonl \
+    --out gptq.json
+
+Needs the extra `gptq`. Calibrates on one dataset, measures perplexity per token on another, by lm-eval;
+the nuclear norms are recorded too, but GPTQ does not minimise them. Memory: two float32 models, and
+the Hessians of as many modules as fit LIMIT; each further group of modules costs one more pass.
+"""
+
+import argparse
+import json
+import logging
+import time
+from pathlib import Path
+
+from pissa_repro.runtime import gpus
+from pissa_repro.runtime.errors import run_stage
+from pissa_repro.runtime.provenance import provenance
+from pissa_repro.runtime.record import read_lines, write_json
+from pissa_repro.sources.fetched import base_of, stored_model
+from pissa_repro.stages.options import add_gpus
+from pissa_repro.starts.kept import FOLDER, Kept
+from pissa_repro.studies.gptq import measure
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the gptq stage")
+    parser.add_argument("--model", required=True, help="record of the fetched model")
+    parser.add_argument("--calibration", required=True, type=Path, help="rows to calibrate on")
+    parser.add_argument("--text", required=True, type=Path, help="rows to measure perplexity on")
+    parser.add_argument("--out", required=True, type=Path, help="the record to write")
+    parser.add_argument("--scratch", type=Path, default=FOLDER, help="where decompositions are kept")
+    add_gpus(parser)
+    args = parser.parse_args(argv)
+    gpus.take(args.gpus)
+    started = time.perf_counter()
+    stored = stored_model(args.model)
+    rows = read_lines(args.calibration)[: args.spec["rows"]]
+    texts = [row["prompt"] + row["response"] for row in read_lines(args.text)[: args.spec["rows"]]]
+    result = measure(stored["path"], args.spec, rows, texts, Kept(args.scratch, stored["fingerprint"]))
+    write_json(args.out, {"spec": args.spec, "base": base_of(stored), **result, "provenance": provenance(started)})
+    log.info("perplexity %s", ", ".join(f"{key} {value:.4g}" for key, value in result["perplexity"].items()))
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,85 @@
+"""Train one cell with TRL's SFTTrainer, in the paper's setting.
+
+python -m pissa_repro.stages.train --spec "$SPEC" --model MODEL.json --data DATA.jsonl \
+    --init DIR --scratch DIR --trained DIR --record train.json --steps train_steps.csv
+
+Writes the trained factors (a PEFT adapter folder; a model folder for full fine-tuning), the record,
+and loss, learning rate and unclipped gradient norm of every step. Checkpoints go to --scratch; after
+a kill the same command goes on from the last whole one.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+from pissa_repro.runtime import gpus
+from pissa_repro.runtime.errors import UserError, run_stage
+from pissa_repro.runtime.provenance import provenance
+from pissa_repro.runtime.record import canonical, write_json
+from pissa_repro.sources.fetched import stored_model
+from pissa_repro.stages.options import add_gpus
+from pissa_repro.training.cell import build_record, check_dtypes, prepare, save_trained, split_batch, write_steps
+
+log = logging.getLogger(__name__)
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the train stage")
+    parser.add_argument("--model", required=True, help="record of the fetched model")
+    parser.add_argument("--data", required=True, help="JSON lines with prompt and response")
+    parser.add_argument("--init", type=Path, nargs="?", help="folder of initial factors (methods with factors)")
+    parser.add_argument("--scratch", required=True, type=Path, help="folder for checkpoints, removed at the end")
+    parser.add_argument("--trained", required=True, type=Path, help="folder to write the trained weights to")
+    parser.add_argument("--record", required=True, type=Path, help="the record to write")
+    parser.add_argument("--steps", required=True, type=Path, help="the CSV of every step to write")
+    parser.add_argument("--micro-batch-size", type=int, default=4, help="sequences in one forward pass (default 4)")
+    parser.add_argument("--checkpoint-steps", type=int, default=50, help="steps between checkpoints (default 50)")
+    add_gpus(parser)
+    return parser.parse_args(argv)
+
+
+def spread(count: int) -> None:
+    """Replace this process by one process a GPU, if there is more than one GPU to use."""
+    if count > 1 and "WORLD_SIZE" not in os.environ:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", __spec__.name]
+        os.execv(sys.executable, [sys.executable, *launcher, *sys.argv[1:]])
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = arguments(argv)
+    gpus.take(args.gpus)
+    spread(args.gpus)
+    started = time.perf_counter()
+    from pissa_repro.training import trainer as trainers
+
+    stored = stored_model(args.model)
+    model, tokenizer, examples, lengths, start_up = prepare(args, stored)
+    log.info("%s", {k: v for k, v in lengths.as_dict().items() if v})
+    scratch = trainers.Scratch(args.scratch, canonical(args.spec))
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    micro, accumulation = split_batch(args.spec["settings"]["batch_size"], args.micro_batch_size, world)
+    trainer = trainers.build(model, tokenizer, examples, args.spec, scratch, micro, accumulation, args.checkpoint_steps)
+    dtypes = check_dtypes(trainer.model, args.spec)
+    if trainer.args.train_batch_size != micro:  # the Trainer would use every GPU that it sees
+        raise UserError(f"--gpus: a process has to see one GPU, this one sees {trainer.args.n_gpu}.")
+    before = time.perf_counter()
+    trainer.train(resume_from_checkpoint=scratch.last())
+    seconds = time.perf_counter() - before
+    if not trainer.is_world_process_zero():
+        return
+    save_trained(trainer, args.trained)
+    rows = write_steps(args.steps, trainer.state.log_history)
+    record = build_record(args, stored, trainer, rows, lengths, start_up, dtypes)
+    record |= {"train_seconds": scratch.seconds_before + seconds, "resumed_from": scratch.resumed_from}
+    write_json(args.record, {**record, "provenance": provenance(started)})
+    scratch.remove()
+    log.info("final loss %.4f after %d steps, %.1f s", record["final_loss"], record["steps"], record["train_seconds"])
+
+
+if __name__ == "__main__":
+    run_stage(main)

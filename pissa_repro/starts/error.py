@@ -1,0 +1,107 @@
+"""The quantization error of factors: nuclear and Frobenius norms, per module and per type.
+
+error = nuc(W - (base + sBA)), reduction = 100 * (1 - error / nuc(W - quantize(W))) percent, per
+module; averaged over the layers of a projection type; AVG is the mean over types (paper, section 4,
+equation 8; paper_facts.md 3.3).
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+
+from pissa_repro.linalg import quantize
+from pissa_repro.linalg.gram import frobenius, nuclear
+from pissa_repro.model import checkpoint, factors
+from pissa_repro.model.naming import types
+from pissa_repro.runtime.progress import track
+from pissa_repro.starts.kept import Kept
+from pissa_repro.starts.make import Spec, check_rank, spectrum, start_module
+
+Error = dict[str, float]
+
+
+def error(rest: torch.Tensor) -> Error:
+    """Nuclear and Frobenius norm of what is left of a weight (out, in), float32."""
+    return {"nuclear": nuclear(rest), "frobenius": frobenius(rest).item()}
+
+
+def plain_error(weight: torch.Tensor, quant: str) -> Error:
+    """The error of quantizing a weight (out, in) as it is: what QLoRA starts from."""
+    return error(weight - quantize.roundtrip(weight, quant))
+
+
+def remaining(
+    weight: torch.Tensor, offset: torch.Tensor | None, a: torch.Tensor, b: torch.Tensor, scaling: float, quant: str
+) -> torch.Tensor:
+    """W - (quantize(W - offset) + s * B @ A), float32 (out, in)."""
+    base = quantize.base_weight(weight, offset, quant)
+    return torch.sub(weight, base, out=base if base is not weight else None).sub_(factors.product(a, b, scaling))
+
+
+def compared(found: Error, plain: Error) -> Error:
+    """An error beside that of plain quantization, and the reduction in percent."""
+    reduction = 100 * (1 - found["nuclear"] / plain["nuclear"]) if plain["nuclear"] else 0.0
+    return {**found, **{f"{key}_plain": value for key, value in plain.items()}, "reduction": reduction}
+
+
+def by_type(modules: dict[str, Error]) -> Error:
+    """Mean reduction in percent for each projection type, and "avg", the mean over types."""
+    groups = defaultdict(list)
+    for name, kind in types(modules).items():
+        groups[kind].append(modules[name]["reduction"])
+    means = {kind: sum(values) / len(values) for kind, values in groups.items()}
+    return {**means, "avg": sum(means.values()) / len(means)}
+
+
+def measure(
+    folder: str, made: factors.Factors, spec: Spec, quant: str, trained: factors.Factors | None = None
+) -> dict[str, Error]:
+    """The errors of every target module: of the start `made`, or of trained factors on the start's base.
+
+    quant: of the base that they are evaluated on. Without quantization there is nothing to compare
+    with: the errors of the trained factors then are what training has changed.
+    """
+    found, last = {}, trained or made
+    for name, weight in track(_weights(folder, spec["target_modules"]), "quant_error", len(made.A)):
+        offset = made.offset_product(name)
+        offset = None if offset is None else offset.to(weight)
+        rest = remaining(weight, offset, last.A[name].to(weight), last.B[name].to(weight), last.scaling, quant)
+        found[name] = error(rest) if quant == "none" else compared(error(rest), plain_error(weight, quant))
+    return found
+
+
+def measure_starts(folder: str, specs: list[Spec], kept: Kept) -> list[dict[str, Error]]:
+    """The errors of starts that are made on the way and not stored; each weight is read and decomposed once."""
+    found: list[dict[str, Error]] = [{} for _ in specs]
+    targets = specs[0]["target_modules"]
+    shapes = checkpoint.shapes(folder, targets)
+    for name, shape in shapes.items():
+        for spec in specs:
+            check_rank(name, shape, spec["rank"])
+    for name, weight in track(_weights(folder, targets), "quant_error", len(shapes)):
+        whole, plain = spectrum(name, weight, kept), plain_error(weight, specs[0]["quant"])
+        for spec, errors in zip(specs, found, strict=True):
+            start, _ = start_module(name, whole, spec)
+            errors[name] = compared(error(rest_of(weight, start, spec)), plain)
+    return found
+
+
+def rest_of(weight: torch.Tensor, start: Any, spec: Spec) -> torch.Tensor:
+    """W - (base + sBA) of a start of one weight (methods.Start)."""
+    scaling = factors.scaling(spec["alpha"], spec["rank"], spec["rslora"])
+    taken = (start.A, start.B) if start.offset == "start" else start.offset
+    offset = None if taken is None else factors.product(*taken, scaling)
+    return remaining(weight, offset, start.A, start.B, scaling, spec["quant"])
+
+
+def _weights(folder: str, targets: list[str]):
+    for name, weight in checkpoint.targets(folder, targets):
+        yield name, weight.cuda() if torch.cuda.is_available() else weight
+
+
+def summary(modules: dict[str, Error]) -> dict[str, Any]:
+    """What the record says of all modules: sums of the errors, and the reductions by type."""
+    keys = [key for key in next(iter(modules.values())) if key.startswith(("nuclear", "frobenius"))]
+    total = {key: sum(m[key] for m in modules.values()) for key in keys}
+    return {"total": total, "reduction": by_type(modules) if "nuclear_plain" in total else None, "modules": modules}

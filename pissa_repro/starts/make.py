@@ -1,0 +1,148 @@
+"""Make a method's initial factors from a model's weights, each read and decomposed once."""
+
+import hashlib
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pissa_repro import methods
+from pissa_repro.linalg import gram, quantize
+from pissa_repro.linalg.spectrum import Spectrum
+from pissa_repro.model import checkpoint, factors
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.progress import track
+from pissa_repro.runtime.provenance import provenance
+from pissa_repro.runtime.record import atomic_folder, write_json
+from pissa_repro.starts.kept import Kept
+
+log = logging.getLogger(__name__)
+EQUALITY = 1e-5  # |W - (base + sBA)| / |W| allowed on a plain base: float32 rounding, with room
+ROWS = 256  # of a plain base are compared: it differs from W by rounding only, the same in every row
+Spec = dict[str, Any]
+Facts = dict[str, float | None]
+
+
+def generator(seed: int, module: str) -> torch.Generator:
+    """Random numbers of one module: the same in any order of modules and on any machine."""
+    digest = hashlib.sha256(f"{seed}/{module}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def spectrum(name: str, weight: torch.Tensor, kept: Kept | None = None) -> Spectrum:
+    """The spectrum of a module's weight (out, in). Its random numbers depend on the name alone."""
+    keep = {"keep": kept.of(name, weight.device)} if kept else {}
+    return Spectrum(weight, partial(generator, 0, name), name=f"{name}.weight", **keep)
+
+
+def start_module(name: str, found: Spectrum, spec: Spec) -> tuple[methods.Start, Facts]:
+    """Factors of one weight, and what the record says of them.
+
+    Raises UserError for a rank above the weight's smaller side, and when base + sBA misses W.
+    """
+    rank, quant, weight = spec["rank"], spec["quant"], found.weight
+    check_rank(name, tuple(weight.shape), rank)
+    scaling = factors.scaling(spec["alpha"], rank, spec["rslora"])
+    setting = methods.Setting(rank, scaling, quant, generator(spec["seed"], name), found, spec["options"])
+    start = methods.load(spec["method"]).start(weight, setting)
+    facts = _facts(weight, start, scaling, quant)
+    if start.offset == "start" and start.excess is not None and spec["options"].get("alternations", 1) == 1:
+        facts |= _captured(facts["norm_offset"] ** 2, start.excess)
+    if quant == "none" and not facts["equality_error"] <= EQUALITY:
+        raise UserError(f"{name}: base + sBA misses W by {facts['equality_error']:.1e} of its norm (limit {EQUALITY}).")
+    return start, facts
+
+
+def check_rank(name: str, shape: tuple[int, ...], rank: int) -> None:
+    """Raise UserError for a rank that the weight of a module cannot have."""
+    if not 1 <= rank <= min(shape):
+        raise UserError(f"rank {rank}: {name} {shape} has ranks from 1 to {min(shape)} (config.sweep.ranks, --rank).")
+
+
+def _facts(weight: torch.Tensor, start: methods.Start, scaling: float, quant: str) -> Facts:
+    """Norms of the factors and of what is taken out, and start-up equality |W - (base + sBA)| / |W|."""
+    size = gram.frobenius(weight).item() or 1.0  # a weight of zeros is missed by zero
+    taken = (start.A, start.B) if start.offset == "start" else start.offset
+    part = 0.0 if taken is None else scaling * _product_norm(*taken) / size
+    facts: Facts = {
+        "equality_error": _equality_error(weight, start, taken, scaling, quant) / size,
+        "norm_A": start.A.norm().item(),
+        "norm_B": start.B.norm().item(),
+        "norm_offset": part,
+        "excess": start.excess,
+    }
+    return facts
+
+
+def _captured(energy: float, excess: float) -> Facts:
+    """The share of |W|^2 that the principal triples have taken out, and the most that any could."""
+    return {"captured": energy, "captured_bound": 1 - (1 - energy) / (1 + excess) ** 2}
+
+
+def _product_norm(a: torch.Tensor, b: torch.Tensor) -> float:
+    """|B @ A| without the product."""
+    a, b = a.double(), b.double()
+    return ((b.mT @ b) * (a @ a.mT)).sum().clamp(min=0).sqrt().item()
+
+
+def _equality_error(weight, start: methods.Start, taken, scaling: float, quant: str) -> float:
+    """|W - (base + sBA)|, over all rows of a quantized base; estimated from ROWS rows of a plain one."""
+    step = max(1, len(weight) // ROWS) if quant == "none" else 1
+    weight, count = weight[::step], len(weight)
+    offset = None if taken is None else factors.product(taken[0], taken[1][::step], scaling)
+    base = quantize.base_weight(weight, offset, quant)
+    total = 0.0
+    for few in range(0, len(weight), 512):  # small temporaries
+        rows = slice(few, few + 512)
+        made = base[rows] + factors.product(start.A, start.B[::step][rows], scaling)
+        total += (weight[rows] - made).double().square().sum().item()
+    return (count / len(weight) * total) ** 0.5
+
+
+def start_model(
+    folder: str, specs: list[Spec], kept: Kept | None = None
+) -> list[tuple[factors.Factors, dict[str, Facts]]]:
+    """Factors of every target module of a model folder, and their facts by module, for each spec.
+
+    The specs differ in anything but their target modules; each weight is read and decomposed once.
+    """
+    targets = specs[0]["target_modules"]
+    for name, shape in checkpoint.shapes(folder, targets).items():
+        for spec in specs:
+            check_rank(name, shape, spec["rank"])
+    made = [(factors.Factors({}, {}, None, s["rank"], s["alpha"], s["rslora"], {}, {}), {}) for s in specs]
+    total = len(checkpoint.shapes(folder, targets))
+    for name, weight in track(checkpoint.targets(folder, targets), f"init {specs[0]['method']}", total):
+        found = spectrum(name, weight.cuda() if torch.cuda.is_available() else weight, kept)
+        for spec, (collected, facts) in zip(specs, made, strict=True):
+            start, facts[name] = start_module(name, found, spec)
+            _add(collected, name, start)
+    return made
+
+
+def _add(collected: factors.Factors, name: str, start: methods.Start) -> None:
+    collected.A[name], collected.B[name] = start.A.cpu(), start.B.cpu()
+    collected.offset = start.offset
+    if isinstance(start.offset, tuple):
+        collected.offset = "own"
+        collected.offset_A[name], collected.offset_B[name] = (side.cpu() for side in start.offset)
+
+
+def summary(facts: dict[str, Facts]) -> Facts:
+    """The worst equality error and excess, and the mean norms over modules (traps 10 and 11)."""
+    mean = {key: sum(f[key] for f in facts.values()) / len(facts) for key in ("norm_A", "norm_B", "norm_offset")}
+    excesses = [f["excess"] for f in facts.values() if f["excess"] is not None]
+    worst = {"equality_error": max(f["equality_error"] for f in facts.values()), "excess": max(excesses, default=None)}
+    return {**worst, **mean}
+
+
+def write(folder: Path, spec: Spec, base: dict, made: factors.Factors, facts: dict[str, Facts], started: float) -> None:
+    """Write the folder of one start, whole or not at all."""
+    record = {"spec": spec, "base": base, **summary(facts), "modules": facts, "dtype": "float32", "solver_seed": 0}
+    with atomic_folder(folder) as unfinished:
+        factors.save(unfinished, made, base)
+        write_json(unfinished / "init.json", {**record, "provenance": provenance(started)})
+    excess = "" if record["excess"] is None else f", excess over the best rank {record['excess']:.1e}"
+    log.info("%s: %d modules, equality error %.1e%s", folder, len(facts), record["equality_error"], excess)

@@ -1,0 +1,53 @@
+"""Training examples: the paper's prompt and target, and their tokens."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.sources.prompt import PROMPT
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass
+class Lengths:
+    """How the examples fit the window: counts of examples, and of tokens."""
+
+    examples: int = 0
+    truncated: int = 0  # cut at the window, with part of the response left
+    dropped: int = 0  # the prompt alone fills the window: nothing to learn from
+    merged: int = 0  # the tokenizer joined the prompt's end and the response's start
+    tokens: int = 0
+    response_tokens: int = 0
+
+    def as_dict(self) -> dict[str, int]:
+        return asdict(self)
+
+
+def tokenize(
+    rows: list[dict[str, str]], tokenizer: "PreTrainedTokenizerBase", max_length: int
+) -> tuple[list[dict[str, list[int]]], Lengths]:
+    """Token ids and labels: prompt + response + newline + eos, loss on the response only.
+
+    As the released code: prompt and target are tokenized together, the prompt's labels are -100,
+    and what is beyond `max_length` tokens is cut (paper_facts.md 3.2).
+    """
+    prompts = [PROMPT.format(instruction=row["prompt"]) for row in rows]
+    whole = tokenizer([p + row["response"] + "\n" for p, row in zip(prompts, rows, strict=True)])["input_ids"]
+    heads = tokenizer(prompts)["input_ids"]
+    eos, lengths, examples = tokenizer.eos_token_id, Lengths(examples=len(rows)), []
+    for head, ids in zip(heads, whole, strict=True):
+        head = head[:-1] if head[-1] == eos else head  # some tokenizers close every text with one
+        ids = (ids if ids[-1] == eos else [*ids, eos])[:max_length]
+        lengths.merged += ids[: len(head)] != head[:max_length]
+        lengths.truncated += len(ids) == max_length and ids[-1] != eos and len(head) < max_length
+        if len(head) >= max_length:
+            lengths.dropped += 1
+            continue
+        lengths.tokens += len(ids)
+        lengths.response_tokens += len(ids) - len(head)
+        examples.append({"input_ids": ids, "labels": [-100] * len(head) + ids[len(head) :]})
+    if not examples:
+        raise UserError(f"config.train.max_length: every prompt fills all {max_length} tokens; nothing to train on.")
+    return examples, lengths

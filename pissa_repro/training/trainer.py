@@ -1,0 +1,156 @@
+"""TRL's SFTTrainer set to the paper's recipe, with checkpoints that survive any kill."""
+
+import json
+import logging
+import math
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+from trl import SFTConfig, SFTTrainer
+
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.progress import Plain
+from pissa_repro.runtime.record import write_json
+
+log = logging.getLogger(__name__)
+WHOLE = "whole.json"  # written into a checkpoint after everything else in it
+
+
+def together() -> None:
+    """Wait until every process of the training is here (nothing to wait for where there is one)."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+class Scratch:
+    """The checkpoints of one cell, in a folder that belongs to one spec.
+
+    A kill may fall into the middle of a checkpoint; only those with the mark are used. The time
+    spent before a kill is kept, so that the record counts all of it. With several processes the
+    first one alone writes and deletes here.
+    """
+
+    def __init__(self, folder: Path, spec: str):
+        self.folder, self.seconds_before, self.resumed_from = folder, 0.0, None
+        self.first = os.environ.get("RANK", "0") == "0"
+        mark = folder / "spec.json"
+        if self.first and (not mark.is_file() or mark.read_text() != spec):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            mark.write_text(spec)
+
+    def last(self) -> str | None:
+        """The newest whole checkpoint, or None; what was cut off is removed. All processes call it."""
+        for path in self.folder.glob("checkpoint-*") if self.first else ():
+            if not (path / WHOLE).is_file():
+                shutil.rmtree(path)
+        together()
+        whole = {int(path.name.split("-")[1]): path for path in self.folder.glob("checkpoint-*")}
+        if not whole:
+            return None
+        self.resumed_from = max(whole)
+        self.seconds_before = json.loads((whole[self.resumed_from] / WHOLE).read_text())["seconds"]
+        log.info("resuming from step %d", self.resumed_from)
+        return str(whole[self.resumed_from])
+
+    def remove(self) -> None:
+        """Delete the folder, after the results are safe."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Watch(TrainerCallback):
+    """Marks whole checkpoints, reports progress in plain lines, and stops at a loss that is no number."""
+
+    def __init__(self, scratch: Scratch):
+        self.scratch, self.plain, self.started = scratch, None, time.perf_counter()
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()  # the base was loaded in float32, whatever it is now
+        self.plain = Plain("train", state.max_steps, state.global_step)
+
+    def on_step_end(self, args, state, control, **kwargs):
+        # From a checkpoint of the last step the Trainer would go on by one batch, where the steps
+        # end inside an epoch (781 of 782 in config/paper.yaml).
+        if state.global_step >= state.max_steps:
+            control.should_save = False
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        loss = (logs or {}).get("loss")
+        if loss is None:
+            return
+        if not math.isfinite(loss):
+            raise UserError(f"step {state.global_step}: the loss is {loss}. Lower the learning rate.")
+        if not sys.stderr.isatty():
+            self.plain.step(f"loss {loss:.4f}, ")
+
+    def on_save(self, args, state, control, **kwargs):
+        together()  # each process writes a part of the checkpoint
+        if not self.scratch.first:
+            return
+        seconds = self.scratch.seconds_before + time.perf_counter() - self.started
+        write_json(Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE, {"seconds": seconds})
+
+
+def build(
+    model,
+    tokenizer,
+    examples: list[dict[str, list[int]]],
+    spec: dict[str, Any],
+    scratch: Scratch,
+    micro: int,
+    accumulation: int,
+    checkpoint_steps: int,
+) -> SFTTrainer:
+    """The trainer of a cell. The examples are tokenized already, with labels on the response only."""
+    settings = spec["settings"]
+    options = SFTConfig(
+        output_dir=str(scratch.folder),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=accumulation,
+        learning_rate=spec["learning_rate"],
+        lr_scheduler_type=settings["schedule"],
+        warmup_steps=settings["warmup_ratio"],  # below 1: a share of all steps
+        weight_decay=settings["weight_decay"],
+        adam_beta1=settings["adam_beta1"],
+        adam_beta2=settings["adam_beta2"],
+        adam_epsilon=settings["adam_epsilon"],
+        max_grad_norm=settings["max_grad_norm"],
+        num_train_epochs=settings["epochs"],
+        max_steps=settings["steps"] or -1,
+        seed=spec["seed"],
+        data_seed=spec["seed"],
+        # Full fine-tuning in bfloat16 keeps float32 master weights, as DeepSpeed does in the
+        # released scripts; adapters stay float32 on a base that is stored in bfloat16.
+        bf16=settings["dtype"] == "bfloat16" and spec["init"] is None,
+        fp16=False,
+        gradient_checkpointing=torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(),
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=checkpoint_steps,
+        save_total_limit=2,
+        dataset_kwargs={"skip_prepare_dataset": True},  # tokenized and cut by training/examples.py
+        max_length=None,
+        report_to="none",
+        disable_tqdm=not sys.stderr.isatty(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+    trainer = SFTTrainer(
+        model=model,
+        args=options,
+        train_dataset=Dataset.from_list(examples),
+        processing_class=tokenizer,
+        callbacks=[Watch(scratch)],
+    )
+    trainer.remove_callback(PrinterCallback)  # a line of numbers a step; train_steps.csv has them
+    return trainer
