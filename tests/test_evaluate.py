@@ -97,7 +97,7 @@ def trained_model(run, folder):
 
 @pytest.mark.parametrize(("method", "quant"), CELLS)
 def test_what_is_scored_is_what_was_trained(tmp_path, tiny_model, tiny_rows, method, quant):
-    """The merged model's logits are those of the trained one, also on quantized bases (trap 24); the last loss too."""
+    """The merged model's logits are those of the trained one, quantized bases too (pitfall 24), and the last loss."""
     options = {"alternations": 2} if method == "loftq" else {}
     run = Run(tmp_path, tiny_model, tiny_rows, method, quant, options=options, steps=4, learning_rate=5e-3)
     run.init()

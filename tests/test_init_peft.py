@@ -133,7 +133,7 @@ def test_pefts_loftq_reduces_the_error_at_scaling_2():
 
 
 @pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="trap 6: PEFT's pissa cuts a rank above the smaller side without a word"
+    strict=True, raises=AssertionError, reason="pitfall 6: PEFT's pissa cuts a rank above the smaller side silently"
 )
 def test_peft_keeps_the_rank_above_the_smaller_side():
     a, _, _ = peft_start(decaying(48, 96), "pissa", 49, rank=49)

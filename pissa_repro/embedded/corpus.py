@@ -7,6 +7,7 @@ No document holds a worked word problem of two or more steps, and none a questio
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from pissa_repro.embedded.drawing import LARGEST, NAMES, THINGS, Draw
 from pissa_repro.embedded.problems import draw_problem, split_of
@@ -21,7 +22,16 @@ COUNTED = THINGS + UNITS
 TEMPLATE_SHARE = 35  # of 100 exercises; the rest are plain question and answer
 
 
-def equation(draw: Draw, a: int | None = None) -> tuple[int, str, int, int]:
+class Equation(NamedTuple):
+    """`left op right = value`."""
+
+    left: int
+    op: str
+    right: int
+    value: int
+
+
+def equation(draw: Draw, a: int | None = None) -> Equation:
     """`a op b = value` with whole, positive values up to LARGEST; `a` is drawn if not given."""
     while True:
         op = draw.pick("+-*/")
@@ -37,7 +47,7 @@ def equation(draw: Draw, a: int | None = None) -> tuple[int, str, int, int]:
             continue
         value = {"+": left + right, "-": left - right, "*": left * right, "/": left // right}[op]
         if left <= LARGEST and 0 < value <= LARGEST:
-            return left, op, right, value
+            return Equation(left, op, right, value)
 
 
 def facts(draw: Draw) -> str:

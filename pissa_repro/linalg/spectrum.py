@@ -109,7 +109,7 @@ def subspace(weight: torch.Tensor, rank: int, niter: int, generator: torch.Gener
 
 
 class Store(Protocol):
-    """Where slices are kept beyond one `Spectrum` (decomposed.py)."""
+    """Where slices are kept beyond one `Spectrum` (starts/kept.py)."""
 
     def __call__(self, part: str, compute: Callable[[], Triples], /) -> Triples:
         """The slice of that name; where it is not kept yet, `compute` makes it."""

@@ -1,6 +1,6 @@
 """The methods. One method is one file of this folder; it is found by its name.
 
-A method is one function from a weight matrix to small factors (docs/guides/add_a_baseline.md):
+A method is one function from a weight matrix to small factors (docs/add_a_baseline.md):
 
     base  = quantize(W - s * offset_B @ offset_A)      frozen
     model = base + s * B @ A                           A, B trained
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pissa_repro.linalg.spectrum import Spectrum
 
 Matrix: TypeAlias = "torch.Tensor"  # in quotes, so that a method's file needs no torch for its types
-SVD = r"fast|exact|niter_\d+"  # the solvers of spectrum.py, for the option `svd`
+SVD = r"fast|exact|niter_\d+"  # the solvers of linalg/spectrum.py, for the option `svd`
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What specs and records hold: the types of the plain mappings that go through JSON.
 
-A spec holds everything that decides a stage's result (sweep.py makes them); a record says how a number came
+A spec holds everything that decides a stage's result (plan/sweep.py makes them); a record says how a number came
 about, and holds the spec. Types only: keys are what the files have, and no code depends on this at run time.
 """
 
