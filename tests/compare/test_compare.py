@@ -124,7 +124,7 @@ def test_what_else_differs_is_said(cells, capsys):
 
 
 def test_full_fine_tuning_differs_in_having_no_factors_and_that_is_no_warning(cells, sweep, capsys, tmp_path):
-    cell = next(c for c in sweep.cells.values() if c.method == "full" and c.seed == 0)
+    cell = next(c for c in sweep.cells.values() if not sweep.has_factors(c) and c.seed == 0)
     write(tmp_path / "full", sweep.evaluate_spec(cell, "gsm-mini"), samples(answers("lora", 5)))
     text = run(capsys, at(cells["pissa"], 0), tmp_path / "full")
     assert "B  full FT, learning rate 0.003, seed 0" in text
