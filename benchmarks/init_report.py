@@ -79,7 +79,8 @@ def floors(lines: Sequence[Line]) -> list[Floor]:
         _faster(by, "qpissa-5-fast", "qpissa-5-full-svd", full),
         _at_most("qpissa-5-fast - qpissa-5-full-svd, points of reduction", _reduction_difference(by), 0.1),
         _faster(by, "pissa-exact", "linalg.svd", exact),
-        _at_most("pissa-exact - linalg.svd, singular values (relative, bound)", _values_difference(by), 1e-5),
+        # not with torch's: on a card its float32 ones are themselves off by 4e-4 (11008 x 4096, H100, torch 2.11)
+        _at_most("pissa-exact - known singular values (relative)", by["pissa-exact"]["values_error"], 1e-5),
         _at_most("pissa-exact, Frobenius excess", abs(by["pissa-exact"]["frobenius_excess"]), 1e-5),
         _faster(by, "nuclear-ours", "nuclear-svdvals", two),
         _at_most("nuclear-ours - float64 svdvals (relative)", by["nuclear-ours"]["nuclear_difference"], 1e-6),
@@ -99,11 +100,6 @@ def _at_most(claim: str, value: float, limit: float) -> Floor:
 
 def _excess_ratio(by: dict[str, Line]) -> float:
     return by["pissa-fast"]["frobenius_excess"] / by["svd_lowrank-16"]["frobenius_excess"]
-
-
-def _values_difference(by: dict[str, Line]) -> float:
-    """At most this: both are known against the values that the weight was made with."""
-    return by["pissa-exact"]["values_error"] + by["linalg.svd"]["values_error"]
 
 
 def _reduction_difference(by: dict[str, Line]) -> float:

@@ -177,6 +177,13 @@ def spec_of(method: str, quant: str, rank: int, alpha: float, rslora: bool = Fal
     return {**keys, "options": applicable}
 
 
+def alternating(method: str, quant: str, count: int) -> dict[str, int]:
+    """The option for so many alternations, where the method's start on this base alternates; else no option."""
+    from pissa_repro import methods
+
+    return {"alternations": count} if "alternations" in methods.options(method, quant, {}, "test") else {}
+
+
 def start_of(name: str, weight: torch.Tensor, spec: dict):
     """The start of one weight (out, in) and its facts."""
     return start_module(name, spectrum(name, weight), spec)
@@ -215,3 +222,11 @@ def scored_rows(folder: Path, count: int = 3) -> Path:
     path = folder / "scored.jsonl"
     write_lines(path, [{"prompt": f"What is {n} + 1?", "response": f"{n} + 1\n#### {n + 1}"} for n in range(count)])
     return path
+
+
+def trained_and_scored(run: Run) -> tuple[dict, dict]:
+    """One cell from its start to its score on three other rows: the records of the training and of the score."""
+    run.init()
+    record = run.train()
+    run.rows = scored_rows(run.folder)
+    return record, run.evaluate()

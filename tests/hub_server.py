@@ -9,8 +9,9 @@ import hashlib
 import json
 import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
+
+from local_server import SilentHandler, serving
 
 
 @dataclass
@@ -71,32 +72,16 @@ class Hub:
 @contextlib.contextmanager
 def running(hub: Hub):
     """Serve `hub` in a thread; hub.url is its address."""
-
-    class Here(Handler):
-        pass
-
-    Here.hub = hub
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Here)
-    server.daemon_threads = True
-    hub.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield hub
-    finally:
-        if hub.stall:
-            hub.stall.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler, hub=hub) as hub.url:
+        try:
+            yield hub
+        finally:
+            if hub.stall:
+                hub.stall.set()
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(SilentHandler):
     hub: Hub
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        """Nothing on stderr."""
 
     def do_HEAD(self):
         self.do_GET()

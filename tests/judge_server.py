@@ -11,7 +11,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from local_server import SilentHandler, serving
+
+from pissa_repro.grading.judge.endpoint import KEY, MODEL, THREADS, TIMEOUT, URL
 
 
 @dataclass
@@ -82,24 +85,24 @@ class Judge:
 @contextlib.contextmanager
 def running(judge: Judge):
     """Serve `judge` in threads; judge.url is its base address."""
+    with serving(Handler, judge=judge) as address:
+        judge.url = f"{address}/v1"
+        try:
+            yield judge
+        finally:
+            if judge.hold:
+                judge.hold.set()
 
-    class Here(Handler):
-        pass
 
-    Here.judge = judge
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Here)
-    server.daemon_threads, server.block_on_close = True, False
-    judge.url = f"http://127.0.0.1:{server.server_port}/v1"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield judge
-    finally:
-        if judge.hold:
-            judge.hold.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def point_at(monkeypatch, url: str, key: str | None = None) -> None:
+    """Name this judge in the environment, and nothing else about judging."""
+    for name in (KEY, THREADS, TIMEOUT):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(URL, url)
+    monkeypatch.setenv(MODEL, "gpt-4")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    if key:
+        monkeypatch.setenv(KEY, key)
 
 
 @contextlib.contextmanager
@@ -110,12 +113,8 @@ def closed_port():
         yield bound.getsockname()[1]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(SilentHandler):
     judge: Judge
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        """Nothing on stderr."""
 
     def do_GET(self):
         self.answer(error(405, "Method not allowed"))

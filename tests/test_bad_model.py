@@ -1,11 +1,11 @@
 """Models that are damaged, or do not fit the spec: every case ends in one message, and no half output."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
+from damage import add, cut, edit, move_in_index, overwrite, shards
 from stage import LLAMA, init_spec, says
 
 from pissa_repro.model import checkpoint
@@ -30,59 +30,11 @@ def broken(tiny_model, tmp_path):
     return Path(shutil.copytree(tiny_model, tmp_path / "broken"))
 
 
-def edit(path: Path, **changes) -> None:
-    content = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
-
-
 def test_a_tokenizer_without_eos_is_refused(broken):
     from pissa_repro.model.load import load_tokenizer
 
     edit(broken / "tokenizer_config.json", eos_token=None)
     says(lambda: load_tokenizer(broken), str(broken), "no eos token")
-
-
-def shards(folder: Path) -> list[Path]:
-    """Split the folder's weights into two shards with an index."""
-    from safetensors.torch import load_file, save_file
-
-    whole = folder / "model.safetensors"
-    tensors = load_file(whole)
-    names, parts = sorted(tensors), [folder / f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
-    where = {name: parts[i % 2] for i, name in enumerate(names)}
-    for part in parts:
-        save_file({name: tensors[name] for name in names if where[name] == part}, part, {"format": "pt"})
-    index = {"metadata": {}, "weight_map": {name: part.name for name, part in where.items()}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    whole.unlink()
-    return parts
-
-
-def overwrite(path: Path, position: int, content: bytes) -> None:
-    with open(path, "r+b") as file:
-        file.seek(position)
-        file.write(content)
-
-
-def cut(path: Path, size: int) -> None:
-    os.truncate(path, path.stat().st_size + size if size < 0 else size)
-
-
-def add(folder: Path, leave_out: tuple[str, ...] = (), **tensors) -> None:
-    """Add tensors to the folder's weights (a dot is written __), or leave some out."""
-    from safetensors.torch import load_file, save_file
-
-    path = folder / "model.safetensors"
-    kept = {name: tensor for name, tensor in load_file(path).items() if name not in leave_out}
-    save_file(kept | {name.replace("__", "."): t for name, t in tensors.items()}, path, {"format": "pt"})
-
-
-def move_in_index(folder: Path) -> None:
-    """Say in the index that a tensor is in the other shard."""
-    parts = shards(folder)
-    index = json.loads((folder / "model.safetensors.index.json").read_text())
-    index["weight_map"]["lm_head.weight"] = parts[1].name
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
 DAMAGE = {

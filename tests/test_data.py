@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-from conftest import byte_tokenizer
+from tiny import byte_tokenizer
 
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.prompt import MARKER, PROMPT

@@ -192,13 +192,17 @@ def test_what_is_kept_says_how_exact_it_is(tmp_path):
         assert keep(f"part-{excess}", lambda: pytest.fail("computed again")).excess == excess
 
 
-@pytest.mark.parametrize("method", ["milora", "middle"])
-def test_one_decomposition_serves_every_rank_of_the_other_slices_too(monkeypatch, method):
+@pytest.mark.parametrize(
+    ("part", "first_of"),
+    [("minor", lambda rank: 150 - rank), ("middle", lambda rank: (150 - rank) // 2)],
+    ids=["milora", "middle"],
+)
+def test_one_decomposition_serves_every_rank_of_the_other_slices_too(monkeypatch, part, first_of):
     weight, calls = decaying(160, 150), counted(monkeypatch, spectrum, "exact")
     found = make.spectrum("m", weight)
-    parts = [getattr(found, "minor" if method == "milora" else method)(rank) for rank in (1, 2, 4, 8, 16, 32, 64, 128)]
+    parts = [getattr(found, part)(rank) for rank in (1, 2, 4, 8, 16, 32, 64, 128)]
     assert len(calls) == 1
     values = torch.linalg.svdvals(weight.double())
-    for part, rank in zip(parts, (1, 2, 4, 8, 16, 32, 64, 128), strict=True):
-        first = 150 - rank if method == "milora" else (150 - rank) // 2
-        assert torch.allclose(part.S.double(), values[first : first + rank], rtol=1e-4)
+    for made, rank in zip(parts, (1, 2, 4, 8, 16, 32, 64, 128), strict=True):
+        first = first_of(rank)
+        assert torch.allclose(made.S.double(), values[first : first + rank], rtol=1e-4)

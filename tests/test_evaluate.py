@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from helpers import Run, load_json, scored_rows
+from helpers import Run, alternating, load_json, scored_rows, trained_and_scored
 
 from pissa_repro.model import factors
 from pissa_repro.model.adapter import attach
@@ -98,7 +98,7 @@ def trained_model(run, folder):
 @pytest.mark.parametrize(("method", "quant"), CELLS)
 def test_what_is_scored_is_what_was_trained(tmp_path, tiny_model, tiny_rows, method, quant):
     """The merged model's logits are those of the trained one, quantized bases too (pitfall 24), and the last loss."""
-    options = {"alternations": 2} if method == "loftq" else {}
+    options = alternating(method, quant, 2)
     run = Run(tmp_path, tiny_model, tiny_rows, method, quant, options=options, steps=4, learning_rate=5e-3)
     run.init()
     run.train()
@@ -110,6 +110,14 @@ def test_what_is_scored_is_what_was_trained(tmp_path, tiny_model, tiny_rows, met
     assert checks["training_effect"] > 1e-3
     assert all(p.dtype == torch.float32 for p in merged.parameters())
     assert not any("lora" in name for name, _ in merged.named_parameters())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_qpissa_trains_and_is_scored(tmp_path, tiny_model, tiny_rows, dtype):
+    """From the start to the score on a packed base, as on a card (test_gpu.py)."""
+    record, score = trained_and_scored(Run(tmp_path, tiny_model, tiny_rows, "pissa", "nf4", dtype=dtype))
+    assert record["dtypes"]["trained"] == ["float32"] and "uint8" in record["dtypes"]["frozen"]
+    assert score["metrics"]["paper"]["n"] == 3 and score["checks"]["training_effect"] > 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from stage import FIELDS, LINE, init_spec, says
 
+from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime import record
 from pissa_repro.runtime.errors import run_stage
 from pissa_repro.sources.fetched import fetch_model, stored_model

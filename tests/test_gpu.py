@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import Run, made_of, scored_rows
+from helpers import Run, alternating, made_of, trained_and_scored
 from stage import init_spec
 
 from pissa_repro import methods
@@ -31,15 +31,17 @@ def cuda():
     ("method", "quant"), [("lora", "none"), ("pissa", "none"), ("pissa", "nf4"), ("loftq", "nf4"), ("olora", "none")]
 )
 def test_factors_equal_those_of_the_cpu(cuda, tiny_model, monkeypatch, method, quant):
-    given = {"alternations": 2} if quant != "none" else {}
-    spec = init_spec(method=method, quant=quant, options=methods.options(method, quant, given, "here"))
+    """To 1e-3 of the product's norm; to 1e-2 where the start alternates: each alternation decomposes what quantization
+    left of the one before, and single 4-bit codes flip with the rounding of another device (1.7e-3 on an H100)."""
+    alternates = alternating(method, quant, 2)
+    spec = init_spec(method=method, quant=quant, options=methods.options(method, quant, alternates, "here"))
     made = made_of(tiny_model, spec)
     monkeypatch.setattr(cuda.cuda, "is_available", lambda: False)
     expected = made_of(tiny_model, spec)
     for name in made.A:
         product, wanted = made.B[name] @ made.A[name], expected.B[name] @ expected.A[name]
-        assert method != "lora" or cuda.equal(made.A[name], expected.A[name])
-        assert (product - wanted).norm() <= 1e-3 * wanted.norm()
+        assert not methods.load(method).RANDOM or cuda.equal(made.A[name], expected.A[name])
+        assert (product - wanted).norm() <= (1e-2 if alternates else 1e-3) * wanted.norm()
 
 
 @pytest.mark.parametrize("quant", ["nf4", "nf4-b128", "nf4-dq", "fp4"])
@@ -57,13 +59,12 @@ def test_the_base_is_the_same_bits_packed_and_unpacked(cuda, quant):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_qpissa_trains_and_is_scored(cuda, tiny_model, tmp_path, dtype):
-    run = Run(tmp_path, tiny_model, scored_rows(tmp_path), "pissa", "nf4", dtype=dtype)
-    run.init()
-    record = run.train()
+def test_qpissa_trains_and_is_scored(cuda, tiny_model, tiny_rows, tmp_path, dtype):
+    """As on the CPU (test_evaluate.py)."""
+    record, score = trained_and_scored(Run(tmp_path, tiny_model, tiny_rows, "pissa", "nf4", dtype=dtype))
     assert record["dtypes"]["trained"] == ["float32"] and "uint8" in record["dtypes"]["frozen"]
     assert record["provenance"]["gpu_memory_bytes"] > 0
-    assert run.evaluate()["metrics"]["paper"]["n"] == 3
+    assert score["metrics"]["paper"]["n"] == 3 and score["checks"]["training_effect"] > 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

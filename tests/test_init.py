@@ -5,6 +5,7 @@ import torch
 from helpers import (
     LLAMA,
     Run,
+    alternating,
     decaying,
     load_json,
     made_of,
@@ -44,7 +45,7 @@ def test_the_full_rank_takes_the_whole_weight():
     ("method", "quant", "kind"), [("pissa", "none", "start"), ("lora", "nf4", None), ("loftq", "nf4", "own")]
 )
 def test_the_folder_is_read_back_to_the_bit(tmp_path, tiny_model, tiny_rows, method, quant, kind):
-    options = {"alternations": 3} if method == "loftq" else {}
+    options = alternating(method, quant, 3)
     run = Run(tmp_path, tiny_model, tiny_rows, method, quant, options=options, alpha=8)
     record = run.init()
     made = made_of(tiny_model, run.init_spec)

@@ -3,9 +3,8 @@
 import json
 
 import pytest
-from judge_server import Judge, running
+from judge_server import Judge, point_at, running
 
-from pissa_repro.grading.judge.endpoint import KEY, MODEL, THREADS, TIMEOUT, URL
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.prompt import PROMPT
 from pissa_repro.sources.rows import select
@@ -18,12 +17,8 @@ SUM = {"turns": ["What is 2+2?", "And 2+3?"], "category": "math", "reference": [
 
 @pytest.fixture
 def judge(monkeypatch):
-    for name in (KEY, THREADS, TIMEOUT):
-        monkeypatch.delenv(name, raising=False)
     with running(Judge()) as served:
-        monkeypatch.setenv(URL, served.url)
-        monkeypatch.setenv(MODEL, "gpt-4")
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        point_at(monkeypatch, served.url)
         yield served
 
 

@@ -75,7 +75,7 @@ def test_conda_environment_takes_the_same_pins():
 def imported(folder: Path) -> dict[str, str]:
     """Third-party top-level modules → one file that imports them, at whatever depth the import stands."""
     found = {}
-    own = {"pissa_repro"} if folder == PACKAGE else {"pissa_repro"} | {path.stem for path in folder.glob("*.py")}
+    own = {"pissa_repro"} if folder == PACKAGE else {"pissa_repro"} | {path.stem for path in folder.rglob("*.py")}
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):

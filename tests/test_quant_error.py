@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from helpers import LLAMA, Run, decaying, save_weights, spec_of, start_of
+from helpers import LLAMA, Run, alternating, decaying, save_weights, spec_of, start_of
 from safetensors.torch import load_file
 
 from pissa_repro.linalg import quantize
@@ -113,7 +113,7 @@ def measured(run, folder, *extra):
 def test_the_stage_measures_what_the_init_made(tmp_path, tiny_model, tiny_rows):
     found = {}
     for method in ("lora", "loftq", "pissa"):
-        options = {} if method == "lora" else {"alternations": 5}
+        options = alternating(method, "nf4", 5)
         run = Run(tmp_path / method, tiny_model, tiny_rows, method, "nf4", options=options)
         run.init()
         found[method] = measured(run, tmp_path)

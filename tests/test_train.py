@@ -7,9 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import Run, gsm8k_rows
+from helpers import Run, alternating, gsm8k_rows
 from safetensors.torch import load_file
 
+from pissa_repro import methods
 from pissa_repro.model import factors
 from pissa_repro.model.adapter import attach
 from pissa_repro.model.base import set_base
@@ -27,17 +28,17 @@ from pissa_repro.training import cell
 )
 def test_the_cells_of_the_paper_train_with_their_dtypes(tmp_path, tiny_model, tiny_rows, method, quant, dtype):
     """Trained float32 always (pitfall 13); the base packed in uint8 under nf4, the rest as the spec says."""
-    options = {"alternations": 2} if quant == "nf4" and method != "lora" else {}
+    options = alternating(method, quant, 2)
     run = Run(tmp_path, tiny_model, tiny_rows, method, quant, options=options, dtype=dtype, steps=3)
     run.init()
     record = run.train()
-    frozen = {"full": []}.get(method, [dtype, "uint8"] if quant == "nf4" else [dtype])
-    assert record["dtypes"] == {"trained": ["float32"], "frozen": frozen}
+    frozen = [dtype, "uint8"] if quant == "nf4" else [dtype]
+    assert record["dtypes"] == {"trained": ["float32"], "frozen": frozen if methods.has_factors(method) else []}
     tensors = load_file(next(run.trained.glob("*.safetensors")))
     assert {t.dtype for t in tensors.values()} == {torch.float32}
     assert record["steps"] == 3 == len(run.history())
     assert record["trainable_parameters"] == sum(t.numel() for t in tensors.values())
-    if method != "full":
+    if methods.has_factors(method):
         before = load_file(run.start / factors.ADAPTER)
         assert before.keys() == tensors.keys()
         assert all(not torch.equal(before[key], tensors[key]) for key in tensors if "lora_B" in key)

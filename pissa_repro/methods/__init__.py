@@ -1,6 +1,6 @@
 """The methods. One method is one file of this folder; it is found by its name.
 
-A method is one function from a weight matrix to small factors (docs/add_a_baseline.md):
+A method is one function from a weight matrix to small factors (docs/guides/add_a_baseline.md):
 
     base  = quantize(W - s * offset_B @ offset_A)      frozen
     model = base + s * B @ A                           A, B trained

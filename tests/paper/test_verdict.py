@@ -1,0 +1,137 @@
+"""When ours agrees with a published number, and why it may not be compared."""
+
+import copy
+
+import pytest
+from verdicts import verdict
+
+from pissa_repro.paper import published
+from pissa_repro.paper import verdict as paper_verdict
+from pissa_repro.plan.config import ROOT, load
+
+
+def test_agreement_ends_at_196_combined_standard_errors(config):
+    theirs = (0.55**2 / 3 + 53.22 * 46.78 / 1319) ** 0.5
+    edge = 1.959964 * (1.4**2 + theirs**2) ** 0.5
+    assert verdict(config, 53.22 + edge - 0.01).verdict == "agrees"
+    assert verdict(config, 53.22 - edge + 0.01).verdict == "agrees"
+    assert verdict(config, 53.22 + edge + 0.01).verdict == "differs"
+    assert verdict(config, 53.22 - edge - 0.01).verdict == "differs"
+    assert 3.8 < edge < 4.0  # GSM8K at one table's size cannot tell less than four points apart
+
+
+def test_a_verdict_comes_with_the_number_and_where_it_stands(config):
+    found = verdict(config)
+    assert (found.value, found.std) == (53.22, 0.55)
+    assert "v4 Table 2" in found.note
+    assert "rank derived, not printed" in found.note
+    assert "also published: 53.07" in found.note
+    assert "one seed" not in found.note
+    assert "one seed" in verdict(config, seeds=0).note
+
+
+def test_a_single_published_run_has_the_error_of_its_items_only(config):
+    entry = published.lookup("llama-2-7b", "lora", "nf4", 128, "gsm8k")[0]
+    assert paper_verdict.published_stderr(entry, 1319) == pytest.approx((39.8 * 60.2 / 1319) ** 0.5)
+
+
+def test_loftq_shows_one_number_and_mentions_the_other(config):
+    found = verdict(config, 40.0, cells={"method": "loftq", "quant": "nf4"})
+    assert (found.value, found.verdict) == (40.71, "agrees")
+    assert "37.23" in found.note
+    assert "T = 5 here, not printed there" in found.note
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "pissa"])
+def test_every_plain_cell_of_table_2_is_comparable(config, method):
+    assert verdict(config, cells={"method": method, "quant": "none"}).verdict in ("agrees", "differs")
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"epochs": 3}, "epochs"),
+        ({"steps": 100}, "steps"),
+        ({"batch_size": 32}, "batch_size is 32, the paper's 128"),
+        ({"max_length": 1024}, "max_length"),
+        ({"schedule": "linear"}, "schedule"),
+        ({"warmup_ratio": 0.0}, "warmup_ratio"),
+        ({"weight_decay": 0.1}, "weight_decay"),
+        ({"alpha": 16}, "alpha"),
+        ({"dropout": 0.05}, "dropout"),
+        ({"rslora": True}, "rslora"),
+        ({"target_modules": ["q_proj", "v_proj"]}, "target_modules"),
+        ({"max_grad_norm": 0.3}, "max_grad_norm"),
+    ],
+)
+def test_another_recipe_is_not_comparable_and_the_note_says_why(config, settings, word):
+    changed = {**config, "train": {**config["train"], **settings}}
+    found = verdict(changed)
+    assert (found.verdict, found.value) == ("not comparable", 53.22)
+    assert word in found.note
+
+
+@pytest.mark.parametrize("settings", [{"steps": None}, {"alpha": 128}])
+def test_the_papers_recipe_in_other_words_is_comparable(config, settings):
+    assert verdict({**config, "train": {**config["train"], **settings}}).verdict == "agrees"
+
+
+def test_adapter_settings_do_not_matter_to_full_fine_tuning(config):
+    changed = {**config, "train": {**config["train"], "alpha": 16, "dropout": 0.1}}
+    assert verdict(changed, 49.0, cells={"method": "full", "quant": "none"}).verdict == "agrees"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"learning_rates": 2e-4}, "learning_rate is 0.0002, the paper's 2e-05"),
+        ({"n": 200}, "200 items, the benchmark has 1319"),
+        ({"metric": "strict"}, "metric 'strict'"),
+        ({"models": "llama-3-8b"}, "prints no rank"),
+        ({"ranks": 64, "cells": {"method": "pissa", "quant": "nf4"}}, "T = 5, 1 in the published run"),
+    ],
+)
+def test_other_reasons_not_to_compare(config, arguments, word):
+    found = verdict(config, **arguments)
+    assert found.verdict == "not comparable"
+    assert word in found.note
+
+
+def test_the_embedded_sweep_is_not_comparable():
+    found = verdict(load(ROOT / "config/config.yaml"), 30.0, n=300, task="gsm-mini")
+    assert found == paper_verdict.Verdict(
+        None, None, "not comparable", "gsm-mini (generated) is not a benchmark of the paper"
+    )
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "reason"),
+    [
+        ("models", "llama-2-7b", "LLaMA-2-7B is not a model of the paper"),
+        ("datasets", "metamath-100k", "MetaMathQA-100K is not training data of the paper"),
+        ("tasks", "gsm8k", "GSM8K is not a benchmark of the paper"),
+    ],
+)
+def test_without_a_link_in_the_config_nothing_is_compared(config, section, name, reason):
+    changed = copy.deepcopy(config)
+    del changed[section][name]["paper"]
+    assert verdict(changed) == paper_verdict.Verdict(None, None, "not comparable", reason)
+
+
+def test_a_method_with_other_adapter_fields_is_not_the_papers(config):
+    methods = {
+        "pissa-dora": {"init": "pissa", "lora": {"use_dora": True}},
+        "pissa-qalora": {"init": "pissa", "lora": {"use_qalora": True}},
+    }
+    changed = {**config, "methods": {**config["methods"], **methods}}
+    dora = verdict(changed, models="llama-3-8b", cells={"method": "pissa-dora", "quant": "none"})
+    qalora = verdict(changed, cells={"method": "pissa-qalora", "quant": "none"})
+    assert (dora.value, dora.verdict) == (77.51, "not comparable")
+    assert (qalora.value, qalora.verdict) == (None, "not comparable")
+    assert "is not a method of the paper" in qalora.note
+
+
+def test_a_method_that_was_not_published_is_not_comparable(config):
+    found = verdict(config, cells={"method": "milora", "quant": "none"})
+    assert found.value is None
+    assert "no published gsm8k of llama-2-7b, MiLoRA at rank 128" in found.note
