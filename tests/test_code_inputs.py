@@ -1,16 +1,20 @@
 """What decides a rerun of a cheap stage: the source files that it reaches by imports."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+import time
 
 import pytest
+import yaml
 
 from pissa_repro.plan.code import files
-from pissa_repro.plan.config import ROOT
+from pissa_repro.plan.config import ROOT, load
 
-TABLE = "results/gsm8k_table.csv"
-CODE = {TABLE: "pissa_repro.stages.table"}
+TABLE, SCORES = "results/gsm8k_table.csv", "results/scores.csv"
+CODE = {TABLE: "pissa_repro.stages.table", SCORES: "pissa_repro.stages.collect"}
 
 
 @pytest.fixture
@@ -90,3 +94,93 @@ def test_what_a_stage_loads_is_among_the_files_that_it_reaches():
     loaded = {os.path.relpath(path, ROOT) for path in done.stdout.split()}
     assert len(loaded) > 15
     assert loaded <= set(files(CODE[TABLE]))
+
+
+def snakemake(folder, *arguments):
+    environment = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
+    command = ["snakemake", *arguments, "--configfile", "small.yaml"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout + done.stderr
+
+
+def would_make(folder):
+    """The first output of each job that a dry run would run for the table."""
+    text = snakemake(folder, "-n", TABLE)
+    made = set(re.findall(r"^ +output: ([^,\n]+)", text, re.MULTILINE))
+    assert bool(made) != ("Nothing to be done" in text), text
+    return made
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A copy of the checkout with a small sweep whose every job is done: its outputs are empty files."""
+    folder = tmp_path_factory.mktemp("checkout").resolve()
+    skip = shutil.ignore_patterns("__pycache__")
+    for name in ("pissa_repro", "rules", "config", "profiles", "reference", "docs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=skip)
+    shutil.copy(ROOT / "Snakefile", folder)
+    (folder / "small.yaml").write_text(yaml.safe_dump({"sweep": {"seeds": [0]}}))
+    summary = snakemake(folder, TABLE, "--summary")
+    outputs = re.findall(r"^((?:results|figures)/[^\t\n]+)\t", summary, re.MULTILINE)
+    assert {SCORES, TABLE} < set(outputs)
+    for path in map(folder.joinpath, outputs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if path.name == "trained" or "results/init/" in path.as_posix() else path.touch()
+    now = time.time()
+    for path in folder.rglob("*"):
+        os.utime(path, (now - 100, now - 100))
+    return folder
+
+
+def edited(folder, *paths):
+    """What a dry run would make again after an edit of these files; then they are put back."""
+    before = {folder / path: ((folder / path).read_text(), (folder / path).stat().st_mtime_ns) for path in paths}
+    for path, (text, _) in before.items():
+        path.write_text(text + "\n# an edit\n")
+    try:
+        return would_make(folder)
+    finally:
+        for path, (text, then) in before.items():
+            path.write_text(text)
+            os.utime(path, ns=(then, then))
+
+
+def swept():
+    """The modules of the methods that the config names."""
+    config = load(ROOT / "config/config.yaml")
+    named = {config["methods"][cell["method"]]["init"] for cell in config["sweep"]["cells"]}
+    return [f"pissa_repro.methods.{name}" for name in sorted(named | set(config["studies"]["methods"]))]
+
+
+def test_nothing_is_made_again_without_an_edit(done):
+    assert would_make(done) == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("pissa_repro/results/stats.py", {TABLE}),
+        ("pissa_repro/results/table.py", {SCORES, TABLE}),
+        ("pissa_repro/linalg/quantize.py", {SCORES, TABLE}),  # imported in a function, three modules down
+        (swept()[0].replace(".", "/") + ".py", {SCORES, TABLE}),
+    ],
+    ids=["of the table", "of the scores", "of both, far down", "a swept method"],
+)
+def test_an_edit_of_what_a_table_reaches_makes_it_again(done, path, expected):
+    assert edited(done, path) == expected
+
+
+def test_an_edit_elsewhere_does_not(done):
+    """Of everything else at once: trainers, other figures, methods that are not swept."""
+    rows = files("pissa_repro.embedded.problems")  # makes the data again, and all that comes of it
+    reached = {*files(CODE[TABLE], *swept()), *files(CODE[SCORES]), *rows}
+    others = [path.relative_to(ROOT).as_posix() for path in (ROOT / "pissa_repro").rglob("*.py")]
+    others = [path for path in others if path not in reached]
+    assert len(others) > 50 and any(path.startswith("pissa_repro/methods/") for path in others)
+    assert edited(done, *others) == set()
+
+
+def test_a_release_does_not_make_the_embedded_rows_again(done):
+    """The version stands in the package's own file: an edit there costs a table, never a training."""
+    assert edited(done, "pissa_repro/__init__.py") == {SCORES, TABLE}
