@@ -11,6 +11,7 @@ shell.prefix(f'export PYTHONPATH="{workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPAT
 
 from pissa_repro.plan import exhibits, studies
 from pissa_repro.plan.batches import Batches
+from pissa_repro.plan.code import files
 from pissa_repro.plan.sweep import FIGURES, Sweep
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical
@@ -41,8 +42,21 @@ def source(path):
     return os.path.relpath(os.path.join(workflow.basedir, path))
 
 
-def modules(*names):
-    return [source(f"pissa_repro/{name}.py") for name in names]
+def code(stage):
+    """The source files of a cheap stage as inputs: all that it reaches by imports, and the methods of the config."""
+    used = {cell["method"] for cell in SWEEP.config["sweep"]["cells"]}
+    used = {SWEEP.definition(name)["init"] for name in used} | {*SWEEP.config["studies"]["methods"]}
+    plugins = (f"pissa_repro.methods.{name}" for name in used)
+    return [source(path) for path in files(f"pissa_repro.stages.{stage}", *plugins)]
+
+
+def generator_code():
+    """The source files of the embedded rows as inputs.
+
+    Without packages' own files: they hold words and the version, and a release must not train everything again.
+    """
+    reached = files("pissa_repro.embedded.problems")
+    return [source(path) for path in reached if not path.endswith("__init__.py")]
 
 
 def told(function):
@@ -88,7 +102,7 @@ def local_files(section, name):
     """The files of a local model or dataset as inputs, so that an edit is noticed."""
     path = SWEEP.config[section].get(name, {}).get("path", "")
     if path == "embedded" or path.startswith("embedded:"):
-        return modules("embedded/problems", "embedded/scenarios", "embedded/drawing") if section == "datasets" else []
+        return generator_code() if section == "datasets" else []
     if os.path.isdir(path):
         kinds = (".safetensors", ".json", ".model")
         return [f"{path}/{name}" for name in sorted(os.listdir(path)) if name.endswith(kinds)]

@@ -93,7 +93,7 @@ rule collect:
         train_records,
         scores,
         quant_errors,
-        code=modules("stages/collect", "results/table", "results/records"),
+        code=code("collect"),
     output:
         "results/scores.csv",
     log:

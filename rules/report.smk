@@ -6,19 +6,7 @@ rule table:
         samples,
         train_records,
         scores="results/scores.csv",
-        code=modules(
-            "stages/table",
-            "report/tables/sweep",
-            "report/tables/captions",
-            "results/rows",
-            "results/stats",
-            "results/scored",
-            "results/measure",
-            "paper/verdict",
-            "paper/published",
-            "tasks/__init__",
-            "plan/sweep",
-        ),
+        code=code("table"),
         published=source("reference/paper_tables.yaml"),
     output:
         csv=report("results/{table}_table.csv", caption="../docs/report/table.rst", category="Tables"),
@@ -40,11 +28,7 @@ rule figure:
     input:
         step_files,
         scores="results/scores.csv",
-        code=modules(
-            "stages/figure",
-            *(f"report/figures/{name}" for name in ("steps", "scores", "style")),
-            *("results/curves", "results/measure", "paper/published", "tasks/__init__", "plan/sweep"),
-        ),
+        code=code("figure"),
     output:
         svg=report("figures/{figure}.svg", caption="../docs/report/figure.rst", category="Figures"),
         png="figures/{figure}.png",

@@ -112,10 +112,7 @@ rule trained_error:
 rule study_table:
     input:
         lambda w: exhibits.table_inputs(SWEEP, w.model, w.study_table),
-        code=modules(
-            *("stages/study_table", "report/tables/studies", "plan/studies", "plan/exhibits"),
-            *("results/study", "results/records", "paper/published", "model/naming"),
-        ),
+        code=code("study_table"),
         published=source("reference/paper_tables.yaml"),
     output:
         csv=report("results/studies/{model}/{study_table}.csv", caption="../docs/report/table.rst", category="Studies"),
@@ -134,12 +131,7 @@ rule study_table:
 rule study_figure:
     input:
         lambda w: exhibits.figure_inputs(SWEEP, w.model, w.study_figure),
-        code=modules(
-            "stages/study_figure",
-            *(f"report/figures/{name}" for name in ("study_data", "canvas", "reductions", "spectra", "style")),
-            *("plan/studies", "plan/exhibits", "results/study", "results/curves", "results/records"),
-            *("paper/published", "model/naming"),
-        ),
+        code=code("study_figure"),
         published=source("reference/paper_tables.yaml"),
     output:
         svg=report("figures/{model}/{study_figure}.svg", caption="../docs/report/figure.rst", category="Studies"),
