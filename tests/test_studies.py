@@ -9,14 +9,14 @@ from pathlib import Path
 import pandas
 import pytest
 import yaml
+from pissa_repro.plan.exhibits import FIGURES
+from pissa_repro.report.tables.studies import verdict
 from stage import says
 
 from pissa_repro.model.naming import types
 from pissa_repro.paper import published
 from pissa_repro.plan.config import load
-from pissa_repro.plan.exhibits import FIGURES
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.tables.studies import verdict
 from pissa_repro.results.study import Study
 from pissa_repro.studies import errors
 

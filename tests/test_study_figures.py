@@ -10,11 +10,11 @@ import numpy
 import pandas
 import pytest
 from matplotlib.colors import to_hex
+from pissa_repro.plan.exhibits import FIGURES
 
 from pissa_repro import methods
 from pissa_repro.linalg import quantize
 from pissa_repro.plan import studies
-from pissa_repro.plan.exhibits import FIGURES
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import canvas, study_data, style
 from pissa_repro.report.figures.reductions import draw_published

