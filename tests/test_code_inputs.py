@@ -14,7 +14,7 @@ from pissa_repro.plan.code import files
 from pissa_repro.plan.config import ROOT, load
 
 TABLE, SCORES = "results/gsm8k_table.csv", "results/scores.csv"
-CODE = {TABLE: "pissa_repro.stages.table", SCORES: "pissa_repro.stages.collect"}
+CODE = {TABLE: "pissa_repro.exhibits.task_table", SCORES: "pissa_repro.stages.collect"}
 
 
 @pytest.fixture

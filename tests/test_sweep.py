@@ -10,6 +10,7 @@ from pissa_repro import methods
 from pissa_repro.plan import config
 from pissa_repro.plan.batches import Batches
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical
 from pissa_repro.scoring.generations import place
@@ -89,7 +90,7 @@ def test_a_batch_spec_makes_the_specs_of_its_jobs():
     for name, batch in Batches(found).by_name.items():
         for job, cell in zip(jobs(Batches(found).spec(name), Path("results")), batch.cells, strict=True):
             assert job.spec == found.generate_spec(found.cell(cell), "gsm-mini")
-            assert job.out == place(Path("results/cells") / cell, "gsm-mini", job.spec)
+            assert job.out == place(paths.cell(cell), "gsm-mini", job.spec)
             assert job.rows == Path("results/fetch/data/gsm-mini-test.jsonl")
 
 

@@ -5,6 +5,7 @@ It contains the specs of the stages before, so that a change upstream changes it
 torch: Snakemake reads this module for every dry run.
 """
 
+import copy
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,12 +13,12 @@ from typing import Any
 
 from pissa_repro import methods
 from pissa_repro.plan import config as config_module
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 
 # Raise a number when a stage's code changes what comes out of it; its outputs are then made again.
 STAGE_VERSION = {"fetch": 1, "init": 1, "quant_error": 1, "train": 1, "generate": 1, "evaluate": 1}
 SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum, quantize)
-FIGURES = ("loss", "grad_norm", "accuracy")  # the registry is stages/figure.py, which needs matplotlib
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Sweep:
             first = found.setdefault(cell.start, cell)
             if self.init_spec(first) != self.init_spec(cell):
                 raise UserError(
-                    f"config.overrides: {first.name} and {cell.name} would share results/init/{cell.start} "
+                    f"config.overrides: {first.name} and {cell.name} would share {paths.start(cell.start)} "
                     "but start differently. Give one of them a method of its own name."
                 )
         return found
@@ -90,13 +91,13 @@ class Sweep:
     def cell(self, name: str) -> Cell:
         """The cell of that name. Raises UserError with the nearest known name."""
         if name not in self.cells:
-            raise unknown("cell", name, self.cells, "results/cells")
+            raise unknown("cell", name, self.cells, str(paths.cells()))
         return self.cells[name]
 
     def start(self, name: str) -> Cell:
         """One cell of those that start from results/init/<name>."""
         if name not in self.starts:
-            raise unknown("start", name, self.starts, "results/init")
+            raise unknown("start", name, self.starts, str(paths.starts()))
         return self.starts[name]
 
     def _cell(self, model: str, data: str, method: str, quant: str, rank: int, rate: float, seed: int) -> Cell:
@@ -221,10 +222,12 @@ class Sweep:
         version = STAGE_VERSION["evaluate"]
         return {"stage": "evaluate", "version": version, "generate": self.generate_spec(cell, task)}
 
-    def tasks_of(self, table: str) -> list[str]:
-        """The swept tasks that use one lm-eval task file; a table is named after the file."""
-        found = [task for task in self.config["sweep"]["tasks"] if self.config["tasks"][task]["task"] == table]
-        if not found:
-            used = sorted({self.config["tasks"][task]["task"] for task in self.config["sweep"]["tasks"]})
-            raise UserError(f"results/{table}_table: no swept task uses it. Tables of this sweep: {', '.join(used)}.")
+    def by_task_file(self) -> dict[str, "Sweep"]:
+        """The sweep by the lm-eval task file of its tasks: {file: the part with the tasks that use it}."""
+        asked, tasks = self.config["sweep"], self.config["tasks"]
+        found = {}
+        for file in sorted({tasks[task]["task"] for task in asked["tasks"]}):
+            own = [task for task in asked["tasks"] if tasks[task]["task"] == file]
+            found[file] = copy.copy(self)  # with the cells that it has made: they are the same for all tasks
+            found[file].config = self.config | {"sweep": asked | {"tasks": own}}
         return found

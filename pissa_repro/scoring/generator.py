@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.provenance import end, provenance
@@ -67,16 +68,16 @@ def jobs(batch: dict[str, Any], results: Path) -> Iterator[Job]:
     """The jobs of a batch spec (batches.Batches.spec), cell by cell."""
     common = {"stage": "generate", "version": batch["version"]}
     for cell, made in batch["cells"].items():
-        folder = results / "cells" / cell
+        home = paths.cell(cell, results)
         for task, asked in batch["tasks"].items():
             spec = {**common, "train": made["train"], **asked["spec"]}
             yield Job(
                 name=f"{cell} {task}",
                 spec=spec,
-                init=results / "init" / made["start"] if made["start"] else None,
-                trained=folder / "trained",
-                rows=results / "fetch" / "data" / f"{asked['rows']}.jsonl",
-                out=place(folder, task, spec),
+                init=paths.start(made["start"], results) if made["start"] else None,
+                trained=home.trained,
+                rows=paths.rows(asked["rows"], results),
+                out=place(home, task, spec),
             )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pissa_repro.plan.sweep import STAGE_VERSION
-from pissa_repro.runtime import gpus
+from pissa_repro.runtime import gpus, paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import read_json, read_lines, write_json, write_lines
@@ -50,7 +50,7 @@ def judge_items(
     missing = [i for i in task.ids if task.request(i, turns.get(i, []))]
     if missing:
         raise UserError(f"{path}: {len(missing)} of {len(task.ids)} items are not generated yet. {generations.AGAIN}")
-    with getattr(task.module, "keeping", nullcontext)(path.with_suffix(".judgements.jsonl")):
+    with getattr(task.module, "keeping", nullcontext)(paths.judgements(path)):
         metrics, samples = task.score(turns)
         return {"metrics": metrics, **getattr(task.module, "facts", dict)()}, samples
 
@@ -60,13 +60,13 @@ def rescore(path: Path, data: Path | None) -> str:
     started, record = time.perf_counter(), read_json(path)
     if data and sha256(data) != record["data_sha256"]:
         raise UserError(f"{path}: made from other rows than {data}.")
-    kept, rows = path.with_suffix(".samples.jsonl"), data or find_rows(path, record["data_sha256"])
+    kept, rows = paths.samples(path), data or find_rows(path, record["data_sha256"])
     before = {sample["id"]: sample for sample in read_lines(kept)}
     turns = {
         i: one["generated"] if isinstance(one["generated"], list) else [one["generated"]] for i, one in before.items()
     }
     spec = {**record["spec"], "version": STAGE_VERSION["evaluate"]}
-    origin = generations.place(path.parent.parent, path.stem, spec["generate"])
+    origin = generations.place(paths.cell_of(path), path.stem, spec["generate"])
     found, samples = judge_items(spec, rows, turns, origin)
     write_lines(kept, samples)
     write_json(path, {**record, "spec": spec, **found, "provenance": provenance(started)})
@@ -77,10 +77,10 @@ def rescore(path: Path, data: Path | None) -> str:
 def find_rows(path: Path, wanted: str) -> Path:
     """The fetched rows that a record was made from, by their hash, in the results folder that it lies in."""
     for folder in path.resolve().parents:
-        for rows in sorted((folder / "fetch" / "data").glob("*.jsonl")):
+        for rows in sorted(paths.rows_folder(folder).glob("*.jsonl")):
             if sha256(rows) == wanted:
                 return rows
-    raise UserError(f"{path}: no rows with the hash {wanted[:12]} under results/fetch/data. Give them with --data.")
+    raise UserError(f"{path}: no rows with the hash {wanted[:12]} under {paths.rows_folder()}. Give them with --data.")
 
 
 def summary(metrics: dict[str, dict[str, Any]]) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import run_stage
+from pissa_repro.runtime.paths import RESULTS
 from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import write_json
 from pissa_repro.scoring import engines
@@ -26,7 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of a batch of cells and tasks")
     parser.add_argument("--model", required=True, help="record of the fetched base model")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="the results folder")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the results folder")
     parser.add_argument("--out", required=True, type=Path, help="the record of the batch to write")
     add_generation(parser)
     args = parser.parse_args(argv)

@@ -35,7 +35,7 @@ BLOCK = 64  # where the name says none
 
 def errors(study: Study, grid: str) -> pandas.DataFrame:
     """The errors of a grid, a row a module and point, every point with all modules."""
-    path = study.results / "studies" / study.model / f"errors_{grid}.csv"
+    path = study.place(f"errors_{grid}.csv")
     spec = studies.errors_spec(study.sweep, study.model, grid)
     table = study.rows(f"errors_{grid}", spec, ("module", "type", *POINT, *WHOLE, *VALUES))
     table = table.assign(**{column: numbers(table, column, path) for column in (*WHOLE, *VALUES)})
@@ -129,7 +129,7 @@ def modules(table: pandas.DataFrame) -> str:
 def spectra(study: Study) -> dict[str, Any]:
     """The singular values and distributions of a model."""
     record = study.record("spectra", studies.spectra_spec(study.sweep, study.model))
-    place = str(study.results / "studies" / study.model / "spectra.json")
+    place = str(study.place("spectra.json"))
     for key in ("module", "shape", "singular_values", "distributions", "student_t", "all_modules", "modules"):
         if key not in record:
             raise unknown("entry", key, record, place)

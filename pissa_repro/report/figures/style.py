@@ -16,7 +16,10 @@ from typing import Any
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure  # without pyplot: the Agg and SVG canvases, no display, no global state
+from matplotlib.figure import (  # without pyplot: the Agg and SVG canvases, no display, no global state
+    Figure,
+    FigureBase,
+)
 
 from pissa_repro.plan.config import QUANTS
 from pissa_repro.plan.sweep import Cell, Sweep
@@ -200,10 +203,11 @@ def finish(figure: Figure, panels: list[Panel], x: str, y: str, notes: Sequence[
     caption(figure, notes)
 
 
-def caption(figure: Figure, notes: Sequence[str]) -> None:
-    """Put the notes below a figure."""
+def caption(figure: FigureBase, notes: Sequence[str]) -> None:
+    """Put the notes below a figure or a block of one."""
     text = "; ".join(filter(None, notes))
-    lines = math.ceil(len(text) / (16 * figure.get_figwidth()))  # 16 letters an inch; lines of one length
+    width = figure.get_figure(root=True).get_figwidth()
+    lines = math.ceil(len(text) / (16 * width))  # 16 letters an inch; lines of one length
     figure.supxlabel(textwrap.fill(text, len(text) // lines + 8), color=GREY)
 
 
