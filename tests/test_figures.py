@@ -7,8 +7,8 @@ import numpy
 import pytest
 from matplotlib.colors import to_hex
 
+from pissa_repro import quantizers
 from pissa_repro.plan import sweep as sweep_module
-from pissa_repro.plan.config import QUANTS
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
 from pissa_repro.runtime.errors import UserError
@@ -207,12 +207,12 @@ def test_colour_is_the_method_and_line_the_quantization(tmp_path):
 
 
 def test_lines_and_hatches_differ_for_four_quantizations_and_labels_for_all():
-    cells = [{"method": "lora", "quant": quant} for quant in QUANTS]
+    cells = [{"method": "lora", "quant": quant} for quant in quantizers.names()]
     found = list(style.looks(Sweep(FIXTURE | {"sweep": FIXTURE["sweep"] | {"cells": cells}})).values())
     for kind in ("line", "hatch"):
         drawn_as = [getattr(look, kind) for look in found]
         assert len(set(drawn_as[:4])) == 4 and drawn_as[4:8] == drawn_as[:4]
-    assert len({look.label for look in found}) == len(QUANTS)
+    assert len({look.label for look in found}) == len(quantizers.names())
 
 
 def test_equal_display_names_are_told_apart(tmp_path):

@@ -7,8 +7,7 @@ import pytest
 import torch
 from helpers import decaying, relative, sides, spec_of, start_of
 
-from pissa_repro import methods
-from pissa_repro.linalg import quantize
+from pissa_repro import methods, quantizers
 from pissa_repro.model import factors
 from pissa_repro.plan import config, sweep
 from pissa_repro.runtime.errors import UserError
@@ -48,14 +47,14 @@ def test_a_method_declares_its_names_and_its_randomness(name):
 
 @pytest.mark.parametrize("name", methods.names())
 def test_a_refusal_is_a_sentence_and_leaves_a_quantization_to_use(name):
-    refusals = [methods.refusal(name, quant) for quant in config.QUANTS]
+    refusals = [methods.refusal(name, quant) for quant in quantizers.names()]
     assert None in refusals
     assert all(reason is None or len(reason) > 20 for reason in refusals)
 
 
 def test_the_refused_pairs_are_those_of_the_design():
-    refused = {(m, q) for m in ("full", "lora", "loftq", "pissa") for q in config.QUANTS if methods.refusal(m, q)}
-    assert refused == {("full", quant) for quant in config.QUANTS if quant != "none"} | {("loftq", "none")}
+    refused = {(m, q) for m in ("full", "lora", "loftq", "pissa") for q in quantizers.names() if methods.refusal(m, q)}
+    assert refused == {("full", quant) for quant in quantizers.names() if quant != "none"} | {("loftq", "none")}
 
 
 @pytest.mark.parametrize("name", methods.names())
@@ -116,14 +115,14 @@ def test_on_a_quantized_base_what_is_missing_is_the_quantizers_residue(method, q
     base, product = sides(made, weight, s, quant)
     missing = weight - base - product
     if made.offset == "start":
-        residue = (weight - product) - quantize.roundtrip(weight - product, quant)
+        residue = (weight - product) - quantizers.roundtrip(weight - product, quant)
         assert torch.allclose(missing, residue, atol=1e-6 * weight.abs().max().item())
     elif method == "loftq":
         tail = torch.linalg.svdvals((weight - base).double())[RANK:]
         assert torch.allclose(torch.linalg.svdvals(missing.double())[: len(tail)], tail, rtol=1e-3, atol=1e-6)
     else:
         assert product.norm() == 0
-        assert torch.equal(missing, weight - quantize.roundtrip(weight, quant))
+        assert torch.equal(missing, weight - quantizers.roundtrip(weight, quant))
     # OLoRA's factors do not shrink with s, so its base grows with s, and so does the base's residue
     bound = (0.02 if quant == "int8" else 0.12) * (2 * s if method == "olora" else 1)
     assert 0 < facts["equality_error"] < bound
@@ -180,7 +179,7 @@ def pissa_as_released(weight, rank, turns):
     for _ in range(turns):
         u, s, vh = torch.linalg.svd(rest, full_matrices=False)
         product = (u[:, :rank] * s[:rank]) @ vh[:rank]
-        base = quantize.roundtrip(weight - product, "nf4")
+        base = quantizers.roundtrip(weight - product, "nf4")
         rest = weight - base
     return base, product
 
@@ -189,10 +188,10 @@ def pissa_as_printed(weight, rank, turns):
     """Algorithm 1: the base is made from the product of the repetition before."""
     u, s, vh = torch.linalg.svd(weight, full_matrices=False)
     product = (u[:, :rank] * s[:rank]) @ vh[:rank]
-    base = quantize.roundtrip(weight - product, "nf4")
+    base = quantizers.roundtrip(weight - product, "nf4")
     for _ in range(1, turns):
         u, s, vh = torch.linalg.svd(weight - base, full_matrices=False)
-        base, product = quantize.roundtrip(weight - product, "nf4"), (u[:, :rank] * s[:rank]) @ vh[:rank]
+        base, product = quantizers.roundtrip(weight - product, "nf4"), (u[:, :rank] * s[:rank]) @ vh[:rank]
     return base, product
 
 
@@ -217,7 +216,7 @@ def test_loftq_alternates_as_in_its_paper_for_every_scaling(turns, alpha):
     made, _ = start("loftq", "nf4", weight, alpha=alpha, alternations=turns)
     product = torch.zeros_like(weight)
     for _ in range(turns):
-        wanted_base = quantize.roundtrip(weight - product, "nf4")
+        wanted_base = quantizers.roundtrip(weight - product, "nf4")
         u, s, vh = torch.linalg.svd(weight - wanted_base, full_matrices=False)
         product = (u[:, :RANK] * s[:RANK]) @ vh[:RANK]
     base, found = sides(made, weight, alpha / RANK, "nf4")

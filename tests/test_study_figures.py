@@ -11,8 +11,7 @@ import pandas
 import pytest
 from matplotlib.colors import to_hex
 
-from pissa_repro import methods
-from pissa_repro.linalg import quantize
+from pissa_repro import methods, quantizers
 from pissa_repro.plan import studies
 from pissa_repro.plan.exhibits import FIGURES
 from pissa_repro.plan.sweep import Sweep
@@ -269,10 +268,11 @@ def test_blocks_show_reductions_and_the_plain_error_against_nf4(study):
 
 
 def test_block_sizes_are_those_of_the_quantizers():
-    points = study_data.with_blocks(pandas.DataFrame({"quant": list(quantize.FOUR_BIT)}))
+    points = study_data.with_blocks(pandas.DataFrame({"quant": quantizers.in_blocks()}))
     for row in points.itertuples():
-        known = quantize.FOUR_BIT[row.quant]
-        assert (row.block, row.kind) == (known.blocksize, known.levels + ("-dq" if known.double else ""))
+        known = quantizers.find(row.quant).options
+        assert row.block == known["blocksize"]
+        assert row.kind == row.quant.partition("-")[0] + ("-dq" if known["double"] else "")
     with pytest.raises(UserError, match="int8 has no block size"):
         study_data.with_blocks(pandas.DataFrame({"quant": ["int8"]}))
 
