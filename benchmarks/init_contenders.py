@@ -219,7 +219,7 @@ def _quantizers(case: Case) -> list[Contender]:
 
 
 def _bitsandbytes(case: Case) -> torch.Tensor:
-    """Blocks as rows, as in linalg/quantize.py: with longer rows bitsandbytes 0.50.2 may take wrong scales on the CPU."""
+    """Blocks as rows, as in linalg/quantize.py: bitsandbytes 0.50.2 may scale longer ones wrongly on the CPU."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     blocks = case.weight.view(-1, quantizers.find(QUANT).options["blocksize"])

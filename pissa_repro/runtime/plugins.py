@@ -76,8 +76,7 @@ class Room(Generic[Contract]):
         hold(module, own(module), self.contract, self.kind, place)
         if complaint := self.rule(module):
             raise UserError(f"{place}: {complaint}")
-        fill(module, self.contract)
-        return module
+        return fill(module, self.contract)
 
 
 def imported(name: str, place: str) -> ModuleType:
@@ -119,12 +118,13 @@ def hold(given: Any, names: Iterable[str], contract: Any, kind: str, place: str)
             _check_parameters(getattr(given, name), method, f"{place}: '{name}'")
 
 
-def fill(given: Any, contract: Any) -> None:
-    """Give a file that keeps a contract what it leaves out."""
+def fill(given: Any, contract: Any) -> Any:
+    """Give what keeps a contract the rest of it, from the contract's own values and methods."""
     for name in members(contract):
         if not hasattr(given, name):
             value = getattr(contract, name)
             setattr(given, name, value.__get__(given) if inspect.isfunction(value) else value)
+    return given
 
 
 def missing(name: str, given: Any, kind: str, place: str) -> UserError:
