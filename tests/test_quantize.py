@@ -13,8 +13,8 @@ UNALIGNED = [(64, 96), (96, 48), (64, 172), (33, 100), (7, 5)]
 
 def four_bit(quant):
     """The data type of a variant of nf4 or fp4, in one piece."""
-    quantizer, options = quantizers.find(quant)
-    return FourBit(quant[:3], quantizer.LEVELS, **options)
+    file, quantizer, options = quantizers.find(quant)
+    return FourBit(file, quantizer.LEVELS, **options)
 
 
 FOUR_BIT = {quant: four_bit(quant) for quant in quantizers.names() if quant.startswith(("nf4", "fp4"))}

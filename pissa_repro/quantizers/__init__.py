@@ -61,6 +61,7 @@ PLUGINS = Room("pissa_repro.quantizers", "quantizer", Quantizer)
 class Quant(NamedTuple):
     """What the name of a quant stands for."""
 
+    file: str
     quantizer: Quantizer
     options: dict[str, Any]
 
@@ -70,7 +71,7 @@ def _quants() -> dict[str, Quant]:
     """All quants by name: the plain ones in their order, then the variants."""
     files = sorted(PLUGINS.names(), key=lambda name: (PLUGINS.load(name).ORDER, name))
     found = {
-        file + variant: Quant(PLUGINS.load(file), options)
+        file + variant: Quant(file, PLUGINS.load(file), options)
         for file in files
         for variant, options in PLUGINS.load(file).VARIANTS.items()
     }
@@ -99,7 +100,7 @@ def roundtrip(weight: "torch.Tensor", quant: str, spare: bool = False) -> "torch
 
     spare: the caller does not need `weight` any more, so that it may be overwritten.
     """
-    quantizer, options = find(quant)
+    _, quantizer, options = find(quant)
     return quantizer.roundtrip(weight, options, spare)
 
 
@@ -119,11 +120,11 @@ def base_weight(weight: "torch.Tensor", offset: "torch.Tensor | None", quant: st
 
 def packable(linear: "torch.nn.Module", quant: str) -> bool:
     """Whether the layer can be trained on with its weight packed."""
-    quantizer, options = find(quant)
+    _, quantizer, options = find(quant)
     return quantizer.packable(linear, options)
 
 
 def packed(linear: "torch.nn.Linear", weight: "torch.Tensor", quant: str, dtype: "torch.dtype") -> "torch.nn.Module":
     """A layer that stores the (already offset) float32 weight (out, in) packed, and dequantizes to `base_weight`."""
-    quantizer, options = find(quant)
+    _, quantizer, options = find(quant)
     return quantizer.packed(linear, weight, options, dtype)

@@ -125,6 +125,9 @@ class _Tasks(Room[Task]):
         """The path of a task file from the checkout's root, for messages."""
         return super().file(name).removesuffix(".py") + ".yaml"
 
+    def _line(self, text: str) -> str:
+        return text.partition("\n")[0].removeprefix("# ")
+
     def _whole(self, name: str) -> Any:
         place = self.file(name)
         try:
