@@ -68,9 +68,8 @@ class Room(Generic[Contract]):
 
     def lines(self) -> dict[str, str]:
         """What each plug-in says of itself in its first line, for lists. Imports none of them."""
-        return {
-            name: self._line((self.folder / Path(self.file(name)).name).read_text("utf-8")) for name in self.names()
-        }
+        files = {name: self.folder / Path(self.file(name)).name for name in self.names()}
+        return {name: self._line(path.read_text(encoding="utf-8")) for name, path in files.items()}
 
     def file(self, name: str) -> str:
         """The path of a plug-in from the checkout's root, for messages."""
