@@ -3,6 +3,7 @@
 Imports no lm-eval: Snakemake reads this. What runs programs or asks a judge is in grading/.
 """
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -189,7 +190,7 @@ def _resolve(function: _Function, place: str) -> None:
     module, _, name = function.partition(".")
     found = _python(module, place)
     if not callable(getattr(found, name, None)):
-        public = [key for key, value in vars(found).items() if callable(value) and not key.startswith("_")]
+        public = [key for key, value in vars(found).items() if inspect.isfunction(value) and not key.startswith("_")]
         raise unknown("function", name, public, f"{place}: {function}")
 
 
