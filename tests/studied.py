@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas
 
-from pissa_repro.exhibits import EXHIBITS
+from pissa_repro.exhibits import PLUGINS
 from pissa_repro.plan import studies
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
@@ -76,7 +76,7 @@ def copy_of(study: Study, folder: Path) -> Study:
 
 def drawn(name: str, study: Study):
     with style.context():
-        figure = EXHIBITS.load(name).make(study.sweep, study.results)
+        figure = PLUGINS.load(name).make(study.sweep, study.results)
         figure.draw_without_rendering()
     return figure
 

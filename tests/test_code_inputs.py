@@ -89,7 +89,7 @@ def test_a_module_without_a_file_is_refused(reached):
 def test_what_a_stage_loads_is_among_the_files_that_it_reaches():
     """Python's own account of the imports at the top, against the one that is read from the text."""
     loaded = "(module.__file__ for name, module in sys.modules.items() if name.startswith('pissa_repro'))"
-    code = f"import sys, {", ".join(CODE[TABLE])}, pissa_repro.report.tables.sweep\nprint(*{loaded})"
+    code = f"import sys, {', '.join(CODE[TABLE])}, pissa_repro.report.tables.sweep\nprint(*{loaded})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
     loaded = {os.path.relpath(path, ROOT) for path in done.stdout.split()}
     assert len(loaded) > 15

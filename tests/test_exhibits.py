@@ -10,7 +10,7 @@ import pytest
 
 from pissa_repro import exhibits
 from pissa_repro.cli.exhibits import exhibits as listing
-from pissa_repro.exhibits import EXHIBITS
+from pissa_repro.exhibits import PLUGINS
 from pissa_repro.plan.config import ROOT, load
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime import paths
@@ -78,9 +78,9 @@ def snakemake(checkout: Path, *arguments: str) -> str:
     return f"{done.stdout}{done.stderr}exit {done.returncode}"
 
 
-@pytest.mark.parametrize("name", EXHIBITS.names())
+@pytest.mark.parametrize("name", PLUGINS.names())
 def test_an_exhibit_says_what_it_is(name):
-    exhibit = EXHIBITS.load(name)
+    exhibit = PLUGINS.load(name)
     assert exhibit.PAPER is None or re.fullmatch(r"(Table|Figure) \d+[a-z]?", exhibit.PAPER)
     assert (exhibit.__doc__ or "").strip().splitlines()[0].endswith(".")
 
@@ -101,14 +101,14 @@ assert not {HEAVY!r} & set(sys.modules), {HEAVY!r} & set(sys.modules)
 
 def test_needs_are_records_and_no_two_exhibits_share_a_place(sweep):
     found = exhibits.outputs(sweep)
-    assert len({one.target for one in found}) == len(found) >= len(EXHIBITS.names())
+    assert len({one.target for one in found}) == len(found) >= len(PLUGINS.names())
     for one in found:
         assert one.needs() and all(path.parts[0] == paths.RESULTS.name for path in one.needs())
 
 
-@pytest.mark.parametrize("name", EXHIBITS.names())
+@pytest.mark.parametrize("name", PLUGINS.names())
 def test_a_missing_record_stops_an_exhibit(name, sweep, tmp_path):
-    exhibit = EXHIBITS.load(name)
+    exhibit = PLUGINS.load(name)
     for part in exhibit.parts(sweep).values():
         with pytest.raises(UserError, match="no such (record|file)"):
             exhibit.make(part, tmp_path)
@@ -182,7 +182,7 @@ def test_an_exhibit_that_is_not_whole_is_refused(checkout, old, new, words):
     text = THROW_AWAY.replace(old, new)
     assert text != THROW_AWAY
     (checkout / "pissa_repro/exhibits/figure99.py").write_text(text)
-    said = run(checkout, "python", "-c", "from pissa_repro.exhibits import EXHIBITS; EXHIBITS.check()").stderr
+    said = run(checkout, "python", "-c", "from pissa_repro.exhibits import PLUGINS; PLUGINS.check()").stderr
     assert all(word in said for word in ("pissa_repro/exhibits/figure99.py", *words)), said
 
 

@@ -7,8 +7,7 @@ import numpy
 import pytest
 from matplotlib.colors import to_hex
 
-from pissa_repro import exhibits
-from pissa_repro.plan.config import QUANTS
+from pissa_repro import exhibits, quantizers
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
 from pissa_repro.runtime import paths
@@ -62,7 +61,7 @@ def made(tmp_path, steps=36, curve=lambda t: 5 / t, **axes):
 
 def drawn(name, sweep, tmp_path):
     with style.context():
-        figure = exhibits.EXHIBITS.load(name).make(sweep, tmp_path)
+        figure = exhibits.PLUGINS.load(name).make(sweep, tmp_path)
         figure.draw_without_rendering()
     return figure
 
@@ -205,12 +204,12 @@ def test_colour_is_the_method_and_line_the_quantization(tmp_path):
 
 
 def test_lines_and_hatches_differ_for_four_quantizations_and_labels_for_all():
-    cells = [{"method": "lora", "quant": quant} for quant in QUANTS]
+    cells = [{"method": "lora", "quant": quant} for quant in quantizers.names()]
     found = list(style.looks(Sweep(FIXTURE | {"sweep": FIXTURE["sweep"] | {"cells": cells}})).values())
     for kind in ("line", "hatch"):
         drawn_as = [getattr(look, kind) for look in found]
         assert len(set(drawn_as[:4])) == 4 and drawn_as[4:8] == drawn_as[:4]
-    assert len({look.label for look in found}) == len(QUANTS)
+    assert len({look.label for look in found}) == len(quantizers.names())
 
 
 def test_equal_display_names_are_told_apart(tmp_path):

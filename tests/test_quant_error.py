@@ -7,7 +7,7 @@ import torch
 from helpers import LLAMA, Run, alternating, decaying, save_weights, spec_of, start_of
 from safetensors.torch import load_file
 
-from pissa_repro.linalg import quantize
+from pissa_repro import quantizers
 from pissa_repro.model import checkpoint, factors
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical, read_json
@@ -34,8 +34,8 @@ def test_the_reduction_is_equation_8():
     weight = decaying(64, 128)
     u, s, vh = torch.linalg.svd(weight, full_matrices=False)
     product = (u[:, :8] * s[:8]) @ vh[:8]
-    rest = weight - product - quantize.roundtrip(weight - product, "nf4")
-    plain = weight - quantize.roundtrip(weight, "nf4")
+    rest = weight - product - quantizers.roundtrip(weight - product, "nf4")
+    plain = weight - quantizers.roundtrip(weight, "nf4")
     found = error_of("pissa", weight)
     assert found["nuclear"] == pytest.approx(nuclear(rest), rel=1e-4)
     assert found["frobenius"] == pytest.approx(rest.double().norm().item(), rel=1e-4)
@@ -145,14 +145,14 @@ def test_the_error_of_trained_factors_is_of_the_model_that_they_make(trained, tm
         for folder in (trained.start, trained.trained)
     )
     assert not torch.equal(a0, a)
-    rest = weight - quantize.roundtrip(weight - 2 * b0 @ a0, base) - 2 * b @ a
+    rest = weight - quantizers.roundtrip(weight - 2 * b0 @ a0, base) - 2 * b @ a
     found = record["evaluated_as"][base]["modules"][name]
     assert found["nuclear"] == pytest.approx(nuclear(rest), rel=1e-3)
     if base == "none":  # what training has changed; no plain error to compare with
         assert "reduction" not in found and record["evaluated_as"]["none"]["reduction"] is None
         assert found["nuclear"] == pytest.approx(nuclear(2 * (b0 @ a0 - b @ a)), rel=1e-3)
     else:
-        plain = nuclear(weight - quantize.roundtrip(weight, base))
+        plain = nuclear(weight - quantizers.roundtrip(weight, base))
         assert found["reduction"] == pytest.approx(100 * (1 - nuclear(rest) / plain), abs=0.1)
 
 

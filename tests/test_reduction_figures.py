@@ -5,8 +5,7 @@ import pandas
 import pytest
 from studied import caption, copy_of, drawn, lines, mean, record, rewrite, rows, shared, sweep_of
 
-from pissa_repro import methods
-from pissa_repro.linalg import quantize
+from pissa_repro import methods, quantizers
 from pissa_repro.plan import studies
 from pissa_repro.report.figures import canvas, study_data, style
 from pissa_repro.report.figures.reductions import draw_published
@@ -127,10 +126,11 @@ def test_blocks_show_reductions_and_the_plain_error_against_nf4(study):
 
 
 def test_block_sizes_are_those_of_the_quantizers():
-    points = study_data.with_blocks(pandas.DataFrame({"quant": list(quantize.FOUR_BIT)}))
+    points = study_data.with_blocks(pandas.DataFrame({"quant": quantizers.in_blocks()}))
     for row in points.itertuples():
-        known = quantize.FOUR_BIT[row.quant]
-        assert (row.block, row.kind) == (known.blocksize, known.levels + ("-dq" if known.double else ""))
+        known = quantizers.find(row.quant).options
+        assert row.block == known["blocksize"]
+        assert row.kind == row.quant.partition("-")[0] + ("-dq" if known["double"] else "")
     with pytest.raises(UserError, match="int8 has no block size"):
         study_data.with_blocks(pandas.DataFrame({"quant": ["int8"]}))
 

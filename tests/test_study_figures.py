@@ -17,7 +17,7 @@ from pissa_repro.stages import figure
 
 PLACES = {
     name: next(iter(exhibit.parts(None)))
-    for name, exhibit in ((name, exhibits.EXHIBITS.load(name)) for name in exhibits.EXHIBITS.names())
+    for name, exhibit in ((name, exhibits.PLUGINS.load(name)) for name in exhibits.PLUGINS.names())
     if (exhibit.KIND, exhibit.TARGET) == ("figure", "studies")
 }  # of each figure of the studies
 

@@ -75,7 +75,7 @@ def complaint(exhibit: Exhibit) -> str | None:
     return None if file == name_of(exhibit) else f"PAPER is {exhibit.PAPER!r}; name the file {file}.py."
 
 
-EXHIBITS = Room("pissa_repro.exhibits", kind="exhibit", contract=Exhibit, rule=complaint)
+PLUGINS = Room("pissa_repro.exhibits", kind="exhibit", contract=Exhibit, rule=complaint)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Output:
     @property
     def module(self) -> str:
         """The name of the exhibit's module."""
-        return f"{EXHIBITS.package}.{name_of(self.exhibit)}"
+        return f"{PLUGINS.package}.{name_of(self.exhibit)}"
 
     @property
     def target(self) -> Path:
@@ -109,7 +109,7 @@ def outputs(sweep: Sweep) -> list[Output]:
     """Every table and figure that there may be of a sweep. Raises UserError for an exhibit that is not whole."""
     return [
         Output(exhibit, place, part)
-        for exhibit in map(EXHIBITS.load, EXHIBITS.names())
+        for exhibit in map(PLUGINS.load, PLUGINS.names())
         for place, part in exhibit.parts(sweep).items()
     ]
 

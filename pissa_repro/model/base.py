@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from pissa_repro.linalg import quantize
+from pissa_repro import quantizers
 from pissa_repro.model.factors import Factors
 from pissa_repro.model.load import DTYPES
 from pissa_repro.runtime.errors import UserError
@@ -36,7 +36,7 @@ def stores_transposed(layer: torch.nn.Module) -> bool:
 def set_base(model: torch.nn.Module, factors: Factors, quant: str, dtype: str, pack: bool) -> None:
     """Replace W by the frozen base, quantize(W - s * offset), in every target module.
 
-    The model comes and stays in float32, as every base is made in float32 (out, in) by quantize.base_weight;
+    The model comes and stays in float32, as every base is made in float32 (out, in) by quantizers.base_weight;
     `cast` rounds it to `dtype` later, which here is what packed weights compute in. pack: keep 4-bit weights
     packed (training); else dequantized (scoring, merging). A Conv1D layer (GPT-2) gets its base transposed and is
     never packed. Raises UserError for a module that the model does not have, or that shares its weight with another.
@@ -63,13 +63,13 @@ def _set_module(
     offset = None if offset is None else offset.to(layer.weight.device)
     if stores_transposed(layer):
         weight = layer.weight.data.t().contiguous()
-        layer.weight.data = quantize.base_weight(weight, offset, quant).t().contiguous()
-    elif pack and quantize.packable(layer, quant):
+        layer.weight.data = quantizers.base_weight(weight, offset, quant).t().contiguous()
+    elif pack and quantizers.packable(layer, quant):
         weight = layer.weight.data if offset is None else layer.weight.data - offset
         parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, quantize.linear4bit(layer, weight, quant, dtype))
+        setattr(model.get_submodule(parent), leaf, quantizers.packed(layer, weight, quant, dtype))
     else:
-        layer.weight.data = quantize.base_weight(layer.weight.data, offset, quant)
+        layer.weight.data = quantizers.base_weight(layer.weight.data, offset, quant)
 
 
 def set_weight(model: torch.nn.Module, name: str, weight: torch.Tensor) -> None:

@@ -11,11 +11,9 @@ from typing import Any
 import jsonschema
 import yaml
 
-from pissa_repro import methods, tasks
+from pissa_repro import methods, quantizers, tasks
 from pissa_repro.runtime.errors import UserError, unknown
 
-# The names of quantize.QUANTIZERS, which needs torch; a test compares.
-QUANTS = ("none", "nf4", "int8", "fp4", "nf4-dq", "nf4-b32", "nf4-b32-dq", "nf4-b128", "nf4-b128-dq")
 ROOT = Path(__file__).resolve().parents[2]
 
 # Fields of LoraConfig that something else decides: a second place would train another cell under a
@@ -147,7 +145,8 @@ def _check_names(config: dict[str, Any]) -> None:
         _check_lora(method.get("lora", {}), f"config.methods.{name}.lora")
     for number, override in enumerate(config["overrides"]):
         place = f"config.overrides[{number}].where"
-        choices = {"model": config["models"], "dataset": config["datasets"], "method": known_methods, "quant": QUANTS}
+        choices = {"model": config["models"], "dataset": config["datasets"], "method": known_methods}
+        choices["quant"] = quantizers.names()
         for key, value in override["where"].items():
             if value not in choices[key]:
                 raise unknown(key, value, choices[key], f"{place}.{key}")
@@ -185,8 +184,7 @@ def _check_cells(config: dict[str, Any]) -> None:
     for number, cell in enumerate(config["sweep"]["cells"]):
         place = f"config.sweep.cells[{number}]"
         definition = method_definition(config, cell["method"], place)
-        if cell["quant"] not in QUANTS:
-            raise unknown("quant", cell["quant"], QUANTS, f"{place}.quant")
+        quantizers.find(cell["quant"], f"{place}.quant")
         if reason := methods.refusal(definition["init"], cell["quant"]):
             raise UserError(f"{place}: ({cell['method']}, {cell['quant']}) makes no sense: {reason}.")
         methods.options(definition["init"], cell["quant"], definition["options"], f"config.methods.{cell['method']}")
@@ -198,10 +196,10 @@ def _check_studies(config: dict[str, Any]) -> None:
         if name not in config["models"]:
             raise unknown("model", name, config["models"], "config.studies.models")
     for name in studies["methods"]:
-        if "alternations" not in getattr(methods.load(name, "config.studies.methods"), "QUANTIZED_OPTIONS", {}):
+        if "alternations" not in methods.load(name, "config.studies.methods").QUANTIZED_OPTIONS:
             raise UserError(f"config.studies.methods: {name} does not alternate with quantization.")
-    four_bit = [name for name in QUANTS if name.startswith(("nf4", "fp4"))]
-    for key, choices in (("quants", QUANTS[1:]), ("blocks", four_bit)):
+    quantized = [name for name in quantizers.names() if name != "none"]
+    for key, choices in (("quants", quantized), ("blocks", quantizers.in_blocks())):
         for name in studies[key]:
             if name not in choices:
                 raise unknown("quant", name, choices, f"config.studies.{key}")

@@ -164,7 +164,7 @@ class Sweep:
             "solver_version": SOLVER_VERSION,
             "model": self.model_spec(cell.model),
             "method": definition["init"],
-            "method_version": getattr(methods.load(definition["init"]), "VERSION", 1),
+            "method_version": methods.load(definition["init"]).VERSION,
             "options": options,
             "quant": cell.quant,
             "rank": cell.rank,

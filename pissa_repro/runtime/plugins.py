@@ -12,7 +12,7 @@ import ast
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -27,7 +27,7 @@ class Room(Generic[Contract]):
     """The plug-ins of one package, such as the methods: its files, but for those that begin with an underscore.
 
     kind: what one plug-in is called in messages. rule: what the contract's names cannot say; it is given a file and
-    returns what is wrong with it, or None.
+    returns what is wrong with it, or None. It sees the file as it is written.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Room(Generic[Contract]):
         package: str,
         kind: str,
         contract: Callable[..., Contract],
-        rule: Callable[[Contract], str | None] = lambda plugin: None,
+        rule: Callable[[ModuleType], str | None] = lambda module: None,
     ):
         self.package, self.kind, self.contract, self.rule = package, kind, contract, rule
         self._loaded: dict[str, Contract] = {}
@@ -66,23 +66,36 @@ class Room(Generic[Contract]):
         for name in self.names():
             self.load(name)
 
+    def lines(self) -> dict[str, str]:
+        """What each plug-in says of itself in its first line, for lists. Imports none of them."""
+        files = {name: self.folder / Path(self.file(name)).name for name in self.names()}
+        return {name: self._line(path.read_text(encoding="utf-8")) for name, path in files.items()}
+
     def file(self, name: str) -> str:
         """The path of a plug-in from the checkout's root, for messages."""
         return f"{self.package.replace('.', '/')}/{name}.py"
 
+    def _line(self, text: str) -> str:
+        return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
+
     def _whole(self, name: str) -> Any:
         place = self.file(name)
-        try:
-            module = importlib.import_module(f"{self.package}.{name}")
-        except (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError) as error:
-            raise UserError(f"{place}: cannot be imported: {type(error).__name__}: {error}.") from error
-        hold(module, self.contract, self.kind, place)
-        for key in members(self.contract):
-            if not hasattr(module, key):
-                setattr(module, key, _default(self.contract, key, module))
-        if complaint := self.rule(module):  # type: ignore[arg-type]  # a module that keeps the contract
+        module = imported(f"{self.package}.{name}", place)
+        hold(module, own(module), self.contract, self.kind, place)
+        if complaint := self.rule(module):
             raise UserError(f"{place}: {complaint}")
-        return module
+        return fill(module, self.contract)
+
+
+def imported(name: str, place: str) -> ModuleType:
+    """The module of a plug-in. Raises UserError where Python cannot import it, or it does not say what it is."""
+    try:
+        module = importlib.import_module(name)
+    except (ImportError, SyntaxError, NameError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{place}: cannot be imported: {type(error).__name__}: {error}.") from error
+    if not (module.__doc__ or "").strip():
+        raise UserError(f"{place}: no docstring; its first line says what the file is, also in lists.")
+    return module
 
 
 def members(contract: Any) -> list[str]:
@@ -96,25 +109,30 @@ def required(contract: Any) -> list[str]:
     return attributes + [name for name, method in _methods(contract).items() if _abstract(method)]
 
 
-def hold(module: ModuleType, contract: Any, kind: str, place: str) -> None:
-    """Raise UserError where a module does not keep a contract."""
+def hold(given: Any, names: Iterable[str], contract: Any, kind: str, place: str) -> None:
+    """Raise UserError where what a file gives does not keep a contract. names: those that the file itself makes."""
     known = members(contract)
-    if not (module.__doc__ or "").strip():
-        raise UserError(f"{place}: no docstring; its first line says what this {kind} is, also in lists.")
-    for name in defined(module):
-        if name not in known and name not in getattr(module, "__all__", ()):
+    for name in names:
+        if name not in known:
             raise UserError(f"{unknown('name', name, known, place)} {HELPERS}")
     for name in required(contract):
-        if not hasattr(module, name):
-            raise missing(name, vars(module), kind, place)
+        if not hasattr(given, name):
+            raise missing(name, vars(given), kind, place)
     for name, hint in _hints(contract).items():
-        if hasattr(module, name) and not isinstance(getattr(module, name), _types(hint)):
-            raise UserError(
-                f"{place}: '{name}' is {getattr(module, name)!r}; it must be {inspect.formatannotation(hint)}."
-            )
+        if hasattr(given, name) and not isinstance(value := getattr(given, name), _types(hint)):
+            raise UserError(f"{place}: '{name}' is {value!r}; it must be {inspect.formatannotation(hint)}.")
     for name, method in _methods(contract).items():
-        if hasattr(module, name):
-            _check_parameters(getattr(module, name), method, f"{place}: '{name}'")
+        if hasattr(given, name):
+            _check_parameters(getattr(given, name), method, f"{place}: '{name}'")
+
+
+def fill(given: Any, contract: Any) -> Any:
+    """Give what keeps a contract the rest of it, from the contract's own values and methods."""
+    for name in members(contract):
+        if not hasattr(given, name):
+            value = getattr(contract, name)
+            setattr(given, name, value.__get__(given) if inspect.isfunction(value) else value)
+    return given
 
 
 def missing(name: str, given: Any, kind: str, place: str) -> UserError:
@@ -125,18 +143,17 @@ def missing(name: str, given: Any, kind: str, place: str) -> UserError:
     return UserError(f"{place}: no '{name}', which every {kind} has.{hint}")
 
 
-def defined(module: ModuleType) -> Iterator[str]:
-    """The public functions and upper-case names that a module's own lines make; what it imports does not count."""
+def own(module: ModuleType) -> list[str]:
+    """The public functions and upper-case names that a module's own lines make, but for those in its `__all__`."""
+    names: list[str] = []
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, ast.FunctionDef):
-            found = [node.name]
+            names.append(node.name)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found = [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
-            found = [name for name in found if name.isupper()]
-        else:
-            continue
-        yield from (name for name in found if not name.startswith("_"))
+            found = (name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
+            names += [name for name in found if name.isupper()]
+    return [name for name in names if not name.startswith("_") and name not in getattr(module, "__all__", ())]
 
 
 def _classes(contract: Any) -> Iterator[type]:
@@ -155,11 +172,6 @@ def _methods(contract: Any) -> dict[str, Any]:
 
 def _abstract(method: Any) -> bool:
     return getattr(method, "__isabstractmethod__", False)
-
-
-def _default(contract: Any, name: str, module: ModuleType) -> Any:
-    value = getattr(contract, name)
-    return value.__get__(module) if inspect.isfunction(value) else value
 
 
 def _types(hint: Any) -> tuple[type, ...]:

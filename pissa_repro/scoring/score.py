@@ -1,7 +1,6 @@
 """Score what a trained cell generated on one task, by lm-eval and the task's answer rules."""
 
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +49,9 @@ def judge_items(
     missing = [i for i in task.ids if task.request(i, turns.get(i, []))]
     if missing:
         raise UserError(f"{path}: {len(missing)} of {len(task.ids)} items are not generated yet. {generations.AGAIN}")
-    with getattr(task.module, "keeping", nullcontext)(paths.judgements(path)):
+    with task.rules.keeping(paths.judgements(path)):
         metrics, samples = task.score(turns)
-        return {"metrics": metrics, **getattr(task.module, "facts", dict)()}, samples
+        return {"metrics": metrics, **task.rules.facts()}, samples
 
 
 def rescore(path: Path, data: Path | None) -> str:

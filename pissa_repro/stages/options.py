@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pissa_repro import methods
-from pissa_repro.plan import config
+from pissa_repro import methods, quantizers
 from pissa_repro.runtime.gpus import visible
 from pissa_repro.starts.kept import FOLDER
 
@@ -14,7 +13,7 @@ def add_by_hand(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("by hand")
     group.add_argument("--revision", default="main", help="commit, tag or branch of a hub id (default main)")
     group.add_argument("--method", default="pissa", help=f"one of: {', '.join(methods.names())} (default pissa)")
-    group.add_argument("--quant", default="none", help=f"one of: {', '.join(config.QUANTS)} (default none)")
+    group.add_argument("--quant", default="none", help=f"one of: {', '.join(quantizers.names())} (default none)")
     group.add_argument("--rank", type=int, nargs="+", default=[16], help="one or several ranks (default 16)")
     group.add_argument("--alpha", type=float, help="LoRA's alpha (default: the rank)")
     group.add_argument("--rslora", action="store_true", help="scale by alpha / sqrt(rank)")

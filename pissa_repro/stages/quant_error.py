@@ -20,10 +20,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pissa_repro.linalg import quantize
+from pissa_repro import quantizers
 from pissa_repro.model import factors
 from pissa_repro.runtime import gpus
-from pissa_repro.runtime.errors import UserError, run_stage, unknown
+from pissa_repro.runtime.errors import UserError, run_stage
 from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import read_json, write_json
 from pissa_repro.sources.fetched import base_of, stored_model
@@ -59,8 +59,7 @@ def _stored(args: argparse.Namespace, model: dict[str, Any]) -> dict[str, Any]:
     spec = args.spec or {"init": read_json(args.factors / "init.json")["spec"]}
     quants = args.evaluated_as or spec.get("evaluated_as") or [spec["init"]["quant"]]
     for quant in quants:
-        if quant not in quantize.QUANTIZERS:
-            raise unknown("quant", quant, quantize.QUANTIZERS, "--evaluated-as" if args.evaluated_as else "--quant")
+        quantizers.find(quant, "--evaluated-as" if args.evaluated_as else "--quant")
     if not args.trained:
         _refuse_plain(quants)
     trained = factors.load_trained(args.trained, made) if args.trained else None

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from pissa_repro import methods
+from pissa_repro import methods, quantizers
 from pissa_repro.model import checkpoint
-from pissa_repro.plan import config
-from pissa_repro.runtime.errors import UserError, unknown
+from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.fetched import fetch_model, stored_model
 
 
@@ -26,8 +25,7 @@ def model(name: str, revision: str) -> dict[str, Any]:
 
 def init_specs(args: Any, folder: str) -> list[dict[str, Any]]:
     """The specs of the init stage that the options stand for, one a rank. Raises UserError for what makes no sense."""
-    if args.quant not in config.QUANTS:
-        raise unknown("quant", args.quant, config.QUANTS, "--quant")
+    quantizers.find(args.quant, "--quant")
     methods.load(args.method, "--method")
     if not methods.has_factors(args.method):
         raise UserError(f"--method {args.method}: it has no factors to start from.")
