@@ -10,16 +10,14 @@ sys.path.insert(0, str(workflow.basedir))
 shell.prefix(f'export PYTHONPATH="{workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
 from pissa_repro.plan import exhibits, studies
-from pissa_repro.plan.batches import Batches
-from pissa_repro.plan.sweep import FIGURES, Sweep
+from pissa_repro.plan.checked import checked
+from pissa_repro.plan.sweep import FIGURES
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical
 from pissa_repro.scoring import engines, generations
 
 try:
-    SWEEP = Sweep(config)
-    BATCHES = Batches(SWEEP)
-    SWEEP.starts  # two cells that would share a folder but start differently are refused here
+    SWEEP, BATCHES = checked(config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 ASKED = []  # the batches that this run may generate

@@ -1,0 +1,13 @@
+"""A config as far as it can be checked before any job: what every dry run and `pissa check` do."""
+
+from typing import Any
+
+from pissa_repro.plan.batches import Batches
+from pissa_repro.plan.sweep import Sweep
+
+
+def checked(raw: dict[str, Any]) -> tuple[Sweep, Batches]:
+    """The sweep of a config and its batches. Raises UserError for what makes no sense."""
+    sweep = Sweep(raw)
+    _ = sweep.starts  # two cells that would share a folder but start differently are refused here
+    return sweep, Batches(sweep)
