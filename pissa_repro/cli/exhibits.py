@@ -1,6 +1,8 @@
 """List the tables and figures of the studies.
 
-pissa exhibits
+    pissa exhibits
+
+They are targets of snakemake: results/studies/<model>/<table>.csv and figures/<model>/<figure>.svg.
 """
 
 from pissa_repro.plan import exhibits as plan
