@@ -12,6 +12,7 @@ import pissa_repro
 from pissa_repro.runtime.errors import run_stage
 
 INTERRUPTED = 130  # the exit code that typer gives to Ctrl-C
+Command = Any  # the types that typer took over from click are private
 
 
 def names() -> list[str]:
@@ -26,7 +27,7 @@ def summary(name: str) -> str:
         return file.readline().strip().lstrip("r").strip('"')
 
 
-def load(name: str) -> TyperCommand:
+def load(name: str) -> Command:
     """Import a command, and give it its parameters and the docstring of its file."""
     module = importlib.import_module(f"pissa_repro.cli.{_module(name)}")
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -46,7 +47,7 @@ class Commands(TyperGroup):
         super().__init__(**settings)
         self.commands = {name: TyperCommand(name, help=summary(name)) for name in names()}
 
-    def resolve_command(self, ctx: typer.Context, args: list[str]):
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Command, list[str]]:
         """The command that is called; typer names the nearest one for a word that is none."""
         name, _, rest = super().resolve_command(ctx, args)
         return name, load(name) if name else None, rest
@@ -67,7 +68,7 @@ def _pissa(
     """
 
 
-def group() -> TyperGroup:
+def group() -> Command:
     """The command with its commands."""
     app = typer.Typer(cls=Commands, add_completion=False, rich_markup_mode=None)
     app.callback(no_args_is_help=True, context_settings={"max_content_width": 110})(_pissa)
