@@ -9,21 +9,17 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(workflow.basedir))
 shell.prefix(f'export PYTHONPATH="{workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
-from pissa_repro import exhibits, methods, quantizers, tasks
+from pissa_repro import exhibits
 from pissa_repro.plan import code, studies
-from pissa_repro.plan.batches import Batches
-from pissa_repro.plan.sweep import Sweep
+from pissa_repro.plan.checked import checked
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical
 from pissa_repro.scoring import engines, generations
 
 try:
-    for room in (methods, quantizers, tasks, exhibits):  # a plug-in that is not whole is refused before the first job
-        room.PLUGINS.check()
-    SWEEP = Sweep(config)
-    BATCHES = Batches(SWEEP)
-    SWEEP.starts  # two cells that would share a folder but start differently are refused here
+    SWEEP, BATCHES = checked(config)
+    exhibits.PLUGINS.check()
 except UserError as error:
     raise WorkflowError(str(error)) from None
 ASKED = []  # the batches that this run may generate

@@ -85,7 +85,7 @@ rule parity:
     conda:
         "../environment.yml"
     shell:
-        "python -m pissa_repro.stages.parity --report {input} 2>&1 | tee {log}"
+        "python -m pissa_repro parity {input} 2>&1 | tee {log}"
 
 
 rule collect:

@@ -5,7 +5,9 @@ module; averaged over the layers of a projection type; AVG is the mean over type
 equation 8; docs/paper_facts.md 3.3).
 """
 
+import logging
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +16,12 @@ from pissa_repro import quantizers
 from pissa_repro.linalg.gram import frobenius, nuclear
 from pissa_repro.model import checkpoint, factors
 from pissa_repro.model.naming import types
+from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
 from pissa_repro.starts.kept import Kept
 from pissa_repro.starts.make import Spec, check_ranks, spectrum, start_module, weights
 
+log = logging.getLogger(__name__)
 Error = dict[str, float]
 
 
@@ -69,6 +73,27 @@ def measure(
         rest = remaining(weight, offset, last.A[name].to(weight), last.B[name].to(weight), last.scaling, quant)
         found[name] = error(rest) if quant == "none" else compared(error(rest), plain_error(weight, quant))
     return found
+
+
+def measure_stored(
+    model: dict[str, Any], spec: Spec, start: Path, trained: Path | None, quants: list[str]
+) -> dict[str, dict[str, Any]]:
+    """The summary of the errors of factors in a folder on each base: at the start, or after training."""
+    if not trained:
+        refuse_plain(quants)
+    made = factors.load(start, model)
+    last = factors.load_trained(trained, made) if trained else None
+    found = {quant: summary(measure(model["path"], made, spec, quant, last)) for quant in quants}
+    for quant, part in found.items():
+        reduction = "" if part["reduction"] is None else f" reduction {part['reduction']['avg']:.2f} %"
+        log.info("base %s: nuclear error %.6g%s", quant, part["total"]["nuclear"], reduction)
+    return found
+
+
+def refuse_plain(quants: list[str]) -> None:
+    """Raise UserError where a start would be measured on a plain base."""
+    if "none" in quants:
+        raise UserError("quant 'none' has no quantization error; measure a quantized cell (--quant nf4).")
 
 
 def measure_starts(folder: str, specs: list[Spec], kept: Kept) -> list[dict[str, Error]]:

@@ -15,11 +15,8 @@ from safetensors.torch import save
 
 from pissa_repro.linalg.spectrum import Triples
 from pissa_repro.plan.sweep import SOLVER_VERSION
-from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import atomic
-
-FOLDER = paths.DECOMPOSED
 
 
 class Kept:
