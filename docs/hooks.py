@@ -56,7 +56,9 @@ def commands() -> str:
 def plugins(room: str) -> str:
     """The plug-ins of a room with the first lines of their files, as a table."""
     lines = importlib.import_module(f"pissa_repro.{room}").PLUGINS.lines()
-    return "\n".join(["| file | what it is |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in lines.items())])
+    return "\n".join(
+        ["| file | what it is |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in lines.items())]
+    )
 
 
 def on_config(config):
