@@ -17,7 +17,7 @@ rule init:
         spec=spec(lambda w: SWEEP.init_spec(start_of(w))),
     shell:
         "python -m pissa_repro.stages.init --spec {params.spec:q} --model {input.model} --out {output} "
-        "--scratch {paths.DECOMPOSED} --gpus {resources.gpu} > {log} 2>&1"
+        "--gpus {resources.gpu} > {log} 2>&1"
 
 
 rule quant_error:

@@ -23,7 +23,7 @@ rule study_errors:
         spec=spec(lambda w: studies.errors_spec(SWEEP, w.model, w.grid)),
     shell:
         "python -m pissa_repro.stages.study_errors --spec {params.spec:q} --model {input.model} --out {output.csv} "
-        "--record {output.record} --scratch {paths.DECOMPOSED} --gpus {resources.gpu} > {log} 2>&1"
+        "--record {output.record} --gpus {resources.gpu} > {log} 2>&1"
 
 
 rule study_spectra:
@@ -42,7 +42,7 @@ rule study_spectra:
         spec=spec(lambda w: studies.spectra_spec(SWEEP, w.model)),
     shell:
         "python -m pissa_repro.stages.study_spectra --spec {params.spec:q} --model {input.model} --out {output} "
-        "--scratch {paths.DECOMPOSED} --gpus {resources.gpu} > {log} 2>&1"
+        "--gpus {resources.gpu} > {log} 2>&1"
 
 
 rule study_solvers:
@@ -83,7 +83,7 @@ rule study_gptq:
         spec=spec(lambda w: studies.gptq_spec(SWEEP, w.model)),
     shell:
         "python -m pissa_repro.stages.study_gptq --spec {params.spec:q} --model {input.model} --calibration {input.calibration} "
-        "--text {input.text} --out {output} --scratch {paths.DECOMPOSED} --gpus {resources.gpu} > {log} 2>&1"
+        "--text {input.text} --out {output} --gpus {resources.gpu} > {log} 2>&1"
 
 
 rule trained_error:

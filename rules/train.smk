@@ -24,7 +24,8 @@ rule train:
         spec=spec(lambda w: SWEEP.train_spec(cell_of(w))),
     shell:
         "python -m pissa_repro.stages.train --spec {params.spec:q} --model {input.model} --data {input.data} "
-        "--init {input.init} --scratch {paths.SCRATCH}/{wildcards.cell} --trained {output.trained} "
+        "--init {input.init} --trained {output.trained} "
+        f"--scratch {paths.SCRATCH}/{{wildcards.cell}} "
         "--record {output.record} --steps {output.steps} --gpus {resources.gpu} "
         "--micro-batch-size {resources.micro_batch_size} --checkpoint-steps {resources.checkpoint_steps} "
         "> {log} 2>&1"
