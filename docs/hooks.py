@@ -29,21 +29,21 @@ def pages() -> dict[str, str]:
 
 def targets() -> str:
     """The Makefile's targets with what they say of themselves, as a table."""
-    found = re.findall(r"^([a-z-]+):.*## (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    lines = re.findall(r"^([a-z-]+):.*## (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     return "\n".join(
-        ["| target | what it does |", "|---|---|", *(f"| `make {name}` | {text} |" for name, text in found)]
+        ["| target | what it does |", "|---|---|", *(f"| `make {name}` | {text} |" for name, text in lines)]
     )
 
 
 def modules() -> str:
     """The docstring of every stage, which says how to run it."""
-    found = []
+    sections = []
     for path in sorted(PACKAGE.glob("stages/*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-            found.append(f"### {name}\n\n```text\n{ast.get_docstring(tree)}\n```\n")
-    return "\n".join(found)
+            sections.append(f"### {name}\n\n```text\n{ast.get_docstring(tree)}\n```\n")
+    return "\n".join(sections)
 
 
 def commands() -> str:

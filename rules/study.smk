@@ -3,7 +3,7 @@
 
 
 wildcard_constraints:
-    grid="ranks|quants|turns|blocks",
+    grid="ranks|quants|alternations|blocks",
 
 
 rule study_errors:

@@ -13,7 +13,7 @@ from pissa_repro.plan.sweep import Sweep
 
 def exhibits() -> None:
     """Target, the paper's name, and the first line of the exhibit's file."""
-    found = outputs(Sweep(load(ROOT / "config" / "config.yaml")))
-    said = {str(one.target): (one.exhibit.PAPER or "ours", one.exhibit.__doc__ or "") for one in found}
+    known = outputs(Sweep(load(ROOT / "config" / "config.yaml")))
+    said = {str(output.target): (output.exhibit.PAPER or "ours", output.exhibit.__doc__ or "") for output in known}
     rows = [(target, paper, doc.splitlines()[0]) for target, (paper, doc) in sorted(said.items())]
     show(("target", "paper", "what it shows"), rows)

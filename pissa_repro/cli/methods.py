@@ -11,6 +11,9 @@ from pissa_repro.cli._table import show
 
 def methods() -> None:
     """A method's names, and the first line of its file."""
-    found = [(name, room.load(name)) for name in room.names()]
-    rows = [(name, one.DISPLAY, one.QUANTIZED_DISPLAY, (one.__doc__ or "").splitlines()[0]) for name, one in found]
+    loaded = [(name, room.load(name)) for name in room.names()]
+    rows = [
+        (name, method.DISPLAY, method.QUANTIZED_DISPLAY, (method.__doc__ or "").splitlines()[0])
+        for name, method in loaded
+    ]
     show(("method", "plain", "quantized", "what it is"), rows)

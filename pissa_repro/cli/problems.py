@@ -25,8 +25,8 @@ def problems(
 ) -> None:
     """A line for each problem."""
     try:
-        found = generate(split, rows, seed)
+        generated = generate(split, rows, seed)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    for problem in found:
+    for problem in generated:
         print(json.dumps(problem))

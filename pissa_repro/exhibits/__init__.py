@@ -98,11 +98,11 @@ class Output:
 
     def needs(self) -> list[Path]:
         """The records behind it. Raises UserError where this config has nothing to show in it."""
-        found = self.exhibit.needs(self.sweep)
-        if not found:
+        records = self.exhibit.needs(self.sweep)
+        if not records:
             about = (self.exhibit.__doc__ or "").splitlines()[0]
             raise UserError(f"{self.target}: this config has nothing to show in it ({about})")
-        return found
+        return records
 
 
 def outputs(sweep: Sweep) -> list[Output]:
@@ -116,7 +116,7 @@ def outputs(sweep: Sweep) -> list[Output]:
 
 def output(sweep: Sweep, kind: str, place: str) -> Output:
     """The table or figure at a place. Raises UserError with the nearest one for a place that has none."""
-    known = {one.place: one for one in outputs(sweep) if kind == one.exhibit.KIND}
+    known = {candidate.place: candidate for candidate in outputs(sweep) if kind == candidate.exhibit.KIND}
     if place not in known:
         raise unknown(kind, place, known, str(WHERE[kind](place)))
     return known[place]
@@ -124,4 +124,4 @@ def output(sweep: Sweep, kind: str, place: str) -> Output:
 
 def targets(sweep: Sweep, target: str) -> list[Path]:
     """The files that a target of the workflow makes: `all` or `studies`."""
-    return [one.target for one in outputs(sweep) if target == one.exhibit.TARGET and one.exhibit.needs(one.sweep)]
+    return [made.target for made in outputs(sweep) if target == made.exhibit.TARGET and made.exhibit.needs(made.sweep)]

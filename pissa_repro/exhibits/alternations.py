@@ -13,7 +13,7 @@ PAPER, KIND, TARGET = None, "figure", "studies"
 
 
 def needs(sweep: Sweep) -> list[Path]:
-    return studies.tables(sweep, "errors_turns")
+    return studies.tables(sweep, "errors_alternations")
 
 
 def make(sweep: Sweep, results: Path) -> "Figure":

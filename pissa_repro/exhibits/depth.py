@@ -1,4 +1,4 @@
-"""Error reduction by layer and projection type, a map a method."""
+"""Error reduction by layer and projection type, one map per method."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -52,7 +52,7 @@ STUDIES = {
     "ranks": [1, 2, 4, 8, 16, 32, 64, 128],
     "rank": 128,
     "alternations": [1, 5],
-    "turns": [1, 2, 4, 8, 16],
+    "many_alternations": [1, 2, 4, 8, 16],
     "quants": ["nf4", "int8", "fp4", "nf4-dq"],
     "blocks": ["nf4-b32", "nf4-b32-dq", "nf4", "nf4-dq", "nf4-b128", "nf4-b128-dq"],
     "gptq": None,  # or {calibration, text: datasets, rows}: GPTQ's row of Table 9; needs the extra `gptq`

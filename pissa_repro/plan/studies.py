@@ -16,13 +16,13 @@ VERSION = {"errors": 1, "spectra": 1, "solvers": 1, "gptq": 1}
 Point = dict[str, Any]
 
 
-def _points(methods: list[str], quants: list[str], ranks: list[int], turns: list[int]) -> list[Point]:
+def _points(methods: list[str], quants: list[str], ranks: list[int], alternations: list[int]) -> list[Point]:
     """Every combination, in the order in which a table reads."""
     return [
-        {"method": method, "quant": quant, "rank": rank, "alternations": turn}
+        {"method": method, "quant": quant, "rank": rank, "alternations": count}
         for quant in quants
         for rank in ranks
-        for turn in turns
+        for count in alternations
         for method in methods
     ]
 
@@ -33,7 +33,7 @@ def grid(studies: dict[str, Any], name: str) -> list[Point]:
     grids = {
         "ranks": (methods, ["nf4"], studies["ranks"], studies["alternations"]),  # Tables 4 and 8, Figures 2b, 7a, 14
         "quants": (methods, studies["quants"], [rank], studies["alternations"]),  # Table 9
-        "turns": (methods, ["nf4"], [rank], studies["turns"]),
+        "alternations": (methods, ["nf4"], [rank], studies["many_alternations"]),
         "blocks": (methods, studies["blocks"], [rank], [most]),
     }
     if name not in grids:
@@ -83,7 +83,7 @@ def _spec(sweep: Sweep, model: str, stage: str) -> dict[str, Any]:
         "stage": stage,
         "version": VERSION[stage],
         "solver_version": SOLVER_VERSION,
-        "method_versions": {name: getattr(methods.load(name), "VERSION", 1) for name in studies["methods"]},
+        "method_versions": {name: methods.load(name).VERSION for name in studies["methods"]},
         "model": sweep.model_spec(model),
         "target_modules": studies["target_modules"],
     }
@@ -112,7 +112,7 @@ def solved(sweep: Sweep, model: str | None = None) -> list[Cell]:
 
     def wanted(cell: Cell) -> bool:
         definition = sweep.definition(cell.method)
-        has_solver = "svd" in getattr(methods.load(definition["init"]), "OPTIONS", {})
+        has_solver = "svd" in methods.load(definition["init"]).OPTIONS
         return has_solver and not definition["lora"] and cell.quant == "none"
 
     return [cell for cell in trained(sweep, model) if wanted(cell)]

@@ -70,12 +70,12 @@ class Quant(NamedTuple):
 def _quants() -> dict[str, Quant]:
     """All quants by name: the plain ones in their order, then the variants."""
     files = sorted(PLUGINS.names(), key=lambda name: (PLUGINS.load(name).ORDER, name))
-    found = {
+    quants = {
         file + variant: Quant(file, PLUGINS.load(file), options)
         for file in files
         for variant, options in PLUGINS.load(file).VARIANTS.items()
     }
-    return dict(sorted(found.items(), key=lambda item: item[0] not in files))
+    return dict(sorted(quants.items(), key=lambda item: item[0] not in files))
 
 
 def names() -> tuple[str, ...]:

@@ -29,9 +29,9 @@ class Curve:
 
     def blocks(self, size: int) -> "Curve":
         """Means over each `size` steps in a row; the last block may be shorter."""
-        starts = numpy.arange(0, len(self.steps), size)
-        sizes = numpy.diff(numpy.append(starts, len(self.steps)))
-        steps, values = (numpy.add.reduceat(part, starts, axis=-1) / sizes for part in (self.steps, self.values))
+        firsts = numpy.arange(0, len(self.steps), size)
+        sizes = numpy.diff(numpy.append(firsts, len(self.steps)))
+        steps, values = (numpy.add.reduceat(part, firsts, axis=-1) / sizes for part in (self.steps, self.values))
         return Curve(steps, values)
 
 
@@ -75,13 +75,13 @@ def read_curve(results: Path, cells: list[Cell], column: str) -> Curve:
 
 
 def read_scores(path: Path) -> pandas.DataFrame:
-    """All scores, one row a (cell, task, metric). Raises UserError like read_table."""
+    """All scores, one row per (cell, task, metric). Raises UserError like read_table."""
     return read_table(path, ("cell", "task", "metric", "value", "stderr", "n"))
 
 
 @dataclass(frozen=True)
 class Bar:
-    """The scores of one method in a measure's unit: one a seed, and the mean standard error over items of a run."""
+    """The scores of one method in a measure's unit: one per seed, and the mean standard error over items of a run."""
 
     values: numpy.ndarray
     stderr: float | None  # None for one item
@@ -93,13 +93,13 @@ def read_bar(scores: pandas.DataFrame, path: Path, cells: list[Cell], task: str,
     here = scores[(scores["task"] == task) & (scores["metric"] == METRIC)]
     rows = []
     for cell in cells:
-        found = here[here["cell"] == cell.name]
-        if len(found) != 1:
+        match = here[here["cell"] == cell.name]
+        if len(match) != 1:
             raise UserError(
-                f"{path}: {len(found)} rows with cell {cell.name}, task {task}, metric {METRIC}; "
+                f"{path}: {len(match)} rows with cell {cell.name}, task {task}, metric {METRIC}; "
                 "there must be one. Run snakemake to make it."
             )
-        rows.append(found)
+        rows.append(match)
     rows = pandas.concat(rows)
     values, items = (numbers(rows, column, path) for column in ("value", "n"))
     stderr = shown.scale * numbers(rows, "stderr", path).mean() if items[0] > 1 else None

@@ -188,9 +188,9 @@ def _python(module: str, place: str) -> Any:
 def _resolve(function: _Function, place: str) -> None:
     """Raise UserError for a function that is not there."""
     module, _, name = function.partition(".")
-    found = _python(module, place)
-    if not callable(getattr(found, name, None)):
-        public = [key for key, value in vars(found).items() if inspect.isfunction(value) and not key.startswith("_")]
+    loaded = _python(module, place)
+    if not callable(getattr(loaded, name, None)):
+        public = [key for key, value in vars(loaded).items() if inspect.isfunction(value) and not key.startswith("_")]
         raise unknown("function", name, public, f"{place}: {function}")
 
 

@@ -19,8 +19,8 @@ def chunks(text: str) -> Iterator[str]:
     """
     chunk = ""
     for line in text.splitlines(keepends=True):
-        for start in range(0, len(line), CHUNK):
-            piece = line[start : start + CHUNK]
+        for place in range(0, len(line), CHUNK):
+            piece = line[place : place + CHUNK]
             if len(chunk) + len(piece) > CHUNK:
                 yield chunk
                 chunk = ""

@@ -21,10 +21,10 @@ STUDIES = {
     "ranks": [2, 4],
     "rank": 2,
     "alternations": [1, 5],
-    "turns": [1, 3],
+    "many_alternations": [1, 3],
     "blocks": ["nf4-b32", "nf4", "nf4-dq"],
 }
-GRIDS = ("ranks", "turns", "blocks")
+GRIDS = ("ranks", "alternations", "blocks")
 
 
 def sweep_of(model: Path, **changes) -> Sweep:

@@ -7,7 +7,7 @@ from studied import caption, drawn, lines, mean, record, rewrite, rows, sweep_of
 
 from pissa_repro import methods, quantizers
 from pissa_repro.plan import studies
-from pissa_repro.report.figures import canvas, study_data, style
+from pissa_repro.report.figures import canvas, study_data, study_published, style
 from pissa_repro.report.figures.reductions import draw_published
 from pissa_repro.results.study import Study
 from pissa_repro.runtime.errors import UserError
@@ -41,9 +41,9 @@ def test_figure_7a_is_the_first_type_with_published_points(study):
     found = lines(axes)
     assert axes.get_title() == "q_proj"
     for method in ("loftq", "pissa"):
-        for turn, dash in ((1, "-"), (5, "--")):
-            line = found[f"{methods.display(method, 'nf4')}, T = {turn}"]
-            expected = [mean(study, "ranks", method=method, type="q_proj", rank=r, alternations=turn) for r in (2, 4)]
+        for count, dash in ((1, "-"), (5, "--")):
+            line = found[f"{methods.display(method, 'nf4')}, T = {count}"]
+            expected = [mean(study, "ranks", method=method, type="q_proj", rank=r, alternations=count) for r in (2, 4)]
             numpy.testing.assert_array_equal(line.get_xdata(), [2, 4])
             numpy.testing.assert_allclose(line.get_ydata(), expected)
             assert line.get_linestyle() == dash
@@ -84,14 +84,14 @@ def test_alternations_are_averages_with_published_ones_in_sight(study):
     (axes,) = drawn("alternations", study).axes
     found = lines(axes)
     for method in ("loftq", "pissa"):
-        expected = [mean(study, "turns", method=method, alternations=turns) for turns in (1, 3)]
+        expected = [mean(study, "alternations", method=method, alternations=count) for count in (1, 3)]
         numpy.testing.assert_allclose(found[f"{methods.display(method, 'nf4')}, r = 2"].get_ydata(), expected)
     theirs = found["QPiSSA, r = 128, published\nLLaMA-2-7B"]
     assert (list(theirs.get_xdata()), list(theirs.get_ydata())) == ([1, 5], [10.7, 19.4])
 
 
 def test_the_axes_reach_to_published_points(study):
-    points = study_data.published_reductions("llama-2-7b", "q_proj")
+    points = study_published.reductions("llama-2-7b", "q_proj")
     with style.context():
         figure, (axes,) = canvas.Sheet(1).panels(1, 3, 2.4)
         draw_published(axes, study, points, "rank", "alternations", "T = {}", apart=7)

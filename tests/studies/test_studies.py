@@ -22,7 +22,7 @@ from pissa_repro.runtime import paths
 from pissa_repro.studies import errors
 
 BIN = Path(sys.executable).parent
-RANKS, TURNS = [1, 2, 4], [1, 3]
+RANKS, ALTERNATIONS = [1, 2, 4], [1, 3]
 KINDS = {
     "llama": {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},
     "gpt2": {"c_attn", "c_fc", "attn.c_proj", "mlp.c_proj"},
@@ -62,9 +62,9 @@ def studied(tmp_path_factory, tiny_model, tiny_gpt2):
         "tasks": {"gsm-mini": {"max_new_tokens": 4}},
         "sweep": {"models": ["llama"], "ranks": [4], "seeds": [0],
                   "cells": [{"method": method, "quant": quant} for method, quant in cells]},
-        "studies": {"models": list(models), "ranks": RANKS, "rank": 4, "alternations": TURNS, "turns": TURNS,
-                    "quants": ["nf4", "int8"], "blocks": ["nf4-b32", "nf4"], "svd": ["niter_1", "fast", "exact"],
-                    "trained": True},
+        "studies": {"models": list(models), "ranks": RANKS, "rank": 4, "alternations": ALTERNATIONS,
+                    "many_alternations": ALTERNATIONS, "quants": ["nf4", "int8"],
+                    "blocks": ["nf4-b32", "nf4"], "svd": ["niter_1", "fast", "exact"], "trained": True},
     }  # fmt: skip
     path = folder / "studies.yaml"
     path.write_text(yaml.safe_dump(config))
@@ -79,12 +79,12 @@ def table(folder: Path, model: str, place: str) -> pandas.DataFrame:
 
 
 @pytest.mark.parametrize("model", KINDS)
-def test_table_8_has_every_projection_rank_and_turn(studied, model):
+def test_table_8_has_every_projection_rank_and_alternation_count(studied, model):
     found = table(studied, model, "paper/table8")
     ours = found[found.source == "measured"]
     assert set(ours.columns) >= KINDS[model]
     assert {(row.method, row["rank"], row["T"]) for _, row in ours.iterrows()} == {
-        (method, rank, turn) for method in ("LoftQ", "QPiSSA") for rank in RANKS for turn in TURNS
+        (method, rank, count) for method in ("LoftQ", "QPiSSA") for rank in RANKS for count in ALTERNATIONS
     }
     assert (ours.verdict == "not comparable").all()
 
@@ -103,14 +103,14 @@ def test_the_averages_are_means_over_types_of_means_over_modules(studied, model)
 def test_reductions_have_the_papers_relations_on_average(studied, model):
     ours = table(studied, model, "paper/table8").query("source == 'measured'").set_index(["method", "rank", "T"]).avg
     for rank in RANKS:
-        for turn in TURNS:
-            assert ours["QPiSSA", rank, turn] > ours["LoftQ", rank, turn] > 0  # QLoRA is 0 by definition
+        for count in ALTERNATIONS:
+            assert ours["QPiSSA", rank, count] > ours["LoftQ", rank, count] > 0  # QLoRA is 0 by definition
         assert ours["LoftQ", rank, 3] > ours["LoftQ", rank, 1]
     for method in ("LoftQ", "QPiSSA"):
         assert ours[method, 1, 1] < ours[method, 2, 1] < ours[method, 4, 1]
 
 
-def test_table_4_is_the_part_with_the_most_turns(studied):
+def test_table_4_is_the_part_with_the_most_alternations(studied):
     assert set(table(studied, "llama", "paper/table4").query("source == 'measured'")["T"]) == {3}
 
 

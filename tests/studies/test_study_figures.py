@@ -24,8 +24,8 @@ PLACES = {
 
 @pytest.mark.parametrize("name", PLACES)
 def test_writes_both_formats_and_the_same_bytes_again(name, study, tmp_path):
-    for turn in "12":
-        out = [str(tmp_path / f"{turn}.{kind}") for kind in ("svg", "png")]
+    for attempt in "12":
+        out = [str(tmp_path / f"{attempt}.{kind}") for kind in ("svg", "png")]
         same = ["--config", canonical(study.sweep.config), "--results", str(study.results)]
         figure.main([*same, "--place", PLACES[name], "--out", *out])
     for kind, start in (("svg", b"<?xml"), ("png", b"\x89PNG")):

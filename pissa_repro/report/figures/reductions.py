@@ -10,6 +10,7 @@ from matplotlib.ticker import NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from pissa_repro.report.figures import study_data as data
+from pissa_repro.report.figures import study_published as paper
 from pissa_repro.report.figures import style
 from pissa_repro.report.figures.canvas import Sheet, finish
 from pissa_repro.results.study import Study
@@ -81,14 +82,14 @@ def bars_at_a_rank(sheet: Sheet, study: Study) -> None:
     means = data.averages(table)
     shown = {study.display: data.bars(means, data.rank_of(study, means))}
     for model in ("llama-3-8b", "llama-3-70b"):
-        theirs = data.published_reductions(model, "avg")
-        shown[f"published, {data.named(study, model)}"] = data.bars(theirs, theirs["rank"].min())
+        theirs = paper.reductions(model, "avg")
+        shown[f"published, {paper.named(study, model)}"] = data.bars(theirs, theirs["rank"].min())
     sizes = [len(bars) + 1 for bars in shown.values()]
     figure = sheet.block(1 + 0.48 * sum(sizes), 4.1)
     axes = figure.subplots(1, len(shown), sharey=True, width_ratios=sizes)
-    for one, (title, bars) in zip(axes, shown.items(), strict=True):
-        draw_bars(one, study, bars, printed=one is not axes[0])
-        one.set_title(title)
+    for panel, (title, bars) in zip(axes, shown.items(), strict=True):
+        draw_bars(panel, study, bars, printed=panel is not axes[0])
+        panel.set_title(title)
     axes[0].set_ylabel(REDUCTION)
     at = "at the largest rank only the best of the methods; plain quantization is 0 by definition"
     notes = [data.modules(table), "nf4, r: rank, T: alternations", MEAN, at, "hatched: paper, v4 Table 8"]
@@ -97,58 +98,58 @@ def bars_at_a_rank(sheet: Sheet, study: Study) -> None:
 
 def over_ranks(sheet: Sheet, study: Study, first: bool) -> None:
     """Error reduction over ranks: of the first projection type, or a panel for each of the others."""
-    table, model = data.errors(study, "ranks"), data.beside(study)
+    table, model = data.errors(study, "ranks"), paper.beside(study)
     kinds = data.kinds(study, table)
-    theirs = {kind: data.published_reductions(model, kind) for kind in (kinds[:1] if first else kinds[1:] or kinds)}
+    theirs = {kind: paper.reductions(model, kind) for kind in (kinds[:1] if first else kinds[1:] or kinds)}
     figure, axes = sheet.panels(len(theirs), *((5.4, 3) if first else (2.9, 2.3)))
-    found = pandas.concat(theirs.values())
-    ranks = sorted({*table["rank"], *found["rank"]})
+    published = pandas.concat(theirs.values())
+    ranks = sorted({*table["rank"], *published["rank"]})
     plain = data.look(study, data.PLAIN)
-    for one, (kind, points) in zip(axes, theirs.items(), strict=True):
-        one.plot(ranks, [0] * len(ranks), color=plain.colour, label=f"{plain.label}: 0 by definition")
-        draw_lines(one, study, data.averages(table[table["type"] == kind]), "rank", "alternations", "T = {}")
-        draw_published(one, study, points, "rank", "alternations", "T = {}", apart=0 if first else 7)
-        set_ticks(one, "rank", ranks)
-        one.set(title=kind, ylabel=REDUCTION if one.get_subplotspec().is_first_col() else "")
+    for panel, (kind, points) in zip(axes, theirs.items(), strict=True):
+        panel.plot(ranks, [0] * len(ranks), color=plain.colour, label=f"{plain.label}: 0 by definition")
+        draw_lines(panel, study, data.averages(table[table["type"] == kind]), "rank", "alternations", "T = {}")
+        draw_published(panel, study, points, "rank", "alternations", "T = {}", apart=0 if first else 7)
+        set_ticks(panel, "rank", ranks)
+        panel.set(title=kind, ylabel=REDUCTION if panel.get_subplotspec().is_first_col() else "")
     shown = data.modules(table[table["type"].isin(theirs)])
-    notes = [shown, "nf4, T: alternations", "lines: means over layers", data.sources(study, model, found)]
+    notes = [shown, "nf4, T: alternations", "lines: means over layers", paper.sources(study, model, published)]
     finish(figure, study, "Error reduction over rank", notes)
 
 
 def over_alternations(sheet: Sheet, study: Study) -> None:
     """Average error reduction over the number of alternations."""
-    table, model = data.errors(study, "turns"), data.beside(study)
-    theirs = data.at_rank(study, data.published_reductions(model, "avg"))
+    table, model = data.errors(study, "alternations"), paper.beside(study)
+    theirs = data.at_rank(study, paper.reductions(model, "avg"))
     figure, (axes,) = sheet.panels(1, 5.4, 3)
     draw_lines(axes, study, data.averages(table), "alternations", "rank", "r = {}")
     draw_published(axes, study, theirs, "alternations", "rank", "r = {}")
     set_ticks(axes, "alternations T", sorted({*table["alternations"], *theirs["alternations"]}))
     axes.set_ylabel(REDUCTION)
-    notes = [data.modules(table), "nf4, r: rank", MEAN, data.sources(study, model, theirs)]
+    notes = [data.modules(table), "nf4, r: rank", MEAN, paper.sources(study, model, theirs)]
     finish(figure, study, "Average error reduction over alternations", notes)
 
 
 def over_blocks(sheet: Sheet, study: Study) -> None:
     """Average error reduction, and the error of plain quantization, over the block size."""
-    table, model = data.errors(study, "blocks"), data.beside(study)
-    means, turns, ratios = data.with_blocks(data.averages(table)), table["alternations"].max(), data.against(table)
-    theirs = data.at_rank(study, data.published_reductions(model, "avg"))
-    theirs = data.with_blocks(theirs[theirs["alternations"] == turns])
+    table, model = data.errors(study, "blocks"), paper.beside(study)
+    means, most, ratios = data.with_blocks(data.averages(table)), table["alternations"].max(), data.against(table)
+    theirs = data.at_rank(study, paper.reductions(model, "avg"))
+    theirs = data.with_blocks(theirs[theirs["alternations"] == most])
     figure, (left, right) = sheet.panels(2, 3.4, 3, share=False)
     draw_lines(left, study, means, "block", "kind", "{}")
     draw_published(left, study, theirs, "block", "rank", "r = {}")
     draw_lines(right, study, data.with_blocks(data.averages(ratios, "ratio")), "block", "kind", "{}", "ratio")
     left.set(title="reduction by the factors", ylabel=REDUCTION)
     right.set(title="plain quantization", ylabel=f"error / error with {data.standard(table)}")
-    for one in (left, right):
-        set_ticks(one, "block size", sorted({*means["block"], *theirs["block"]}))
-    rank = f"rank {table['rank'].max()}, {turns} alternations, -dq: double quantization"
+    for panel in (left, right):
+        set_ticks(panel, "block size", sorted({*means["block"], *theirs["block"]}))
+    rank = f"rank {table['rank'].max()}, {most} alternations, -dq: double quantization"
     notes = [
         data.modules(table),
         rank,
         f"{MEAN}, of nuclear norms",
         data.spread(means),
-        data.sources(study, model, theirs),
+        paper.sources(study, model, theirs),
     ]
     finish(figure, study, "Error over the quantization's block size", notes)
 
@@ -172,23 +173,23 @@ def draw_map(axes: Axes, values: pandas.DataFrame, low: float, high: float) -> A
 
 
 def over_depth(sheet: Sheet, study: Study) -> None:
-    """Error reduction by layer and projection type, a map a method."""
-    table, model = data.errors(study, "ranks"), data.beside(study)
-    rank, turns, kinds = data.rank_of(study, table), table["alternations"].max(), data.kinds(study, table)
-    here = table[(table["rank"] == rank) & (table["alternations"] == turns)]
+    """Error reduction by layer and projection type, one map per method."""
+    table, model = data.errors(study, "ranks"), paper.beside(study)
+    rank, most, kinds = data.rank_of(study, table), table["alternations"].max(), data.kinds(study, table)
+    here = table[(table["rank"] == rank) & (table["alternations"] == most)]
     maps = data.maps(here, kinds)
     low, high = here["reduction"].min(), here["reduction"].max()
     figure, axes = sheet.panels(len(maps), 0.46 * len(kinds) + 0.7, 2 + 0.25 * min(len(next(iter(maps.values()))), 24))
-    for one, (method, values) in zip(axes, maps.items(), strict=True):
-        mesh = draw_map(one, values, low, high)
-        one.set_title(data.look(study, method).label)
+    for panel, (method, values) in zip(axes, maps.items(), strict=True):
+        mesh = draw_map(panel, values, low, high)
+        panel.set_title(data.look(study, method).label)
     figure.colorbar(mesh, ax=axes, label=REDUCTION)
     shared = here.duplicated(["method", "layer", "type"]).any()
     same = "means where modules share layer and type" if shared else ""
     notes = [
         data.modules(table),
-        f"rank {rank}, {turns} alternations, nf4",
+        f"rank {rank}, {most} alternations, nf4",
         same,
-        data.listed(study, model, kinds, turns),
+        paper.listed(study, model, kinds, most),
     ]
     finish(figure, study, "Error reduction by layer", notes)

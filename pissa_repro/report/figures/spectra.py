@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from pissa_repro.paper import published
 from pissa_repro.report.figures import study_data as data
+from pissa_repro.report.figures import study_published as paper
 from pissa_repro.report.figures.canvas import BASE, RESIDUAL, REST, WEIGHT, Sheet, finish
 from pissa_repro.results.study import Study
 
@@ -30,10 +31,10 @@ def draw_inset(axes: Axes, values: list[float]) -> None:
     inset.tick_params(labelsize=7)
 
 
-def draw_values_of(axes: Axes, found: dict[str, Any], colour: str, label: str) -> numpy.ndarray:
+def draw_values_of(axes: Axes, histogram: dict[str, Any], colour: str, label: str) -> numpy.ndarray:
     """The density of a matrix's values; returns the bins' middles."""
-    edges = numpy.linspace(-found["limit"], found["limit"], len(found["counts"]) + 1)
-    density = numpy.array(found["counts"]) / found["n"] / (edges[1] - edges[0])
+    edges = numpy.linspace(-histogram["limit"], histogram["limit"], len(histogram["counts"]) + 1)
+    density = numpy.array(histogram["counts"]) / histogram["n"] / (edges[1] - edges[0])
     axes.stairs(density, edges, fill=True, color=colour, alpha=0.45, linewidth=0, label=label)
     axes.set(xlabel="value", ylabel="density")
     return (edges[1:] + edges[:-1]) / 2
@@ -47,10 +48,10 @@ def draw_fit(axes: Axes, x: numpy.ndarray, density: numpy.ndarray, facts: dict[s
     axes.annotate(text, (0.98, 0.96), xycoords="axes fraction", ha="right", va="top")
 
 
-def draw_normal(axes: Axes, found: dict[str, Any], colour: str, label: str = "") -> None:
+def draw_normal(axes: Axes, histogram: dict[str, Any], colour: str, label: str = "") -> None:
     """Values with the normal distribution of their mean and deviation."""
-    mean, std = found["mean"], found["std"]
-    x = draw_values_of(axes, found, colour, label)
+    mean, std = histogram["mean"], histogram["std"]
+    x = draw_values_of(axes, histogram, colour, label)
     density = numpy.exp(-(((x - mean) / std) ** 2) / 2) / (std * math.sqrt(2 * math.pi))
     draw_fit(axes, x, density, {"mu": mean, "sigma": std})
 
@@ -60,8 +61,8 @@ def weight_and_residual(sheet: Sheet, study: Study) -> None:
     record = data.spectra(study)
     quant, figure = record["spec"]["quant"], sheet.block(9.6, 5.6)
     (a, b, c), (d, e, f) = figure.subplots(2, 3)
-    for one, other in ((a, b), (d, e), (c, f)):
-        other.sharey(one)
+    for first, second in ((a, b), (d, e), (c, f)):
+        second.sharey(first)
     f.sharex(c)
     draw_values(a, record, "W", f"(a) {WEIGHT}", BASE)
     draw_values(b, record, "residual", f"(b) {RESIDUAL}", REST)
@@ -70,11 +71,15 @@ def weight_and_residual(sheet: Sheet, study: Study) -> None:
     draw_normal(c, record["distributions"]["W"], BASE)
     draw_normal(f, record["distributions"]["residual"], REST)
     draw_inset(a, record["singular_values"]["W"])
-    for one, title in ((c, f"(c) values of {WEIGHT}"), (f, f"(f) values of {RESIDUAL}")):
-        one.set_title(title)
-    for one in (a, d):
-        one.set_ylabel("singular value")
-    notes = [*data.matrix(record), "curves: normal", f"{data.fits(study, 'gaussian', False)}; the paper's rank is 128"]
+    for panel, title in ((c, f"(c) values of {WEIGHT}"), (f, f"(f) values of {RESIDUAL}")):
+        panel.set_title(title)
+    for panel in (a, d):
+        panel.set_ylabel("singular value")
+    notes = [
+        *data.matrix(record),
+        "curves: normal",
+        f"{paper.fits(study, 'gaussian', False)}; the paper's rank is 128",
+    ]
     finish(figure, study, "A weight, its residual, and the errors of quantizing them", notes)
 
 
@@ -83,12 +88,12 @@ def all_values(sheet: Sheet, study: Study) -> None:
     record = data.spectra(study)
     figure, (axes,) = sheet.panels(1, 5.4, 3)
     for key, colour, name in (("W", BASE, WEIGHT), ("residual", REST, RESIDUAL)):
-        found = record["all_modules"][key]
-        facts = {"abs_mu": abs(found["mean"]), "sigma": found["std"]}
+        histogram = record["all_modules"][key]
+        facts = {"abs_mu": abs(histogram["mean"]), "sigma": histogram["std"]}
         text = "\n".join(f"{data.SYMBOLS[name]} = {data.digits(value)}" for name, value in facts.items())
-        draw_values_of(axes, found, colour, f"{name}\n{text}")
+        draw_values_of(axes, histogram, colour, f"{name}\n{text}")
     notes = [f"{record['modules']} modules", f"rank {record['spec']['rank']}", data.outside(record["all_modules"])]
-    finish(figure, study, "Values of all weights and residuals", [*notes, data.fits(study, "gaussian", True)])
+    finish(figure, study, "Values of all weights and residuals", [*notes, paper.fits(study, "gaussian", True)])
 
 
 def singular_values(sheet: Sheet, study: Study) -> None:
@@ -99,12 +104,12 @@ def singular_values(sheet: Sheet, study: Study) -> None:
     columns = max(3, len(errors))
     figure = sheet.block(3.2 * columns, 5.4)
     grid = figure.subplots(2, columns, sharey="row")
-    for one, (key, title) in zip(grid[0], wholes.items(), strict=False):
-        draw_values(one, record, key, title, REST if key == "residual" else BASE)
-    for one, (key, look) in zip(grid[1], errors.items(), strict=False):
-        draw_values(one, record, key, f"error of {look.label}", look.colour)
-    for one in figure.axes:
-        one.set_visible(bool(one.lines))
+    for panel, (key, title) in zip(grid[0], wholes.items(), strict=False):
+        draw_values(panel, record, key, title, REST if key == "residual" else BASE)
+    for panel, (key, look) in zip(grid[1], errors.items(), strict=False):
+        draw_values(panel, record, key, f"error of {look.label}", look.colour)
+    for panel in figure.axes:
+        panel.set_visible(bool(panel.lines))
     for row in grid:
         row[0].set_ylabel("singular value")
     finish(figure, study, "Singular values", [*data.matrix(record), "no published numbers: the paper prints none"])
@@ -117,10 +122,10 @@ def values_with_fits(sheet: Sheet, study: Study) -> None:
     record = data.spectra(study)
     figure, (left, right) = sheet.panels(2, 3.6, 2.8)
     right.sharex(left)
-    for one, key, colour, title in ((left, "W", BASE, WEIGHT), (right, "residual", REST, RESIDUAL)):
+    for panel, key, colour, title in ((left, "W", BASE, WEIGHT), (right, "residual", REST, RESIDUAL)):
         fit = {name: record["student_t"][key][name] for name in ("df", "loc", "scale")}
-        x = draw_values_of(one, record["distributions"][key], colour, "")
-        draw_fit(one, x, stats.t.pdf(x, **fit), fit)
-        one.set_title(f"values of {title}")
-    notes = [*data.matrix(record), "curves: Student-t, most likely", data.fits(study, "student_t", False)]
+        x = draw_values_of(panel, record["distributions"][key], colour, "")
+        draw_fit(panel, x, stats.t.pdf(x, **fit), fit)
+        panel.set_title(f"values of {title}")
+    notes = [*data.matrix(record), "curves: Student-t, most likely", paper.fits(study, "student_t", False)]
     finish(figure, study, "Values of a weight and of its residual", notes)

@@ -17,13 +17,13 @@ def draw_curves(axes: Axes, curves: list[tuple[Look, Curve]], marks: int) -> Non
     """Draw each curve with its band and about `marks` markers, shifted from method to method."""
     for look, curve in curves:
         stride = max(1, len(curve.steps) // marks)
-        start = (look.order * stride // len(style.MARKERS) + stride // 2) % stride
+        first = (look.order * stride // len(style.MARKERS) + stride // 2) % stride
         if len(curve.values) > 1:
             low, high = curve.values.min(axis=0), curve.values.max(axis=0)
             axes.fill_between(curve.steps, low, high, color=look.colour, alpha=0.15, linewidth=0)
         axes.plot(
             curve.steps, curve.values.mean(axis=0), color=look.colour, linestyle=look.line, marker=look.marker,
-            markevery=(start, stride), label=look.label, markeredgecolor="white", markeredgewidth=0.4,
+            markevery=(first, stride), label=look.label, markeredgecolor="white", markeredgewidth=0.4,
         )  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def draw_inset(axes: Axes, curves: list[tuple[Look, Curve]], count: int) -> None
 
 
 def draw_over_steps(sweep: Sweep, results: Path, column: str, heading: str, label: str, scale: str) -> Figure:
-    """A column of train_steps.csv over the steps: one line a method, one panel a model, dataset, rank and rate.
+    """A column of train_steps.csv over the steps: one line per method, one panel per model, dataset, rank and rate.
 
     Runs of 240 steps and more are drawn as means over blocks of steps, and the caption says so. The
     inset holds single steps: a sixth of the run, at most 100 (the paper's hold 50 or 100).

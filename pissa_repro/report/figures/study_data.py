@@ -1,4 +1,4 @@
-"""What the studies' figures are drawn from: measured errors and spectra, and the published numbers beside.
+"""What the studies' figures are drawn from: measured errors and spectra. The published numbers: study_published.py.
 
 A missing record, column, row or number raises UserError: no figure has holes.
 """
@@ -22,16 +22,11 @@ POINT = ["method", "quant", "rank", "alternations"]
 WHOLE = ("layer", "rank", "alternations")
 VALUES = ("reduction", "nuclear_plain")
 PLAIN = published.METHODS["qlora"][0]  # the method that quantizes a weight as it is
-PAPER = "llama-2-7b"  # the model of the paper's studies over ranks (Figures 3, 7 and 14)
 SYMBOLS = {"mu": "\u03bc", "abs_mu": "|\u03bc|", "sigma": "\u03c3", "df": "df", "loc": "loc", "scale": "scale"}
-PRINTED = {
-    "llama-2-7b": "LLaMA-2-7B", "llama-3-8b": "LLaMA-3-8B", "llama-3-70b": "LLaMA-3-70B",
-    "mistral-7b-v0.1": "Mistral-7B-v0.1", "gemma-7b": "Gemma-7B",
-}  # fmt: skip
 
 
 def errors(study: Study, grid: str) -> pandas.DataFrame:
-    """The errors of a grid, a row a module and point, every point with all modules."""
+    """The errors of a grid, one row per module and point, every point with all modules."""
     path = study.place(f"errors_{grid}.csv")
     spec = studies.errors_spec(study.sweep, study.model, grid)
     table = study.rows(f"errors_{grid}", spec, ("module", "type", *POINT, *WHOLE, *VALUES))
@@ -46,7 +41,7 @@ def errors(study: Study, grid: str) -> pandas.DataFrame:
 
 
 def averages(table: pandas.DataFrame, value: str = "reduction") -> pandas.DataFrame:
-    """The mean over modules of a type, then over types (quant_error.by_type), a row a point."""
+    """The mean over modules of a type, then over types (quant_error.by_type): one row per point."""
     kinds = table.groupby([*POINT, "type"], sort=False)[value].mean()
     return kinds.groupby(level=POINT, sort=False).mean().reset_index()
 
@@ -82,12 +77,12 @@ def with_blocks(points: pandas.DataFrame) -> pandas.DataFrame:
 
     Raises UserError for a quantization without blocks.
     """
-    found = [quantizers.find(quant, "config.studies.blocks") for quant in points["quant"]]
-    for name, quant in zip(points["quant"], found, strict=True):
+    quants = [quantizers.find(quant, "config.studies.blocks") for quant in points["quant"]]
+    for name, quant in zip(points["quant"], quants, strict=True):
         if "blocksize" not in quant.options:
             raise UserError(f"config.studies.blocks: {name} has no block size; name 4-bit quantizations only.")
-    kinds = [quant.file + "-dq" * quant.options["double"] for quant in found]
-    return points.assign(block=[quant.options["blocksize"] for quant in found], kind=kinds)
+    kinds = [quant.file + "-dq" * quant.options["double"] for quant in quants]
+    return points.assign(block=[quant.options["blocksize"] for quant in quants], kind=kinds)
 
 
 def standard(table: pandas.DataFrame) -> str:
@@ -104,10 +99,10 @@ def against(table: pandas.DataFrame) -> pandas.DataFrame:
 
 def spread(points: pandas.DataFrame) -> str:
     """How far the lines of one method lie apart over the block size, for the caption."""
-    found = points.groupby(["method", "block"])["reduction"].agg(["size", "min", "max"])
-    if found["size"].max() == 1:
+    ends = points.groupby(["method", "block"])["reduction"].agg(["size", "min", "max"])
+    if ends["size"].max() == 1:
         return ""
-    return f"lines of one method are at most {(found['max'] - found['min']).max():.2g} points apart"
+    return f"lines of one method are at most {(ends['max'] - ends['min']).max():.2g} points apart"
 
 
 def maps(points: pandas.DataFrame, kinds: list[str]) -> dict[str, pandas.DataFrame]:
@@ -162,12 +157,12 @@ def digits(value: float) -> str:
     return f"{value:.3g}" if abs(value) >= 1e-3 or not value else f"{value:.2e}"
 
 
-def outside(found: dict[str, Any]) -> str:
+def outside(histograms: dict[str, Any]) -> str:
     """How many values the histograms leave out, for the caption."""
-    if not any(one["outside"] for one in found.values()):
+    if not any(histogram["outside"] for histogram in histograms.values()):
         return ""
-    words = " and ".join(f"{one['outside']} of {key}" for key, one in found.items())
-    return f"beyond the axis: {words}, of {found['W']['n']} values each"
+    words = " and ".join(f"{histogram['outside']} of {key}" for key, histogram in histograms.items())
+    return f"beyond the axis: {words}, of {histograms['W']['n']} values each"
 
 
 def look(study: Study, method: str) -> Look:
@@ -177,83 +172,6 @@ def look(study: Study, method: str) -> Look:
     return style.look(methods.display(method, "nf4"), known.index(method))
 
 
-def beside(study: Study) -> str:
-    """The published model whose error reductions stand beside: the same one where Table 8 has it."""
-    known = {row["model"] for row in published.printed("quant_error_reduction_v4")["rows"]}
-    return study.paper if study.paper in known else PAPER
-
-
-def published_reductions(model: str, kind: str) -> pandas.DataFrame:
-    """The paper's error reductions of a projection type ("avg": their mean), with model, confidence and ref."""
-    leaf = kind.removesuffix("_proj")
-    picture = published.printed("rank_sweep_quantised_llama2_7b_digitised")
-    table = published.printed("quant_error_reduction_v4")
-    rows = [
-        (row["method"], rank, picture["setup"]["niter"], value, picture)
-        for row in (picture["rows"].get(f"{leaf}_proj_error_reduction_pct", []) if model == picture["model"] else [])
-        for rank, value in zip(picture["ranks"], row["values"], strict=True)
-    ]
-    here = [row for row in table["rows"] if row["model"] == model and leaf in row]
-    rows += [(row["method"], row["rank"], row["niter"], row[leaf], table) for row in here]
-    found = [
-        (PRINTED[model] + (" (digitised)" if source is picture else ""), published.ours(word), "nf4", rank, turns,
-         value, source["confidence"], source["paper_ref"])
-        for word, rank, turns, value, source in rows
-        if published.ours(word) != PLAIN  # 0 by definition
-    ]  # fmt: skip
-    return pandas.DataFrame(found, columns=["model", *POINT, "reduction", "confidence", "ref"]).drop_duplicates(POINT)
-
-
 def at_rank(study: Study, points: pandas.DataFrame) -> pandas.DataFrame:
     """The points at the study's rank, else at their largest."""
     return points[points["rank"] == rank_of(study, points)]
-
-
-def listed(study: Study, model: str, kinds: list[str], turns: int) -> str:
-    """The published error reductions at a number of alternations as text, for the caption."""
-    theirs = {kind: published_reductions(model, kind) for kind in kinds}
-    found = pandas.concat([one.assign(type=kind) for kind, one in theirs.items()])
-    found = found[found["alternations"] == turns]
-    found = at_rank(study, found) if len(found) else found
-    words = []
-    for (method, rank), here in found.groupby(["method", "rank"], sort=False):
-        values = ", ".join(f"{kind} {value}" for kind, value in zip(here["type"], here["reduction"], strict=True))
-        words.append(f"{methods.display(method, 'nf4')}, rank {rank}: {values}")
-    if not words:
-        return f"no published numbers of {PRINTED[model]} for this"
-    return f"published means over the layers of {named(study, model)} (v4 Table 8): {'; '.join(words)}"
-
-
-def fits(study: Study, kind: str, every_weight: bool) -> str:
-    """The published fits of W and of the residual as text: of one matrix, or of all weights of some models."""
-    table = published.printed("weight_distribution_v4")
-    words = []
-    for row in table["rows"]:
-        model, _, part = row["model"].partition(" ")
-        if row["fit"] == kind and (part == "all weights") == every_weight:
-            both = (
-                ", ".join(f"{SYMBOLS[k]}\u00a0{value:g}" for k, value in row[key].items()) for key in ("W", "W_res")
-            )
-            words.append(f"{PRINTED[model]}{' (this model)' * (model == study.paper)}, {part}: {' → '.join(both)}")
-    own = any("(this model)" in word for word in words)
-    return f"published{'' if own else ' of other models'} ({sureness(table['confidence'])}): {'; '.join(words)}"
-
-
-def sources(study: Study, model: str, points: pandas.DataFrame) -> str:
-    """What the caption says of published points."""
-    if points.empty:
-        return f"no published numbers of {PRINTED[model]} for this"
-    found = points.groupby(["ref", "confidence"], sort=False).size().index
-    places = "; ".join(f"{sureness(confidence)}: {ref}" for ref, confidence in found)
-    return f"hollow: published for {named(study, model)}; {places}"
-
-
-def sureness(confidence: str) -> str:
-    """How sure a published number is, for the caption."""
-    known = {"seen_two_conversions": "read in two sources", "seen_once": "read in one source"}
-    return known.get(confidence, confidence.replace("_", " "))
-
-
-def named(study: Study, model: str) -> str:
-    """A published model's name, marked where it is not the study's own."""
-    return PRINTED[model] + ("" if model == study.paper else ", another model")

@@ -26,8 +26,8 @@ def _rows(study: Study) -> list[Row]:
     sums = errors.groupby(["quant", "rank", "alternations", "method"], sort=False)[["nuclear", "nuclear_plain"]].sum()
     theirs = {row["quantiser"]: row for row in published.printed("other_quantisers_v4")["rows"]}
     scores, rows = _scores(study), []
-    for (quant, rank, turns), group in sums.groupby(level=[0, 1, 2], sort=False):
-        row = {"model": study.display, "quant": quant, "rank": rank, "T": turns}
+    for (quant, rank, alternations), group in sums.groupby(level=[0, 1, 2], sort=False):
+        row = {"model": study.display, "quant": quant, "rank": rank, "T": alternations}
         row[f"error {methods.display('lora', quant)}"] = plain = group["nuclear_plain"].iloc[0]
         for (*_, method), values in group.iterrows():
             row[f"error {methods.display(method, quant)}"] = values["nuclear"]
@@ -41,11 +41,12 @@ def _gptq(study: Study, theirs: dict[str, Any]) -> list[Row]:
     settings = study.sweep.config["studies"]["gptq"]
     if not settings:
         return []
-    found = study.record("gptq", studies.gptq_spec(study.sweep, study.model))["perplexity"]
+    perplexities = study.record("gptq", studies.gptq_spec(study.sweep, study.model))["perplexity"]
     names = {"qlora": methods.display("lora", "nf4"), "qpissa": methods.display("pissa", "nf4")}
     row = {"model": study.display, "quant": "gptq", "rank": study.sweep.config["studies"]["rank"], "T": 1}
-    row |= {f"error {name}": found[key] for key, name in names.items()}
-    note = f"error is perplexity on {settings['text']} ({found['untouched']:.4g} before); the paper's is WikiText-2's"
+    row |= {f"error {name}": perplexities[key] for key, name in names.items()}
+    before = f"{perplexities['untouched']:.4g} before"
+    note = f"error is perplexity on {settings['text']} ({before}); the paper's is WikiText-2's"
     return [{**row, **_published(theirs), "verdict": NOT_COMPARABLE, "note": note}]
 
 
@@ -74,9 +75,9 @@ def _scores(study: Study) -> dict[str, dict[str, float]]:
     keys = ["quant", "display", "task", "rank", "data", "learning_rate"]
     scores = read_table(paths.scores(study.results), ("cell", "metric", "value", *keys))
     here = scores[scores["cell"].isin(cells) & (scores["metric"] == METRIC)]
-    found: dict[str, dict[str, float]] = {}
+    means: dict[str, dict[str, float]] = {}
     several = {key for key in ("data", "learning_rate") if here[key].nunique() > 1}
     for (quant, display, task, rank, data, rate), group in here.groupby(keys, sort=False):
         more = f" {data}" * ("data" in several) + f" lr{rate:g}" * ("learning_rate" in several)
-        found.setdefault(quant, {})[f"{task} {display} r{rank}{more}"] = 100 * group["value"].mean()
-    return found
+        means.setdefault(quant, {})[f"{task} {display} r{rank}{more}"] = 100 * group["value"].mean()
+    return means

@@ -22,28 +22,30 @@ OURS, THEIRS = "measured", "published"
 def by_projection(sweep: Sweep, results: Path, alternations: list[int], heading: str) -> Table:
     """Ours of every studied model at these numbers of alternations, each with its verdict; then the published rows."""
     models = studied(sweep, results)
-    found = {study: reductions(study.errors("ranks")) for study in models}
-    kinds = sorted(dict.fromkeys(kind for one in found.values() for kind in one.columns if kind != "avg"), key=order)
+    tables = {study: reductions(study.errors("ranks")) for study in models}
+    kinds = sorted(
+        dict.fromkeys(kind for table in tables.values() for kind in table.columns if kind != "avg"), key=order
+    )
     theirs = [row for row in published.printed("quant_error_reduction_v4")["rows"] if row["niter"] in alternations]
-    ours = [row for study, one in found.items() for row in _measured(study, one, kinds, alternations, theirs)]
+    ours = [row for study, table in tables.items() for row in _measured(study, table, kinds, alternations, theirs)]
     return headed(heading, [study.display for study in models], ours + [_published(row, kinds) for row in theirs])
 
 
 def reductions(errors: pandas.DataFrame) -> pandas.DataFrame:
     """Mean reduction by point (rows) and projection type (columns), and avg, the mean over types."""
     points = ["method", "quant", "rank", "alternations"]
-    found = errors.pivot_table(values="reduction", index=points, columns="type", aggfunc="mean", sort=False)
-    return found[sorted(found.columns, key=order)].assign(avg=found.mean(axis=1))
+    table = errors.pivot_table(values="reduction", index=points, columns="type", aggfunc="mean", sort=False)
+    return table[sorted(table.columns, key=order)].assign(avg=table.mean(axis=1))
 
 
 def _measured(
-    study: Study, found: pandas.DataFrame, kinds: list[str], alternations: list[int], theirs: list[Row]
+    study: Study, table: pandas.DataFrame, kinds: list[str], alternations: list[int], theirs: list[Row]
 ) -> list[Row]:
     return [
-        {"source": OURS, "model": study.display, "method": methods.display(method, quant), "rank": rank, "T": turn,
-         **dict.fromkeys(kinds), **values.to_dict(), **verdict(study, method, rank, turn, values.to_dict(), theirs)}
-        for (method, quant, rank, turn), values in found.iterrows()
-        if turn in alternations
+        {"source": OURS, "model": study.display, "method": methods.display(method, quant), "rank": rank, "T": count,
+         **dict.fromkeys(kinds), **values.to_dict(), **verdict(study, method, rank, count, values.to_dict(), theirs)}
+        for (method, quant, rank, count), values in table.iterrows()
+        if count in alternations
     ]  # fmt: skip
 
 
@@ -59,10 +61,10 @@ def _short(kind: str) -> str:
 
 
 def verdict(
-    study: Study, method: str, rank: int, turn: int, ours: dict[str, float], theirs: list[Row]
+    study: Study, method: str, rank: int, alternations: int, ours: dict[str, float], theirs: list[Row]
 ) -> dict[str, Any]:
     """Whether error reductions agree with the published ones of the same model, method, rank and T."""
-    wanted = (study.paper, method, rank, turn)
+    wanted = (study.paper, method, rank, alternations)
     match = [
         row for row in theirs if (row["model"], published.ours(row["method"]), row["rank"], row["niter"]) == wanted
     ]

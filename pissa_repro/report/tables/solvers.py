@@ -21,10 +21,10 @@ def solvers(sweep: Sweep, results: Path, heading: str) -> Table:
 
 def _rows(study: Study) -> list[Row]:
     spec = studies.solvers_spec(study.sweep, study.model)
-    found, theirs = study.rows("solvers", spec, ("svd", "rank", "seconds", "error", "excess")), _fast_svd()
+    measured, theirs = study.rows("solvers", spec, ("svd", "rank", "seconds", "error", "excess")), _fast_svd()
     losses, note = _losses(study), "times are of other hardware, the paper's averaging of the error is not stated"
     rows = []
-    for row in found.to_dict("records"):
+    for row in measured.to_dict("records"):
         place = row["svd"], row["rank"]
         rows.append({"model": study.display, **row, "final_loss": losses.get(place), **theirs.get(place, {})})
         rows[-1] |= {"verdict": NOT_COMPARABLE, "note": note if place in theirs else "not in the paper's table"}
@@ -33,19 +33,19 @@ def _rows(study: Study) -> list[Row]:
 
 def _fast_svd() -> dict[tuple[str, int], dict[str, float]]:
     """Table 6 by our solver's name and the rank."""
-    found: dict[tuple[str, int], dict[str, float]] = {}
+    printed: dict[tuple[str, int], dict[str, float]] = {}
     for metric, rows in published.printed("fast_svd_v4")["rows"].items():
         for row in rows:
             svd = "exact" if row["niter"] == "full_svd" else f"niter_{row['niter']}"
             for key, value in row.items():
                 if key != "niter":
-                    found.setdefault((svd, int(key[1:])), {})[f"published_{metric}"] = value
-    return found
+                    printed.setdefault((svd, int(key[1:])), {})[f"published_{metric}"] = value
+    return printed
 
 
 def _losses(study: Study) -> dict[tuple[str, int], float]:
     """Mean final loss over seeds of the swept PiSSA cells on a plain base, by solver and rank."""
-    found: dict[tuple[str, int], list[float]] = {}
+    losses: dict[tuple[str, int], list[float]] = {}
     settings: dict[tuple[str, int], set] = {}
     for cell in studies.solved(study.sweep, study.model):
         path = paths.cell(cell.name, study.results).train
@@ -57,5 +57,5 @@ def _losses(study: Study) -> dict[tuple[str, int], float]:
             raise UserError(
                 f"table6: {place} has several settings: {settings[place]}. Sweep one rate, data and method."
             )
-        found.setdefault(place, []).append(record["final_loss"])
-    return {place: sum(values) / len(values) for place, values in found.items()}
+        losses.setdefault(place, []).append(record["final_loss"])
+    return {place: sum(values) / len(values) for place, values in losses.items()}

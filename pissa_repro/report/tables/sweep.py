@@ -24,9 +24,9 @@ COLUMNS = (
 
 def table(sweep: Sweep, results: Path) -> Table:
     """The table of a sweep whose tasks all have the same measure."""
-    found = lines(sweep, read_scores(paths.scores(results)), results)
-    rows, claims = build(sweep, found)
-    text = captions.markdown(rows, claims, *build(sweep, at_best_rate(found), same_rate=False))
+    all_lines = lines(sweep, read_scores(paths.scores(results)), results)
+    rows, claims = build(sweep, all_lines)
+    text = captions.markdown(rows, claims, *build(sweep, at_best_rate(all_lines), same_rate=False))
     return Table(tuple(COLUMNS), rows, text)
 
 
@@ -35,7 +35,7 @@ def difference(sweep: Sweep, line: Line, base: Line | None) -> stats.Difference 
     if base is None:
         return None
     names = (sweep.display(line.first), sweep.display(base.first))
-    seeds = [[cell.seed for cell in one.cells] for one in (line, base)]
+    seeds = [[cell.seed for cell in side.cells] for side in (line, base)]
     if seeds[0] != seeds[1]:
         raise UserError(f"paired comparison: {names[0]} has seeds {seeds[0]}, {names[1]} has {seeds[1]}.")
     return stats.paired_bootstrap(line.scores, base.scores, names)
@@ -93,19 +93,24 @@ def _scores(line: Line) -> dict[str, Any]:
     }
 
 
-def _difference(line: Line, found: stats.Difference | None) -> dict[str, Any]:
-    if found is None:
+def _difference(line: Line, paired: stats.Difference | None) -> dict[str, Any]:
+    if paired is None:
         return {}
-    numbers = {"diff_to_lora": found.mean, "diff_low": found.low, "diff_high": found.high}
-    word = verdict(found.verdict, line.measure.higher_is_better)
+    numbers = {"diff_to_lora": paired.mean, "diff_low": paired.low, "diff_high": paired.high}
+    word = verdict(paired.verdict, line.measure.higher_is_better)
     return {**{key: line.measure.scale * value for key, value in numbers.items()}, "diff_verdict": word}
 
 
 def _published(sweep: Sweep, line: Line) -> dict[str, Any]:
     scores = line.measure.scale * line.scores
     stderr = stats.stderr_total(scores) or 0.0  # None for one item, which is no benchmark of the paper
-    found = compare(sweep, line.first, line.task, Ours(float(scores.mean()), stderr, scores.shape[1]))
-    return {"paper_value": found.value, "paper_std": found.std, "verdict": found.verdict, "note": found.note}
+    comparison = compare(sweep, line.first, line.task, Ours(float(scores.mean()), stderr, scores.shape[1]))
+    return {
+        "paper_value": comparison.value,
+        "paper_std": comparison.std,
+        "verdict": comparison.verdict,
+        "note": comparison.note,
+    }
 
 
 def _origin(line: Line) -> dict[str, Any]:
@@ -114,30 +119,31 @@ def _origin(line: Line) -> dict[str, Any]:
     return {"commit": " ".join(commits), "dirty": "True" in dirty if dirty else None}
 
 
-def build(sweep: Sweep, found: list[Line], same_rate: bool = True) -> tuple[list[dict[str, Any]], list[str | None]]:
+def build(sweep: Sweep, all_lines: list[Line], same_rate: bool = True) -> tuple[list[dict[str, Any]], list[str | None]]:
     """The rows with all columns, and what each says against its reference in words (None without one).
 
     Each row also says, outside the columns, its "place" (task, model, training data), whether others
     are compared with it ("reference"), and its "measure".
     """
     # Over one item an interval would have no width, and any difference would look sure.
-    bases = [reference(sweep, line, found, same_rate) if line.scores.shape[1] > 1 else None for line in found]
-    pairs = list(zip(found, bases, strict=True))
+    bases = [reference(sweep, line, all_lines, same_rate) if line.scores.shape[1] > 1 else None for line in all_lines]
+    pairs = list(zip(all_lines, bases, strict=True))
     extra = [
         {
             "place": (line.task, line.first.model, line.first.data),
             "reference": line in bases,
             "measure": line.measure,
         }
-        for line in found
+        for line in all_lines
     ]
     rows = [row(sweep, line, base) | more for (line, base), more in zip(pairs, extra, strict=True)]
     words = [
-        None if base is None else _claim(rows, found.index(line), found.index(base), found) for line, base in pairs
+        None if base is None else _claim(rows, all_lines.index(line), all_lines.index(base), all_lines)
+        for line, base in pairs
     ]
     return rows, words
 
 
-def _claim(rows: list[dict[str, Any]], one: int, base: int, found: list[Line]) -> str:
-    losses = (found[one].numbers("final_loss"), found[base].numbers("final_loss"))
-    return captions.claim(rows[one], rows[base], losses)
+def _claim(rows: list[dict[str, Any]], index: int, base_index: int, all_lines: list[Line]) -> str:
+    losses = (all_lines[index].numbers("final_loss"), all_lines[base_index].numbers("final_loss"))
+    return captions.claim(rows[index], rows[base_index], losses)
