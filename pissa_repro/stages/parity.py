@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import run_stage
-from pissa_repro.scoring.parity import measure, show
+from pissa_repro.scoring.parity import compare_kept, show
 from pissa_repro.stages.options import add_gpus
 
 
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
         if getattr(args, name) is None:
             parser.error(f"--{name} is needed (or --report)")
     gpus.take(args.gpus)
-    measure(args)
+    compare_kept(args)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import UserError, run_stage
 from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import canonical, write_json
-from pissa_repro.sources.fetched import stored_model
+from pissa_repro.runtime.record_types import TrainRecord
+from pissa_repro.sources.fetched import identities, stored_model
 from pissa_repro.stages.options import add_gpus
 from pissa_repro.training.cell import build_record, check_dtypes, prepare, save_trained, split_batch, write_steps
 
@@ -31,7 +32,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the train stage")
     parser.add_argument("--model", required=True, help="record of the fetched model")
-    parser.add_argument("--data", required=True, help="JSON lines with prompt and response")
+    parser.add_argument("--data", required=True, type=Path, help="JSON lines with prompt and response")
     parser.add_argument("--init", type=Path, nargs="?", help="folder of initial factors (methods with factors)")
     parser.add_argument("--scratch", required=True, type=Path, help="folder for checkpoints, removed at the end")
     parser.add_argument("--trained", required=True, type=Path, help="folder to write the trained weights to")
@@ -57,26 +58,31 @@ def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     from pissa_repro.training import trainer as trainers
 
-    stored = stored_model(args.model)
-    model, tokenizer, examples, lengths, start_up = prepare(args, stored)
-    log.info("%s", {k: v for k, v in lengths.as_dict().items() if v})
-    scratch = trainers.Scratch(args.scratch, canonical(args.spec))
+    stored, spec = stored_model(args.model), args.spec
+    prepared = prepare(spec, stored, args.data, args.init)
+    log.info("%s", {k: v for k, v in prepared.lengths.as_dict().items() if v})
+    scratch = trainers.Scratch(args.scratch, canonical(spec))
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    micro, accumulation = split_batch(args.spec["settings"]["batch_size"], args.micro_batch_size, world)
-    trainer = trainers.build(model, tokenizer, examples, args.spec, scratch, micro, accumulation, args.checkpoint_steps)
-    dtypes = check_dtypes(trainer.model, args.spec)
-    if trainer.args.train_batch_size != micro:  # the Trainer would use every GPU that it sees
+    share = split_batch(spec["settings"]["batch_size"], args.micro_batch_size, world)
+    trainer = trainers.build(prepared, spec, scratch, share, args.checkpoint_steps)
+    dtypes = check_dtypes(trainer.model, spec)
+    if trainer.args.train_batch_size != share.micro:  # the Trainer would use every GPU that it sees
         raise UserError(f"--gpus: a process has to see one GPU, this one sees {trainer.args.n_gpu}.")
     before = time.perf_counter()
     trainer.train(resume_from_checkpoint=scratch.last())
     seconds = time.perf_counter() - before
     if not trainer.is_world_process_zero():
         return
-    save_trained(trainer, args.trained)
+    save_trained(trainer.model, args.trained)
     rows = write_steps(args.steps, trainer.state.log_history)
-    record = build_record(args, stored, trainer, rows, lengths, start_up, dtypes)
-    record |= {"train_seconds": scratch.seconds_before + seconds, "resumed_from": scratch.resumed_from}
-    write_json(args.record, {**record, "provenance": provenance(started)})
+    record = TrainRecord(
+        **build_record(spec, identities(stored, args.data), prepared, trainer, rows),
+        dtypes=dtypes,
+        train_seconds=scratch.seconds_before + seconds,
+        resumed_from=scratch.resumed_from,
+        provenance=provenance(started),
+    )
+    write_json(args.record, record)
     scratch.remove()
     log.info("final loss %.4f after %d steps, %.1f s", record["final_loss"], record["steps"], record["train_seconds"])
 
