@@ -16,8 +16,8 @@ include: "rules/fetch.smk"
 include: "rules/init.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
-include: "rules/report.smk"
 include: "rules/study.smk"
+include: "rules/exhibits.smk"
 
 
 onstart:
@@ -32,10 +32,6 @@ localrules:
     collect,
     table,
     figure,
-    tables,
-    figures,
-    study_table,
-    study_figure,
     studies,
     train_all,
 
@@ -43,8 +39,7 @@ localrules:
 rule all:
     default_target: True
     input:
-        rules.tables.input,
-        rules.figures.input,
+        exhibits.targets(SWEEP, "all"),
 
 
 rule train_all:

@@ -28,7 +28,7 @@ from evaluate_worker import CONTENDERS, DEFAULT, DTYPE, Worker
 from pissa_repro.runtime import gpus
 from pissa_repro.scoring import engines
 from pissa_repro.sources.fetched import EMBEDDED
-from pissa_repro.stages.options import add_gpus
+from pissa_repro.stages.options import add
 
 PAUSE = 0.3  # seconds: OpenMP's threads spin on for a while and would disturb the next contender
 BATCH = {DEFAULT: (1, 1), "hf": (64, 16), "vllm": (256, 256)}  # on CPU and GPU; rules/common.smk, batch_prompts
@@ -178,7 +178,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, nargs="?", const=RESULTS, help="append to evaluate.jsonl there (default results/benchmarks)"
     )
-    add_gpus(parser)
+    add(parser, "gpus")
     return parser.parse_args(argv)
 
 

@@ -21,6 +21,7 @@ from common import ROOT
 from pissa_repro.plan import config
 from pissa_repro.plan.batches import Batches
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.record import canonical
 from pissa_repro.scoring import generations
 from pissa_repro.stages import fetch
@@ -44,34 +45,34 @@ def make(folder: Path, found: Sweep) -> None:
     """Fetch, initialise and train, as the workflow does; results/ of the sweep is then in the folder."""
     from pissa_repro.stages import init, train
 
-    results, model = folder / "results", folder / "model.json"
+    results, model = folder / paths.RESULTS, folder / "model.json"
     fetch.main(["--spec", canonical(found.model_spec("mini-llama")), "--out", str(model)])
     for name in ("gsm-mini-train", "gsm-mini-test"):
-        path = results / "fetch" / "data" / name
-        spec = canonical(found.data_spec(name))
-        fetch.main(["--spec", spec, "--out", f"{path}.json", "--rows", f"{path}.jsonl"])
-    common = ["--model", str(model), "--scratch", str(folder / "scratch"), "--gpus", "0"]
+        spec, record, rows = canonical(found.data_spec(name)), paths.data(name, results), paths.rows(name, results)
+        fetch.main(["--spec", spec, "--out", str(record), "--rows", str(rows)])
+    common = ["--model", str(model), "--scratch", str(folder / paths.SCRATCH), "--gpus", "0"]
     for name, cell in found.starts.items():
-        init.main(["--spec", canonical(found.init_spec(cell)), "--out", str(results / "init" / name), *common])
+        init.main(["--spec", canonical(found.init_spec(cell)), "--out", str(paths.start(name, results)), *common])
     for name, cell in found.cells.items():
-        home = results / "cells" / name
+        home = paths.cell(name, results)
         train.main([
-            "--spec", canonical(found.train_spec(cell)), "--data", str(results / "fetch/data/gsm-mini-train.jsonl"),
-            *(["--init", str(results / "init" / cell.start)] if found.has_factors(cell) else []),
-            "--trained", str(home / "trained"), "--record", str(home / "train.json"),
-            "--steps", str(home / "train_steps.csv"), *common,
+            "--spec", canonical(found.train_spec(cell)), "--data", str(paths.rows("gsm-mini-train", results)),
+            *(["--init", str(paths.start(cell.start, results))] if found.has_factors(cell) else []),
+            "--trained", str(home.trained), "--record", str(home.train),
+            "--steps", str(home.steps), *common,
         ])  # fmt: skip
 
 
 def generate(folder: Path, found: Sweep, backend: str, batch_size: int, gpus: int, threads: int) -> dict[str, Any]:
     """Run the generate stage for all cells of the sweep, nothing being there yet: {"seconds", "tokens"}."""
-    for old in (folder / "results" / "cells").glob("*/*/*/generated"):
+    results = folder / paths.RESULTS
+    for old in paths.cells(results).glob("*/*/*/generated"):
         shutil.rmtree(old)
     batches = Batches(found)
     (name,) = (name for name, batch in batches.by_name.items() if batch.backend == backend)
     command = [
         sys.executable, "-m", "pissa_repro.stages.generate", "--spec", canonical(batches.spec(name)),
-        "--model", str(folder / "model.json"), "--results", str(folder / "results"),
+        "--model", str(folder / "model.json"), "--results", str(results),
         "--out", str(folder / "batch.json"), "--batch-size", str(batch_size), "--gpus", str(gpus),
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
@@ -80,11 +81,8 @@ def generate(folder: Path, found: Sweep, backend: str, batch_size: int, gpus: in
     seconds = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(f"generate with {backend} ended with {done.returncode}:\n{done.stderr[-3000:]}")
-    cells, specs = (
-        folder / "results" / "cells",
-        {c: found.generate_spec(cell, backend) for c, cell in found.cells.items()},
-    )
-    files = [generations.place(cells / name, backend, spec) for name, spec in specs.items()]
+    specs = {name: found.generate_spec(cell, backend) for name, cell in found.cells.items()}
+    files = [generations.place(paths.cell(name, results), backend, spec) for name, spec in specs.items()]
     return {"seconds": seconds, "tokens": sum(generations.read(path).tokens for path in files)}
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from pissa_repro.linalg import gram, quantize, spectrum
+from pissa_repro import quantizers
+from pissa_repro.linalg import gram, spectrum
 from pissa_repro.methods import Setting, loftq, pissa
 from pissa_repro.model import factors
 from pissa_repro.starts import error as start_error
@@ -39,7 +40,7 @@ class Case:
     @cached_property
     def error(self) -> torch.Tensor:
         """W - nf4(W), float32: whose nuclear norm is asked for."""
-        return self.weight - quantize.roundtrip(self.weight, QUANT)
+        return self.weight - quantizers.roundtrip(self.weight, QUANT)
 
     @cached_property
     def plain(self) -> start_error.Error:
@@ -160,8 +161,7 @@ def _ours(case: Case, method: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Te
     whole = spectrum.Spectrum(case.weight, case.generator)
     options = {"svd": "fast", "alternations": ALTERNATIONS}
     start = method.start(case.weight, Setting(case.rank, 1.0, QUANT, case.generator(), whole, options))
-    taken = (start.A, start.B) if start.offset == "start" else start.offset
-    return quantize.base_weight(case.weight, factors.product(*taken, 1.0), QUANT), start.B, start.A
+    return quantizers.base_weight(case.weight, factors.product(*start.taken, 1.0), QUANT), start.B, start.A
 
 
 def _full_svd_loop(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -174,7 +174,7 @@ def _full_svd_loop(case: Case) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
         top = _top(*torch.linalg.svd(rest, full_matrices=False), case.rank)
         root = top.S.sqrt()
         b, a = top.U * root, root[:, None] * top.Vh
-        base = quantize.roundtrip(case.weight - b @ a, QUANT)
+        base = quantizers.roundtrip(case.weight - b @ a, QUANT)
         rest = case.weight - base
     return base, b, a
 
@@ -213,15 +213,14 @@ def _quantizers(case: Case) -> list[Contender]:
         return {"identical": same}
 
     return [
-        Contender("nf4-ours", lambda: quantize.roundtrip(case.weight, QUANT), judge),
+        Contender("nf4-ours", lambda: quantizers.roundtrip(case.weight, QUANT), judge),
         Contender("nf4-bitsandbytes", partial(_bitsandbytes, case), judge),
     ]
 
 
 def _bitsandbytes(case: Case) -> torch.Tensor:
-    """Blocks as rows, as quantize.py has it: with longer rows bitsandbytes 0.50.2 may take wrong scales on the CPU."""
+    """Blocks as rows, as in linalg/quantize.py: bitsandbytes 0.50.2 may scale longer ones wrongly on the CPU."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
-    kind = quantize.FOUR_BIT[QUANT]
-    blocks = case.weight.view(-1, kind.blocksize)
-    return dequantize_4bit(*quantize_4bit(blocks, **kind.options())).view_as(case.weight)
+    blocks = case.weight.view(-1, quantizers.find(QUANT).options["blocksize"])
+    return dequantize_4bit(*quantize_4bit(blocks, quant_type=QUANT, blocksize=blocks.shape[1])).view_as(case.weight)

@@ -94,7 +94,7 @@ def _apart(folder: str, ranks: list[int], device: str) -> dict[str, Any]:
 
 
 def start(folder: str, ranks: list[int]) -> dict[str, Any]:
-    """What init.start_model takes, in this process."""
+    """What start_model takes, in this process."""
     same = {"method": "pissa", "options": {"svd": "fast"}, "quant": "none", "rslora": False, "seed": 0}
     specs = [same | {"rank": rank, "alpha": float(rank), "target_modules": TARGETS} for rank in ranks]
     if torch.cuda.is_available():

@@ -16,16 +16,17 @@ from pathlib import Path
 
 from common import keep, snakemake
 
+from pissa_repro.runtime import paths
+
 LIMIT = 0.35
-CELLS = {"train": "*/*/*/train.json", "evaluate": "*/*/*/eval/*.json"}
+CELL = paths.cell("*/*/*")
+CELLS = {"train": CELL.train, "evaluate": CELL.score("*")}
 
 
 def shares(folder: Path, wall: float, cores: int) -> dict[str, float]:
     """Fractions of the wall time: work and the rest, on `cores` cores with one job a core."""
-    train, scores = (
-        [json.loads(path.read_text()) for path in folder.glob(f"results/cells/{pattern}")] for pattern in CELLS.values()
-    )
-    engines = [json.loads(path.read_text()) for path in folder.glob("results/generated/*/*.json")]
+    train, scores = ([json.loads(path.read_text()) for path in folder.glob(str(pattern))] for pattern in CELLS.values())
+    engines = [json.loads(path.read_text()) for path in folder.glob(str(paths.batch("*/*")))]
     generating = sum(record["generated"]["seconds"] for record in scores)
     times = {  # seconds of work, and of the processes that did it
         "train": (sum(record["train_seconds"] for record in train), _inside(train)),
@@ -69,7 +70,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         extra = ["--configfile", *args.configfile] if args.configfile else []
-        target = ["results/gsm8k_table.csv", "--cores", str(args.cores)]
+        target = [str(paths.table("gsm8k_table")), "--cores", str(args.cores)]
         wall = snakemake(Path(folder), *target, *extra)
         report(shares(Path(folder), wall, args.cores), wall, args.cores)
 

@@ -33,14 +33,21 @@ def targets() -> str:
 
 
 def modules() -> str:
-    """The docstring of every module that can be run, which says how."""
+    """The docstring of every stage, which says how to run it."""
     found = []
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted(PACKAGE.glob("stages/*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in tree.body):
             name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
             found.append(f"### {name}\n\n```text\n{ast.get_docstring(tree)}\n```\n")
     return "\n".join(found)
+
+
+def commands() -> str:
+    """The docstring of every command of `pissa`, which is its help."""
+    files = [path for path in sorted((PACKAGE / "cli").glob("[!_]*.py")) if path.stem != "main"]
+    texts = {path.stem.replace("_", "-"): ast.get_docstring(ast.parse(path.read_text("utf-8"))) for path in files}
+    return "\n".join(f"### pissa {name}\n\n```text\n{text}\n```\n" for name, text in texts.items())
 
 
 def on_config(config):
@@ -59,4 +66,6 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, page, config, files):
     """Fill in the lists that a page asks for."""
-    return markdown.replace("<!-- make targets -->", targets()).replace("<!-- modules -->", modules())
+    for mark, made in (("make targets", targets), ("commands", commands), ("modules", modules)):
+        markdown = markdown.replace(f"<!-- {mark} -->", made())
+    return markdown

@@ -9,18 +9,17 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(workflow.basedir))
 shell.prefix(f'export PYTHONPATH="{workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
-from pissa_repro.plan import exhibits, studies
-from pissa_repro.plan.batches import Batches
-from pissa_repro.plan.code import files
-from pissa_repro.plan.sweep import FIGURES, Sweep
+from pissa_repro import exhibits
+from pissa_repro.plan import code, studies
+from pissa_repro.plan.checked import checked
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical
 from pissa_repro.scoring import engines, generations
 
 try:
-    SWEEP = Sweep(config)
-    BATCHES = Batches(SWEEP)
-    SWEEP.starts  # two cells that would share a folder but start differently are refused here
+    SWEEP, BATCHES = checked(config)
+    exhibits.PLUGINS.check()
 except UserError as error:
     raise WorkflowError(str(error)) from None
 ASKED = []  # the batches that this run may generate
@@ -42,12 +41,9 @@ def source(path):
     return os.path.relpath(os.path.join(workflow.basedir, path))
 
 
-def code(stage):
-    """The source files of a cheap stage as inputs: all that it reaches by imports, and the methods of the config."""
-    used = {cell["method"] for cell in SWEEP.config["sweep"]["cells"]}
-    used = {SWEEP.definition(name)["init"] for name in used} | {*SWEEP.config["studies"]["methods"]}
-    plugins = (f"pissa_repro.methods.{name}" for name in used)
-    return [source(path) for path in files(f"pissa_repro.stages.{stage}", *plugins)]
+def code_of(*modules):
+    """The source files that these modules of the package reach, as inputs."""
+    return [source(path) for path in code.files(*modules)]
 
 
 def generator_code():
@@ -55,8 +51,13 @@ def generator_code():
 
     Without packages' own files: they hold words and the version, and a release must not train everything again.
     """
-    reached = files("pissa_repro.embedded.problems")
-    return [source(path) for path in reached if not path.endswith("__init__.py")]
+    return [path for path in code_of("pissa_repro.embedded.problems") if not path.endswith("__init__.py")]
+
+
+def method_modules():
+    """The files of the methods that this config names: they are found by name, so no import says so."""
+    swept = (SWEEP.definition(cell["method"])["init"] for cell in SWEEP.config["sweep"]["cells"])
+    return [f"pissa_repro.methods.{name}" for name in sorted({*swept, *SWEEP.config["studies"]["methods"]})]
 
 
 def told(function):
@@ -85,17 +86,9 @@ def start_of(wildcards):
     return SWEEP.start(wildcards.start)
 
 
-def model_record(model):
-    return f"results/fetch/models/{model}.json"
-
-
-def data_rows(data):
-    return f"results/fetch/data/{data}.jsonl"
-
-
 def init_folder(cell):
     """The cell's initial factors; nothing for a method without factors."""
-    return [f"results/init/{cell.start}"] if SWEEP.has_factors(cell) else []
+    return [paths.start(cell.start)] if SWEEP.has_factors(cell) else []
 
 
 def local_files(section, name):
@@ -122,13 +115,13 @@ def batch_of(wildcards):
 def check_backends():
     """Before the first job: a back-end that is missing would stop the sweep only after its trainings."""
     for name in ASKED:
-        if not os.path.exists(f"results/generated/{name}.json"):
+        if not paths.batch(name).exists():
             engines.check(BATCHES.named(name).backend, gpus(BATCHES.named(name).model))
 
 
 def batch_rows(wildcards):
     """The test rows of a batch's tasks."""
-    return sorted({data_rows(SWEEP.config["tasks"][task]["dataset"]) for task in batch_of(wildcards).tasks})
+    return sorted({paths.rows(SWEEP.config["tasks"][task]["dataset"]) for task in batch_of(wildcards).tasks})
 
 
 def batch_starts(wildcards):
@@ -137,7 +130,7 @@ def batch_starts(wildcards):
 
 def batch_trained(wildcards):
     ASKED.append(wildcards.batch)
-    return [f"results/cells/{name}/trained" for name in batch_of(wildcards).cells]
+    return [paths.cell(name).trained for name in batch_of(wildcards).cells]
 
 
 def batch_gpus(wildcards):
@@ -154,53 +147,49 @@ def batch_prompts(wildcards):
 @told
 def generated(wildcards, task):
     """What a cell has generated on a task."""
-    return generations.place(f"results/cells/{wildcards.cell}", task, SWEEP.generate_spec(cell_of(wildcards), task))
+    return generations.place(paths.cell(wildcards.cell), task, SWEEP.generate_spec(cell_of(wildcards), task))
 
 
 @told
 def batch_mark(wildcards):
     """The record of the batch that generates a cell on a task."""
-    return f"results/generated/{BATCHES.name_of(wildcards.cell, wildcards.task)}.json"
+    return paths.batch(BATCHES.name_of(wildcards.cell, wildcards.task))
 
 
 @told
 def two_batch_marks(wildcards):
-    return [f"results/generated/{BATCHES.name_of(wildcards.cell, t)}.json" for t in (wildcards.first, wildcards.second)]
+    return [paths.batch(BATCHES.name_of(wildcards.cell, t)) for t in (wildcards.first, wildcards.second)]
 
 
 def parity_records(wildcards):
     pairs = BATCHES.pairs()
     if not pairs:
         raise WorkflowError("parity: no two swept tasks differ in their backend alone; see config/parity.yaml.")
-    return [f"results/parity/{name}/{first}~{second}.json" for name in SWEEP.cells for first, second in pairs]
+    return [paths.parity(name, first, second) for name in SWEEP.cells for first, second in pairs]
 
 
 def train_records(wildcards):
-    return [f"results/cells/{name}/train.json" for name in SWEEP.cells]
+    return [paths.cell(name).train for name in SWEEP.cells]
 
 
-def step_files(wildcards):
-    return [f"results/cells/{name}/train_steps.csv" for name in SWEEP.cells]
-
-
-def scores(wildcards=None, tasks=None):
-    tasks = tasks or SWEEP.config["sweep"]["tasks"]
-    return [f"results/cells/{name}/eval/{task}.json" for name in SWEEP.cells for task in tasks]
-
-
-@told
-def samples(wildcards):
-    """The per-item files behind one table."""
-    tasks = SWEEP.tasks_of(wildcards.table)
-    return [path.removesuffix(".json") + ".samples.jsonl" for path in scores(tasks=tasks)]
+def scores(wildcards):
+    return [paths.cell(name).score(task) for name in SWEEP.cells for task in SWEEP.config["sweep"]["tasks"]]
 
 
 def quant_errors(wildcards):
-    return [f"results/quant_error/{name}.json" for name, cell in SWEEP.starts.items() if cell.quant != "none"]
+    return [paths.start_error(name) for name, cell in SWEEP.starts.items() if cell.quant != "none"]
 
 
-def table_names():
-    return sorted({SWEEP.config["tasks"][task]["task"] for task in SWEEP.config["sweep"]["tasks"]})
+@told
+def needs(kind, place):
+    """The records behind a table or figure. A place that has none ends the dry run with the nearest one."""
+    return exhibits.output(SWEEP, kind, place).needs()
+
+
+@told
+def exhibit_code(kind, place):
+    """The source files of a table or figure, of the stage that makes it, and of the methods that it names."""
+    return code_of(f"pissa_repro.stages.{kind}", exhibits.output(SWEEP, kind, place).module, *method_modules())
 
 
 def gptq_rows(which):
@@ -210,6 +199,6 @@ def gptq_rows(which):
         settings = SWEEP.config["studies"]["gptq"]
         if not settings:
             raise WorkflowError("config.studies.gptq names no datasets: give calibration, text and rows.")
-        return data_rows(settings[which])
+        return paths.rows(settings[which])
 
     return path

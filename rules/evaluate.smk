@@ -8,11 +8,11 @@ rule generate:
         batch_rows,
         batch_starts,
         batch_trained,
-        model=lambda w: model_record(BATCHES.named(w.batch).model),
+        model=lambda w: paths.model(BATCHES.named(w.batch).model),
     output:
-        "results/generated/{batch}.json",
+        paths.batch("{batch}"),
     log:
-        "logs/generate/{batch}.log",
+        paths.log("generate", "{batch}"),
     retries: 1
     conda:
         "../environment.yml"
@@ -24,21 +24,21 @@ rule generate:
     params:
         spec=spec(lambda w: BATCHES.spec(w.batch)),
     shell:
-        "python -m pissa_repro.stages.generate --spec {params.spec:q} --model {input.model} --results results --out {output} "
+        "python -m pissa_repro.stages.generate --spec {params.spec:q} --model {input.model} --out {output} "
         "--gpus {resources.gpu} --tensor-parallel {resources.tensor_parallel} --batch-size {resources.batch_size} "
         "> {log} 2>&1"
 
 
 rule evaluate:
     input:
-        "results/cells/{cell}/trained",
+        paths.cell("{cell}").trained,
         batch_mark,
-        data=lambda w: data_rows(SWEEP.config["tasks"][w.task]["dataset"]),
+        data=lambda w: paths.rows(SWEEP.config["tasks"][w.task]["dataset"]),
     output:
-        record="results/cells/{cell}/eval/{task}.json",
-        samples="results/cells/{cell}/eval/{task}.samples.jsonl",
+        record=paths.cell("{cell}").score("{task}"),
+        samples=paths.cell("{cell}").samples("{task}"),
     log:
-        "logs/evaluate/{cell}/{task}.log",
+        paths.log("evaluate", "{cell}", "{task}"),
     conda:
         "../environment.yml"
     threads: 1
@@ -54,14 +54,14 @@ rule evaluate:
 rule compare_backends:
     input:
         two_batch_marks,
-        trained="results/cells/{cell}/trained",
-        model=lambda w: model_record(cell_of(w).model),
-        data=lambda w: data_rows(SWEEP.config["tasks"][w.first]["dataset"]),
+        trained=paths.cell("{cell}").trained,
+        model=lambda w: paths.model(cell_of(w).model),
+        data=lambda w: paths.rows(SWEEP.config["tasks"][w.first]["dataset"]),
         init=lambda w: init_folder(cell_of(w)),
     output:
-        "results/parity/{cell}/{first}~{second}.json",
+        paths.parity("{cell}", "{first}", "{second}"),
     log:
-        "logs/parity/{cell}/{first}~{second}.log",
+        paths.log("parity", "{cell}", "{first}~{second}"),
     conda:
         "../environment.yml"
     threads: 1
@@ -81,11 +81,11 @@ rule parity:
     input:
         parity_records,
     log:
-        "logs/parity.log",
+        paths.log("parity"),
     conda:
         "../environment.yml"
     shell:
-        "python -m pissa_repro.stages.parity --report {input} 2>&1 | tee {log}"
+        "python -m pissa_repro parity {input} 2>&1 | tee {log}"
 
 
 rule collect:
@@ -93,14 +93,14 @@ rule collect:
         train_records,
         scores,
         quant_errors,
-        code=code("collect"),
+        code=lambda w: code_of("pissa_repro.stages.collect", *method_modules()),
     output:
-        "results/scores.csv",
+        paths.scores(),
     log:
-        "logs/collect.log",
+        paths.log("collect"),
     conda:
         "../environment.yml"
     params:
         config=spec(lambda w: SWEEP.config),
     shell:
-        "python -m pissa_repro.stages.collect --config {params.config:q} --results results --out {output} > {log} 2>&1"
+        "python -m pissa_repro.stages.collect --config {params.config:q} --out {output} > {log} 2>&1"

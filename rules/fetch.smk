@@ -5,9 +5,9 @@ rule fetch_model:
     input:
         lambda w: local_files("models", w.model),
     output:
-        "results/fetch/models/{model}.json",
+        paths.model("{model}"),
     log:
-        "logs/fetch/models/{model}.log",
+        paths.log("fetch", "models", "{model}"),
     retries: 2
     conda:
         "../environment.yml"
@@ -21,10 +21,10 @@ rule fetch_data:
     input:
         lambda w: local_files("datasets", w.data),
     output:
-        rows="results/fetch/data/{data}.jsonl",
-        record="results/fetch/data/{data}.json",
+        rows=paths.rows("{data}"),
+        record=paths.data("{data}"),
     log:
-        "logs/fetch/data/{data}.log",
+        paths.log("fetch", "data", "{data}"),
     retries: 2
     conda:
         "../environment.yml"
@@ -37,9 +37,9 @@ rule fetch_data:
 # The shipped base model, made again from its recipe: `snakemake --cores all pretrain`.
 rule pretrain:
     output:
-        directory("results/embedded/model"),
+        directory(paths.pretrained()),
     log:
-        "logs/pretrain.log",
+        paths.log("pretrain"),
     conda:
         "../environment.yml"
     threads: 2

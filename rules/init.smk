@@ -3,11 +3,11 @@
 
 rule init:
     input:
-        model=lambda w: model_record(start_of(w).model),
+        model=lambda w: paths.model(start_of(w).model),
     output:
-        directory("results/init/{start}"),
+        directory(paths.start("{start}")),
     log:
-        "logs/init/{start}.log",
+        paths.log("init", "{start}"),
     conda:
         "../environment.yml"
     threads: 1
@@ -17,17 +17,17 @@ rule init:
         spec=spec(lambda w: SWEEP.init_spec(start_of(w))),
     shell:
         "python -m pissa_repro.stages.init --spec {params.spec:q} --model {input.model} --out {output} "
-        "--scratch scratch/spectrum --gpus {resources.gpu} > {log} 2>&1"
+        "--scratch {paths.DECOMPOSED} --gpus {resources.gpu} > {log} 2>&1"
 
 
 rule quant_error:
     input:
-        model=lambda w: model_record(start_of(w).model),
-        factors="results/init/{start}",
+        model=lambda w: paths.model(start_of(w).model),
+        factors=paths.start("{start}"),
     output:
-        "results/quant_error/{start}.json",
+        paths.start_error("{start}"),
     log:
-        "logs/quant_error/{start}.log",
+        paths.log("quant_error", "{start}"),
     conda:
         "../environment.yml"
     threads: 1

@@ -4,15 +4,15 @@
 
 rule train:
     input:
-        model=lambda w: model_record(cell_of(w).model),
-        data=lambda w: data_rows(cell_of(w).data),
+        model=lambda w: paths.model(cell_of(w).model),
+        data=lambda w: paths.rows(cell_of(w).data),
         init=lambda w: init_folder(cell_of(w)),
     output:
-        record="results/cells/{cell}/train.json",
-        steps="results/cells/{cell}/train_steps.csv",
-        trained=directory("results/cells/{cell}/trained"),
+        record=paths.cell("{cell}").train,
+        steps=paths.cell("{cell}").steps,
+        trained=directory(paths.cell("{cell}").trained),
     log:
-        "logs/train/{cell}.log",
+        paths.log("train", "{cell}"),
     conda:
         "../environment.yml"
     threads: 1
@@ -24,7 +24,7 @@ rule train:
         spec=spec(lambda w: SWEEP.train_spec(cell_of(w))),
     shell:
         "python -m pissa_repro.stages.train --spec {params.spec:q} --model {input.model} --data {input.data} "
-        "--init {input.init} --scratch scratch/{wildcards.cell} --trained {output.trained} "
+        "--init {input.init} --scratch {paths.SCRATCH}/{wildcards.cell} --trained {output.trained} "
         "--record {output.record} --steps {output.steps} --gpus {resources.gpu} "
         "--micro-batch-size {resources.micro_batch_size} --checkpoint-steps {resources.checkpoint_steps} "
         "> {log} 2>&1"

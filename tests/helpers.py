@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from stage import LLAMA
 
-from pissa_repro.linalg import quantize
+from pissa_repro import quantizers
 from pissa_repro.model import factors
 from pissa_repro.model.checkpoint import target_names
 from pissa_repro.model.merged import Merged, TrainedCell, merged_model
@@ -209,9 +209,8 @@ def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 def sides(start, weight: torch.Tensor, scaling: float, quant: str) -> tuple[torch.Tensor, torch.Tensor]:
     """The base and s * B @ A of a start, put together by hand (not by factors.py)."""
-    taken = start.taken
-    rest = weight if taken is None else weight - scaling * taken[1] @ taken[0]
-    return quantize.roundtrip(rest, quant), scaling * start.B @ start.A
+    rest = weight if start.taken is None else weight - scaling * start.taken[1] @ start.taken[0]
+    return quantizers.roundtrip(rest, quant), scaling * start.B @ start.A
 
 
 def module_names(folder: Path) -> list[str]:

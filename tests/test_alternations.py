@@ -4,8 +4,8 @@ import pytest
 import torch
 from helpers import counted, decaying, relative, spec_of, start_of, with_values
 
-from pissa_repro import methods
-from pissa_repro.linalg import krylov, quantize
+from pissa_repro import methods, quantizers
+from pissa_repro.linalg import krylov
 from pissa_repro.starts import error
 from pissa_repro.starts.make import generator, spectrum
 
@@ -33,13 +33,13 @@ def reduction(method, weight, rank, **options):
 def reduction_of_a_plain_loop(weight, rank, taken_out):
     """The same from full SVDs. taken_out: W is decomposed first and what is left of it quantized last, as in the
     released code of PiSSA; else W is quantized first and the error decomposed last, as in the paper of LoftQ."""
-    base = torch.zeros_like(weight) if taken_out else quantize.roundtrip(weight, "nf4")
+    base = torch.zeros_like(weight) if taken_out else quantizers.roundtrip(weight, "nf4")
     for _ in range(TURNS):
         u, s, vh = torch.linalg.svd(weight - base, full_matrices=False)
         product, last = (u[:, :rank] * s[:rank]) @ vh[:rank], base
-        base = quantize.roundtrip(weight - product, "nf4")
+        base = quantizers.roundtrip(weight - product, "nf4")
     rest = weight - product - (base if taken_out else last)
-    return 100 * (1 - nuclear(rest) / nuclear(weight - quantize.roundtrip(weight, "nf4")))
+    return 100 * (1 - nuclear(rest) / nuclear(weight - quantizers.roundtrip(weight, "nf4")))
 
 
 @pytest.mark.parametrize("method", ["pissa", "loftq"])
@@ -79,8 +79,8 @@ def test_the_remainder_is_what_quantization_has_taken(quant, scaling):
     weight, a, b = decaying(96, 128), torch.randn(8, 128), 0.01 * torch.randn(96, 8)
     kept = weight.clone()
     here = setting(weight, quant, scaling)
-    assert torch.equal(here.remainder(), weight - quantize.roundtrip(weight, quant))
-    base = quantize.roundtrip(weight.addmm(b, a, alpha=-scaling), quant)
+    assert torch.equal(here.remainder(), weight - quantizers.roundtrip(weight, quant))
+    base = quantizers.roundtrip(weight.addmm(b, a, alpha=-scaling), quant)
     assert torch.equal(here.remainder(a, b), weight - base)
     assert torch.equal(weight, kept)
 

@@ -117,7 +117,7 @@ def test_limits_are_those_of_vllm(bench):
 def test_texts_that_part_are_counted_and_traced(bench, tmp_path):
     """What the model says next against what it would never say: no near-tie, and the share says so."""
     evaluate, models = bench("evaluate"), bench("evaluate_models")
-    model = models.Model("embedded", evaluate.fetch.EMBEDDED, 2, 8)
+    model = models.Model("embedded", evaluate.EMBEDDED, 2, 8)
     rows, args = models.rows_of(2, tmp_path), evaluate.parse(["--gpus", "0"])
     runs = {
         name: [{"tokens": 4, "seconds": 1.0, "texts": texts}]

@@ -9,36 +9,37 @@ import sys
 
 import pytest
 import torch
+from commands import pissa
 from helpers import LLAMA, Run, counted, decaying, load_json, save_weights
 from hub_server import Hub, running
 from stage import says
 
+from pissa_repro import quantizers
 from pissa_repro.linalg import krylov, spectrum
 from pissa_repro.model import factors
-from pissa_repro.plan.config import QUANTS, ROOT
+from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime.record import read_json
 from pissa_repro.sources.fetched import EMBEDDED_NAME, fetch_model
-from pissa_repro.stages import fetch, quant_error
-from pissa_repro.stages import init as stage_init
+from pissa_repro.stages import fetch
 from pissa_repro.starts.estimate import decomposition_operations, duration, error_cost, init_cost
 
 ESTIMATE = r"(\d+) matrices, (\S+) parameters: about (\S+) (s|min|h) and (\S+) GiB"
 
 
 class ByHand:
-    """A stage's main with the options that every test needs."""
+    """The commands with the options that every test needs."""
 
     def __init__(self, folder, model):
         self.folder, self.model, self.out = folder, str(model), folder / "out"
 
-    def argv(self, *extra):
-        return ["--model", self.model, "--out", str(self.out), "--scratch", str(self.folder / "kept"), *extra]
+    def call(self, command, *extra):
+        pissa(command, self.model, "--out", self.out, "--scratch", self.folder / "kept", *extra)
 
     def init(self, *extra):
-        stage_init.main(self.argv(*extra))
+        self.call("decompose", *extra)
 
     def errors(self, *extra):
-        quant_error.main(self.argv(*extra))
+        self.call("quant-error", *extra)
         return read_json(self.out)
 
 
@@ -53,7 +54,7 @@ def adapter(folder):
 
 def test_several_ranks_are_as_many_folders_from_one_walk(hand, monkeypatch):
     calls = counted(monkeypatch, spectrum, "leading")
-    hand.init("--rank", "4", "8")
+    hand.init("--rank", "4", "--rank", "8")
     assert len(calls) == 14
     assert sorted(path.name for path in hand.out.iterdir()) == ["r4", "r8"]
     for rank in (4, 8):
@@ -86,7 +87,7 @@ def test_by_hand_the_bits_are_those_of_the_workflow(hand, tiny_rows, options, ce
 
 def test_the_embedded_model_has_a_name(tmp_path):
     by = ByHand(tmp_path, "embedded")
-    by.init("--rank", "2", "--target-modules", "q_proj")
+    by.init("--rank", "2", "--target-module", "q_proj")
     record = read_json(by.out / "init.json")
     assert record["base"]["name"] == EMBEDDED_NAME and record["equality_error"] < 1e-6
     assert all(name.endswith("q_proj") for name in record["modules"])
@@ -105,7 +106,7 @@ def test_a_fetched_models_record_is_a_model_too(hand):
 def test_the_targets_are_every_projection_unless_they_are_named(hand):
     hand.init("--rank", "4")
     assert set(read_json(hand.out / "init.json")["spec"]["target_modules"]) == set(LLAMA)
-    hand.init("--rank", "4", "--target-modules", "up_proj", "self_attn.q_proj")
+    hand.init("--rank", "4", "--target-module", "up_proj", "--target-module", "self_attn.q_proj")
     assert len(read_json(hand.out / "init.json")["modules"]) == 4
 
 
@@ -116,7 +117,7 @@ def test_the_cost_is_told_before_the_work(hand, caplog, monkeypatch, stage):
     told = []
     monkeypatch.setattr(spectrum, "leading", lambda *args: told.append(caplog.text) or pytest.fail("told enough"))
     with pytest.raises(pytest.fail.Exception):
-        getattr(hand, stage)("--rank", "4", "8", "--quant", "nf4")
+        getattr(hand, stage)("--rank", "4", "--rank", "8", "--quant", "nf4")
     matrices, parameters, number, unit, memory = re.search(ESTIMATE, told[0]).groups()
     assert int(matrices) == 14 and float(parameters) == pytest.approx(2 * (4 * 64 * 64 + 3 * 64 * 128), rel=0.01)
     assert float(number) >= 1 and unit == "s" and float(memory) < 0.1
@@ -153,7 +154,7 @@ def test_a_rank_of_none_is_refused_before_anything_is_written(hand):
 
 WRONG = [
     (("--method", "pisa"), ["--method", "method 'pisa'", "'pissa'", "olora"]),
-    (("--quant", "nf5"), ["--quant", "quant 'nf5'", "'nf4'", *QUANTS]),
+    (("--quant", "nf5"), ["--quant", "quant 'nf5'", "'nf4'", *quantizers.names()]),
     (("--svd", "slow"), ["pissa", "svd 'slow'", "exact", "fast", "niter_<n>"]),
     (("--alternations", "0", "--quant", "nf4"), ["alternations", "0", "whole number"]),
     (("--alpha", "0"), ["--alpha 0", "above 0"]),
@@ -162,7 +163,7 @@ WRONG = [
     (("--method", "full"), ["--method full", "no factors"]),
     (("--method", "loftq"), ["--method loftq --quant none", "makes no sense", "LoRA"]),
     (("--method", "olora", "--svd", "exact"), ["olora", "option 'svd'"]),
-    (("--target-modules", "q_pro"), ["'q_pro' matches no module", "q_proj"]),
+    (("--target-module", "q_pro"), ["'q_pro' matches no module", "q_proj"]),
 ]
 
 
@@ -175,12 +176,12 @@ def test_a_wrong_option_is_named_with_the_choices(hand, options, words):
 @pytest.mark.parametrize("name", ["nowhere", "a/b/c", "./nowhere", "/nowhere/at-all"])
 def test_a_model_that_is_neither_a_folder_nor_a_hub_id_is_refused(hand, name):
     hand.model = name
-    says(lambda: hand.init(), f"--model {name}", "no such folder", "owner/name")
+    says(lambda: hand.init(), f"MODEL {name}", "no such folder", "owner/name")
 
 
 def test_the_errors_of_several_ranks_are_one_record(hand, caplog):
     caplog.set_level(logging.INFO)
-    record = hand.errors("--quant", "nf4", "--rank", "4", "16", "--alternations", "2")
+    record = hand.errors("--quant", "nf4", "--rank", "4", "--rank", "16", "--alternations", "2")
     assert [start["spec"]["rank"] for start in record["starts"]] == [4, 16]
     averages = [start["reduction"]["avg"] for start in record["starts"]]
     assert 0 < averages[0] < averages[1]
@@ -207,19 +208,19 @@ def test_trained_factors_need_the_start_that_they_come_from(hand):
     says(lambda: hand.errors("--quant", "nf4", "--evaluated-as", "int8"), "--evaluated-as", "--factors")
 
 
-@pytest.mark.parametrize("stage", ["init", "quant_error"])
-def test_a_hub_id_is_a_model_too(tmp_path, stage):
+@pytest.mark.parametrize("command", ["decompose", "quant-error"])
+def test_a_hub_id_is_a_model_too(tmp_path, command):
     """A process of its own: huggingface_hub reads its environment when it is imported."""
     folder = save_weights(tmp_path / "m", {f"model.layers.{n}.mlp.up_proj": decaying(48, 64, n) for n in range(2)})
     with running(Hub()) as hub:
         commit = hub.add("models", "lab/tiny", {path.name: path.read_bytes() for path in folder.iterdir()})
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
         clean |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", f"pissa_repro.stages.{stage}", "--model", "lab/tiny", "--revision", "v1"]
+        words = [sys.executable, "-m", "pissa_repro", command, "lab/tiny", "--revision", "v1"]
         out = tmp_path / "out"
-        command += ["--rank", "4", "--quant", "nf4", "--out", str(out)]
-        done = subprocess.run(command, env=clean, cwd=tmp_path, text=True, capture_output=True, timeout=120)
+        words += ["--rank", "4", "--quant", "nf4", "--out", str(out)]
+        done = subprocess.run(words, env=clean, cwd=tmp_path, text=True, capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    record = read_json(out / "init.json" if stage == "init" else out)
+    record = read_json(out / "init.json" if out.is_dir() else out)
     assert (record["base"]["name"], record["base"]["commit"]) == ("lab/tiny", commit)
     assert re.search(ESTIMATE, done.stderr)

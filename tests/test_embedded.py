@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
+import typer
+from commands import pissa
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from pissa_repro.cli import problems as problems_command
 from pissa_repro.embedded import corpus, pretrain, problems
 from pissa_repro.embedded.tokenizer import build_tokenizer
 from pissa_repro.stages import pretrain as pretrain_stage
@@ -91,7 +92,7 @@ def test_fewer_rows_are_a_prefix():
 
 
 def test_a_fresh_process_prints_the_same():
-    command = [sys.executable, "-m", "pissa_repro.cli.problems", "--split", "test"]
+    command = [sys.executable, "-m", "pissa_repro", "problems", "--split", "test"]
     done = subprocess.run([*command, "--rows", "20"], capture_output=True, text=True, check=True)
     printed = [json.loads(line) for line in done.stdout.splitlines()]
     assert printed == problems.generate("test", 20)
@@ -123,9 +124,8 @@ def test_bad_input_names_value_and_choices(split, count, message):
 
 
 def test_bad_command_line_stops(capsys):
-    with pytest.raises(SystemExit):
-        problems_command.main(["--split", "test", "--rows", "0"])
-    assert "1 to 10000" in capsys.readouterr().err
+    with pytest.raises(typer.BadParameter, match="1 to 10000"):
+        pissa("problems", "--split", "test", "--rows", "0")
     with pytest.raises(SystemExit):
         pretrain_stage.main(["--out", "unused", "--steps", "0"])
     assert "--steps 0" in capsys.readouterr().err

@@ -7,14 +7,15 @@ import numpy
 import pytest
 from matplotlib.colors import to_hex
 
-from pissa_repro.plan import sweep as sweep_module
-from pissa_repro.plan.config import QUANTS
+from pissa_repro import exhibits, quantizers
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical
 from pissa_repro.stages import figure as stage_figure
 
+PLACES = {"figure4a": "paper/figure4a", "figure4b": "paper/figure4b", "accuracy": "extra/accuracy"}
 FIXTURE = {  # no model and no data are read: only names and display names matter here
     "models": {"a": {"path": "x", "display": "model A"}, "b": {"path": "y", "display": "model B"}},
     "datasets": {
@@ -46,35 +47,31 @@ def made(tmp_path, steps=36, curve=lambda t: 5 / t, **axes):
     sweep = Sweep(config)
     rows = ["cell,task,metric,value,stderr,n"]
     for number, cell in enumerate(sweep.cells.values()):
-        folder = tmp_path / "cells" / cell.name
-        folder.mkdir(parents=True)
+        path = paths.cell(cell.name, tmp_path).steps
+        path.parent.mkdir(parents=True)
         lines = [f"{t},{curve(t) * (1 + number / 10)},0.01,{curve(t) * (2 + number / 10)}" for t in range(1, steps + 1)]
-        (folder / "train_steps.csv").write_text("\n".join(["step,loss,learning_rate,grad_norm", *lines]) + "\n")
+        path.write_text("\n".join(["step,loss,learning_rate,grad_norm", *lines]) + "\n")
         rows += [
             f"{cell.name},bench,paper,{0.2 + number / 10},{0.01 + number / 1000},300",
             f"{cell.name},bench,other,,,300",
         ]
-    (tmp_path / "scores.csv").write_text("\n".join(rows) + "\n")
+    (paths.scores(tmp_path)).write_text("\n".join(rows) + "\n")
     return sweep
 
 
 def drawn(name, sweep, tmp_path):
     with style.context():
-        figure = stage_figure.draw(name, sweep, tmp_path / "scores.csv", tmp_path)
+        figure = exhibits.PLUGINS.load(name).make(sweep, tmp_path)
         figure.draw_without_rendering()
     return figure
 
 
 def run(name, sweep, tmp_path, *out):
-    arguments = ["--config", canonical(sweep.config), "--scores", tmp_path / "scores.csv", "--results", tmp_path]
-    stage_figure.main([str(word) for word in (*arguments, "--figure", name, "--out", *out)])
+    arguments = ["--config", canonical(sweep.config), "--results", tmp_path, "--place", PLACES.get(name, name)]
+    stage_figure.main([str(word) for word in (*arguments, "--out", *out)])
 
 
-def test_the_workflow_knows_every_figure():
-    assert set(sweep_module.FIGURES) == set(stage_figure.FIGURES)
-
-
-@pytest.mark.parametrize("name", stage_figure.FIGURES)
+@pytest.mark.parametrize("name", PLACES)
 def test_writes_both_formats_and_the_same_svg_again(name, tmp_path):
     sweep = made(tmp_path)
     run(name, sweep, tmp_path, tmp_path / "1.svg", tmp_path / "1.png")
@@ -84,7 +81,7 @@ def test_writes_both_formats_and_the_same_svg_again(name, tmp_path):
     assert (tmp_path / "1.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize(("name", "factor"), [("loss", 1), ("grad_norm", 2)])
+@pytest.mark.parametrize(("name", "factor"), [("figure4a", 1), ("figure4b", 2)])
 def test_lines_are_means_over_seeds(name, factor, tmp_path):
     figure = drawn(name, made(tmp_path), tmp_path)
     steps = numpy.arange(1, 37)
@@ -100,7 +97,7 @@ def test_lines_are_means_over_seeds(name, factor, tmp_path):
 
 
 def test_a_long_run_is_drawn_as_means_of_blocks_and_says_so(tmp_path):
-    figure = drawn("loss", made(tmp_path, steps=241, seeds=[0]), tmp_path)
+    figure = drawn("figure4a", made(tmp_path, steps=241, seeds=[0]), tmp_path)
     values = 5 / numpy.arange(1, 242)
     expected = [*values[:240].reshape(-1, 2).mean(axis=1), values[240]]
     numpy.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), expected)
@@ -108,7 +105,7 @@ def test_a_long_run_is_drawn_as_means_of_blocks_and_says_so(tmp_path):
     assert len(figure.axes[0].child_axes[0].lines[0].get_ydata()) == 40
 
 
-@pytest.mark.parametrize("name", ["loss", "grad_norm"])
+@pytest.mark.parametrize("name", ["figure4a", "figure4b"])
 @pytest.mark.parametrize("curve", [lambda t: 5 / t, lambda t: t, lambda t: 1 + (t == 30)])
 def test_no_curve_is_behind_the_inset(name, curve, tmp_path):
     figure = drawn(name, made(tmp_path, curve=curve, ranks=[2, 4]), tmp_path)
@@ -121,7 +118,7 @@ def test_no_curve_is_behind_the_inset(name, curve, tmp_path):
 
 
 def test_a_short_run_has_no_inset(tmp_path):
-    figure = drawn("loss", made(tmp_path, steps=10), tmp_path)
+    figure = drawn("figure4a", made(tmp_path, steps=10), tmp_path)
     assert not figure.axes[0].child_axes and "inset" not in figure.get_supxlabel()
 
 
@@ -146,7 +143,7 @@ def with_text(tmp_path, stderr="0.02", n=40, tasks=("bench", "text")):
     config["sweep"]["tasks"] = list(tasks)
     rows = [f"{cell},text,paper,{2.1 + number / 10},{stderr},{n}" for number, cell in enumerate(sweep.cells)]
     rows += [f"{cell},text,perplexity,8,,{n}" for cell in sweep.cells]
-    with open(tmp_path / "scores.csv", "a") as file:
+    with open(paths.scores(tmp_path), "a") as file:
         file.write("\n".join(rows) + "\n")
     return Sweep(config)
 
@@ -185,11 +182,11 @@ def test_one_seed_has_no_spread(tmp_path):
 def test_titles_name_model_and_benchmark(tmp_path):
     sweep = made(tmp_path)
     assert drawn("accuracy", sweep, tmp_path).get_suptitle() == "Accuracy: model A, bench (generated)"
-    assert drawn("loss", sweep, tmp_path).get_suptitle() == "Training loss: model A, trained on bench (generated)"
+    assert drawn("figure4a", sweep, tmp_path).get_suptitle() == "Training loss: model A, trained on bench (generated)"
 
 
 def test_panels_for_every_model_and_rank(tmp_path):
-    figure = drawn("loss", made(tmp_path, models=["a", "b"], ranks=[2, 4, 8]), tmp_path)
+    figure = drawn("figure4a", made(tmp_path, models=["a", "b"], ranks=[2, 4, 8]), tmp_path)
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == [f"model {model}, rank {rank}" for model in "AB" for rank in (2, 4, 8)]
     assert all(len(axes.lines) == 3 for axes in figure.axes)  # full FT, which has no rank, is in each
@@ -197,7 +194,7 @@ def test_panels_for_every_model_and_rank(tmp_path):
 
 def test_colour_is_the_method_and_line_the_quantization(tmp_path):
     sweep = made(tmp_path)
-    full, lora, qlora = drawn("loss", sweep, tmp_path).axes[0].lines
+    full, lora, qlora = drawn("figure4a", sweep, tmp_path).axes[0].lines
     assert (full.get_color(), lora.get_color()) == style.COLOURS[:2]
     assert lora.get_color() == qlora.get_color() and lora.get_linestyle() != qlora.get_linestyle()
     assert [line.get_label() for line in (full, lora, qlora)] == ["full FT", "LoRA", "QLoRA"]
@@ -207,12 +204,12 @@ def test_colour_is_the_method_and_line_the_quantization(tmp_path):
 
 
 def test_lines_and_hatches_differ_for_four_quantizations_and_labels_for_all():
-    cells = [{"method": "lora", "quant": quant} for quant in QUANTS]
+    cells = [{"method": "lora", "quant": quant} for quant in quantizers.names()]
     found = list(style.looks(Sweep(FIXTURE | {"sweep": FIXTURE["sweep"] | {"cells": cells}})).values())
     for kind in ("line", "hatch"):
         drawn_as = [getattr(look, kind) for look in found]
         assert len(set(drawn_as[:4])) == 4 and drawn_as[4:8] == drawn_as[:4]
-    assert len({look.label for look in found}) == len(QUANTS)
+    assert len({look.label for look in found}) == len(quantizers.names())
 
 
 def test_equal_display_names_are_told_apart(tmp_path):
@@ -225,26 +222,26 @@ def test_the_caption_gives_the_reason_of_an_override(tmp_path):
     sweep = made(tmp_path)
     why = "full FT needs a smaller step"
     override = {"where": {"method": "full"}, "set": {"max_grad_norm": 0.5}, "why": why}
-    figure = drawn("loss", Sweep(sweep.config | {"overrides": [override]}), tmp_path)
+    figure = drawn("figure4a", Sweep(sweep.config | {"overrides": [override]}), tmp_path)
     assert f"full FT: {why}" in " ".join(figure.get_supxlabel().split())
 
 
 def test_an_unknown_figure_is_named_with_the_choices(tmp_path):
-    with pytest.raises(UserError, match="unknown figure 'los'. Did you mean 'loss'"):
-        run("los", made(tmp_path), tmp_path, tmp_path / "los.svg")
+    with pytest.raises(UserError, match="unknown figure 'paper/figure4c'. Did you mean 'paper/figure4"):
+        run("paper/figure4c", made(tmp_path), tmp_path, tmp_path / "none.svg")
 
 
 def test_an_unknown_format_is_named_with_the_choices(tmp_path):
     with pytest.raises(UserError, match="unknown format 'gif'.*Choices: pdf, png, svg"):
-        run("loss", made(tmp_path), tmp_path, tmp_path / "loss.gif")
+        run("figure4a", made(tmp_path), tmp_path, tmp_path / "loss.gif")
 
 
 def test_a_missing_record_stops_the_figure_and_leaves_no_file(tmp_path):
     sweep = made(tmp_path)
-    record = tmp_path / "cells" / list(sweep.cells)[-1] / "train_steps.csv"
+    record = paths.cell(list(sweep.cells)[-1], tmp_path).steps
     record.unlink()
     with pytest.raises(UserError, match=re.escape(f"{record}: no such record")):
-        run("loss", sweep, tmp_path, tmp_path / "loss.svg")
+        run("figure4a", sweep, tmp_path, tmp_path / "loss.svg")
     assert not list(tmp_path.glob("*loss*"))
 
 
@@ -261,7 +258,7 @@ def test_a_missing_record_stops_the_figure_and_leaves_no_file(tmp_path):
 )
 def test_scores_with_holes_are_refused(change, message, tmp_path):
     sweep = made(tmp_path)
-    scores = tmp_path / "scores.csv"
+    scores = paths.scores(tmp_path)
     scores.write_text(change(scores.read_text()))
     with pytest.raises(UserError, match=message):
         drawn("accuracy", sweep, tmp_path)
@@ -269,7 +266,7 @@ def test_scores_with_holes_are_refused(change, message, tmp_path):
 
 def test_seeds_with_other_steps_are_refused(tmp_path):
     sweep = made(tmp_path)
-    record = tmp_path / "cells" / list(sweep.cells)[1] / "train_steps.csv"
+    record = paths.cell(list(sweep.cells)[1], tmp_path).steps
     record.write_text("\n".join(record.read_text().splitlines()[:-1]) + "\n")
     with pytest.raises(UserError, match="no mean over seeds is possible"):
-        drawn("loss", sweep, tmp_path)
+        drawn("figure4a", sweep, tmp_path)

@@ -9,6 +9,7 @@ import pytest
 from stage import says
 
 from pissa_repro.plan.config import ROOT
+from pissa_repro.runtime import paths
 from pissa_repro.scoring import generations
 
 ORIGIN = {"spec": {"task": "gsm8k"}, "data_sha256": "0" * 64}
@@ -74,7 +75,7 @@ def test_the_end_and_the_refusal_of_a_run(kept):
 
 
 def test_every_spec_has_a_file_of_its_own():
-    one, two = (generations.place("results/cells/c", "gsm8k", {"dtype": dtype}) for dtype in ("float32", "bfloat16"))
+    one, two = (generations.place(paths.cell("c"), "gsm8k", {"dtype": dtype}) for dtype in ("float32", "bfloat16"))
     assert one != two and one.parent == two.parent and one.name.startswith("gsm8k-")
 
 

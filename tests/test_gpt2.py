@@ -5,7 +5,7 @@ import torch
 from helpers import Run, scored_rows
 from stage import says
 
-from pissa_repro.linalg import quantize
+from pissa_repro import quantizers
 from pissa_repro.model import checkpoint, factors
 from pissa_repro.model.adapter import attach
 from pissa_repro.model.base import set_base
@@ -55,10 +55,10 @@ def test_the_base_has_the_measured_bits_transposed(tiny_gpt2, naming, pack, quan
     model, made = load_base(folder), principal(folder)
     set_base(model, made, quant, "float32", pack=pack)
     for name, weight in checkpoint.targets(folder, TARGETS):
-        layer, wanted = layer_of(model, name), quantize.base_weight(weight, made.offset_product(name), quant)
+        layer, wanted = layer_of(model, name), quantizers.base_weight(weight, made.offset_product(name), quant)
         assert type(layer).__name__ == "Conv1D" and layer.weight.is_contiguous()
         assert torch.equal(layer.weight.data, wanted.t())
-        assert not torch.equal(wanted, quantize.base_weight(wanted.t().contiguous(), None, quant).t())
+        assert not torch.equal(wanted, quantizers.base_weight(wanted.t().contiguous(), None, quant).t())
 
 
 @NAMINGS

@@ -48,14 +48,14 @@ def test_factors_equal_those_of_the_cpu(cuda, tiny_model, monkeypatch, method, q
 def test_the_base_is_the_same_bits_packed_and_unpacked(cuda, quant):
     from bitsandbytes.functional import dequantize_4bit
 
-    from pissa_repro.linalg import quantize
+    from pissa_repro import quantizers
 
     weight = cuda.randn(128, 256, device="cuda")
     linear = cuda.nn.Linear(256, 128, bias=False, device="cuda")
-    packed = quantize.linear4bit(linear, weight, quant, cuda.float32)
+    packed = quantizers.packed(linear, weight, quant, cuda.float32)
     assert packed.weight.is_cuda
     found = dequantize_4bit(packed.weight.data, packed.weight.quant_state)
-    assert cuda.equal(found, quantize.base_weight(weight, None, quant))
+    assert cuda.equal(found, quantizers.base_weight(weight, None, quant))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

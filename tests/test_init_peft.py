@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import LLAMA, decaying, made_of, relative, sides, spec_of, start_of
 
-from pissa_repro.linalg import quantize
+from pissa_repro import quantizers
 from pissa_repro.model import factors
 from pissa_repro.starts.make import generator
 
@@ -115,7 +115,7 @@ def test_the_same_factors_and_base_as_pefts_loftq_where_alpha_is_the_rank(turns)
 
 def loftq_misses(base, product, weight):
     """How much of W is missing, against plain nf4."""
-    plain = (weight - quantize.roundtrip(weight, "nf4")).norm()
+    plain = (weight - quantizers.roundtrip(weight, "nf4")).norm()
     return ((weight - base - product).norm() / plain).item()
 
 

@@ -21,17 +21,17 @@ COPIES = 6
 # VmHWM and not ru_maxrss: that one counts what the parent had in memory when it started this process.
 CHILD = """
 import json, sys
-from pissa_repro import init
+from pissa_repro.starts import make
 
 def peak():
     lines = open("/proc/self/status").read().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 small, large, spec = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-init.start_model(small, [spec])  # loads every library that is loaded late
+make.start_model(small, [spec])  # loads every library that is loaded late
 open("/proc/self/clear_refs", "w").write("5")  # the peak starts again at what is in use
 before = peak()
-made = init.start_model(large, [spec])
+made = make.start_model(large, [spec])
 print(peak() - before)
 """
 

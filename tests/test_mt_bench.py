@@ -135,9 +135,9 @@ def test_generation_and_scoring_as_the_stage_runs_them(judge, tmp_path):
             texts.append(f"answer to {asked.args[0][-40:]}")
     assert [len(texts) for texts in turns.values()] == [2, 2]
     judge.say = lambda prompt: "[[3]]" if "second answer" in prompt else "[[6]]"
-    with task.module.keeping(tmp_path / "judgements.jsonl"):
+    with task.rules.keeping(tmp_path / "judgements.jsonl"):
         metrics, samples = task.score(turns)
-        assert task.module.facts()["judge"]["judgements"] == 4
+        assert task.rules.facts()["judge"]["judgements"] == 4
     assert {name: one["value"] for name, one in metrics.items()} == {"paper": 4.5, "turn_1": 6.0, "turn_2": 3.0}
     assert [sample["generated"] for sample in samples] == list(turns.values())
 

@@ -1,13 +1,15 @@
 """Quantization errors: their definition, what the paper says of them, and of trained factors on any base."""
 
 import json
+from functools import partial
 
 import pytest
 import torch
+from commands import pissa
 from helpers import LLAMA, Run, alternating, decaying, save_weights, spec_of, start_of
 from safetensors.torch import load_file
 
-from pissa_repro.linalg import quantize
+from pissa_repro import quantizers
 from pissa_repro.model import checkpoint, factors
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical, read_json
@@ -34,8 +36,8 @@ def test_the_reduction_is_equation_8():
     weight = decaying(64, 128)
     u, s, vh = torch.linalg.svd(weight, full_matrices=False)
     product = (u[:, :8] * s[:8]) @ vh[:8]
-    rest = weight - product - quantize.roundtrip(weight - product, "nf4")
-    plain = weight - quantize.roundtrip(weight, "nf4")
+    rest = weight - product - quantizers.roundtrip(weight - product, "nf4")
+    plain = weight - quantizers.roundtrip(weight, "nf4")
     found = error_of("pissa", weight)
     assert found["nuclear"] == pytest.approx(nuclear(rest), rel=1e-4)
     assert found["frobenius"] == pytest.approx(rest.double().norm().item(), rel=1e-4)
@@ -102,11 +104,14 @@ def test_a_higher_rank_reduces_more(averages, turns, method):
     assert reductions == sorted(reductions) and reductions[0] < reductions[-1]
 
 
-def measured(run, folder, *extra):
-    """The record of the stage for the run's factors."""
+def measured(run, folder, *quants, trained=False):
+    """The record of the stage for the run's factors, on the bases that its spec names: without any, on its own."""
     out = folder / "quant_error.json"
-    argv = ["--model", str(run.model), "--factors", str(run.start), "--out", str(out), *extra]
-    quant_error.main(["--spec", canonical(run.sweep.quant_error_spec(run.cell)), *argv])
+    spec = run.sweep.quant_error_spec(run.cell) | ({"evaluated_as": list(quants)} if quants else {})
+    extra = ["--trained", str(run.trained)] if trained else []
+    quant_error.main([
+        "--spec", canonical(spec), "--model", str(run.model), "--factors", str(run.start), "--out", str(out), *extra,
+    ])  # fmt: skip
     return read_json(out)
 
 
@@ -137,7 +142,7 @@ def trained(tmp_path_factory, tiny_model, tiny_rows):
 @pytest.mark.parametrize("base", ["nf4", "none", "int8"])
 def test_the_error_of_trained_factors_is_of_the_model_that_they_make(trained, tmp_path, base):
     """W - (quantize(W - s B0 A0) + s B A) by hand, of one module; the base is made from the start's factors."""
-    record = measured(trained, tmp_path, "--trained", str(trained.trained), "--evaluated-as", base)
+    record = measured(trained, tmp_path, base, trained=True)
     name = "model.layers.1.mlp.down_proj"
     weight = dict(checkpoint.targets(trained.sweep.config["models"]["tiny"]["path"], LLAMA))[name]
     (a0, b0), (a, b) = (
@@ -145,44 +150,46 @@ def test_the_error_of_trained_factors_is_of_the_model_that_they_make(trained, tm
         for folder in (trained.start, trained.trained)
     )
     assert not torch.equal(a0, a)
-    rest = weight - quantize.roundtrip(weight - 2 * b0 @ a0, base) - 2 * b @ a
+    rest = weight - quantizers.roundtrip(weight - 2 * b0 @ a0, base) - 2 * b @ a
     found = record["evaluated_as"][base]["modules"][name]
     assert found["nuclear"] == pytest.approx(nuclear(rest), rel=1e-3)
     if base == "none":  # what training has changed; no plain error to compare with
         assert "reduction" not in found and record["evaluated_as"]["none"]["reduction"] is None
         assert found["nuclear"] == pytest.approx(nuclear(2 * (b0 @ a0 - b @ a)), rel=1e-3)
     else:
-        plain = nuclear(weight - quantize.roundtrip(weight, base))
+        plain = nuclear(weight - quantizers.roundtrip(weight, base))
         assert found["reduction"] == pytest.approx(100 * (1 - nuclear(rest) / plain), abs=0.1)
 
 
 def test_several_bases_are_measured_side_by_side(trained, tmp_path):
-    both = measured(trained, tmp_path, "--trained", str(trained.trained), "--evaluated-as", "none", "nf4")
+    both = measured(trained, tmp_path, "none", "nf4", trained=True)
     assert list(both["evaluated_as"]) == ["nf4", "none"]  # a record is sorted
-    one = measured(trained, tmp_path, "--trained", str(trained.trained))
+    one = measured(trained, tmp_path, trained=True)
     assert one["evaluated_as"] == {"nf4": both["evaluated_as"]["nf4"]}
-    start = measured(trained, tmp_path, "--evaluated-as", "nf4", "int8")
-    assert start["evaluated_as"]["nf4"]["total"] == measured(trained, tmp_path)["total"]
 
 
 def test_by_hand_the_errors_of_trained_factors_are_those_of_the_workflow(trained, tmp_path):
-    extra = ["--trained", str(trained.trained), "--evaluated-as", "none", "nf4"]
-    argv = ["--model", read_json(trained.model)["path"], "--factors", str(trained.start), *extra]
-    quant_error.main([*argv, "--out", str(tmp_path / "by_hand.json")])
-    found = read_json(tmp_path / "by_hand.json")["evaluated_as"]
-    assert found == measured(trained, tmp_path, *extra)["evaluated_as"]
+    start, out = trained.start, tmp_path / "made.json"
+    by_hand = partial(pissa, "quant-error", read_json(trained.model)["path"], "--factors", start, "--out", out)
+    by_hand("--trained", trained.trained, "--evaluated-as", "none", "--evaluated-as", "nf4")
+    found = read_json(out)["evaluated_as"]
+    assert found == measured(trained, tmp_path, "none", "nf4", trained=True)["evaluated_as"]
+    by_hand("--evaluated-as", "nf4", "--evaluated-as", "int8")
+    found = read_json(out)["evaluated_as"]
+    assert list(found) == ["int8", "nf4"] and found["nf4"]["total"] == measured(trained, tmp_path)["total"]
 
 
 def test_a_start_has_no_error_on_a_plain_base(trained, tmp_path):
     with pytest.raises(UserError, match="'none' has no quantization error"):
-        measured(trained, tmp_path, "--evaluated-as", "none")
+        measured(trained, tmp_path, "none")
 
 
 def test_an_unknown_base_is_named_with_the_choices(trained, tmp_path):
     with pytest.raises(
         UserError, match=r"--evaluated-as: unknown quant 'nf5'. Did you mean 'nf4'\? Choices: fp4, int8"
     ):
-        measured(trained, tmp_path, "--trained", str(trained.trained), "--evaluated-as", "nf5")
+        factors_of = ("--factors", trained.start, "--trained", trained.trained, "--evaluated-as", "nf5")
+        pissa("quant-error", read_json(trained.model)["path"], *factors_of, "--out", tmp_path / "none.json")
 
 
 def test_a_trained_adapter_with_more_than_factors_is_refused(tmp_path):

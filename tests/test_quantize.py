@@ -1,14 +1,23 @@
-"""The quantizers against bitsandbytes, and the one place where a base is made."""
+"""The 4-bit round trips and int8 against bitsandbytes, bit for bit, and packed layers."""
 
 import pytest
 import torch
 from helpers import decaying
 
-from pissa_repro.linalg import quantize
-from pissa_repro.plan import config
+from pissa_repro import quantizers
+from pissa_repro.linalg.quantize import FourBit
 
 ALIGNED = [(64, 64), (48, 128), (128, 192)]
 UNALIGNED = [(64, 96), (96, 48), (64, 172), (33, 100), (7, 5)]
+
+
+def four_bit(quant):
+    """The data type of a variant of nf4 or fp4, in one piece."""
+    file, quantizer, options = quantizers.find(quant)
+    return FourBit(file, quantizer.LEVELS, **options)
+
+
+FOUR_BIT = {quant: four_bit(quant) for quant in quantizers.names() if quant.startswith(("nf4", "fp4"))}
 
 
 def nf4_by_hand(weight):
@@ -22,22 +31,13 @@ def nf4_by_hand(weight):
     return (levels[codes] * scale).reshape(-1)[: weight.numel()].view(weight.shape)
 
 
-def test_the_configs_names_are_the_quantizers():
-    assert set(config.QUANTS) == set(quantize.QUANTIZERS)
-
-
-def test_none_is_the_identity():
-    weight = decaying(48, 64)
-    assert torch.equal(quantize.roundtrip(weight, "none"), weight)
-
-
 @pytest.mark.parametrize("shape", ALIGNED)
 def test_nf4_is_bitsandbytes(shape):
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     weight = decaying(*shape)
     wanted = dequantize_4bit(*quantize_4bit(weight, blocksize=64, compress_statistics=False, quant_type="nf4"))
-    found = quantize.roundtrip(weight, "nf4")
+    found = quantizers.roundtrip(weight, "nf4")
     assert torch.equal(found, wanted)
     assert found.dtype == torch.float32 and found.shape == weight.shape
 
@@ -46,7 +46,7 @@ def test_nf4_is_bitsandbytes(shape):
 def test_nf4_is_its_definition(shape):
     """Also where rows are not whole blocks: stories260k's down_proj is 64 x 172."""
     weight = decaying(*shape)
-    found, wanted = quantize.roundtrip(weight, "nf4"), nf4_by_hand(weight)
+    found, wanted = quantizers.roundtrip(weight, "nf4"), nf4_by_hand(weight)
     assert found.shape == weight.shape
     different = (found - wanted).abs() > 1e-6 * weight.abs().max()
     assert different.float().mean() < 1e-3, "more than ties between two levels"
@@ -59,7 +59,7 @@ def test_upstream_dequantizes_rows_of_part_blocks_rightly():
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     weight = decaying(64, 96)
-    found = dequantize_4bit(*quantize_4bit(weight, **quantize.FOUR_BIT["nf4"].options()))
+    found = dequantize_4bit(*quantize_4bit(weight, **FOUR_BIT["nf4"].options()))
     assert torch.allclose(found, nf4_by_hand(weight), atol=1e-4)
 
 
@@ -67,7 +67,7 @@ def by_library(weight, quant):
     """bitsandbytes' own round trip, with whole blocks as rows (else it is wrong: the test above)."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
-    kind = quantize.FOUR_BIT[quant]
+    kind = FOUR_BIT[quant]
     flat = torch.nn.functional.pad(weight.reshape(-1), (0, -weight.numel() % kind.blocksize))
     blocks = dequantize_4bit(*quantize_4bit(flat.view(-1, kind.blocksize), **kind.options()))
     return blocks.view(-1)[: weight.numel()].view(weight.shape)
@@ -79,7 +79,7 @@ def same_bits(weight, quant):
     NaN too: the mean of the scales of double quantization overflows in both.
     """
     kept, wanted = weight.clone(), by_library(weight, quant)
-    found = quantize.roundtrip(weight, quant), quantize.roundtrip(weight.clone(), quant, spare=True)
+    found = quantizers.roundtrip(weight, quant), quantizers.roundtrip(weight.clone(), quant, spare=True)
     return torch.equal(weight, kept) and all(torch.allclose(f, wanted, rtol=0, atol=0, equal_nan=True) for f in found)
 
 
@@ -89,16 +89,16 @@ def noise(*shape):
 
 def near_midpoints(quant):
     """Blocks of the points halfway between two levels and their float32 neighbours, each block's maximum +-1."""
-    level = torch.tensor(quantize.LEVELS[quantize.FOUR_BIT[quant].levels])
+    level = torch.tensor(FOUR_BIT[quant].levels)
     middle = (level[1:] + level[:-1]) / 2
     values = torch.cat((middle, middle.nextafter(torch.tensor(2.0)), middle.nextafter(torch.tensor(-2.0))))
-    blocks = values.repeat(quantize.FOUR_BIT[quant].blocksize).view(-1, quantize.FOUR_BIT[quant].blocksize)
+    blocks = values.repeat(FOUR_BIT[quant].blocksize).view(-1, FOUR_BIT[quant].blocksize)
     blocks[:, 0] = 1
     blocks[::2, 1] = -1
     return blocks
 
 
-every_four_bit = pytest.mark.parametrize("quant", quantize.FOUR_BIT)
+every_four_bit = pytest.mark.parametrize("quant", FOUR_BIT)
 
 
 @every_four_bit
@@ -136,20 +136,12 @@ def test_the_bits_are_bitsandbytes_where_every_value_is_the_largest(quant):
     assert same_bits(noise(8, 128).sign(), quant) and same_bits(torch.full((4, 128), 3.4e38), quant)
 
 
-@pytest.mark.parametrize("quant", config.QUANTS)
-def test_an_input_with_nothing_to_spare_is_kept(quant):
-    weight = noise(48, 128)
-    kept = weight.clone()
-    spared = quantize.roundtrip(weight.clone(), quant, spare=True)
-    assert torch.equal(quantize.roundtrip(weight, quant), spared) and torch.equal(weight, kept)
-
-
-@pytest.mark.parametrize("quant", [name for name, kind in quantize.FOUR_BIT.items() if kind.double])
+@pytest.mark.parametrize("quant", [name for name, kind in FOUR_BIT.items() if kind.double])
 def test_double_quantization_rounds_the_scales_and_nothing_else(quant):
     """Each block is the one without it times one number near 1; most of them are not 1."""
-    kind, weight = quantize.FOUR_BIT[quant], noise(256, 256)
-    plain = quantize.roundtrip(weight, quant.removesuffix("-dq")).view(-1, kind.blocksize)
-    double = quantize.roundtrip(weight, quant).view(-1, kind.blocksize)
+    kind, weight = FOUR_BIT[quant], noise(256, 256)
+    plain = quantizers.roundtrip(weight, quant.removesuffix("-dq")).view(-1, kind.blocksize)
+    double = quantizers.roundtrip(weight, quant).view(-1, kind.blocksize)
     largest = plain.abs().argmax(1, keepdim=True)
     factor = double.gather(1, largest) / plain.gather(1, largest)
     assert torch.allclose(double, plain * factor, rtol=1e-6, atol=0)
@@ -158,42 +150,27 @@ def test_double_quantization_rounds_the_scales_and_nothing_else(quant):
 
 def test_more_values_in_a_block_lose_more():
     weight = noise(64, 256)
-    lost = [(quantize.roundtrip(weight, quant) - weight).norm() for quant in ("nf4-b32", "nf4", "nf4-b128")]
+    lost = [(quantizers.roundtrip(weight, quant) - weight).norm() for quant in ("nf4-b32", "nf4", "nf4-b128")]
     assert lost == sorted(lost) and lost[0] < 0.97 * lost[2]
 
 
 def test_nf4_survives_itself():
     """Each block's largest value is an exact level, so a second quantization changes nothing (paper_facts 3.3)."""
-    once = quantize.roundtrip(decaying(64, 128), "nf4")
-    assert torch.allclose(quantize.roundtrip(once, "nf4"), once, rtol=1e-6, atol=0)
-
-
-def test_a_block_of_zeros_stays_zero():
-    for quant in config.QUANTS:
-        assert torch.equal(quantize.roundtrip(torch.zeros(64, 64), quant), torch.zeros(64, 64))
+    once = quantizers.roundtrip(decaying(64, 128), "nf4")
+    assert torch.allclose(quantizers.roundtrip(once, "nf4"), once, rtol=1e-6, atol=0)
 
 
 def test_int8_misses_by_half_a_step_of_its_row():
     weight = decaying(48, 96)
     step = weight.abs().amax(1, keepdim=True) / 127
-    error = (quantize.roundtrip(weight, "int8") - weight).abs()
+    error = (quantizers.roundtrip(weight, "int8") - weight).abs()
     assert (error <= step * 0.5 + weight.abs() * 2**-10).all()  # 2**-11: the library's float16, twice
     assert (error > step * 0.25).any()
 
 
-@pytest.mark.parametrize("quant", config.QUANTS)
-def test_the_base_is_the_quantized_rest(quant):
-    weight, offset = decaying(48, 128), decaying(48, 128, seed=1)
-    wanted, kept = quantize.roundtrip(weight - offset, quant), weight.clone()
-    assert torch.equal(quantize.base_weight(weight, offset, quant), wanted)  # it overwrites the offset
-    assert torch.equal(quantize.base_weight(weight, None, quant), quantize.roundtrip(weight, quant))
-    assert torch.equal(weight, kept)
-    assert quantize.base_weight(weight.bfloat16(), None, quant).dtype == torch.float32
-
-
 def packed_layer(weight, bias=False, quant="nf4"):
     linear = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=bias)
-    return linear, quantize.linear4bit(linear, weight, quant, torch.float32)
+    return linear, quantizers.packed(linear, weight, quant, torch.float32)
 
 
 def unpack(layer):
@@ -204,14 +181,14 @@ def unpack(layer):
 
 @pytest.mark.parametrize(
     ("shape", "quant"),
-    [*((shape, "nf4") for shape in ALIGNED), *(((24, 256), quant) for quant in quantize.FOUR_BIT)],
+    [*((shape, "nf4") for shape in ALIGNED), *(((24, 256), quant) for quant in FOUR_BIT)],
 )
 def test_a_packed_layer_holds_the_bits_of_the_base(shape, quant):
     weight = decaying(*shape)
     linear, layer = packed_layer(weight, bias=True, quant=quant)
     assert layer.weight.dtype == torch.uint8 and layer.weight.numel() * 2 == weight.numel()
     assert not layer.weight.requires_grad and layer.weight.quant_state.nested == quant.endswith("-dq")
-    base = quantize.base_weight(weight, None, quant)
+    base = quantizers.base_weight(weight, None, quant)
     assert torch.equal(unpack(layer), base)
     x = torch.randn(5, shape[1], generator=torch.Generator().manual_seed(0))
     assert torch.allclose(layer(x), torch.nn.functional.linear(x, base, linear.bias), atol=1e-5)
@@ -226,14 +203,14 @@ def test_a_look_in_eval_mode_leaves_the_packed_base_alone():
         first = layer.eval()(x)
     assert torch.equal(layer.weight.data, before)
     assert not getattr(layer.weight.quant_state, "packing_format_for_cpu", False)
-    assert torch.equal(unpack(layer), quantize.base_weight(weight, None, "nf4"))
+    assert torch.equal(unpack(layer), quantizers.base_weight(weight, None, "nf4"))
     assert torch.equal(layer.train()(x), first)
 
 
 def test_only_linear_layers_of_whole_blocks_are_packed_and_only_in_4_bits():
     from transformers.pytorch_utils import Conv1D
 
-    packable = {quant for quant in config.QUANTS if quantize.packable(torch.nn.Linear(192, 5), quant)}
+    packable = {quant for quant in quantizers.names() if quantizers.packable(torch.nn.Linear(192, 5), quant)}
     assert packable == {"nf4", "nf4-dq", "nf4-b32", "nf4-b32-dq", "fp4"}  # not the blocks of 128
-    assert not quantize.packable(torch.nn.Linear(172, 64), "nf4")
-    assert not quantize.packable(Conv1D(64, 192), "nf4")
+    assert not quantizers.packable(torch.nn.Linear(172, 64), "nf4")
+    assert not quantizers.packable(Conv1D(64, 192), "nf4")

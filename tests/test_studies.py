@@ -11,13 +11,14 @@ import pytest
 import yaml
 from stage import says
 
+from pissa_repro import exhibits
 from pissa_repro.model.naming import types
 from pissa_repro.paper import published
 from pissa_repro.plan.config import load
-from pissa_repro.plan.exhibits import FIGURES
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.tables.studies import verdict
+from pissa_repro.report.tables.reductions import verdict
 from pissa_repro.results.study import Study
+from pissa_repro.runtime import paths
 from pissa_repro.studies import errors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,7 +46,7 @@ def snakemake(folder: Path, *arguments: str) -> None:
     command = [BIN / "snakemake", "-s", ROOT / "Snakefile", "-d", folder, "--cores", "2", *arguments]
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    logs = "".join(path.read_text()[-600:] for path in folder.glob("logs/studies/*/*.log")) if done.returncode else ""
+    logs = "".join(path.read_text()[-600:] for path in folder.glob("logs/**/*.log")) if done.returncode else ""
     assert done.returncode == 0, done.stderr[-2000:] + logs
 
 
@@ -68,20 +69,19 @@ def studied(tmp_path_factory, tiny_model, tiny_gpt2):
     }  # fmt: skip
     path = folder / "studies.yaml"
     path.write_text(yaml.safe_dump(config))
-    wanted = [f"results/studies/{model}/{table}.csv" for model in models for table in ("table4", "table6", "table8")]
-    own = [f"results/studies/llama/{table}.csv" for table in ("table9", "trained_as")]
-    figures = [f"figures/llama/{name}.svg" for name in FIGURES]
-    snakemake(folder, *wanted, *own, *figures, "--configfile", str(path))
+    snakemake(folder, "all", "studies", "--configfile", str(path))
     return folder
 
 
-def table(folder: Path, model: str, name: str) -> pandas.DataFrame:
-    return pandas.read_csv(folder / "results" / "studies" / model / f"{name}.csv")
+def table(folder: Path, model: str, place: str) -> pandas.DataFrame:
+    """The rows of one model, with the published ones."""
+    found = pandas.read_csv(folder / paths.table(place))
+    return found[(found.model == model) | (found.get("source") == "published")].dropna(axis=1, how="all")
 
 
 @pytest.mark.parametrize("model", KINDS)
 def test_table_8_has_every_projection_rank_and_turn(studied, model):
-    found = table(studied, model, "table8")
+    found = table(studied, model, "paper/table8")
     ours = found[found.source == "measured"]
     assert set(ours.columns) >= KINDS[model]
     assert {(row.method, row["rank"], row["T"]) for _, row in ours.iterrows()} == {
@@ -95,14 +95,14 @@ def test_the_averages_are_means_over_types_of_means_over_modules(studied, model)
     rows = pandas.read_csv(studied / "results" / "studies" / model / "errors_ranks.csv")
     assert dict(zip(rows.module, rows.type, strict=True)) == types(rows.module.unique())
     point = rows[(rows.method == "pissa") & (rows["rank"] == 4) & (rows.alternations == 3)]
-    found = table(studied, model, "table8")
+    found = table(studied, model, "paper/table8")
     shown = found[(found.method == "QPiSSA") & (found["rank"] == 4) & (found["T"] == 3) & (found.source == "measured")]
     assert shown.avg.item() == pytest.approx(point.groupby("type").reduction.mean().mean(), rel=1e-5)
 
 
 @pytest.mark.parametrize("model", ("llama", "gpt2"))
 def test_reductions_have_the_papers_relations_on_average(studied, model):
-    ours = table(studied, model, "table8").query("source == 'measured'").set_index(["method", "rank", "T"]).avg
+    ours = table(studied, model, "paper/table8").query("source == 'measured'").set_index(["method", "rank", "T"]).avg
     for rank in RANKS:
         for turn in TURNS:
             assert ours["QPiSSA", rank, turn] > ours["LoftQ", rank, turn] > 0  # QLoRA is 0 by definition
@@ -112,28 +112,28 @@ def test_reductions_have_the_papers_relations_on_average(studied, model):
 
 
 def test_table_4_is_the_part_with_the_most_turns(studied):
-    assert set(table(studied, "llama", "table4").query("source == 'measured'")["T"]) == {3}
+    assert set(table(studied, "llama", "paper/table4").query("source == 'measured'")["T"]) == {3}
 
 
 @pytest.mark.parametrize("model", KINDS)
 def test_table_6_orders_the_solvers_and_names_the_papers_numbers(studied, model):
-    found = table(studied, model, "table6").set_index(["svd", "rank"])
+    found = table(studied, model, "paper/table6").set_index(["svd", "rank"])
     assert (found.excess["niter_1"] > found.excess["exact"]).all()
     assert found.published_init_time_s["niter_1", 4] == 5.07
     assert found.error["exact", 1] == 0
 
 
 def test_table_6_shows_the_losses_of_the_trainings(studied):
-    found = table(studied, "llama", "table6").set_index(["svd", "rank"]).final_loss
+    found = table(studied, "llama", "paper/table6").set_index(["svd", "rank"]).final_loss
     assert found.dropna().index.tolist() == [("niter_1", 4), ("fast", 4)]
     for svd, method in (("fast", "pissa"), ("niter_1", "pissa-niter-1")):
         (record,) = studied.glob(f"results/cells/llama/*/{method}-none-r4-*/train.json")
         assert found[svd, 4] == pytest.approx(json.loads(record.read_text())["final_loss"], rel=1e-5)
-    assert table(studied, "gpt2", "table6").get("final_loss", pandas.Series(dtype=float)).dropna().empty
+    assert table(studied, "gpt2", "paper/table6").get("final_loss", pandas.Series(dtype=float)).dropna().empty
 
 
 def test_table_9_sums_the_errors_and_shows_scores(studied):
-    found = table(studied, "llama", "table9").set_index(["quant", "T"])
+    found = table(studied, "llama", "paper/table9").set_index(["quant", "T"])
     rows = pandas.read_csv(studied / "results/studies/llama/errors_quants.csv")
     point = rows[(rows.quant == "int8") & (rows.method == "pissa") & (rows.alternations == 1)]
     assert found["error QLoRA"]["int8", 1] == pytest.approx(point.nuclear_plain.sum(), rel=1e-5)
@@ -143,15 +143,25 @@ def test_table_9_sums_the_errors_and_shows_scores(studied):
 
 
 def test_trained_factors_are_nearest_to_w_on_the_base_without_quantization(studied):
-    found = table(studied, "llama", "trained_as").set_index("method")
+    found = table(studied, "llama", "extra/trained_as").set_index("method")
     assert set(found.index) == {"QLoRA", "QPiSSA"}
     assert (found["as none"] < found["as int8"]).all()
     assert (found["as int8"] < found["as nf4"]).all()
 
 
-def test_every_figure_is_drawn(studied):
-    for name in FIGURES:
-        assert (studied / "figures" / "llama" / f"{name}.png").stat().st_size > 5000, name
+def test_every_exhibit_is_made(studied):
+    sweep = Sweep(load(ROOT / "config/config.yaml", studied / "studies.yaml"))
+    for made in exhibits.outputs(sweep):
+        assert (studied / made.target).stat().st_size > 100, made.target
+
+
+def test_tables_name_the_models_in_a_column(studied):
+    for name in ("table4", "table6", "table8", "table9"):
+        found = pandas.read_csv(studied / paths.table(f"paper/{name}"))
+        ours = found[found["source"] == "measured"] if "source" in found else found
+        assert list(dict.fromkeys(ours.model)) == list(KINDS)
+        heading = (studied / paths.table(f"paper/{name}", "md")).read_text().splitlines()[0]
+        assert heading.endswith(": llama, gpt2, t5")
 
 
 def test_a_model_of_the_paper_gets_a_verdict():

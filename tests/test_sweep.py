@@ -9,7 +9,8 @@ from stage import says
 from pissa_repro import methods
 from pissa_repro.plan import config
 from pissa_repro.plan.batches import Batches
-from pissa_repro.plan.sweep import Sweep
+from pissa_repro.plan.sweep import STAGE_VERSION, Sweep
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical
 from pissa_repro.scoring.generations import place
@@ -89,7 +90,7 @@ def test_a_batch_spec_makes_the_specs_of_its_jobs():
     for name, batch in Batches(found).by_name.items():
         for job, cell in zip(jobs(Batches(found).spec(name), Path("results")), batch.cells, strict=True):
             assert job.spec == found.generate_spec(found.cell(cell), "gsm-mini")
-            assert job.out == place(Path("results/cells") / cell, "gsm-mini", job.spec)
+            assert job.out == place(paths.cell(cell), "gsm-mini", job.spec)
             assert job.rows == Path("results/fetch/data/gsm-mini-test.jsonl")
 
 
@@ -136,3 +137,7 @@ def test_cells_that_would_share_a_start_but_differ_are_refused():
 def test_an_unknown_cell_names_the_nearest():
     with pytest.raises(UserError, match="Did you mean 'mini-llama/gsm-mini-train/pissa-nf4-r16-lr0.003-s0'"):
         sweep().cell("mini-llama/gsm-mini-train/pisa-nf4-r16-lr0.003-s0")
+
+
+def test_versions_of_all_stages_are_whole_numbers():
+    assert all(isinstance(version, int) and version >= 1 for version in STAGE_VERSION.values())

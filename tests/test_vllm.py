@@ -21,6 +21,7 @@ from pissa_repro.embedded import problems
 from pissa_repro.plan.batches import Batches
 from pissa_repro.plan.config import ROOT
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.record import canonical, read_json, write_json, write_lines
 from pissa_repro.scoring import generations, parity
 from pissa_repro.scoring.engines import NOISE, installed
@@ -111,7 +112,7 @@ def generated(trained):
 
 def kept(sweep, results, name, backend):
     """Where a cell's generations are."""
-    return generations.place(results / "cells" / name, backend, sweep.generate_spec(sweep.cell(name), backend))
+    return generations.place(paths.cell(name, results), backend, sweep.generate_spec(sweep.cell(name), backend))
 
 
 def test_one_engine_took_the_weights_of_all_cells(generated):

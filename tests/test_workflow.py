@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from pissa_repro.runtime import paths
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 TINY = {
@@ -99,9 +101,9 @@ def test_the_table_has_the_six_rows(swept):
 
 
 def test_the_figures_are_drawn(swept):
-    for name in ("loss", "grad_norm", "accuracy"):
-        assert (swept / "figures" / f"{name}.svg").stat().st_size > 2000
-        assert (swept / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    for place in ("paper/figure4a", "paper/figure4b", "extra/accuracy"):
+        assert (swept / paths.figure(place)).stat().st_size > 2000
+        assert (swept / paths.figure(place, "png")).read_bytes()[:4] == b"\x89PNG"
 
 
 def test_a_second_run_does_nothing(swept):

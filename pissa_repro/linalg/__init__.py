@@ -1,4 +1,4 @@
-"""Matrices alone: decompositions (krylov, gram, spectrum) and quantization (quantize, gptq).
+"""Matrices alone: decompositions (krylov, gram, spectrum) and the mathematics of quantization (quantize, gptq).
 
 A function here gets a weight and returns a weight or factors; models and their files are in model/.
 """

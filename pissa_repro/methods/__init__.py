@@ -1,32 +1,23 @@
-"""The methods. One method is one file of this folder; it is found by its name.
+"""The methods. One is one file of this folder, held to `Method` (docs/guides/add_a_baseline.md).
 
-A method is one function from a weight matrix to small factors (docs/guides/add_a_baseline.md):
+A method is one function from a weight matrix to small factors:
 
     base  = quantize(W - s * offset_B @ offset_A)      frozen
     model = base + s * B @ A                           A, B trained
 
-A method's file declares
-    DISPLAY, QUANTIZED_DISPLAY   its names in tables, on a plain and on a quantized base
-    RANDOM                       whether the start depends on the seed
-    start(weight, setting)       -> Start
-and, where they are needed,
-    FACTORS = False              every weight trains, there are no factors (then no `start`)
-    OPTIONS, QUANTIZED_OPTIONS   options with their defaults; the second only on a quantized base
-    VERSION = 2, 3, ...          raised when the start changes, so that its cells run again
-    refuse(quant)                -> the reason why this pair makes no sense, or None
-
-The workflow imports these files for every dry run, so they import torch only inside `start`.
+Nothing here knows of a model or of training. The workflow imports these files for every dry run, so they import torch
+only inside `start`.
 """
 
-import importlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from types import MappingProxyType, ModuleType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from pissa_repro.quantizers import roundtrip
 from pissa_repro.runtime.errors import UserError, unknown
+from pissa_repro.runtime.plugins import Room
 
 if TYPE_CHECKING:
     import torch
@@ -55,8 +46,6 @@ class Setting:
 
     def remainder(self, a: "Matrix | None" = None, b: "Matrix | None" = None) -> Matrix:
         """W - quantize(W - s * B @ A), float32 (out, in); without factors W - quantize(W)."""
-        from pissa_repro.linalg.quantize import roundtrip
-
         weight = self.spectrum.weight
         rest = weight.clone() if a is None or b is None else weight.addmm(b, a, alpha=-self.scaling)
         return roundtrip(rest, self.quant, spare=True).neg_().add_(weight)
@@ -78,32 +67,66 @@ class Start:
 
     @property
     def taken(self) -> tuple[Matrix, Matrix] | None:
-        """The pair (A, B) that is taken out of W; None for nothing."""
+        """The pair (A, B) whose s * B @ A is taken out of W; None where nothing is."""
         return (self.A, self.B) if self.offset == "start" else self.offset
 
 
-def names() -> list[str]:
-    """All methods: the files of this folder, sorted."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))
+class Method(Protocol):
+    """What a method's file declares."""
+
+    DISPLAY: str
+    """Its name in tables, on a plain base."""
+
+    QUANTIZED_DISPLAY: str
+    """Its name in tables, on a quantized base."""
+
+    RANDOM: bool
+    """Whether the start depends on the seed; if not, all seeds share one start."""
+
+    FACTORS: bool = True
+    """False: every weight trains; there are no factors, and then no `start`."""
+
+    OPTIONS: Mapping[str, Any] = MappingProxyType({})
+    """Options with their defaults, which the config may change: whole numbers from 1, or `svd`, the solver."""
+
+    QUANTIZED_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+    """Further options that apply only on a quantized base."""
+
+    VERSION: int = 1
+    """Raised when the start changes, so that the cells of this method, and only they, run again."""
+
+    def start(self, weight: "torch.Tensor", setting: Setting) -> Start:
+        """The factors of a float32 weight (out, in), which stays as it is: A (r, in) and B (out, r), float32, finite.
+
+        On the weight's device. The same weight and setting give the same bits: random numbers come from
+        `setting.generator`. Every rank from 1 to the smaller side is possible; the caller has checked it. On a plain
+        base, base + s * B @ A is W to float32 rounding, for every s.
+        """
+        raise TypeError("a method without factors has no start")
+
+    def refuse(self, quant: str) -> str | None:
+        """Why the method makes no sense on this quantization, in a sentence for the user; None where it does."""
+        return None
 
 
-@cache
-def load(name: str, place: str = "methods") -> ModuleType:
-    """The method's module. Raises UserError for a name without a file."""
-    if name not in names():
-        raise unknown("method", name, names(), place)
-    return importlib.import_module(f"{__name__}.{name}")
+def _complaint(module: ModuleType) -> str | None:
+    if getattr(module, "FACTORS", True) != hasattr(module, "start"):
+        return "a method has a function start(weight, setting), or says FACTORS = False."
+    return None
+
+
+PLUGINS = Room("pissa_repro.methods", "method", Method, _complaint)
+names, load = PLUGINS.names, PLUGINS.load
 
 
 def has_factors(name: str) -> bool:
     """Whether the method trains factors (False: it trains every weight)."""
-    return getattr(load(name), "FACTORS", True)
+    return load(name).FACTORS
 
 
 def refusal(name: str, quant: str) -> str | None:
     """Why the method makes no sense on this quantization, in the words of its own file; or None."""
-    refuse = getattr(load(name), "refuse", None)
-    return refuse(quant) if refuse else None
+    return load(name).refuse(quant)
 
 
 def options(name: str, quant: str, given: dict[str, Any], place: str) -> dict[str, Any]:
@@ -111,17 +134,16 @@ def options(name: str, quant: str, given: dict[str, Any], place: str) -> dict[st
 
     Raises UserError for an option that the method does not have.
     """
-    method = load(name)
-    plain, quantized = getattr(method, "OPTIONS", {}), getattr(method, "QUANTIZED_OPTIONS", {})
+    plain = dict(load(name).OPTIONS)
+    everywhere = plain | dict(load(name).QUANTIZED_OPTIONS)
     for key, value in given.items():
-        if key not in plain | quantized:
-            raise unknown("option", key, plain | quantized, f"{place} ({name})")
+        if key not in everywhere:
+            raise unknown("option", key, everywhere, f"{place} ({name})")
         if key == "svd":
             check_svd(value, f"{place} ({name})")
         elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UserError(f"{place} ({name}): option '{key}' is {value!r}; it must be a whole number from 1.")
-    applicable = plain if quant == "none" else plain | quantized
-    return {key: given.get(key, default) for key, default in applicable.items()}
+    return {key: given.get(key, default) for key, default in (plain if quant == "none" else everywhere).items()}
 
 
 def check_svd(value: Any, place: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pissa_repro.linalg import quantize
+from pissa_repro import quantizers
 from pissa_repro.model.factors import Factors
 from pissa_repro.model.load import DTYPES
 from pissa_repro.runtime.errors import UserError
@@ -40,7 +40,7 @@ def stores_transposed(layer: torch.nn.Module) -> bool:
 def set_base(model: "PreTrainedModel", factors: Factors, quant: str, dtype: str, pack: bool) -> None:
     """Replace W by the frozen base, quantize(W - s * offset), in every target module.
 
-    The model comes and stays in float32, as every base is made in float32 (out, in) by quantize.base_weight;
+    The model comes and stays in float32, as every base is made in float32 (out, in) by quantizers.base_weight;
     `cast` rounds it to `dtype` later, which here is what packed weights compute in. pack: keep 4-bit weights
     packed (training); else dequantized (scoring, merging). A Conv1D layer (GPT-2) gets its base transposed and is
     never packed. Raises UserError for a module that the model does not have, or that shares its weight with another.
@@ -54,12 +54,12 @@ def set_base(model: "PreTrainedModel", factors: Factors, quant: str, dtype: str,
         offset = factors.offset_product(name)
         offset = None if offset is None else offset.to(weight.device)
         if stores_transposed(layer):
-            weight.data = quantize.base_weight(weight.data.t().contiguous(), offset, quant).t().contiguous()
-        elif pack and isinstance(layer, torch.nn.Linear) and quantize.packable(layer, quant):
+            weight.data = quantizers.base_weight(weight.data.t().contiguous(), offset, quant).t().contiguous()
+        elif pack and isinstance(layer, torch.nn.Linear) and quantizers.packable(layer, quant):
             whole = weight.data if offset is None else weight.data - offset
-            model.set_submodule(module, quantize.linear4bit(layer, whole, quant, DTYPES[dtype]))
+            model.set_submodule(module, quantizers.packed(layer, whole, quant, DTYPES[dtype]))
         else:
-            weight.data = quantize.base_weight(weight.data, offset, quant)
+            weight.data = quantizers.base_weight(weight.data, offset, quant)
 
 
 def cast(parameters: Iterable[torch.nn.Parameter], dtype: str) -> None:

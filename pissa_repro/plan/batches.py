@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pissa_repro.plan.sweep import STAGE_VERSION, Cell, Sweep
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import unknown
 from pissa_repro.runtime.specs import BatchSpec
 
@@ -61,7 +62,7 @@ class Batches:
     def named(self, name: str) -> Batch:
         """The batch of that name. Raises UserError with the nearest known name."""
         if name not in self.by_name:
-            raise unknown("batch", name, self.by_name, "results/generated")
+            raise unknown("batch", name, self.by_name, str(paths.batches()))
         return self.by_name[name]
 
     def name_of(self, cell: str, task: str) -> str:

@@ -11,12 +11,10 @@ from typing import Any, Literal, cast
 import jsonschema
 import yaml
 
-from pissa_repro import methods, tasks
+from pissa_repro import methods, quantizers, tasks
 from pissa_repro.plan.sections import Config, Method, WrittenMethod
 from pissa_repro.runtime.errors import UserError, unknown
 
-# The names of quantize.QUANTIZERS, which needs torch; a test compares.
-QUANTS = ("none", "nf4", "int8", "fp4", "nf4-dq", "nf4-b32", "nf4-b32-dq", "nf4-b128", "nf4-b128-dq")
 Section = Literal["models", "datasets", "tasks"]  # those that a sweep takes names of
 SECTIONS: tuple[Section, ...] = ("models", "datasets", "tasks")
 ROOT = Path(__file__).resolve().parents[2]
@@ -153,7 +151,7 @@ def _check_names(config: Config) -> None:
     for number, override in enumerate(config["overrides"]):
         place = f"config.overrides[{number}].where"
         choices: dict[str, Collection[str]] = {"model": config["models"], "dataset": config["datasets"]}
-        choices |= {"method": known_methods, "quant": QUANTS}
+        choices |= {"method": known_methods, "quant": quantizers.names()}
         for key, value in override["where"].items():
             if value not in choices[key]:
                 raise unknown(key, value, choices[key], f"{place}.{key}")
@@ -191,8 +189,7 @@ def _check_cells(config: Config) -> None:
     for number, cell in enumerate(config["sweep"]["cells"]):
         place = f"config.sweep.cells[{number}]"
         definition = method_definition(config, cell["method"], place)
-        if cell["quant"] not in QUANTS:
-            raise unknown("quant", cell["quant"], QUANTS, f"{place}.quant")
+        quantizers.find(cell["quant"], f"{place}.quant")
         if reason := methods.refusal(definition["init"], cell["quant"]):
             raise UserError(f"{place}: ({cell['method']}, {cell['quant']}) makes no sense: {reason}.")
         methods.options(definition["init"], cell["quant"], definition["options"], f"config.methods.{cell['method']}")
@@ -204,10 +201,11 @@ def _check_studies(config: Config) -> None:
         if name not in config["models"]:
             raise unknown("model", name, config["models"], "config.studies.models")
     for name in studies["methods"]:
-        if "alternations" not in getattr(methods.load(name, "config.studies.methods"), "QUANTIZED_OPTIONS", {}):
+        if "alternations" not in methods.load(name, "config.studies.methods").QUANTIZED_OPTIONS:
             raise UserError(f"config.studies.methods: {name} does not alternate with quantization.")
-    four_bit = [name for name in QUANTS if name.startswith(("nf4", "fp4"))]
-    for key, names, choices in (("quants", studies["quants"], QUANTS[1:]), ("blocks", studies["blocks"], four_bit)):
+    quantized = [name for name in quantizers.names() if name != "none"]
+    asked = (("quants", studies["quants"], quantized), ("blocks", studies["blocks"], quantizers.in_blocks()))
+    for key, names, choices in asked:
         for name in names:
             if name not in choices:
                 raise unknown("quant", name, choices, f"config.studies.{key}")

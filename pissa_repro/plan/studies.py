@@ -3,10 +3,12 @@
 Which points each study measures, and the specs of its stages. Imports no torch: Snakemake reads it.
 """
 
+from pathlib import Path
 from typing import Any
 
 from pissa_repro import methods
 from pissa_repro.plan.sweep import SOLVER_VERSION, STAGE_VERSION, Cell, Sweep
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 
 # Raise a number when a stage's code changes what comes out of it.
@@ -35,7 +37,7 @@ def grid(studies: dict[str, Any], name: str) -> list[Point]:
         "blocks": (methods, studies["blocks"], [rank], [most]),
     }
     if name not in grids:
-        raise unknown("grid", name, grids, "results/studies")
+        raise unknown("grid", name, grids, str(paths.studies()))
     return _points(*grids[name])
 
 
@@ -85,3 +87,48 @@ def _spec(sweep: Sweep, model: str, stage: str) -> dict[str, Any]:
         "model": sweep.model_spec(model),
         "target_modules": studies["target_modules"],
     }
+
+
+def records(sweep: Sweep, name: str) -> list[Path]:
+    """The record of a measurement of every studied model."""
+    return [paths.study(model, f"{name}.json") for model in sweep.config["studies"]["models"]]
+
+
+def tables(sweep: Sweep, name: str) -> list[Path]:
+    """The CSV of a measurement of every studied model, each with its record."""
+    models = sweep.config["studies"]["models"]
+    return [paths.study(model, f"{name}.{kind}") for model in models for kind in ("csv", "json")]
+
+
+def trained(sweep: Sweep, model: str | None = None) -> list[Cell]:
+    """The trained cells that tables may show, of one studied model or of all; none unless the config says `trained`."""
+    studies = sweep.config["studies"]
+    models = [name for name in studies["models"] if model in (None, name)]
+    return [cell for cell in sweep.cells.values() if cell.model in models] if studies["trained"] else []
+
+
+def solved(sweep: Sweep, model: str | None = None) -> list[Cell]:
+    """Those of `trained` whose start has a solver, on a plain base (Table 6: their final losses)."""
+
+    def wanted(cell: Cell) -> bool:
+        definition = sweep.definition(cell.method)
+        has_solver = "svd" in getattr(methods.load(definition["init"]), "OPTIONS", {})
+        return has_solver and not definition["lora"] and cell.quant == "none"
+
+    return [cell for cell in trained(sweep, model) if wanted(cell)]
+
+
+def compared(sweep: Sweep, model: str | None = None) -> list[Cell]:
+    """Those of `trained` with factors on a studied quantization (Table 9: their scores)."""
+    quants = sweep.config["studies"]["quants"]
+    return [cell for cell in trained(sweep, model) if sweep.has_factors(cell) and cell.quant in quants]
+
+
+def quantized(sweep: Sweep, model: str | None = None) -> list[Cell]:
+    """Those of `trained` with factors on a quantized base, without DoRA's magnitudes, which no factors hold."""
+
+    def wanted(cell: Cell) -> bool:
+        only_factors = sweep.has_factors(cell) and not sweep.definition(cell.method)["lora"].get("use_dora")
+        return only_factors and cell.quant != "none"
+
+    return [cell for cell in trained(sweep, model) if wanted(cell)]

@@ -5,6 +5,7 @@ It contains the specs of the stages before, so that a change upstream changes it
 torch: Snakemake reads this module for every dry run.
 """
 
+import copy
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 from pissa_repro import methods
 from pissa_repro.plan import config as config_module
 from pissa_repro.plan.sections import Method, Override
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.specs import (
     Asked,
@@ -34,7 +36,6 @@ STAGE_VERSION = {"fetch": 1, "init": 1, "quant_error": 1, "train": 1, "generate"
 Definition = TypeVar("Definition")
 Source = TypeVar("Source", ModelSource, DataSource)
 SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum, quantize)
-FIGURES = ("loss", "grad_norm", "accuracy")  # the registry is stages/figure.py, which needs matplotlib
 
 
 class Point(NamedTuple):
@@ -136,7 +137,7 @@ class Sweep:
             first = starts.setdefault(cell.start, cell)
             if self.init_spec(first) != self.init_spec(cell):
                 raise UserError(
-                    f"config.overrides: {first.name} and {cell.name} would share results/init/{cell.start} "
+                    f"config.overrides: {first.name} and {cell.name} would share {paths.start(cell.start)} "
                     "but start differently. Give one of them a method of its own name."
                 )
         return starts
@@ -144,13 +145,13 @@ class Sweep:
     def cell(self, name: str) -> Cell:
         """The cell of that name. Raises UserError with the nearest known name."""
         if name not in self.cells:
-            raise unknown("cell", name, self.cells, "results/cells")
+            raise unknown("cell", name, self.cells, str(paths.cells()))
         return self.cells[name]
 
     def start(self, name: str) -> Cell:
         """One cell of those that start from results/init/<name>."""
         if name not in self.starts:
-            raise unknown("start", name, self.starts, "results/init")
+            raise unknown("start", name, self.starts, str(paths.starts()))
         return self.starts[name]
 
     def _cell(self, point: Point) -> Cell:
@@ -212,7 +213,7 @@ class Sweep:
             "solver_version": SOLVER_VERSION,
             "model": self.model_spec(cell.model),
             "method": definition["init"],
-            "method_version": getattr(methods.load(definition["init"]), "VERSION", 1),
+            "method_version": methods.load(definition["init"]).VERSION,
             "options": options,
             "quant": cell.quant,
             "rank": cell.rank,
@@ -269,10 +270,12 @@ class Sweep:
         version = STAGE_VERSION["evaluate"]
         return {"stage": "evaluate", "version": version, "generate": self.generate_spec(cell, task)}
 
-    def tasks_of(self, table: str) -> list[str]:
-        """The swept tasks that use one lm-eval task file; a table is named after the file."""
-        fitting = [task for task in self.config["sweep"]["tasks"] if self.config["tasks"][task]["task"] == table]
-        if not fitting:
-            used = sorted({self.config["tasks"][task]["task"] for task in self.config["sweep"]["tasks"]})
-            raise UserError(f"results/{table}_table: no swept task uses it. Tables of this sweep: {', '.join(used)}.")
-        return fitting
+    def by_task_file(self) -> dict[str, "Sweep"]:
+        """The sweep by the lm-eval task file of its tasks: {file: the part with the tasks that use it}."""
+        swept, tasks = self.config["sweep"], self.config["tasks"]
+        parts = {}
+        for file in sorted({tasks[task]["task"] for task in swept["tasks"]}):
+            own = [task for task in swept["tasks"] if tasks[task]["task"] == file]
+            parts[file] = copy.copy(self)  # with the cells that it has made: they are the same for all tasks
+            parts[file].config = {**self.config, "sweep": {**swept, "tasks": own}}
+        return parts

@@ -11,6 +11,7 @@ import pandas
 
 from pissa_repro.plan.sweep import Cell
 from pissa_repro.results.measure import Measure
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.tasks import METRIC
 
@@ -63,7 +64,7 @@ def read_curve(results: Path, cells: list[Cell], column: str) -> Curve:
     """A column of train_steps.csv over the seeds of one method. Raises UserError if steps differ."""
     runs, steps = [], None
     for cell in cells:
-        path = results / "cells" / cell.name / "train_steps.csv"
+        path = paths.cell(cell.name, results).steps
         table = read_table(path, ("step", column))
         here = numbers(table, "step", path)
         if steps is not None and not numpy.array_equal(here, steps):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
 
@@ -34,15 +35,15 @@ class Fetched:
     """What the fetched models and data are now, to compare with what a record was made from."""
 
     def __init__(self, results: Path):
-        self.folder = results / "fetch"
+        self.results = results
         self.read = functools.cache(read_json)
 
     def compare(self, path: Path, record: dict[str, Any], model: str, data: str | None = None) -> None:
         """Raise UserError when the record at `path` was made from other weights or other rows."""
-        weights = self.read(self.folder / "models" / f"{model}.json")["fingerprint"]
+        weights = self.read(paths.model(model, self.results))["fingerprint"]
         pairs = [("weights", model, weights, record["base"]["fingerprint"])]
         if data:
-            rows = self.read(self.folder / "data" / f"{data}.json")["sha256"]
+            rows = self.read(paths.data(data, self.results))["sha256"]
             pairs.append(("rows", data, rows, record["data_sha256"]))
         for kind, name, now, then in pairs:
             if now != then:

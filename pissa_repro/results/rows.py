@@ -9,6 +9,7 @@ import numpy as np
 from pissa_repro.plan.sweep import Cell, Sweep
 from pissa_repro.results.measure import Measure, measure_of
 from pissa_repro.results.scored import keys, read_items
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.tasks import METRIC
 
@@ -57,15 +58,16 @@ def read_scores(path: Path) -> Scores:
         raise UserError(f"{path}: no such file. Run snakemake to make it.") from None
 
 
-def lines(sweep: Sweep, table: str, rows: Scores, results: Path) -> list[Line]:
-    """The rows of a table in the config's order.
+def lines(sweep: Sweep, rows: Scores, results: Path) -> list[Line]:
+    """The rows of the sweep's table in the config's order.
 
     Raises UserError when a cell has no score, its samples do not give its score, or two cells of a
     task were scored on different items.
     """
     made: list[Line] = []
-    groups, shown = _by_seed(sweep), measure_of(table)
-    for task in sweep.tasks_of(table):
+    groups = _by_seed(sweep)
+    for task in sweep.config["sweep"]["tasks"]:
+        shown = measure_of(sweep.config["tasks"][task]["task"])
         first: Items | None = None  # of the first cell: all others must have the same
         for cells in groups:
             facts = [_fact(rows, cell, task) for cell in cells]
@@ -100,7 +102,7 @@ def _second(rows: Scores, cells: list[Cell], task: str, shown: Measure) -> list[
 
 
 def _items(results: Path, cell: Cell, task: str) -> Items:
-    path = results / "cells" / cell.name / "eval" / f"{task}.samples.jsonl"
+    path = paths.cell(cell.name, results).samples(task)
     samples, scores = read_items(path)
     return Items(cell.name, path, keys(samples), scores)
 

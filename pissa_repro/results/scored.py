@@ -12,13 +12,15 @@ import numpy as np
 from pissa_repro import methods
 from pissa_repro import tasks as task_files
 from pissa_repro.results.measure import PERCENT, Measure, measure_of
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import canonical, read_json, read_lines
 from pissa_repro.runtime.record_types import Provenance, Sample, ScoreRecord
 from pissa_repro.tasks import METRIC
 
-SAMPLES = ".samples.jsonl"
-FORMS = f"Give a scoring record (<task>.json), its <task>{SAMPLES}, a cell's folder, or a cell without its -s<seed>."
+FORMS = (
+    f"Give a scoring record (<task>.json), its <task>{paths.SAMPLES}, a cell's folder, or a cell without its -s<seed>."
+)
 
 # What two cells may differ in when methods are compared, or a judge happened to need; all else should be the same.
 OWN = set(
@@ -81,7 +83,7 @@ def read(path: Path, metric: str) -> Scored:
     record = read_record(path)
     if metric not in record["metrics"]:
         raise unknown("metric", metric, record["metrics"], str(path))
-    samples = path.with_name(path.stem + SAMPLES)
+    samples = paths.samples(path)
     rows, scores = read_items(samples, metric)
     fact = record["metrics"][metric]
     off = is_binary(scores, measured(record, metric)) and len(scores) and abs(scores.mean() - fact["value"]) > 1e-9
@@ -116,19 +118,19 @@ def find(given: str, task: str | None = None) -> list[Path]:
     task: which one of a folder; None for the only one. Raises UserError when nothing fits, or several.
     """
     path = Path(given)
-    if path.name.endswith(SAMPLES):
-        path = path.with_name(path.name.removesuffix(SAMPLES) + ".json")
+    if path.name.endswith(paths.SAMPLES):
+        path = path.with_name(path.name.removesuffix(paths.SAMPLES) + ".json")
     if path.suffix == ".json":
         return [path]
     folders = [path] if path.is_dir() else seeds_of(path)
     if not folders:
         raise UserError(f"{given}: no such score. {FORMS}")
-    tasks = sorted({record.stem for folder in folders for record in (folder / "eval").glob("*.json")})
+    tasks = sorted({task for folder in folders for task in paths.Cell(folder).scored()})
     if task is None and len(tasks) != 1:
         raise UserError(f"{given}: {len(tasks)} scored tasks ({', '.join(tasks) or 'none'}). Choose one with --task.")
     if task is not None and task not in tasks:
         raise unknown("task", task, tasks, given)
-    records = [folder / "eval" / f"{task or tasks[0]}.json" for folder in folders]
+    records = [paths.Cell(folder).score(task or tasks[0]) for folder in folders]
     return [record for record in records if record.is_file()]
 
 
@@ -169,7 +171,7 @@ def display(record: ScoreRecord) -> str:
 def origins(cell: Scored) -> dict[str, list[Provenance]]:
     """Where a score comes from: the provenance of its training (if its record is there), generating and scoring."""
     record: Mapping[str, Any] = cell.record  # as it is: an older one may lack some of its keys
-    training, generated = cell.path.parent.parent / "train.json", record.get("generated") or {}
+    training, generated = paths.cell_of(cell.path).train, record.get("generated") or {}
     runs: dict[str, list[Provenance | None]] = {
         "training": [read_json(training).get("provenance")] if training.is_file() else [],
         "generating": generated.get("runs", []),

@@ -10,13 +10,14 @@ from pissa_repro.plan import studies
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.curves import read_table
 from pissa_repro.results.records import Fetched, checked
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.fetched import sha256
 
 
 @dataclass(frozen=True)
 class Study:
-    """What a table is made from: the sweep, a model of its studies, and the folder of records."""
+    """What an exhibit is made from: the sweep, a model of its studies, and the folder of records."""
 
     sweep: Sweep
     model: str
@@ -32,16 +33,20 @@ class Study:
         """The model's name in tables."""
         return self.sweep.config["models"][self.model].get("display", self.model)
 
+    def place(self, name: str) -> Path:
+        """Where a file of the studies of this model is."""
+        return paths.study(self.model, name, self.results)
+
     def record(self, name: str, spec: dict[str, Any]) -> dict[str, Any]:
         """A record of the studies. Raises UserError when it was made from another config or other weights."""
-        path = self.results / "studies" / self.model / f"{name}.json"
+        path = self.place(f"{name}.json")
         found = checked(path, spec)
         Fetched(self.results).compare(path, found, self.model)
         return found
 
     def rows(self, name: str, spec: dict[str, Any], columns: tuple[str, ...]) -> pandas.DataFrame:
         """The CSV beside a record, which is checked as in `record`."""
-        path = self.results / "studies" / self.model / f"{name}.csv"
+        path = self.place(f"{name}.csv")
         record, found = self.record(name, spec), read_table(path, columns)
         if record["csv_sha256"] != sha256(path):
             raise UserError(f"{path}: is not the file that {name}.json tells of. Delete both and run again.")
@@ -51,3 +56,8 @@ class Study:
         """The errors of a grid, a row a module and point."""
         columns = ("module", "type", "method", "quant", "rank", "alternations", "nuclear", "nuclear_plain", "reduction")
         return self.rows(f"errors_{grid}", studies.errors_spec(self.sweep, self.model, grid), columns)
+
+
+def studied(sweep: Sweep, results: Path) -> list[Study]:
+    """The models of the studies, in the config's order."""
+    return [Study(sweep, model, results) for model in sweep.config["studies"]["models"]]

@@ -6,6 +6,7 @@ from typing import Any
 
 from pissa_repro.plan.sweep import Cell, Sweep
 from pissa_repro.results.records import Fetched, checked
+from pissa_repro.runtime import paths
 
 COLUMNS = (
     "cell model data method display quant rank learning_rate seed task metric value stderr n final_loss "
@@ -19,16 +20,16 @@ def rows(sweep: Sweep, results: Path) -> Iterator[dict[str, Any]]:
     reductions = {}
     for start, cell in sweep.starts.items():
         if cell.quant != "none":
-            path = results / "quant_error" / f"{start}.json"
+            path = paths.start_error(start, results)
             record = checked(path, sweep.quant_error_spec(cell))
             fetched.compare(path, record, cell.model)
             reductions[start] = record["reduction"]["avg"]
     for cell in sweep.cells.values():
-        folder = results / "cells" / cell.name
-        train = checked(folder / "train.json", sweep.train_spec(cell))
-        fetched.compare(folder / "train.json", train, cell.model, cell.data)
+        home = paths.cell(cell.name, results)
+        train = checked(home.train, sweep.train_spec(cell))
+        fetched.compare(home.train, train, cell.model, cell.data)
         for task in sweep.config["sweep"]["tasks"]:
-            path = folder / "eval" / f"{task}.json"
+            path = home.score(task)
             score = checked(path, sweep.evaluate_spec(cell, task))
             fetched.compare(path, score, cell.model, sweep.config["tasks"][task]["dataset"])
             for metric, facts in score["metrics"].items():

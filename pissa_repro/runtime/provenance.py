@@ -10,6 +10,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+from pissa_repro.runtime.paths import FIGURES, RESULTS
 from pissa_repro.runtime.record_types import End, Git, Hardware, Memory, Provenance
 
 PACKAGES = (
@@ -42,7 +43,7 @@ def git_state() -> Git:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        changes = git("status", "--porcelain", "--", ":/", ":(top,exclude)results", ":(top,exclude)figures")
+        changes = git("status", "--porcelain", "--", ":/", *(f":(top,exclude){place}" for place in (RESULTS, FIGURES)))
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changes)}
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}

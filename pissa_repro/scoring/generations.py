@@ -12,18 +12,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.journal import JournalFile, open_journal
 from pissa_repro.runtime.record import canonical
 from pissa_repro.runtime.record_types import End, GenerationRun, Origin
 
 log = logging.getLogger(__name__)
-AGAIN = "Delete the record of its batch in results/generated and run again, or generate by hand (evaluate --help)."
+AGAIN = f"Delete the record of its batch in {paths.batches()} and run again, or generate by hand (evaluate --help)."
 
 
-def place(cell: str | Path, task: str, spec: Mapping[str, Any]) -> Path:
+def place(cell: paths.Cell, task: str, spec: Mapping[str, Any]) -> Path:
     """Where a cell's generations on a task are kept: a file for each spec, so that none replaces another's."""
-    return Path(cell) / "generated" / f"{task}-{hashlib.sha256(canonical(spec).encode()).hexdigest()[:8]}.jsonl"
+    return cell.generated / f"{task}-{hashlib.sha256(canonical(spec).encode()).hexdigest()[:8]}.jsonl"
 
 
 class Generations:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pissa_repro.model.merged import TrainedCell, merged_model
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.provenance import end, provenance
@@ -77,7 +78,7 @@ def _task(name: str, rows: Path, max_new_tokens: int) -> "Task":
 def jobs(batch: BatchSpec, results: Path) -> Iterator[Job]:
     """The jobs of a batch spec (batches.Batches.spec), cell by cell."""
     for cell, made in batch["cells"].items():
-        folder = results / "cells" / cell
+        home = paths.cell(cell, results)
         for task, asked in batch["tasks"].items():
             spec: GenerateSpec = {
                 "stage": "generate", "version": batch["version"], "train": made["train"], **asked["spec"],
@@ -85,10 +86,10 @@ def jobs(batch: BatchSpec, results: Path) -> Iterator[Job]:
             yield Job(
                 name=f"{cell} {task}",
                 spec=spec,
-                init=results / "init" / made["start"] if made["start"] else None,
-                trained=folder / "trained",
-                rows=results / "fetch" / "data" / f"{asked['rows']}.jsonl",
-                out=place(folder, task, spec),
+                init=paths.start(made["start"], results) if made["start"] else None,
+                trained=home.trained,
+                rows=paths.rows(asked["rows"], results),
+                out=place(home, task, spec),
             )
 
 

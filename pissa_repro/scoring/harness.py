@@ -1,6 +1,5 @@
 """lm-eval, used in two halves: what a task asks of a model, and what the answers score."""
 
-import importlib
 import math
 from pathlib import Path
 from typing import Any
@@ -29,16 +28,15 @@ class Task:
     def __init__(self, name: str, rows: Path, max_new_tokens: int):
         manager = TaskManager(include_path=str(tasks.TASKS), include_defaults=False, metadata={"path": str(rows)})
         self.name, self._task = name, manager.load(name)["tasks"][name]
-        self.module = importlib.import_module(f"pissa_repro.tasks.{tasks.module(name)}")
+        self.rules = tasks.load(name).rules
         self.kind = self._task.OUTPUT_TYPE
-        self.turns: int = getattr(self.module, "TURNS", 1)
+        self.turns = self.rules.TURNS
         self.new_tokens = 0 if self.kind == ROLLING else max_new_tokens
         if self.kind != ROLLING:
             self._task.set_config("generation_kwargs", {"max_gen_toks": max_new_tokens}, update=True)
         self._task.build_all_requests()
-        if check := getattr(self.module, "check", None):
-            for instance in self._task.instances:
-                check(instance.doc)
+        for instance in self._task.instances:
+            self.rules.check(instance.doc)
         self._first = {instance.doc_id: instance for instance in self._task.instances}
         self.ids = sorted(self._first)
 
@@ -53,7 +51,7 @@ class Task:
             return None
         if not texts:
             return first
-        text = self.module.next_prompt(first.doc, texts)
+        text = self.rules.next_prompt(first.doc, texts)
         return Instance(self.kind, first.doc, (text, first.args[1]), first.idx, first.metadata)
 
     def ask(self, lm: LM, instances: list[Instance]) -> list[Any]:
@@ -73,8 +71,7 @@ class Task:
 
         turns: what was generated for each item. A standard error is None where lm-eval has none.
         """
-        if prepare := getattr(self.module, "prepare", None):
-            prepare([self._first[i].doc for i in self.ids], [answer(turns[i]) for i in self.ids])
+        self.rules.prepare([self._first[i].doc for i in self.ids], [answer(turns[i]) for i in self.ids])
         # bootstrap_iters 0 would also drop the standard error of a mean, which needs no bootstrap
         evaluated = evaluate(Stored(turns), {self.name: self._task}, log_samples=True, bootstrap_iters=1)
         scores, samples = evaluated["results"][self.name], evaluated["samples"][self.name]

@@ -2,12 +2,11 @@
 
 import argparse
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pissa_repro.plan.sweep import STAGE_VERSION
-from pissa_repro.runtime import gpus
+from pissa_repro.runtime import gpus, paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import read_json, read_lines, write_json, write_lines
@@ -62,9 +61,9 @@ def judge_items(spec: EvaluateSpec, rows: Path, turns: dict[int, list[Any]], pat
     missing = [i for i in task.ids if task.request(i, turns.get(i, []))]
     if missing:
         raise UserError(f"{path}: {len(missing)} of {len(task.ids)} items are not generated yet. {generations.AGAIN}")
-    with getattr(task.module, "keeping", nullcontext)(path.with_suffix(".judgements.jsonl")):
+    with task.rules.keeping(paths.judgements(path)):
         metrics, samples = task.score(turns)
-        return Graded(metrics, getattr(task.module, "facts", dict)(), samples)
+        return Graded(metrics, task.rules.facts(), samples)
 
 
 def rescore(path: Path, data: Path | None) -> str:
@@ -73,12 +72,12 @@ def rescore(path: Path, data: Path | None) -> str:
     record: ScoreRecord = read_json(path)
     if data and sha256(data) != record["data_sha256"]:
         raise UserError(f"{path}: made from other rows than {data}.")
-    kept, rows = path.with_suffix(".samples.jsonl"), data or find_rows(path, record["data_sha256"])
+    kept, rows = paths.samples(path), data or find_rows(path, record["data_sha256"])
     before: dict[int, Sample] = {sample["id"]: sample for sample in read_lines(kept)}
     answers = {item: sample["generated"] for item, sample in before.items()}
     turns = {item: answer if isinstance(answer, list) else [answer] for item, answer in answers.items()}
     spec: EvaluateSpec = {**record["spec"], "version": STAGE_VERSION["evaluate"]}
-    origin = generations.place(path.parent.parent, path.stem, spec["generate"])
+    origin = generations.place(paths.cell_of(path), path.stem, spec["generate"])
     metrics, facts, samples = judge_items(spec, rows, turns, origin)
     write_lines(kept, samples)
     write_json(path, {**record, "spec": spec, "metrics": metrics, **facts, "provenance": provenance(started)})
@@ -89,10 +88,10 @@ def rescore(path: Path, data: Path | None) -> str:
 def find_rows(path: Path, wanted: str) -> Path:
     """The fetched rows that a record was made from, by their hash, in the results folder that it lies in."""
     for folder in path.resolve().parents:
-        for rows in sorted((folder / "fetch" / "data").glob("*.jsonl")):
+        for rows in sorted(paths.rows_folder(folder).glob("*.jsonl")):
             if sha256(rows) == wanted:
                 return rows
-    raise UserError(f"{path}: no rows with the hash {wanted[:12]} under results/fetch/data. Give them with --data.")
+    raise UserError(f"{path}: no rows with the hash {wanted[:12]} under {paths.rows_folder()}. Give them with --data.")
 
 
 def summary(metrics: dict[str, MetricValue]) -> str:

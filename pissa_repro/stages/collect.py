@@ -6,24 +6,19 @@ A record whose spec differs from the config's is refused: records may be in git 
 Snakemake's memory of how they were made, and a folder may come from another config.
 """
 
-import argparse
-import json
 import logging
-from pathlib import Path
 
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.table import COLUMNS, rows
 from pissa_repro.runtime.errors import run_stage
 from pissa_repro.runtime.record import write_csv
+from pissa_repro.stages.options import stage_parser
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", required=True, type=json.loads, help="the config as JSON")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="the results folder")
-    parser.add_argument("--out", required=True, type=Path, help="the CSV to write")
+    parser = stage_parser(__doc__, "config", "results", out="the CSV to write")
     args = parser.parse_args(argv)
     found = list(rows(Sweep(args.config), args.results))
     write_csv(args.out, COLUMNS, found)

@@ -9,8 +9,6 @@ A model's record holds the folder, the resolved commit and a fingerprint of the 
 dataset's rows are written as {"prompt", "response"} lines, the record holds their count and hash.
 """
 
-import argparse
-import json
 import logging
 import time
 from pathlib import Path
@@ -20,14 +18,13 @@ from pissa_repro.runtime.errors import run_stage
 from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import write_json, write_lines
 from pissa_repro.sources.fetched import fetch_dataset, fetch_model, sha256
+from pissa_repro.stages.options import stage_parser
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON: what to fetch")
-    parser.add_argument("--out", required=True, type=Path, help="the record to write")
+    parser = stage_parser(__doc__, "spec", out="the record to write")
     parser.add_argument("--rows", type=Path, help="the JSON lines to write (datasets)")
     args = parser.parse_args(argv)
     started = time.perf_counter()

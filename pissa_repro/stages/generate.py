@@ -8,10 +8,6 @@ there, at the batch of prompts where it stopped. Nothing is scored here (stages/
 answer rule needs no model.
 """
 
-import argparse
-import json
-from pathlib import Path
-
 from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import run_stage
 from pissa_repro.runtime.provenance import provenance
@@ -19,16 +15,12 @@ from pissa_repro.runtime.record import write_json
 from pissa_repro.scoring import engines
 from pissa_repro.scoring.generator import Generator, jobs
 from pissa_repro.sources.fetched import stored_model
-from pissa_repro.stages.options import add_generation
+from pissa_repro.stages.options import stage_parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of a batch of cells and tasks")
-    parser.add_argument("--model", required=True, help="record of the fetched base model")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="the results folder")
-    parser.add_argument("--out", required=True, type=Path, help="the record of the batch to write")
-    add_generation(parser)
+    names = ("spec", "model", "results", "batch-size", "tensor-parallel", "gpus")
+    parser = stage_parser(__doc__, *names, out="the record of the batch to write")
     args = parser.parse_args(argv)
     engines.check(args.spec["backend"], args.gpus, args.tensor_parallel)
     gpus.take(args.gpus)

@@ -6,17 +6,14 @@ from these defaults: 5000 steps of a learning-rate schedule laid out for 8000. T
 threads and versions give the same weights on the same machine.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
 
 from pissa_repro.embedded.pretrain import pretrain
+from pissa_repro.stages.options import stage_parser
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True)
+    parser = stage_parser(__doc__, out="folder to write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--threads", type=int, default=2)

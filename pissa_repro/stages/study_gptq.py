@@ -8,33 +8,26 @@ the nuclear norms are recorded too, but GPTQ does not minimise them. Memory: two
 the Hessians of as many modules as fit LIMIT; each further group of modules costs one more pass.
 """
 
-import argparse
-import json
 import logging
 import time
-from pathlib import Path
 
 from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import run_stage
 from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import read_lines, write_json
 from pissa_repro.sources.fetched import base_of, stored_model
-from pissa_repro.stages.options import add_gpus
-from pissa_repro.starts.kept import FOLDER, Kept
+from pissa_repro.stages.options import stage_parser
+from pissa_repro.starts.kept import Kept
 from pissa_repro.studies.gptq import measure
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the gptq stage")
-    parser.add_argument("--model", required=True, help="record of the fetched model")
-    parser.add_argument("--calibration", required=True, type=Path, help="rows to calibrate on")
-    parser.add_argument("--text", required=True, type=Path, help="rows to measure perplexity on")
-    parser.add_argument("--out", required=True, type=Path, help="the record to write")
-    parser.add_argument("--scratch", type=Path, default=FOLDER, help="where decompositions are kept")
-    add_gpus(parser)
+    parser = stage_parser(
+        __doc__, "spec", "model", "scratch", "gpus",
+        calibration="rows to calibrate on", text="rows to measure perplexity on", out="the record to write",
+    )  # fmt: skip
     args = parser.parse_args(argv)
     gpus.take(args.gpus)
     started = time.perf_counter()

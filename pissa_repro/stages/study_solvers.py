@@ -8,27 +8,21 @@ The paper says "sum of absolute differences" without naming what was averaged (d
 only trends can be compared. excess: |W - B A| over the best rank-r remainder, less 1 (Frobenius).
 """
 
-import argparse
-import json
 import time
-from pathlib import Path
 
 from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import run_stage
 from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import write_csv, write_json
 from pissa_repro.sources.fetched import base_of, sha256, stored_model
-from pissa_repro.stages.options import add_gpus
+from pissa_repro.stages.options import stage_parser
 from pissa_repro.studies.solvers import COLUMNS, measure
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the solvers stage")
-    parser.add_argument("--model", required=True, help="record of the fetched model")
-    parser.add_argument("--out", required=True, type=Path, help="the CSV to write")
-    parser.add_argument("--record", required=True, type=Path, help="where the numbers come from, to write")
-    add_gpus(parser)
+    parser = stage_parser(
+        __doc__, "spec", "model", "gpus", out="the CSV to write", record="where the numbers come from, to write"
+    )
     args = parser.parse_args(argv)
     gpus.take(args.gpus)
     started = time.perf_counter()

@@ -9,12 +9,10 @@ a kill the same command goes on from the last whole one.
 """
 
 import argparse
-import json
 import logging
 import os
 import sys
 import time
-from pathlib import Path
 
 from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import UserError, run_stage
@@ -22,25 +20,22 @@ from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import canonical, write_json
 from pissa_repro.runtime.record_types import TrainRecord
 from pissa_repro.sources.fetched import identities, stored_model
-from pissa_repro.stages.options import add_gpus
+from pissa_repro.stages.options import stage_parser
 from pissa_repro.training.cell import build_record, check_dtypes, prepare, save_trained, split_batch, write_steps
 
 log = logging.getLogger(__name__)
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spec", required=True, type=json.loads, help="canonical JSON of the train stage")
-    parser.add_argument("--model", required=True, help="record of the fetched model")
-    parser.add_argument("--data", required=True, type=Path, help="JSON lines with prompt and response")
-    parser.add_argument("--init", type=Path, nargs="?", help="folder of initial factors (methods with factors)")
-    parser.add_argument("--scratch", required=True, type=Path, help="folder for checkpoints, removed at the end")
-    parser.add_argument("--trained", required=True, type=Path, help="folder to write the trained weights to")
-    parser.add_argument("--record", required=True, type=Path, help="the record to write")
-    parser.add_argument("--steps", required=True, type=Path, help="the CSV of every step to write")
+    parser = stage_parser(
+        __doc__, "spec", "model", "data", "init", "gpus",
+        scratch="folder for checkpoints, removed at the end",
+        trained="folder to write the trained weights to",
+        record="the record to write",
+        steps="the CSV of every step to write",
+    )  # fmt: skip
     parser.add_argument("--micro-batch-size", type=int, default=4, help="sequences in one forward pass (default 4)")
     parser.add_argument("--checkpoint-steps", type=int, default=50, help="steps between checkpoints (default 50)")
-    add_gpus(parser)
     return parser.parse_args(argv)
 
 

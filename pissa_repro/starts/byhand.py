@@ -1,13 +1,38 @@
-"""Starts that are made by hand, without a config: their model and their specs."""
+"""Starts that are made or measured by hand, without a config."""
 
+import logging
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pissa_repro import methods
+from pissa_repro import methods, quantizers
 from pissa_repro.model import checkpoint
-from pissa_repro.plan import config
-from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.sources.fetched import fetch_model, stored_model
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import read_json
+from pissa_repro.sources.fetched import base_of, fetch_model, stored_model
+from pissa_repro.starts import estimate
+from pissa_repro.starts.error import measure_starts, measure_stored, refuse_plain, summary
+from pissa_repro.starts.kept import Kept
+from pissa_repro.starts.make import start_model, write
+
+log = logging.getLogger(__name__)
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Starts of one model: what a config says of a cell, and the ranks. None: the default."""
+
+    method: str
+    quant: str
+    ranks: list[int]
+    alpha: float | None
+    rslora: bool
+    alternations: int | None
+    svd: str | None
+    seed: int
+    target_modules: list[str] | None
 
 
 def model(name: str, revision: str) -> dict[str, Any]:
@@ -20,28 +45,62 @@ def model(name: str, revision: str) -> dict[str, Any]:
     if name == "embedded" or Path(name).is_dir():
         return fetch_model({"path": name})
     if name.count("/") != 1 or name.startswith((".", "/")):
-        raise UserError(f"--model {name}: no such folder, and a hub id has the form owner/name.")
+        raise UserError(f"MODEL {name}: no such folder, and a hub id has the form owner/name.")
     return fetch_model({"hub": name, "revision": revision})
 
 
-def init_specs(args: Any, folder: str) -> list[dict[str, Any]]:
-    """The specs of the init stage that the options stand for, one a rank. Raises UserError for what makes no sense."""
-    if args.quant not in config.QUANTS:
-        raise unknown("quant", args.quant, config.QUANTS, "--quant")
-    methods.load(args.method, "--method")
-    if not methods.has_factors(args.method):
-        raise UserError(f"--method {args.method}: it has no factors to start from.")
-    if reason := methods.refusal(args.method, args.quant):
-        raise UserError(f"--method {args.method} --quant {args.quant} makes no sense: {reason}.")
-    if args.alpha is not None and not 0 < args.alpha < float("inf"):
-        raise UserError(f"--alpha {args.alpha}: it must be a number above 0 (default: the rank).")
-    given = {key: getattr(args, key) for key in ("alternations", "svd") if getattr(args, key) is not None}
-    options = methods.options(args.method, args.quant, given, "--method")
-    targets = args.target_modules or checkpoint.projections(folder)
+def init_specs(asked: Asked, folder: str) -> list[dict[str, Any]]:
+    """The specs of the init stage that were asked for, one per rank. Raises UserError for what makes no sense."""
+    quantizers.find(asked.quant, "--quant")
+    methods.load(asked.method, "--method")
+    if not methods.has_factors(asked.method):
+        raise UserError(f"--method {asked.method}: it has no factors to start from.")
+    if reason := methods.refusal(asked.method, asked.quant):
+        raise UserError(f"--method {asked.method} --quant {asked.quant} makes no sense: {reason}.")
+    if asked.alpha is not None and not 0 < asked.alpha < float("inf"):
+        raise UserError(f"--alpha {asked.alpha}: it must be a number above 0 (default: the rank).")
+    given = {"alternations": asked.alternations, "svd": asked.svd}
+    given = {key: value for key, value in given.items() if value is not None}
+    options = methods.options(asked.method, asked.quant, given, "--method")
+    targets = asked.target_modules or checkpoint.projections(folder)
     return [
         {
-            "stage": "init", "method": args.method, "options": options, "quant": args.quant, "rank": rank,
-            "alpha": float(args.alpha or rank), "rslora": args.rslora, "target_modules": targets, "seed": args.seed,
+            "stage": "init", "method": asked.method, "options": options, "quant": asked.quant, "rank": rank,
+            "alpha": float(asked.alpha or rank), "rslora": asked.rslora, "target_modules": targets,
+            "seed": asked.seed,
         }
-        for rank in args.rank
+        for rank in asked.ranks
     ]  # fmt: skip
+
+
+def decompose(base: Record, asked: Asked, out: Path, scratch: Path) -> None:
+    """Make and write the starts that were asked for, one folder per rank; base: the record of their model."""
+    started, specs = time.perf_counter(), init_specs(asked, base["path"])
+    folders = [out / f"r{spec['rank']}" for spec in specs] if len(specs) > 1 else [out]
+    estimate.announce(estimate.init_cost(base["path"], specs))
+    kept = Kept(scratch, base["fingerprint"])
+    for spec, folder, made in zip(specs, folders, start_model(base["path"], specs, kept), strict=True):
+        write(folder, spec, base_of(base), *made, started)
+
+
+def errors(base: Record, asked: Asked, scratch: Path) -> Record:
+    """The errors of the starts that were asked for, one per rank; nothing is stored."""
+    specs = init_specs(asked, base["path"])
+    refuse_plain([asked.quant])
+    estimate.announce(estimate.error_cost(base["path"], specs))
+    found = measure_starts(base["path"], specs, Kept(scratch, base["fingerprint"]))
+    starts = [{"spec": spec, **summary(modules)} for spec, modules in zip(specs, found, strict=True)]
+    for start in starts:
+        kinds = " ".join(f"{kind} {value:.2f}" for kind, value in start["reduction"].items() if kind != "avg")
+        average = start["reduction"]["avg"]
+        log.info("rank %d: error reduction %.2f %% (%s)", start["spec"]["rank"], average, kinds)
+    return {"starts": starts}
+
+
+def errors_of_stored(base: Record, start: Path, trained: Path | None, quants: list[str] | None) -> Record:
+    """The errors of factors in a folder, on each base that was asked for."""
+    for quant in quants or ():
+        quantizers.find(quant, "--evaluated-as")
+    spec = read_json(start / "init.json")["spec"]
+    found = measure_stored(base, spec, start, trained, quants or [spec["quant"]])
+    return {"spec": {"init": spec}, **({"evaluated_as": found} if trained or quants else found[spec["quant"]])}

@@ -5,19 +5,23 @@ module; averaged over the layers of a projection type; AVG is the mean over type
 equation 8; docs/paper_facts.md 3.3).
 """
 
+import logging
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from pissa_repro.linalg import quantize
+from pissa_repro import quantizers
 from pissa_repro.linalg.gram import frobenius, nuclear
 from pissa_repro.model import checkpoint, factors
 from pissa_repro.model.naming import types
+from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
 from pissa_repro.starts.kept import Kept
-from pissa_repro.starts.make import Spec, check_rank, spectrum, start_module
+from pissa_repro.starts.make import Spec, check_ranks, spectrum, start_module, weights
 
+log = logging.getLogger(__name__)
 Error = dict[str, float]
 
 
@@ -28,14 +32,14 @@ def error(rest: torch.Tensor) -> Error:
 
 def plain_error(weight: torch.Tensor, quant: str) -> Error:
     """The error of quantizing a weight (out, in) as it is: what QLoRA starts from."""
-    return error(weight - quantize.roundtrip(weight, quant))
+    return error(weight - quantizers.roundtrip(weight, quant))
 
 
 def remaining(
     weight: torch.Tensor, offset: torch.Tensor | None, a: torch.Tensor, b: torch.Tensor, scaling: float, quant: str
 ) -> torch.Tensor:
     """W - (quantize(W - offset) + s * B @ A), float32 (out, in)."""
-    base = quantize.base_weight(weight, offset, quant)
+    base = quantizers.base_weight(weight, offset, quant)
     return torch.sub(weight, base, out=base if base is not weight else None).sub_(factors.product(a, b, scaling))
 
 
@@ -63,7 +67,7 @@ def measure(
     with: the errors of the trained factors then are what training has changed.
     """
     found, last = {}, trained or made
-    for name, weight in track(_weights(folder, spec["target_modules"]), "quant_error", len(made.A)):
+    for name, weight in track(weights(folder, spec["target_modules"]), "quant_error", len(made.A)):
         offset = made.offset_product(name)
         offset = None if offset is None else offset.to(weight)
         rest = remaining(weight, offset, last.A[name].to(weight), last.B[name].to(weight), last.scaling, quant)
@@ -71,15 +75,34 @@ def measure(
     return found
 
 
+def measure_stored(
+    model: dict[str, Any], spec: Spec, start: Path, trained: Path | None, quants: list[str]
+) -> dict[str, dict[str, Any]]:
+    """The summary of the errors of factors in a folder on each base: at the start, or after training."""
+    if not trained:
+        refuse_plain(quants)
+    made = factors.load(start, model)
+    last = factors.load_trained(trained, made) if trained else None
+    found = {quant: summary(measure(model["path"], made, spec, quant, last)) for quant in quants}
+    for quant, part in found.items():
+        reduction = "" if part["reduction"] is None else f" reduction {part['reduction']['avg']:.2f} %"
+        log.info("base %s: nuclear error %.6g%s", quant, part["total"]["nuclear"], reduction)
+    return found
+
+
+def refuse_plain(quants: list[str]) -> None:
+    """Raise UserError where a start would be measured on a plain base."""
+    if "none" in quants:
+        raise UserError("quant 'none' has no quantization error; measure a quantized cell (--quant nf4).")
+
+
 def measure_starts(folder: str, specs: list[Spec], kept: Kept) -> list[dict[str, Error]]:
     """The errors of starts that are made on the way and not stored; each weight is read and decomposed once."""
     found: list[dict[str, Error]] = [{} for _ in specs]
     targets = specs[0]["target_modules"]
     shapes = checkpoint.shapes(folder, targets)
-    for name, shape in shapes.items():
-        for spec in specs:
-            check_rank(name, shape, spec["rank"])
-    for name, weight in track(_weights(folder, targets), "quant_error", len(shapes)):
+    check_ranks(shapes, [spec["rank"] for spec in specs])
+    for name, weight in track(weights(folder, targets), "quant_error", len(shapes)):
         whole, plain = spectrum(name, weight, kept), plain_error(weight, specs[0]["quant"])
         for spec, errors in zip(specs, found, strict=True):
             start, _ = start_module(name, whole, spec)
@@ -90,14 +113,8 @@ def measure_starts(folder: str, specs: list[Spec], kept: Kept) -> list[dict[str,
 def rest_of(weight: torch.Tensor, start: Any, spec: Spec) -> torch.Tensor:
     """W - (base + sBA) of a start of one weight (methods.Start)."""
     scaling = factors.scaling(spec["alpha"], spec["rank"], spec["rslora"])
-    taken = (start.A, start.B) if start.offset == "start" else start.offset
-    offset = None if taken is None else factors.product(*taken, scaling)
+    offset = None if start.taken is None else factors.product(*start.taken, scaling)
     return remaining(weight, offset, start.A, start.B, scaling, spec["quant"])
-
-
-def _weights(folder: str, targets: list[str]):
-    for name, weight in checkpoint.targets(folder, targets):
-        yield name, weight.cuda() if torch.cuda.is_available() else weight
 
 
 def summary(modules: dict[str, Error]) -> dict[str, Any]:

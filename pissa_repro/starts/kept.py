@@ -18,8 +18,6 @@ from pissa_repro.plan.sweep import SOLVER_VERSION
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import atomic
 
-FOLDER = Path("scratch") / "spectrum"
-
 
 class Kept:
     """The slices of one model, by the fingerprint of its weights."""

@@ -1,15 +1,17 @@
 """Make a method's initial factors from a model's weights, each read and decomposed once."""
 
 import hashlib
+import itertools
 import logging
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pissa_repro import methods
-from pissa_repro.linalg import gram, quantize
+from pissa_repro import methods, quantizers
+from pissa_repro.linalg import gram
 from pissa_repro.linalg.spectrum import Spectrum
 from pissa_repro.model import checkpoint, factors
 from pissa_repro.runtime.errors import UserError
@@ -43,7 +45,7 @@ def start_module(name: str, found: Spectrum, spec: Spec) -> tuple[methods.Start,
     Raises UserError for a rank above the weight's smaller side, and when base + sBA misses W.
     """
     rank, quant, weight = spec["rank"], spec["quant"], found.weight
-    check_rank(name, tuple(weight.shape), rank)
+    check_ranks({name: tuple(weight.shape)}, [rank])
     scaling = factors.scaling(spec["alpha"], rank, spec["rslora"])
     setting = methods.Setting(rank, scaling, quant, generator(spec["seed"], name), found, spec["options"])
     start = methods.load(spec["method"]).start(weight, setting)
@@ -55,19 +57,26 @@ def start_module(name: str, found: Spectrum, spec: Spec) -> tuple[methods.Start,
     return start, facts
 
 
-def check_rank(name: str, shape: tuple[int, ...], rank: int) -> None:
-    """Raise UserError for a rank that the weight of a module cannot have."""
-    if not 1 <= rank <= min(shape):
-        raise UserError(f"rank {rank}: {name} {shape} has ranks from 1 to {min(shape)} (config.sweep.ranks, --rank).")
+def check_ranks(shapes: Mapping[str, tuple[int, ...]], ranks: Iterable[int]) -> None:
+    """Raise UserError for a rank that one of the modules, {name: shape of its weight}, cannot have."""
+    for (name, shape), rank in itertools.product(shapes.items(), ranks):
+        if not 1 <= rank <= min(shape):
+            limits = f"{name} {shape} has ranks from 1 to {min(shape)}"
+            raise UserError(f"rank {rank}: {limits} (config.sweep.ranks, --rank).")
+
+
+def weights(folder: str, targets: list[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The name and the float32 weight (out, in) of every target module, one at a time; on the GPU if there is one."""
+    for name, weight in checkpoint.targets(folder, targets):
+        yield name, weight.cuda() if torch.cuda.is_available() else weight
 
 
 def _facts(weight: torch.Tensor, start: methods.Start, scaling: float, quant: str) -> Facts:
     """Norms of the factors and of what is taken out, and start-up equality |W - (base + sBA)| / |W|."""
     size = gram.frobenius(weight).item() or 1.0  # a weight of zeros is missed by zero
-    taken = (start.A, start.B) if start.offset == "start" else start.offset
-    part = 0.0 if taken is None else scaling * _product_norm(*taken) / size
+    part = 0.0 if start.taken is None else scaling * _product_norm(*start.taken) / size
     facts: Facts = {
-        "equality_error": _equality_error(weight, start, taken, scaling, quant) / size,
+        "equality_error": _equality_error(weight, start, scaling, quant) / size,
         "norm_A": start.A.norm().item(),
         "norm_B": start.B.norm().item(),
         "norm_offset": part,
@@ -87,12 +96,12 @@ def _product_norm(a: torch.Tensor, b: torch.Tensor) -> float:
     return ((b.mT @ b) * (a @ a.mT)).sum().clamp(min=0).sqrt().item()
 
 
-def _equality_error(weight, start: methods.Start, taken, scaling: float, quant: str) -> float:
+def _equality_error(weight: torch.Tensor, start: methods.Start, scaling: float, quant: str) -> float:
     """|W - (base + sBA)|, over all rows of a quantized base; estimated from ROWS rows of a plain one."""
     step = max(1, len(weight) // ROWS) if quant == "none" else 1
     weight, count = weight[::step], len(weight)
-    offset = None if taken is None else factors.product(taken[0], taken[1][::step], scaling)
-    base = quantize.base_weight(weight, offset, quant)
+    offset = None if start.taken is None else factors.product(start.taken[0], start.taken[1][::step], scaling)
+    base = quantizers.base_weight(weight, offset, quant)
     total = 0.0
     for few in range(0, len(weight), 512):  # small temporaries
         rows = slice(few, few + 512)
@@ -109,13 +118,11 @@ def start_model(
     The specs differ in anything but their target modules; each weight is read and decomposed once.
     """
     targets = specs[0]["target_modules"]
-    for name, shape in checkpoint.shapes(folder, targets).items():
-        for spec in specs:
-            check_rank(name, shape, spec["rank"])
+    shapes = checkpoint.shapes(folder, targets)
+    check_ranks(shapes, [spec["rank"] for spec in specs])
     made = [(factors.Factors({}, {}, None, s["rank"], s["alpha"], s["rslora"], {}, {}), {}) for s in specs]
-    total = len(checkpoint.shapes(folder, targets))
-    for name, weight in track(checkpoint.targets(folder, targets), f"init {specs[0]['method']}", total):
-        found = spectrum(name, weight.cuda() if torch.cuda.is_available() else weight, kept)
+    for name, weight in track(weights(folder, targets), f"init {specs[0]['method']}", len(shapes)):
+        found = spectrum(name, weight, kept)
         for spec, (collected, facts) in zip(specs, made, strict=True):
             start, facts[name] = start_module(name, found, spec)
             _add(collected, name, start)

@@ -15,7 +15,7 @@ from pissa_repro.runtime.record import atomic, canonical, read_lines
 from pissa_repro.starts import estimate
 from pissa_repro.starts.error import Error, compared, error, plain_error, rest_of
 from pissa_repro.starts.kept import Kept
-from pissa_repro.starts.make import check_rank, spectrum, start_module
+from pissa_repro.starts.make import check_ranks, spectrum, start_module, weights
 
 COLUMNS = (
     "module type layer method quant rank alternations nuclear nuclear_plain frobenius frobenius_plain reduction"
@@ -72,15 +72,12 @@ def measure(folder: str, spec: dict[str, Any], kept: Kept, scratch: Path) -> lis
     """The rows of a whole model. Raises UserError for a rank above the smaller side of a weight, before any work."""
     targets = spec["target_modules"] or checkpoint.projections(folder)
     shapes = checkpoint.shapes(folder, targets)
-    for name, shape in shapes.items():
-        for point in spec["points"]:
-            check_rank(name, shape, point["rank"])
+    check_ranks(shapes, [point["rank"] for point in spec["points"]])
     kinds, layers = types(shapes), {name: layer(name) for name in shapes}
     specs = [start_spec(point) | {"target_modules": targets} for point in spec["points"]]
     estimate.announce(estimate.error_cost(folder, specs))
     finished = Finished(scratch, canonical([spec, kept.folder.name]))
-    for name, weight in track(checkpoint.targets(folder, targets), "errors", len(shapes)):
+    for name, weight in track(weights(folder, targets), "errors", len(shapes)):
         if name not in finished.rows:
-            weight = weight.cuda() if torch.cuda.is_available() else weight
             finished.add(name, module_rows(name, weight, spec["points"], kept))
     return [row | {"type": kinds[name], "layer": layers[name]} for name in shapes for row in finished.rows[name]]

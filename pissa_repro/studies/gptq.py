@@ -17,7 +17,7 @@ from pissa_repro.model.load import load_base, load_tokenizer, window
 from pissa_repro.runtime.progress import track
 from pissa_repro.starts.error import error
 from pissa_repro.starts.kept import Kept
-from pissa_repro.starts.make import check_rank, spectrum
+from pissa_repro.starts.make import check_ranks, spectrum
 from pissa_repro.studies.spectra import residual
 
 LIMIT = 16 * 2**30  # bytes of Hessians at once
@@ -77,8 +77,7 @@ def measure(folder: str, spec: dict[str, Any], rows: list[dict], texts: list[str
     """Perplexity of the untouched model and of both variants, and the summed errors."""
     targets = spec["target_modules"] or checkpoint.projections(folder)
     shapes = checkpoint.shapes(folder, targets)
-    for name, shape in shapes.items():
-        check_rank(name, shape, spec["rank"])
+    check_ranks(shapes, [spec["rank"]])
     made: dict[str, dict[str, torch.Tensor]] = {variant: {} for variant in VARIANTS}
     totals = {variant: {"nuclear": 0.0, "weighted": 0.0} for variant in VARIANTS}
     for name, weights, errors in track(quantized(folder, targets, spec["rank"], rows, kept), "gptq", len(shapes)):

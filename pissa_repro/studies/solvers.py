@@ -15,7 +15,7 @@ import torch
 from pissa_repro.linalg.spectrum import Spectrum, Triples, exact
 from pissa_repro.model import checkpoint
 from pissa_repro.runtime.progress import track
-from pissa_repro.starts.make import check_rank, generator
+from pissa_repro.starts.make import check_ranks, generator, weights
 
 COLUMNS = ("svd", "rank", "seconds", "error", "excess", "modules")
 Sums = dict[tuple[str, int], dict[str, float]]
@@ -56,12 +56,9 @@ def measure(folder: str, spec: dict[str, Any]) -> list[dict[str, Any]]:
     """One row a solver and rank, over all target modules."""
     targets = spec["target_modules"] or checkpoint.projections(folder)
     shapes = checkpoint.shapes(folder, targets)
-    for name, shape in shapes.items():
-        for rank in spec["ranks"]:
-            check_rank(name, shape, rank)
+    check_ranks(shapes, spec["ranks"])
     total: dict[tuple[str, int], dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    for name, weight in track(checkpoint.targets(folder, targets), "solvers", len(shapes)):
-        weight = weight.cuda() if torch.cuda.is_available() else weight
+    for name, weight in track(weights(folder, targets), "solvers", len(shapes)):
         for place, values in module_sums(name, weight, spec).items():
             for key, value in values.items():
                 total[place][key] += value

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from pissa_repro.linalg import quantize
+from pissa_repro import quantizers
 from pissa_repro.linalg.gram import values
 from pissa_repro.linalg.spectrum import Spectrum
 from pissa_repro.model import checkpoint
@@ -13,7 +13,7 @@ from pissa_repro.runtime.errors import unknown
 from pissa_repro.runtime.progress import track
 from pissa_repro.starts.error import rest_of
 from pissa_repro.starts.kept import Kept
-from pissa_repro.starts.make import check_rank, generator, spectrum, start_module
+from pissa_repro.starts.make import check_ranks, generator, spectrum, start_module, weights
 from pissa_repro.studies.errors import start_spec
 
 BINS = 401  # of a histogram, over six standard deviations of W to both sides
@@ -62,7 +62,7 @@ def student_t(matrix: torch.Tensor, module: str) -> dict[str, float]:
 def one_matrix(name: str, found: Spectrum, rank: int, quant: str) -> dict[str, Any]:
     """What the single-matrix figures show of one weight."""
     weight, rest = found.weight, residual(found, rank)
-    quantized = quantize.roundtrip(weight, quant)
+    quantized = quantizers.roundtrip(weight, quant)
     errors = {"qlora": weight - quantized}
     for method in ("loftq", "pissa"):
         spec = start_spec({"method": method, "quant": quant, "rank": rank, "alternations": 1})
@@ -89,16 +89,15 @@ def measure(folder: str, spec: dict[str, Any], kept: Kept) -> dict[str, Any]:
     """The figures' numbers of a whole model. Raises UserError for an unknown module and a rank too high."""
     targets = spec["target_modules"] or checkpoint.projections(folder)
     shapes = checkpoint.shapes(folder, targets)
-    for name, shape in shapes.items():
-        check_rank(name, shape, spec["rank"])
+    check_ranks(shapes, [spec["rank"]])
     first = min(matching([f"{name}.weight" for name in shapes], targets[:1])[targets[0]], key=list(shapes).index)
     chosen = spec["module"] or first
     if chosen not in shapes:
         raise unknown("module", chosen, shapes, "config.studies.module")
     result: dict[str, Any] = {}
     everything: dict[str, Distribution] = {}
-    for name, weight in track(checkpoint.targets(folder, targets), "spectra", len(shapes)):
-        found = spectrum(name, weight.cuda() if torch.cuda.is_available() else weight, kept)
+    for name, weight in track(weights(folder, targets), "spectra", len(shapes)):
+        found = spectrum(name, weight, kept)
         if not everything:
             limit = 6 * weight.std().item()
             everything = {key: Distribution(limit) for key in ("W", "residual")}

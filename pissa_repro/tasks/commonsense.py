@@ -4,6 +4,8 @@ import re
 
 from pissa_repro.runtime.errors import UserError
 
+__all__ = ["KINDS", "choices", "kind", "paper_answer", "process_results", "strict_answer"]
+
 # The words that the published rule looks for, by kind of set (Hu et al. 2023; AGI-Edgerunners/LLM-Adapters
 # commonsense_evaluate.py, extract_answer; the same in GraphPKU/PiSSA test_acc.py). The eight sets:
 KINDS = (
@@ -13,8 +15,8 @@ KINDS = (
     ("ending1", "ending2", "ending3", "ending4"),  # hellaswag
     ("option1", "option2"),  # winogrande
 )
-FORMAT = re.compile(r"Answer format: (\S+)\s*$")
-STRICT = re.compile(r"the correct answer is (\w+)\.?", re.ASCII)
+_FORMAT = re.compile(r"Answer format: (\S+)\s*$")
+_STRICT = re.compile(r"the correct answer is (\w+)\.?", re.ASCII)
 
 
 def kind(answer: str) -> tuple[str, ...]:
@@ -28,7 +30,7 @@ def kind(answer: str) -> tuple[str, ...]:
 
 def choices(prompt: str) -> list[str]:
     """The labels that the question's last line, "Answer format: a/b/...", allows. Raises UserError without one."""
-    match = FORMAT.search(prompt)
+    match = _FORMAT.search(prompt)
     if not match:
         raise UserError(f"commonsense: no 'Answer format: a/b/...' at the end of the question {prompt[-60:]!r}.")
     return match.group(1).split("/")
@@ -46,7 +48,7 @@ def paper_answer(generated: str, labels: tuple[str, ...]) -> str | None:
 
 def strict_answer(generated: str, offered: list[str]) -> str | None:
     """X, if the first line is "the correct answer is X" and no more (a full stop may end it), and X is offered."""
-    match = STRICT.fullmatch(generated.strip().split("\n")[0].rstrip())
+    match = _STRICT.fullmatch(generated.strip().split("\n")[0].rstrip())
     return match.group(1) if match and match.group(1) in offered else None
 
 

@@ -6,11 +6,13 @@ from fractions import Fraction
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.prompt import MARKER
 
+__all__ = ["check", "paper_answer", "process_results", "reference", "strict_answer"]
+
 # The released rule's pattern (docs/paper_facts.md 3.5): one optional separator only, so that of
 # "1,234,567" it sees "1,234". Kept, because the published numbers were made with it.
-PAPER_NUMBER = re.compile(r"[\-+]?\d*[\.,/]?\d+")
-STRICT_NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
-LONGEST = 300  # characters of a number; a model that repeats a digit for ever must not overflow a float or an int
+_PAPER_NUMBER = re.compile(r"[\-+]?\d*[\.,/]?\d+")
+_STRICT_NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
+_LONGEST = 300  # characters of a number; a model that repeats a digit for ever must not overflow a float or an int
 
 
 def reference(response: str) -> Fraction:
@@ -30,8 +32,8 @@ def check(doc: dict[str, str]) -> None:
 def paper_answer(generated: str) -> int | None:
     """The released rule: first number after the last marker, rounded; None where there is none."""
     _, marker, tail = generated.rpartition(MARKER)
-    number = PAPER_NUMBER.search(tail) if marker else None
-    if not number or len(number.group()) > LONGEST:
+    number = _PAPER_NUMBER.search(tail) if marker else None
+    if not number or len(number.group()) > _LONGEST:
         return None
     top, slash, bottom = number.group().replace(",", "").partition("/")
     if not slash:
@@ -48,7 +50,7 @@ def strict_answer(generated: str) -> Fraction | None:
     """
     _, marker, tail = generated.rpartition(MARKER)
     line = tail.split("\n")[0].strip().removeprefix("$").removesuffix(".")
-    if not marker or len(line) > LONGEST or not STRICT_NUMBER.fullmatch(line):
+    if not marker or len(line) > _LONGEST or not _STRICT_NUMBER.fullmatch(line):
         return None
     return Fraction(line.replace(",", ""))
 

@@ -7,6 +7,8 @@ from pissa_repro.grading.answers.latex import boxed, same_text
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.prompt import MARKER
 
+__all__ = ["check", "facts", "last_answer", "paper_answer", "prepare", "process_results", "reference"]
+
 
 def reference(response: str) -> str:
     r"""The answer in the solution's last \boxed. Raises UserError for a row without one."""

@@ -36,9 +36,9 @@ def programs(doc: dict[str, Any], generated: str) -> dict[str, str | None]:
     return {name: None if cut is None else cut + ending for name, cut in cuts(generated).items()}
 
 
-def prepare(docs: list[dict[str, Any]], results: list[str]) -> None:
+def prepare(docs: list[dict[str, Any]], answers: list[str]) -> None:
     """Run the programs of all items."""
-    run_all([programs(doc, generated) for doc, generated in zip(docs, results, strict=True)])
+    run_all([programs(doc, generated) for doc, generated in zip(docs, answers, strict=True)])
 
 
 def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, float]:

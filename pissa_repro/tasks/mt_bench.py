@@ -9,31 +9,43 @@ from pissa_repro.grading import judge
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.prompt import PROMPT
 
+__all__ = [
+    "REFERENCED",
+    "TURNS",
+    "facts",
+    "first_prompt",
+    "judge_prompt",
+    "keeping",
+    "next_prompt",
+    "prepare",
+    "process_results",
+]
+
 TURNS = 2  # answers that a question needs
 
 # FastChat's llm_judge/common.py, NEED_REF_CATS: references in other categories are not shown to the judge.
 REFERENCED = ("math", "reasoning", "coding")
 
-TASK = "You are an impartial examiner. A user has talked with an AI assistant; you grade what the assistant wrote.\n"
-SECOND = (
+_TASK = "You are an impartial examiner. A user has talked with an AI assistant; you grade what the assistant wrote.\n"
+_SECOND = (
     "The conversation has two turns. Grade the assistant's second answer; the first turn is there so that you "
     "understand it.\n"
 )
-QUALITIES = (
+_QUALITIES = (
     "Weigh how helpful, relevant and accurate the answer is, how much depth and creativity it shows, and whether its "
     "level of detail suits the question.\n"
 )
-CORRECTNESS = (
+_CORRECTNESS = (
     "Weigh how correct and helpful the answer is. You are also given a reference answer: compare the two first, and "
     "name and correct every mistake you find.\n"
 )
-FORM = (
+_FORM = (
     "Stay objective. First explain your judgement briefly. After that, and only then, rate the answer on a scale from "
     "1 (worst) to 10 (best), in exactly this form, with your number in place of n: Rating: [[n]]\n"
 )
 
 
-def turns(doc: dict[str, Any]) -> list[str]:
+def _turns(doc: dict[str, Any]) -> list[str]:
     """The question's two turns. Raises UserError for anything but two texts."""
     value = doc["turns"]
     if not isinstance(value, list) or len(value) != TURNS or not all(isinstance(turn, str) for turn in value):
@@ -43,7 +55,7 @@ def turns(doc: dict[str, Any]) -> list[str]:
 
 def first_prompt(doc: dict[str, Any]) -> str:
     """The paper's prompt around the first turn."""
-    return PROMPT.format(instruction=turns(doc)[0])
+    return PROMPT.format(instruction=_turns(doc)[0])
 
 
 def next_prompt(doc: dict[str, Any], texts: list[str]) -> str | None:
@@ -57,10 +69,10 @@ def next_prompt(doc: dict[str, Any], texts: list[str]) -> str | None:
     if not texts:
         return prompt
     instruction = PROMPT[PROMPT.index("### Instruction:") :]
-    return f"{prompt}{texts[0].strip()}\n\n{instruction.format(instruction=turns(doc)[1])}"
+    return f"{prompt}{texts[0].strip()}\n\n{instruction.format(instruction=_turns(doc)[1])}"
 
 
-def references(doc: dict[str, Any]) -> list[str]:
+def _references(doc: dict[str, Any]) -> list[str]:
     """The reference answers to both turns; an empty text where there is none, or where the judge is not to see one."""
     given = (doc.get("reference") or []) if doc["category"] in REFERENCED else []
     if not isinstance(given, list) or len(given) > 2 or not all(isinstance(text, str) for text in given):
@@ -70,12 +82,12 @@ def references(doc: dict[str, Any]) -> list[str]:
 
 def judge_prompt(doc: dict[str, Any], answers: list[str], turn: int) -> str:
     """All that the judge is told for one rating: turn 1 shows the first question and answer, turn 2 both."""
-    known = references(doc)[:turn]
-    text = TASK + SECOND * (turn == 2) + (CORRECTNESS if any(known) else QUALITIES) + FORM
+    known = _references(doc)[:turn]
+    text = _TASK + _SECOND * (turn == 2) + (_CORRECTNESS if any(known) else _QUALITIES) + _FORM
     for number, reference in enumerate(known, 1):
         if reference:
             text += _part(f"reference answer to question {number}", reference)
-    for number, (question, answer) in enumerate(zip(turns(doc)[:turn], answers[:turn], strict=True), 1):
+    for number, (question, answer) in enumerate(zip(_turns(doc)[:turn], answers[:turn], strict=True), 1):
         text += _part(f"question {number}", question) + _part(f"assistant's answer to question {number}", answer)
     return text
 
@@ -84,7 +96,7 @@ def _part(name: str, content: str) -> str:
     return f"\n[begin of {name}]\n{content.strip()}\n[end of {name}]\n"
 
 
-def judge_prompts(doc: dict[str, Any], answers: list[str]) -> list[str]:
+def _judge_prompts(doc: dict[str, Any], answers: list[str]) -> list[str]:
     """The judge's prompts for both turns. Raises UserError for anything but two answers."""
     if not isinstance(answers, list) or len(answers) != TURNS:
         raise UserError(f"mt_bench: two answers are wanted, one for each turn; stored is {str(answers)[:80]!r}.")
@@ -102,13 +114,13 @@ def prepare(docs: list[dict[str, Any]], answers: list[list[str]]) -> None:
     judge.judge_all(
         judge.Question(number, turn, prompt)
         for number, (doc, both) in enumerate(zip(docs, answers, strict=True), 1)
-        for turn, prompt in enumerate(judge_prompts(doc, both), 1)
+        for turn, prompt in enumerate(_judge_prompts(doc, both), 1)
     )
 
 
 def process_results(doc: dict[str, Any], results: list[list[str]]) -> dict[str, float]:
     """The ratings of one question (1..10). paper: the mean of both turns, as FastChat's show_result averages them."""
-    first, second = (judge.rating(prompt) for prompt in judge_prompts(doc, results[0]))
+    first, second = (judge.rating(prompt) for prompt in _judge_prompts(doc, results[0]))
     return {"paper": (first + second) / 2, "turn_1": first, "turn_2": second}
 
 

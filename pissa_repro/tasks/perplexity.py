@@ -6,6 +6,8 @@ from typing import Any
 
 from pissa_repro.runtime.errors import UserError
 
+__all__ = ["CHUNK", "chunks", "corpus", "dataset", "process_results"]
+
 CHUNK = 8192  # characters; a text of several chunks has a standard error
 
 

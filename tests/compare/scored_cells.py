@@ -3,8 +3,8 @@
 import copy
 
 import numpy as np
+from commands import pissa
 
-from pissa_repro.cli import compare
 from pissa_repro.runtime.record import read_json, write_json, write_lines
 
 ITEMS = 200
@@ -78,7 +78,7 @@ def change(path, seed, task="gsm-mini", **changes):
 
 def run(capsys, *argv):
     """What the command prints; it fits 100 columns apart from paths, and holds nothing that is missing."""
-    compare.main([str(word) for word in argv])
+    pissa("compare", *argv)
     text = capsys.readouterr().out
     assert all(len(line) <= 100 or " " not in line.strip() or "/cells/" in line for line in text.splitlines())
     assert not {"None", "nan", "inf"} & set(text.replace(",", " ").split())
@@ -97,5 +97,5 @@ def long_texts(cells, a, b):
 
 
 def run_full(capsys, argv):
-    compare.main([*map(str, argv), "--full"])
+    pissa("compare", *argv, "--full")
     return capsys.readouterr().out

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from commands import pissa
 from scored_cells import ORIGIN, answers, at, change, run, samples, write
 
-from pissa_repro.cli import compare
 from pissa_repro.results import stats
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json, write_json
@@ -95,7 +95,7 @@ def test_no_seed_in_common_is_refused(cells):
         at(cells["pissa"], seed).rename(at(cells["pissa"], seed + 10))
         change(cells["pissa"], seed + 10, spec__generate__train__seed=seed + 10)
     with pytest.raises(UserError, match=r"no seed is on both sides: A has \[0, 11, 12\].*B has \[1\]"):
-        compare.main([str(cells["pissa"]), str(at(cells["lora"], 1))])
+        pissa("compare", cells["pissa"], at(cells["lora"], 1))
 
 
 def test_what_else_differs_is_said(cells, capsys):

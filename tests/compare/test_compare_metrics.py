@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from commands import pissa
 from scored_cells import ITEMS, answers, at, change, run, samples, write
 
-from pissa_repro.cli import compare
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
 
@@ -109,4 +109,4 @@ def test_a_task_without_generation(cells, capsys):
     assert "item 1, seed 0, A 2.01, B 2.26" in text
     assert text.split("same text\n")[1].splitlines()[0].endswith(" -")
     with pytest.raises(UserError, match=r"item 0 has no number for metric 'perplexity' \(it has \[-8.0, 4\]\)"):
-        compare.main([str(at(cells[m], 0)) for m in ("pissa", "lora")] + ["--task", "text", "--metric", "perplexity"])
+        pissa("compare", *(at(cells[m], 0) for m in ("pissa", "lora")), "--task", "text", "--metric", "perplexity")

@@ -13,6 +13,7 @@ from helpers import counted
 from pissa_repro.model import load
 from pissa_repro.plan.batches import Batches
 from pissa_repro.plan.config import ROOT
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.record import read_json, read_lines
 from pissa_repro.scoring import generations
 from pissa_repro.scoring.engines import HF
@@ -115,7 +116,7 @@ def test_the_batch_of_a_sweep_as_the_workflow_runs_it(fresh, tmp_path, monkeypat
     generate.main(["--spec", spec, "--model", str(fresh.model), "--results", str(results), "--out", str(out)])
     assert read_json(out)["jobs"] == [f"{fresh.cell.name} task"]
     loaded = counted(monkeypatch, load, "load_base")
-    kept = generations.place(cell, "task", sweep.generate_spec(fresh.cell, "task"))
+    kept = generations.place(paths.Cell(cell), "task", sweep.generate_spec(fresh.cell, "task"))
     evaluate.main([
         "--spec", json.dumps(sweep.evaluate_spec(fresh.cell, "task")), "--data", str(rows),
         "--generations", str(kept), "--record", str(cell / "eval" / "task.json"),

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from commands import pissa
 from generated_cells import ITEMS
 from helpers import counted, scored_rows
 from stage import says
@@ -39,19 +40,19 @@ def test_rescoring_applies_the_rules_of_today_without_a_model(fresh, tmp_path, m
     write_lines(folder / "task.samples.jsonl", samples)
     (folder / "task.json").write_text(json.dumps(record | {"spec": record["spec"] | {"version": 0}}))
     loaded = counted(monkeypatch, load, "load_base")
-    evaluate.main(["--rescore", str(folder / "task.json")])
+    pissa("rescore", folder / "task.json")
     again = read_json(folder / "task.json")
     assert not loaded and again["spec"] == record["spec"] and again["generated"] == record["generated"]
     assert again["metrics"]["paper"]["value"] == pytest.approx(record["metrics"]["paper"]["value"] + 1 / ITEMS)
     assert read_lines(folder / "task.samples.jsonl")[3]["paper"] == 1
     shutil.rmtree(tmp_path / "results" / "fetch")
-    says(lambda: evaluate.main(["--rescore", str(folder / "task.json")]), "no rows with the hash", "--data")
+    says(lambda: pissa("rescore", folder / "task.json"), "no rows with the hash", "--data")
 
 
 def test_a_score_needs_its_arguments(fresh, capsys):
     with pytest.raises(SystemExit):
         evaluate.main(["--data", str(fresh.rows)])
-    assert "--spec is needed (or --rescore)" in capsys.readouterr().err
+    assert "the following arguments are required: --spec" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         evaluate.main([word for word in fresh.evaluate_argv() if word not in ("--model", str(fresh.model))])
     assert "--model and --trained go together" in capsys.readouterr().err
@@ -60,4 +61,4 @@ def test_a_score_needs_its_arguments(fresh, capsys):
 def test_rescoring_on_other_rows_is_refused(fresh, tmp_path):
     fresh.evaluate()
     other = scored_rows(tmp_path, ITEMS)
-    says(lambda: evaluate.main(["--rescore", str(fresh.folder / "task.json"), "--data", str(other)]), "other rows")
+    says(lambda: pissa("rescore", fresh.folder / "task.json", "--data", other), "other rows")

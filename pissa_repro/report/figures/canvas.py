@@ -1,31 +1,63 @@
-"""What the figures of the studies share: panels, title, legend and caption, and how W and its residual look."""
+"""What the figures of the studies share: blocks, panels, title, legend and caption, and how W and its residual look."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 
+from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
-from pissa_repro.results.study import Study
+from pissa_repro.results.study import Study, studied
 
 BASE, REST = style.GREY, style.COLOURS[2]  # W and PiSSA's residual
 WEIGHT, RESIDUAL = "$W$", r"$W_{\mathrm{res}}$"
 
 
-def panels(count: int, width: float, height: float, share: bool = True) -> tuple[Figure, list[Axes]]:
-    """A figure with that many panels of these inches, with one axis of values where they share it."""
-    columns = count if count < 4 else max(3, math.ceil(math.sqrt(count)))
-    rows = math.ceil(count / columns)
-    figure = Figure(figsize=(width * columns + 1.8, height * rows + 1.2))
-    spec, axes = figure.add_gridspec(rows, columns), []
-    for i in range(count):
-        axes.append(figure.add_subplot(spec[i // columns, i % columns], sharey=axes[0] if axes and share else None))
-    return figure, axes
+class Sheet:
+    """A figure of several blocks, one below the other, each with title, legend and caption of its own.
+
+    A lone block is the figure itself.
+    """
+
+    def __init__(self, count: int):
+        self.figure = Figure()
+        self.grid = self.figure.add_gridspec(count, 1)
+        self.sizes: list[tuple[float, float]] = []
+
+    def block(self, width: float, height: float) -> FigureBase:
+        """The next block, of these inches."""
+        self.sizes.append((width, height))
+        widths, heights = zip(*self.sizes, strict=True)
+        self.figure.set_size_inches(max(widths), sum(heights))
+        if self.grid.nrows == 1:
+            return self.figure
+        self.grid.set_height_ratios([*heights, *[height] * (self.grid.nrows - len(heights))])
+        return self.figure.add_subfigure(self.grid[len(heights) - 1])
+
+    def panels(self, count: int, width: float, height: float, share: bool = True) -> tuple[FigureBase, list[Axes]]:
+        """A block with that many panels of these inches, with one axis of values where they share it."""
+        columns = count if count < 4 else max(3, math.ceil(math.sqrt(count)))
+        rows = math.ceil(count / columns)
+        figure = self.block(width * columns + 1.8, height * rows + 1.2)
+        spec, axes = figure.add_gridspec(rows, columns), []
+        for i in range(count):
+            axes.append(figure.add_subplot(spec[i // columns, i % columns], sharey=axes[0] if axes and share else None))
+        return figure, axes
 
 
-def finish(figure: Figure, study: Study, title: str, notes: Sequence[str]) -> Figure:
-    """Title, one legend for all panels at the right, and the caption."""
+def stacked(sweep: Sweep, results: Path, draw: Callable[[Sheet, Study], None]) -> Figure:
+    """A figure with a block for each studied model."""
+    models = studied(sweep, results)
+    sheet = Sheet(len(models))
+    for study in models:
+        draw(sheet, study)
+    return sheet.figure
+
+
+def finish(figure: FigureBase, study: Study, title: str, notes: Sequence[str]) -> None:
+    """A block's title, one legend for all its panels at the right, and its caption."""
     figure.suptitle(f"{title}: {study.display}")
     pairs = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
     handles = {label: handle for handle, label in reversed(pairs)}
@@ -33,4 +65,3 @@ def finish(figure: Figure, study: Study, title: str, notes: Sequence[str]) -> Fi
     if labels:
         figure.legend([handles[label] for label in labels], labels, loc="outside right center")
     style.caption(figure, [study.display, *notes])
-    return figure

@@ -6,13 +6,12 @@ from typing import Any
 import numpy
 import pandas
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from pissa_repro.report.figures import study_data as data
 from pissa_repro.report.figures import style
-from pissa_repro.report.figures.canvas import finish, panels
+from pissa_repro.report.figures.canvas import Sheet, finish
 from pissa_repro.results.study import Study
 
 FILLS = ("none", "bottom", "left", "top")  # of published markers
@@ -76,7 +75,7 @@ def draw_bars(axes: Axes, study: Study, points: pandas.DataFrame, printed: bool)
     axes.grid(False, axis="x")
 
 
-def fig2b(study: Study) -> Figure:
+def bars_at_a_rank(sheet: Sheet, study: Study) -> None:
     """Average error reduction at the ranks and alternations of Figure 2b."""
     table = data.errors(study, "ranks")
     means = data.averages(table)
@@ -85,7 +84,7 @@ def fig2b(study: Study) -> Figure:
         theirs = data.published_reductions(model, "avg")
         shown[f"published, {data.named(study, model)}"] = data.bars(theirs, theirs["rank"].min())
     sizes = [len(bars) + 1 for bars in shown.values()]
-    figure = Figure(figsize=(1 + 0.48 * sum(sizes), 4.1))
+    figure = sheet.block(1 + 0.48 * sum(sizes), 4.1)
     axes = figure.subplots(1, len(shown), sharey=True, width_ratios=sizes)
     for one, (title, bars) in zip(axes, shown.items(), strict=True):
         draw_bars(one, study, bars, printed=one is not axes[0])
@@ -93,15 +92,15 @@ def fig2b(study: Study) -> Figure:
     axes[0].set_ylabel(REDUCTION)
     at = "at the largest rank only the best of the methods; plain quantization is 0 by definition"
     notes = [data.modules(table), "nf4, r: rank, T: alternations", MEAN, at, "hatched: paper, v4 Table 8"]
-    return finish(figure, study, "Average error reduction", notes)
+    finish(figure, study, "Average error reduction", notes)
 
 
-def over_ranks(study: Study, first: bool) -> Figure:
+def over_ranks(sheet: Sheet, study: Study, first: bool) -> None:
     """Error reduction over ranks: of the first projection type, or a panel for each of the others."""
     table, model = data.errors(study, "ranks"), data.beside(study)
     kinds = data.kinds(study, table)
     theirs = {kind: data.published_reductions(model, kind) for kind in (kinds[:1] if first else kinds[1:] or kinds)}
-    figure, axes = panels(len(theirs), *((5.4, 3) if first else (2.9, 2.3)))
+    figure, axes = sheet.panels(len(theirs), *((5.4, 3) if first else (2.9, 2.3)))
     found = pandas.concat(theirs.values())
     ranks = sorted({*table["rank"], *found["rank"]})
     plain = data.look(study, data.PLAIN)
@@ -113,39 +112,29 @@ def over_ranks(study: Study, first: bool) -> Figure:
         one.set(title=kind, ylabel=REDUCTION if one.get_subplotspec().is_first_col() else "")
     shown = data.modules(table[table["type"].isin(theirs)])
     notes = [shown, "nf4, T: alternations", "lines: means over layers", data.sources(study, model, found)]
-    return finish(figure, study, "Error reduction over rank", notes)
+    finish(figure, study, "Error reduction over rank", notes)
 
 
-def fig7a(study: Study) -> Figure:
-    """Error reduction of the first projection type over ranks."""
-    return over_ranks(study, first=True)
-
-
-def fig14(study: Study) -> Figure:
-    """Error reduction of the other projection types over ranks."""
-    return over_ranks(study, first=False)
-
-
-def alternations(study: Study) -> Figure:
+def over_alternations(sheet: Sheet, study: Study) -> None:
     """Average error reduction over the number of alternations."""
     table, model = data.errors(study, "turns"), data.beside(study)
     theirs = data.at_rank(study, data.published_reductions(model, "avg"))
-    figure, (axes,) = panels(1, 5.4, 3)
+    figure, (axes,) = sheet.panels(1, 5.4, 3)
     draw_lines(axes, study, data.averages(table), "alternations", "rank", "r = {}")
     draw_published(axes, study, theirs, "alternations", "rank", "r = {}")
     set_ticks(axes, "alternations T", sorted({*table["alternations"], *theirs["alternations"]}))
     axes.set_ylabel(REDUCTION)
     notes = [data.modules(table), "nf4, r: rank", MEAN, data.sources(study, model, theirs)]
-    return finish(figure, study, "Average error reduction over alternations", notes)
+    finish(figure, study, "Average error reduction over alternations", notes)
 
 
-def blocks(study: Study) -> Figure:
+def over_blocks(sheet: Sheet, study: Study) -> None:
     """Average error reduction, and the error of plain quantization, over the block size."""
     table, model = data.errors(study, "blocks"), data.beside(study)
     means, turns, ratios = data.with_blocks(data.averages(table)), table["alternations"].max(), data.against(table)
     theirs = data.at_rank(study, data.published_reductions(model, "avg"))
     theirs = data.with_blocks(theirs[theirs["alternations"] == turns])
-    figure, (left, right) = panels(2, 3.4, 3, share=False)
+    figure, (left, right) = sheet.panels(2, 3.4, 3, share=False)
     draw_lines(left, study, means, "block", "kind", "{}")
     draw_published(left, study, theirs, "block", "rank", "r = {}")
     draw_lines(right, study, data.with_blocks(data.averages(ratios, "ratio")), "block", "kind", "{}", "ratio")
@@ -161,7 +150,7 @@ def blocks(study: Study) -> Figure:
         data.spread(means),
         data.sources(study, model, theirs),
     ]
-    return finish(figure, study, "Error over the quantization's block size", notes)
+    finish(figure, study, "Error over the quantization's block size", notes)
 
 
 def draw_map(axes: Axes, values: pandas.DataFrame, low: float, high: float) -> Any:
@@ -182,14 +171,14 @@ def draw_map(axes: Axes, values: pandas.DataFrame, low: float, high: float) -> A
     return mesh
 
 
-def depth(study: Study) -> Figure:
+def over_depth(sheet: Sheet, study: Study) -> None:
     """Error reduction by layer and projection type, a map a method."""
     table, model = data.errors(study, "ranks"), data.beside(study)
     rank, turns, kinds = data.rank_of(study, table), table["alternations"].max(), data.kinds(study, table)
     here = table[(table["rank"] == rank) & (table["alternations"] == turns)]
     maps = data.maps(here, kinds)
     low, high = here["reduction"].min(), here["reduction"].max()
-    figure, axes = panels(len(maps), 0.46 * len(kinds) + 0.7, 2 + 0.25 * min(len(next(iter(maps.values()))), 24))
+    figure, axes = sheet.panels(len(maps), 0.46 * len(kinds) + 0.7, 2 + 0.25 * min(len(next(iter(maps.values()))), 24))
     for one, (method, values) in zip(axes, maps.items(), strict=True):
         mesh = draw_map(one, values, low, high)
         one.set_title(data.look(study, method).label)
@@ -202,4 +191,4 @@ def depth(study: Study) -> Figure:
         same,
         data.listed(study, model, kinds, turns),
     ]
-    return finish(figure, study, "Error reduction by layer", notes)
+    finish(figure, study, "Error reduction by layer", notes)

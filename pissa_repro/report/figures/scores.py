@@ -11,6 +11,7 @@ from pissa_repro.report.figures import style
 from pissa_repro.report.figures.style import Look
 from pissa_repro.results.curves import Bar, read_bar, read_scores
 from pissa_repro.results.measure import PERCENT, Measure, measure_of
+from pissa_repro.runtime import paths
 
 
 def draw_bars(axes: Axes, bars: list[tuple[Look, Bar]], items: str, shown: Measure) -> None:
@@ -49,7 +50,7 @@ def name_bars(axes: Axes, labels: list[str]) -> None:
     axes.grid(False, axis="x")
 
 
-def accuracy(sweep: Sweep, scores: Path, results: Path) -> Figure:
+def accuracy(sweep: Sweep, results: Path) -> Figure:
     """Mean score of each method on each task in its unit, with the spread of seeds and of items.
 
     Each task has a panel and an axis of its own, so that no axis has two units.
@@ -60,6 +61,7 @@ def accuracy(sweep: Sweep, scores: Path, results: Path) -> Figure:
     figure, panels, shared = style.canvas(
         sweep, heading, ("models", "tasks"), ("datasets", "ranks", "learning_rates"), (7.2, 3.6)
     )
+    scores = paths.scores(results)
     looks, table = style.looks(sweep), read_scores(scores)
     read = [
         [(looks[p], read_bar(table, scores, g, panel.task, measures[panel.task])) for p, g in panel.cells().items()]

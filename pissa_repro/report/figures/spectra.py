@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from pissa_repro.paper import published
 from pissa_repro.report.figures import study_data as data
-from pissa_repro.report.figures.canvas import BASE, RESIDUAL, REST, WEIGHT, finish, panels
+from pissa_repro.report.figures.canvas import BASE, RESIDUAL, REST, WEIGHT, Sheet, finish
 from pissa_repro.results.study import Study
 
 
@@ -56,10 +55,10 @@ def draw_normal(axes: Axes, found: dict[str, Any], colour: str, label: str = "")
     draw_fit(axes, x, density, {"mu": mean, "sigma": std})
 
 
-def fig3(study: Study) -> Figure:
+def weight_and_residual(sheet: Sheet, study: Study) -> None:
     """One matrix and its residual: singular values, those of their quantization errors, and their values."""
     record = data.spectra(study)
-    quant, figure = record["spec"]["quant"], Figure(figsize=(9.6, 5.6))
+    quant, figure = record["spec"]["quant"], sheet.block(9.6, 5.6)
     (a, b, c), (d, e, f) = figure.subplots(2, 3)
     for one, other in ((a, b), (d, e), (c, f)):
         other.sharey(one)
@@ -76,29 +75,29 @@ def fig3(study: Study) -> Figure:
     for one in (a, d):
         one.set_ylabel("singular value")
     notes = [*data.matrix(record), "curves: normal", f"{data.fits(study, 'gaussian', False)}; the paper's rank is 128"]
-    return finish(figure, study, "A weight, its residual, and the errors of quantizing them", notes)
+    finish(figure, study, "A weight, its residual, and the errors of quantizing them", notes)
 
 
-def fig9(study: Study) -> Figure:
+def all_values(sheet: Sheet, study: Study) -> None:
     """The values of all weights and of all residuals."""
     record = data.spectra(study)
-    figure, (axes,) = panels(1, 5.4, 3)
+    figure, (axes,) = sheet.panels(1, 5.4, 3)
     for key, colour, name in (("W", BASE, WEIGHT), ("residual", REST, RESIDUAL)):
         found = record["all_modules"][key]
         facts = {"abs_mu": abs(found["mean"]), "sigma": found["std"]}
         text = "\n".join(f"{data.SYMBOLS[name]} = {data.digits(value)}" for name, value in facts.items())
         draw_values_of(axes, found, colour, f"{name}\n{text}")
     notes = [f"{record['modules']} modules", f"rank {record['spec']['rank']}", data.outside(record["all_modules"])]
-    return finish(figure, study, "Values of all weights and residuals", [*notes, data.fits(study, "gaussian", True)])
+    finish(figure, study, "Values of all weights and residuals", [*notes, data.fits(study, "gaussian", True)])
 
 
-def fig10(study: Study) -> Figure:
+def singular_values(sheet: Sheet, study: Study) -> None:
     """Singular values of a weight, as quantized, of its residual, and of every method's error."""
     record = data.spectra(study)
     wholes = {"W": WEIGHT, "quantized": f"{record['spec']['quant']}({WEIGHT})", "residual": RESIDUAL}
     errors = {key: data.look(study, published.ours(word)) for key, word in data.error_words(study, record).items()}
     columns = max(3, len(errors))
-    figure = Figure(figsize=(3.2 * columns, 5.4))
+    figure = sheet.block(3.2 * columns, 5.4)
     grid = figure.subplots(2, columns, sharey="row")
     for one, (key, title) in zip(grid[0], wholes.items(), strict=False):
         draw_values(one, record, key, title, REST if key == "residual" else BASE)
@@ -108,17 +107,15 @@ def fig10(study: Study) -> Figure:
         one.set_visible(bool(one.lines))
     for row in grid:
         row[0].set_ylabel("singular value")
-    return finish(
-        figure, study, "Singular values", [*data.matrix(record), "no published numbers: the paper prints none"]
-    )
+    finish(figure, study, "Singular values", [*data.matrix(record), "no published numbers: the paper prints none"])
 
 
-def fig11(study: Study) -> Figure:
+def values_with_fits(sheet: Sheet, study: Study) -> None:
     """The values of one weight and of its residual, with Student-t fits."""
     from scipy import stats
 
     record = data.spectra(study)
-    figure, (left, right) = panels(2, 3.6, 2.8)
+    figure, (left, right) = sheet.panels(2, 3.6, 2.8)
     right.sharex(left)
     for one, key, colour, title in ((left, "W", BASE, WEIGHT), (right, "residual", REST, RESIDUAL)):
         fit = {name: record["student_t"][key][name] for name in ("df", "loc", "scale")}
@@ -126,4 +123,4 @@ def fig11(study: Study) -> Figure:
         draw_fit(one, x, stats.t.pdf(x, **fit), fit)
         one.set_title(f"values of {title}")
     notes = [*data.matrix(record), "curves: Student-t, most likely", data.fits(study, "student_t", False)]
-    return finish(figure, study, "Values of a weight and of its residual", notes)
+    finish(figure, study, "Values of a weight and of its residual", notes)

@@ -89,11 +89,11 @@ def describe_curves(seeds: int, block: int, count: int) -> tuple[str, str, str]:
     return spread, points, f"inset: every one of the first {count} steps" if count > 4 else ""
 
 
-def loss(sweep: Sweep, scores: Path, results: Path) -> Figure:
+def loss(sweep: Sweep, results: Path) -> Figure:
     """Training loss over the steps (paper, Figures 4a and 5a)."""
     return draw_over_steps(sweep, results, "loss", "Training loss", "loss", "linear")
 
 
-def grad_norm(sweep: Sweep, scores: Path, results: Path) -> Figure:
+def grad_norm(sweep: Sweep, results: Path) -> Figure:
     """Gradient norm before clipping over the steps (paper, Figures 4b and 5b)."""
     return draw_over_steps(sweep, results, "grad_norm", "Gradient norm", "gradient norm before clipping", "log")

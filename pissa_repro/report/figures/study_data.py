@@ -4,12 +4,11 @@ A missing record, column, row or number raises UserError: no figure has holes.
 """
 
 import math
-import re
 from typing import Any
 
 import pandas
 
-from pissa_repro import methods
+from pissa_repro import methods, quantizers
 from pissa_repro.model.naming import order
 from pissa_repro.paper import published
 from pissa_repro.plan import studies
@@ -29,13 +28,11 @@ PRINTED = {
     "llama-2-7b": "LLaMA-2-7B", "llama-3-8b": "LLaMA-3-8B", "llama-3-70b": "LLaMA-3-70B",
     "mistral-7b-v0.1": "Mistral-7B-v0.1", "gemma-7b": "Gemma-7B",
 }  # fmt: skip
-BLOCKS = re.compile(r"([a-z]+4)(?:-b(\d+))?(-dq)?")  # a test compares with quantize.FOUR_BIT, which needs torch
-BLOCK = 64  # where the name says none
 
 
 def errors(study: Study, grid: str) -> pandas.DataFrame:
     """The errors of a grid, a row a module and point, every point with all modules."""
-    path = study.results / "studies" / study.model / f"errors_{grid}.csv"
+    path = study.place(f"errors_{grid}.csv")
     spec = studies.errors_spec(study.sweep, study.model, grid)
     table = study.rows(f"errors_{grid}", spec, ("module", "type", *POINT, *WHOLE, *VALUES))
     table = table.assign(**{column: numbers(table, column, path) for column in (*WHOLE, *VALUES)})
@@ -85,12 +82,12 @@ def with_blocks(points: pandas.DataFrame) -> pandas.DataFrame:
 
     Raises UserError for a quantization without blocks.
     """
-    found = [BLOCKS.fullmatch(quant) for quant in points["quant"]]
-    for quant, name in zip(points["quant"], found, strict=True):
-        if name is None:
-            raise UserError(f"config.studies.blocks: {quant} has no block size; name 4-bit quantizations only.")
-    kinds = [name[1] + (name[3] or "") for name in found]
-    return points.assign(block=[int(name[2] or BLOCK) for name in found], kind=kinds)
+    found = [quantizers.find(quant, "config.studies.blocks") for quant in points["quant"]]
+    for name, quant in zip(points["quant"], found, strict=True):
+        if "blocksize" not in quant.options:
+            raise UserError(f"config.studies.blocks: {name} has no block size; name 4-bit quantizations only.")
+    kinds = [quant.file + "-dq" * quant.options["double"] for quant in found]
+    return points.assign(block=[quant.options["blocksize"] for quant in found], kind=kinds)
 
 
 def standard(table: pandas.DataFrame) -> str:
@@ -129,7 +126,7 @@ def modules(table: pandas.DataFrame) -> str:
 def spectra(study: Study) -> dict[str, Any]:
     """The singular values and distributions of a model."""
     record = study.record("spectra", studies.spectra_spec(study.sweep, study.model))
-    place = str(study.results / "studies" / study.model / "spectra.json")
+    place = str(study.place("spectra.json"))
     for key in ("module", "shape", "singular_values", "distributions", "student_t", "all_modules", "modules"):
         if key not in record:
             raise unknown("entry", key, record, place)

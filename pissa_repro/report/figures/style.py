@@ -16,9 +16,12 @@ from typing import Any
 import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure  # without pyplot: the Agg and SVG canvases, no display, no global state
+from matplotlib.figure import (  # without pyplot: the Agg and SVG canvases, no display, no global state
+    Figure,
+    FigureBase,
+)
 
-from pissa_repro.plan.config import QUANTS
+from pissa_repro import quantizers
 from pissa_repro.plan.sweep import Cell, Sweep
 from pissa_repro.runtime.errors import unknown
 from pissa_repro.runtime.record import atomic
@@ -26,7 +29,7 @@ from pissa_repro.runtime.record import atomic
 # Okabe and Ito, "Color Universal Design" (2008); its yellow is left out, it is too light for a line.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")  # one more than colours: 56 pairs before one comes again
-LINES = ("-", (0, (3.5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))  # in the order of config.QUANTS, then again
+LINES = ("-", (0, (3.5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))  # in the order of the quants, then again
 HATCHES = ("", "/////", ".....", "xxxxx")
 GREY = "#555555"
 FORMATS = ("svg", "png", "pdf")
@@ -113,7 +116,7 @@ def looks(sweep: Sweep) -> dict[tuple[str, str], Look]:
     for (method, quant), label in labels.items():
         if list(labels.values()).count(label) > 1:
             label = f"{label} ({method}-{quant})"
-        shown[method, quant] = look(label, methods.index(method), QUANTS.index(quant))
+        shown[method, quant] = look(label, methods.index(method), quantizers.names().index(quant))
     return shown
 
 
@@ -200,10 +203,11 @@ def finish(figure: Figure, panels: list[Panel], x: str, y: str, notes: Sequence[
     caption(figure, notes)
 
 
-def caption(figure: Figure, notes: Sequence[str]) -> None:
-    """Put the notes below a figure."""
+def caption(figure: FigureBase, notes: Sequence[str]) -> None:
+    """Put the notes below a figure or a block of one."""
     text = "; ".join(filter(None, notes))
-    lines = math.ceil(len(text) / (16 * figure.get_figwidth()))  # 16 letters an inch; lines of one length
+    width = figure.get_figure(root=True).get_figwidth()
+    lines = math.ceil(len(text) / (16 * width))  # 16 letters an inch; lines of one length
     figure.supxlabel(textwrap.fill(text, len(text) // lines + 8), color=GREY)
 
 

@@ -1,17 +1,17 @@
 """The table of a sweep: a row for each setting over all seeds, its difference to LoRA, and the published number."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
 from pissa_repro.paper.verdict import Ours, compare
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables import captions
+from pissa_repro.report.tables.table import Table
 from pissa_repro.results import stats
 from pissa_repro.results.measure import verdict
-from pissa_repro.results.rows import Line, reference
+from pissa_repro.results.rows import Line, at_best_rate, lines, read_scores, reference
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record import atomic
 
 GIB = 2**30
 COLUMNS = (
@@ -20,6 +20,14 @@ COLUMNS = (
     "diff_low diff_high diff_verdict error_reduction_percent train_seconds_mean peak_memory_gib paper_value paper_std "
     "verdict note commit dirty"
 ).split()
+
+
+def table(sweep: Sweep, results: Path) -> Table:
+    """The table of a sweep whose tasks all have the same measure."""
+    found = lines(sweep, read_scores(paths.scores(results)), results)
+    rows, claims = build(sweep, found)
+    text = captions.markdown(rows, claims, *build(sweep, at_best_rate(found), same_rate=False))
+    return Table(tuple(COLUMNS), rows, text)
 
 
 def difference(sweep: Sweep, line: Line, base: Line | None) -> stats.Difference | None:
@@ -133,12 +141,3 @@ def build(sweep: Sweep, found: list[Line], same_rate: bool = True) -> tuple[list
 def _claim(rows: list[dict[str, Any]], one: int, base: int, found: list[Line]) -> str:
     losses = (found[one].numbers("final_loss"), found[base].numbers("final_loss"))
     return captions.claim(rows[one], rows[base], losses)
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write the table; floats with six significant digits, an empty field for None."""
-    with atomic(path) as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        for one in rows:
-            writer.writerow({key: f"{v:.6g}" if isinstance(v, float) else v for key, v in one.items()})

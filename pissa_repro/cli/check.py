@@ -1,0 +1,60 @@
+"""Check a config, and say what it would sweep.
+
+    pissa check
+    pissa check config/parity.yaml
+
+As the dry run does: the configs are laid over config/config.yaml and over each other like those of `snakemake
+--configfile`, so that mappings merge and lists are replaced. Exit code 1 where something makes no sense, with its
+place and the nearest known word.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pissa_repro import exhibits
+from pissa_repro.plan import config
+from pissa_repro.plan.batches import Batches
+from pissa_repro.plan.checked import checked
+from pissa_repro.plan.sweep import Sweep
+
+
+def check(
+    configs: Annotated[list[Path] | None, typer.Argument(help="Config files, the last one wins.")] = None,
+) -> None:
+    """A few lines on cells, tasks and jobs."""
+    exhibits.PLUGINS.check()
+    sweep, batches = checked(config.load(config.ROOT / "config" / "config.yaml", *(configs or ())))
+    print("\n".join([*cells(sweep), *jobs(sweep, batches), *tasks(sweep.config)]))
+
+
+def cells(sweep: Sweep) -> list[str]:
+    """How many cells, and the axes that they come from."""
+    axes = sweep.config["sweep"]
+    pairs = [f"{pair['method']}/{pair['quant']}" for pair in axes["cells"]]
+    listed = {axis: axes[axis] for axis in ("models", "datasets")} | {"methods": pairs}
+    listed |= {axis: axes[axis] for axis in ("ranks", "learning_rates", "seeds")}
+    lines = [f"  {axis.replace('_', ' ')}: {', '.join(map(str, values))}" for axis, values in listed.items()]
+    overridden = sum(bool(cell.reasons) for cell in sweep.cells.values())
+    return [f"{len(sweep.cells)} cells" + (f", {overridden} with overrides" if overridden else ""), *lines]
+
+
+def jobs(sweep: Sweep, batches: Batches) -> list[str]:
+    """What would run when nothing is there yet."""
+    quantized = sum(cell.quant != "none" for cell in sweep.starts.values())
+    scores = len(sweep.cells) * len(sweep.config["sweep"]["tasks"])
+    return [
+        f"{len(sweep.starts)} starts ({quantized} quantized), {len(sweep.cells)} trainings, "
+        f"{len(batches.by_name)} starts of an engine, {scores} scores"
+    ]
+
+
+def tasks(settings: dict[str, Any]) -> list[str]:
+    """The swept tasks: task file, dataset and its rows, engine."""
+    lines = []
+    for name in settings["sweep"]["tasks"]:
+        task = settings["tasks"][name]
+        rows = settings["datasets"][task["dataset"]].get("rows", "all")
+        lines.append(f"  {name}: {task['task']} on {task['dataset']} ({rows} rows), {task.get('backend', 'hf')}")
+    return ["tasks", *lines]

@@ -1,0 +1,23 @@
+"""Average error reduction over the number of alternations."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pissa_repro.plan import studies
+from pissa_repro.plan.sweep import Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAPER, KIND, TARGET = None, "figure", "studies"
+
+
+def needs(sweep: Sweep) -> list[Path]:
+    return studies.tables(sweep, "errors_turns")
+
+
+def make(sweep: Sweep, results: Path) -> "Figure":
+    from pissa_repro.report.figures.canvas import stacked
+    from pissa_repro.report.figures.reductions import over_alternations
+
+    return stacked(sweep, results, over_alternations)

@@ -1,0 +1,23 @@
+"""Error reduction by layer and projection type, a map a method."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pissa_repro.plan import studies
+from pissa_repro.plan.sweep import Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAPER, KIND, TARGET = None, "figure", "studies"
+
+
+def needs(sweep: Sweep) -> list[Path]:
+    return studies.tables(sweep, "errors_ranks")
+
+
+def make(sweep: Sweep, results: Path) -> "Figure":
+    from pissa_repro.report.figures.canvas import stacked
+    from pissa_repro.report.figures.reductions import over_depth
+
+    return stacked(sweep, results, over_depth)

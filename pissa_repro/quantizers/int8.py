@@ -1,0 +1,11 @@
+"""int8 by rows, scaled by their absolute maximum: the weight side of LLM.int8 (arXiv 2208.07339), by bitsandbytes."""
+
+ORDER = 2
+
+
+def roundtrip(weight, options, spare):
+    """Through float16, as the library wants it."""
+    from bitsandbytes.functional import int8_vectorwise_dequant, int8_vectorwise_quant
+
+    codes, scales, _ = int8_vectorwise_quant(weight.half())
+    return int8_vectorwise_dequant(codes, scales).float()

@@ -1,0 +1,61 @@
+"""The solvers: Table 6 of the paper, the published numbers beside ours."""
+
+from pathlib import Path
+
+from pissa_repro.paper import published
+from pissa_repro.paper.verdict import NOT_COMPARABLE
+from pissa_repro.plan import studies
+from pissa_repro.plan.sweep import Sweep
+from pissa_repro.report.tables.table import Row, Table, headed
+from pissa_repro.results.records import Fetched, checked
+from pissa_repro.results.study import Study, studied
+from pissa_repro.runtime import paths
+from pissa_repro.runtime.errors import UserError
+
+
+def solvers(sweep: Sweep, results: Path, heading: str) -> Table:
+    """Seconds, error and final loss of every solver and rank. The paper's are of other hardware: trends only."""
+    models = studied(sweep, results)
+    return headed(heading, [study.display for study in models], [row for study in models for row in _rows(study)])
+
+
+def _rows(study: Study) -> list[Row]:
+    spec = studies.solvers_spec(study.sweep, study.model)
+    found, theirs = study.rows("solvers", spec, ("svd", "rank", "seconds", "error", "excess")), _fast_svd()
+    losses, note = _losses(study), "times are of other hardware, the paper's averaging of the error is not stated"
+    rows = []
+    for row in found.to_dict("records"):
+        place = row["svd"], row["rank"]
+        rows.append({"model": study.display, **row, "final_loss": losses.get(place), **theirs.get(place, {})})
+        rows[-1] |= {"verdict": NOT_COMPARABLE, "note": note if place in theirs else "not in the paper's table"}
+    return rows
+
+
+def _fast_svd() -> dict[tuple[str, int], dict[str, float]]:
+    """Table 6 by our solver's name and the rank."""
+    found: dict[tuple[str, int], dict[str, float]] = {}
+    for metric, rows in published.printed("fast_svd_v4")["rows"].items():
+        for row in rows:
+            svd = "exact" if row["niter"] == "full_svd" else f"niter_{row['niter']}"
+            for key, value in row.items():
+                if key != "niter":
+                    found.setdefault((svd, int(key[1:])), {})[f"published_{metric}"] = value
+    return found
+
+
+def _losses(study: Study) -> dict[tuple[str, int], float]:
+    """Mean final loss over seeds of the swept PiSSA cells on a plain base, by solver and rank."""
+    found: dict[tuple[str, int], list[float]] = {}
+    settings: dict[tuple[str, int], set] = {}
+    for cell in studies.solved(study.sweep, study.model):
+        path = paths.cell(cell.name, study.results).train
+        record = checked(path, study.sweep.train_spec(cell))
+        Fetched(study.results).compare(path, record, cell.model, cell.data)
+        place = (record["spec"]["init"]["options"]["svd"], cell.rank)
+        settings.setdefault(place, set()).add((cell.method, cell.data, cell.learning_rate))
+        if len(settings[place]) > 1:
+            raise UserError(
+                f"table6: {place} has several settings: {settings[place]}. Sweep one rate, data and method."
+            )
+        found.setdefault(place, []).append(record["final_loss"])
+    return {place: sum(values) / len(values) for place, values in found.items()}

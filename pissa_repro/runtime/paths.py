@@ -1,0 +1,166 @@
+"""Where everything lies below results/, figures/, logs/ and scratch/. No other module spells these paths.
+
+The rules give wildcards for names ("{cell}"). `results` is the folder of records: another one in tests and by hand.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+RESULTS, FIGURES, LOGS = (Path(name) for name in ("results", "figures", "logs"))
+SCRATCH = Path("scratch")  # checkpoints, in a folder a cell. No outputs: Snakemake deletes those of a failed job
+DECOMPOSED = SCRATCH / "spectrum"  # kept decompositions; may be deleted
+SAMPLES, JUDGEMENTS = ".samples.jsonl", ".judgements.jsonl"  # the endings of what is beside the record of a score
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The files of one trained cell, in its folder."""
+
+    folder: Path
+
+    @property
+    def train(self) -> Path:
+        """The record of the training."""
+        return self.folder / "train.json"
+
+    @property
+    def steps(self) -> Path:
+        """Loss, learning rate and gradient norm of every step."""
+        return self.folder / "train_steps.csv"
+
+    @property
+    def trained(self) -> Path:
+        """The folder of trained factors or weights."""
+        return self.folder / "trained"
+
+    @property
+    def trained_error(self) -> Path:
+        """The error of the trained factors, by the base that they are evaluated on."""
+        return self.folder / "trained_error.json"
+
+    @property
+    def generated(self) -> Path:
+        """The folder of what the cell has generated, item by item."""
+        return self.folder / "generated"
+
+    def score(self, task: str) -> Path:
+        """The record of a score."""
+        return self.folder / "eval" / f"{task}.json"
+
+    def samples(self, task: str) -> Path:
+        """The items behind a score."""
+        return samples(self.score(task))
+
+    def scored(self) -> list[str]:
+        """The tasks that have the record of a score, sorted."""
+        return sorted(path.stem for path in self.score("*").parent.glob("*.json"))
+
+
+def samples(record: Path) -> Path:
+    """The items behind a score, beside its record."""
+    return record.with_name(record.stem + SAMPLES)
+
+
+def judgements(record: Path) -> Path:
+    """What a judge said of the items, beside the record of a score."""
+    return record.with_name(record.stem + JUDGEMENTS)
+
+
+def cell_of(record: Path) -> Cell:
+    """The cell whose score is recorded there."""
+    return Cell(record.parent.parent)
+
+
+def cells(results: Path = RESULTS) -> Path:
+    """The folder of all cells."""
+    return results / "cells"
+
+
+def cell(name: str, results: Path = RESULTS) -> Cell:
+    """The files of a cell: model/data/method-quant-rank-rate-seed."""
+    return Cell(cells(results) / name)
+
+
+def model(name: str, results: Path = RESULTS) -> Path:
+    """The record of a fetched model."""
+    return results / "fetch" / "models" / f"{name}.json"
+
+
+def rows_folder(results: Path = RESULTS) -> Path:
+    """The folder of all fetched datasets."""
+    return results / "fetch" / "data"
+
+
+def rows(data: str, results: Path = RESULTS) -> Path:
+    """The rows of a fetched dataset."""
+    return rows_folder(results) / f"{data}.jsonl"
+
+
+def data(name: str, results: Path = RESULTS) -> Path:
+    """The record of a fetched dataset."""
+    return rows_folder(results) / f"{name}.json"
+
+
+def starts(results: Path = RESULTS) -> Path:
+    """The folder of all initial factors."""
+    return results / "init"
+
+
+def start(name: str, results: Path = RESULTS) -> Path:
+    """The folder of initial factors: model/method-quant-rank-seed."""
+    return starts(results) / name
+
+
+def start_error(name: str, results: Path = RESULTS) -> Path:
+    """The quantization error of initial factors."""
+    return results / "quant_error" / f"{name}.json"
+
+
+def batches(results: Path = RESULTS) -> Path:
+    """The folder of the batches' records."""
+    return results / "generated"
+
+
+def batch(name: str, results: Path = RESULTS) -> Path:
+    """The record of a batch of cells that one start of an engine has generated."""
+    return batches(results) / f"{name}.json"
+
+
+def parity(cell: str, first: str, second: str, results: Path = RESULTS) -> Path:
+    """The comparison of two tasks of a cell that differ in their back-end alone."""
+    return results / "parity" / cell / f"{first}~{second}.json"
+
+
+def scores(results: Path = RESULTS) -> Path:
+    """The table of all scores of a sweep."""
+    return results / "scores.csv"
+
+
+def studies(results: Path = RESULTS) -> Path:
+    """The folder of all studies."""
+    return results / "studies"
+
+
+def study(model: str, name: str, results: Path = RESULTS) -> Path:
+    """What a study has measured on a model: "solvers.csv"."""
+    return studies(results) / model / name
+
+
+def pretrained(results: Path = RESULTS) -> Path:
+    """The embedded model, made again from its recipe."""
+    return results / "embedded" / "model"
+
+
+def table(place: str, ending: str = "csv", results: Path = RESULTS) -> Path:
+    """A table by its place: "gsm8k_table", "paper/table8", "extra/trained_as"."""
+    return results / f"{place}.{ending}"
+
+
+def figure(place: str, ending: str = "svg", figures: Path = FIGURES) -> Path:
+    """A figure by its place: "paper/figure14", "extra/depth"."""
+    return figures / f"{place}.{ending}"
+
+
+def log(*names: str) -> Path:
+    """The log of a job: its rule, then what is made."""
+    return LOGS.joinpath(*names[:-1], f"{names[-1]}.log")
