@@ -194,8 +194,8 @@ def test_a_stopped_grid_goes_on_where_it_was(tmp_path, tiny_model, monkeypatch):
     monkeypatch.setattr(errors, "module_rows", stops_at_the_second)
     arguments = (str(tiny_model), spec, Kept(tmp_path / "kept", "a" * 20), tmp_path / "unfinished.jsonl")
     with pytest.raises(KeyboardInterrupt):
-        errors.measure(*arguments)
-    rows = errors.measure(*arguments)
+        errors.measure_grid(*arguments)
+    rows = errors.measure_grid(*arguments)
     assert len(rows) == 2 and seen == [rows[0]["module"], rows[1]["module"], rows[1]["module"]]
 
 
@@ -225,4 +225,4 @@ def test_a_rank_above_a_weights_smaller_side_is_refused_before_any_work(tmp_path
 
     spec = {"target_modules": None, "points": [{"method": "pissa", "quant": "nf4", "rank": 65, "alternations": 1}]}
     kept = Kept(tmp_path, "a" * 20)
-    says(lambda: errors.measure(str(tiny_model), spec, kept, tmp_path / "x.jsonl"), "rank 65", "layers.0", "64")
+    says(lambda: errors.measure_grid(str(tiny_model), spec, kept, tmp_path / "x.jsonl"), "rank 65", "layers.0", "64")

@@ -56,8 +56,8 @@ def quant_error(
     take(gpus)
     started, base = time.perf_counter(), byhand.model(model, revision)
     if factors:
-        found = byhand.errors_of_stored(base, factors, trained, evaluated_as)
+        facts = byhand.errors_of_stored(base, factors, trained, evaluated_as)
     else:
         asked = byhand.Asked(method, quant, ranks or [16], alpha, rslora, alternations, svd, seed, target_modules)
-        found = byhand.errors(base, asked, scratch)
-    write_json(out, {"base": base_of(base), **found, "provenance": provenance(started)})
+        facts = byhand.errors(base, asked, scratch)
+    write_json(out, {"base": base_of(base), **facts, "provenance": provenance(started)})

@@ -81,6 +81,29 @@ class Identity(TypedDict):
     data_sha256: str
 
 
+class StartFacts(TypedDict):
+    """What is measured of initial factors. captured: the share of |W|^2 that is taken out, and the most that any could.
+
+    excess: over the best remainder; None where it was not measured.
+    """
+
+    equality_error: float
+    norm_A: float
+    norm_B: float
+    norm_offset: float
+    excess: float | None
+    captured: NotRequired[float]
+    captured_bound: NotRequired[float]
+
+
+class ErrorSummary(TypedDict):
+    """The errors of all modules: their sums, the reductions by type (None on a plain base), and each."""
+
+    total: dict[str, float]
+    reduction: dict[str, float] | None
+    modules: dict[str, dict[str, float]]
+
+
 class Step(TypedDict):
     """A step of a training. grad_norm: before clipping."""
 
