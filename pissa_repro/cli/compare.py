@@ -37,10 +37,10 @@ def compare(
 ) -> None:
     """The text of the comparison."""
     started = time.perf_counter()
-    found = facts(*paired(a, b, task, metric), metric, max(0, examples))
+    comparison = facts(*paired(a, b, task, metric), metric, max(0, examples))
     if json:
-        write_json(json, {**found, "provenance": provenance(started)})
+        write_json(json, {**comparison, "provenance": provenance(started)})
     try:
-        print(side_by_side.show(found, full), flush=True)
+        print(side_by_side.show(comparison, full), flush=True)
     except BrokenPipeError:  # `| head` has seen enough; what is left must not be flushed at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

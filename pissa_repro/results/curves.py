@@ -62,12 +62,13 @@ def numbers(table: pandas.DataFrame, column: str, path: Path) -> numpy.ndarray:
 
 def read_curve(results: Path, cells: list[Cell], column: str) -> Curve:
     """A column of train_steps.csv over the seeds of one method. Raises UserError if steps differ."""
-    runs, steps = [], None
+    runs: list[numpy.ndarray] = []
+    steps = numpy.empty(0)
     for cell in cells:
         path = paths.cell(cell.name, results).steps
         table = read_table(path, ("step", column))
         here = numbers(table, "step", path)
-        if steps is not None and not numpy.array_equal(here, steps):
+        if runs and not numpy.array_equal(here, steps):
             raise UserError(f"{path}: its steps are not those of {cells[0].name}; no mean over seeds is possible.")
         steps = here
         runs.append(numbers(table, column, path))
@@ -75,13 +76,13 @@ def read_curve(results: Path, cells: list[Cell], column: str) -> Curve:
 
 
 def read_scores(path: Path) -> pandas.DataFrame:
-    """All scores, one row a (cell, task, metric). Raises UserError like read_table."""
+    """All scores, one row per (cell, task, metric). Raises UserError like read_table."""
     return read_table(path, ("cell", "task", "metric", "value", "stderr", "n"))
 
 
 @dataclass(frozen=True)
 class Bar:
-    """The scores of one method in a measure's unit: one a seed, and the mean standard error over items of a run."""
+    """The scores of one method in a measure's unit: one per seed, and the mean standard error over items of a run."""
 
     values: numpy.ndarray
     stderr: float | None  # None for one item
@@ -91,16 +92,16 @@ class Bar:
 def read_bar(scores: pandas.DataFrame, path: Path, cells: list[Cell], task: str, shown: Measure) -> Bar:
     """The scores of a method's cells on a task. Raises UserError unless each has exactly one."""
     here = scores[(scores["task"] == task) & (scores["metric"] == METRIC)]
-    rows = []
+    of_cells = []
     for cell in cells:
-        found = here[here["cell"] == cell.name]
-        if len(found) != 1:
+        row = here[here["cell"] == cell.name]
+        if len(row) != 1:
             raise UserError(
-                f"{path}: {len(found)} rows with cell {cell.name}, task {task}, metric {METRIC}; "
+                f"{path}: {len(row)} rows with cell {cell.name}, task {task}, metric {METRIC}; "
                 "there must be one. Run snakemake to make it."
             )
-        rows.append(found)
-    rows = pandas.concat(rows)
+        of_cells.append(row)
+    rows = pandas.concat(of_cells)
     values, items = (numbers(rows, column, path) for column in ("value", "n"))
     stderr = shown.scale * numbers(rows, "stderr", path).mean() if items[0] > 1 else None
     return Bar(shown.scale * values, stderr, int(items[0]))

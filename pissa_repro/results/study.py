@@ -1,5 +1,6 @@
 """A model under study: its names, and its records, each checked against the config and the weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,23 +38,23 @@ class Study:
         """Where a file of the studies of this model is."""
         return paths.study(self.model, name, self.results)
 
-    def record(self, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    def record(self, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
         """A record of the studies. Raises UserError when it was made from another config or other weights."""
         path = self.place(f"{name}.json")
-        found = checked(path, spec)
-        Fetched(self.results).compare(path, found, self.model)
-        return found
+        record: dict[str, Any] = checked(path, spec)
+        Fetched(self.results).compare(path, record, self.model)
+        return record
 
-    def rows(self, name: str, spec: dict[str, Any], columns: tuple[str, ...]) -> pandas.DataFrame:
+    def rows(self, name: str, spec: Mapping[str, Any], columns: tuple[str, ...]) -> pandas.DataFrame:
         """The CSV beside a record, which is checked as in `record`."""
         path = self.place(f"{name}.csv")
-        record, found = self.record(name, spec), read_table(path, columns)
+        record, table = self.record(name, spec), read_table(path, columns)
         if record["csv_sha256"] != sha256(path):
             raise UserError(f"{path}: is not the file that {name}.json tells of. Delete both and run again.")
-        return found
+        return table
 
     def errors(self, grid: str) -> pandas.DataFrame:
-        """The errors of a grid, a row a module and point."""
+        """The errors of a grid, a row per module and point."""
         columns = ("module", "type", "method", "quant", "rank", "alternations", "nuclear", "nuclear_plain", "reduction")
         return self.rows(f"errors_{grid}", studies.errors_spec(self.sweep, self.model, grid), columns)
 
