@@ -19,6 +19,7 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables.reductions import verdict
 from pissa_repro.results.study import Study
 from pissa_repro.runtime import paths
+from pissa_repro.runtime.specs import Point
 from pissa_repro.studies import errors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -171,11 +172,12 @@ def test_a_model_of_the_paper_gets_a_verdict():
     ours = {f"{kind}_proj": row[kind] + 0.1 for kind in kinds} | {"avg": row["avg"]}
     study = Study(Sweep(load(ROOT / "config/config.yaml", ROOT / "config/paper.yaml")), "llama-2-7b", Path())
     assert study.paper == "llama-2-7b"
-    assert verdict(study, "pissa", 128, 1, ours, theirs["rows"])["verdict"] == "agrees"
+    point = Point(method="pissa", quant="nf4", rank=128, alternations=1)
+    assert verdict(study, point, ours, theirs["rows"])["verdict"] == "agrees"
     ours["v_proj"] += 0.5
-    found = verdict(study, "pissa", 128, 1, ours, theirs["rows"])
+    found = verdict(study, point, ours, theirs["rows"])
     assert found["verdict"] == "differs" and "v_proj" in found["note"]
-    assert verdict(study, "pissa", 2, 1, ours, theirs["rows"])["verdict"] == "not comparable"
+    assert verdict(study, {**point, "rank": 2}, ours, theirs["rows"])["verdict"] == "not comparable"
 
 
 def test_a_stopped_grid_goes_on_where_it_was(tmp_path, tiny_model, monkeypatch):

@@ -3,9 +3,11 @@
 Types only: no code depends on this at run time.
 """
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from pissa_repro.runtime.specs import DataSource, ModelSource, TrainSettings
+
+Axis = Literal["models", "datasets", "tasks", "ranks", "learning_rates"]  # of a sweep: what panels are made of
 
 
 class Model(ModelSource, total=False):

@@ -1,6 +1,7 @@
 """Figures of error reductions: 2b, 7a and 14 of the paper, and over alternations, block sizes and depth."""
 
 import math
+from collections.abc import Hashable
 from typing import Any
 
 import numpy
@@ -33,7 +34,7 @@ def draw_lines(
     """A line of y over x for each method (colour, marker) and value of `by` (line style)."""
     kinds = list(dict.fromkeys(points[by].sort_values()))
     for (method, kind), here in points.sort_values(x, kind="stable").groupby(["method", by], sort=False):
-        look = data.look(study, method)
+        look = data.look(study, str(method))
         axes.plot(
             here[x], here[y], color=look.colour, marker=look.marker, label=f"{look.label}, {label.format(kind)}",
             linestyle=style.LINES[kinds.index(kind) % len(style.LINES)], markeredgecolor="white", markeredgewidth=0.4,
@@ -49,7 +50,7 @@ def draw_published(
     """
     kinds, methods = list(dict.fromkeys(points[by].sort_values())), list(dict.fromkeys(points["method"]))
     for (method, kind), here in points.groupby(["method", by], sort=False):
-        look, shift = data.look(study, method), apart * (methods.index(method) - (len(methods) - 1) / 2)
+        look, shift = data.look(study, str(method)), apart * (methods.index(method) - (len(methods) - 1) / 2)
         axes.plot(
             here[x], here["reduction"], color=look.colour, marker=look.marker, linestyle="none", markersize=5.5,
             fillstyle=FILLS[kinds.index(kind) % len(FILLS)], markerfacecoloralt="white", zorder=3,
@@ -62,7 +63,7 @@ def draw_published(
 
 def draw_bars(axes: Axes, study: Study, points: pandas.DataFrame, printed: bool) -> None:
     """Bars of error reductions with their numbers, plain quantization's first; published ones light and hatched."""
-    first = {"method": data.PLAIN, "reduction": 0.0}
+    first: dict[Hashable, Any] = {"method": data.PLAIN, "reduction": 0.0}
     names = []
     for x, point in enumerate([first, *points.to_dict("records")]):
         look, value = data.look(study, point["method"]), point["reduction"]
@@ -109,7 +110,8 @@ def over_ranks(sheet: Sheet, study: Study, first: bool) -> None:
         draw_lines(one, study, data.averages(table[table["type"] == kind]), "rank", "alternations", "T = {}")
         draw_published(one, study, points, "rank", "alternations", "T = {}", apart=0 if first else 7)
         set_ticks(one, "rank", ranks)
-        one.set(title=kind, ylabel=REDUCTION if one.get_subplotspec().is_first_col() else "")
+        place = one.get_subplotspec()
+        one.set(title=kind, ylabel=REDUCTION if place and place.is_first_col() else "")
     shown = data.modules(table[table["type"].isin(theirs)])
     notes = [shown, "nf4, T: alternations", "lines: means over layers", data.sources(study, model, found)]
     finish(figure, study, "Error reduction over rank", notes)

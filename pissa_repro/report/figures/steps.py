@@ -45,7 +45,8 @@ def draw_inset(axes: Axes, curves: list[tuple[Look, Curve]], count: int) -> None
     first, last = axes.get_xlim()
     shown = [curve.values[:, curve.steps >= first + edge * (last - first)] for _, curve in curves]
     behind = scale.transform(max(values.max() for values in shown if values.size))
-    axes.set_ylim(scale.inverted().transform([low, max(high, low + (behind - low) / floor)]))
+    bottom_value, top_value = scale.inverted().transform([low, max(high, low + (behind - low) / floor)])
+    axes.set_ylim(bottom_value, top_value)
     axes.add_patch(Rectangle((edge, floor), 1 - edge, 1 - floor, transform=axes.transAxes, color="white", zorder=0.6))
     inset = axes.inset_axes((left, bottom, 0.99 - left, 0.98 - bottom))
     draw_curves(inset, [(look, curve.first(count)) for look, curve in curves], marks=4)

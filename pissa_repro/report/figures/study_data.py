@@ -31,7 +31,7 @@ PRINTED = {
 
 
 def errors(study: Study, grid: str) -> pandas.DataFrame:
-    """The errors of a grid, a row a module and point, every point with all modules."""
+    """The errors of a grid, a row per module and point, every point with all modules."""
     path = study.place(f"errors_{grid}.csv")
     spec = studies.errors_spec(study.sweep, study.model, grid)
     table = study.rows(f"errors_{grid}", spec, ("module", "type", *POINT, *WHOLE, *VALUES))
@@ -39,7 +39,7 @@ def errors(study: Study, grid: str) -> pandas.DataFrame:
     table = table.astype(dict.fromkeys(WHOLE, int))
     counts, modules = table.groupby(POINT)["module"].agg(["size", "nunique"]), table["module"].nunique()
     for point in spec["points"]:
-        place = tuple(point[key] for key in POINT)
+        place: tuple[Any, ...] = (point["method"], point["quant"], point["rank"], point["alternations"])  # as POINT
         if place not in counts.index or (counts.loc[place] != modules).any():
             raise UserError(f"{path}: not one row for each of {modules} modules at {place}. Delete it and run again.")
     return table
@@ -113,7 +113,7 @@ def spread(points: pandas.DataFrame) -> str:
 def maps(points: pandas.DataFrame, kinds: list[str]) -> dict[str, pandas.DataFrame]:
     """Error reduction of each method by layer (rows) and projection type (columns)."""
     return {
-        method: part.pivot_table(values="reduction", index="layer", columns="type")[kinds]
+        str(method): part.pivot_table(values="reduction", index="layer", columns="type")[kinds]
         for method, part in points.groupby("method", sort=False)
     }
 
@@ -180,7 +180,7 @@ def look(study: Study, method: str) -> Look:
 def beside(study: Study) -> str:
     """The published model whose error reductions stand beside: the same one where Table 8 has it."""
     known = {row["model"] for row in published.printed("quant_error_reduction_v4")["rows"]}
-    return study.paper if study.paper in known else PAPER
+    return study.paper if study.paper and study.paper in known else PAPER
 
 
 def published_reductions(model: str, kind: str) -> pandas.DataFrame:
@@ -218,7 +218,7 @@ def listed(study: Study, model: str, kinds: list[str], turns: int) -> str:
     words = []
     for (method, rank), here in found.groupby(["method", "rank"], sort=False):
         values = ", ".join(f"{kind} {value}" for kind, value in zip(here["type"], here["reduction"], strict=True))
-        words.append(f"{methods.display(method, 'nf4')}, rank {rank}: {values}")
+        words.append(f"{methods.display(str(method), 'nf4')}, rank {rank}: {values}")
     if not words:
         return f"no published numbers of {PRINTED[model]} for this"
     return f"published means over the layers of {named(study, model)} (v4 Table 8): {'; '.join(words)}"
