@@ -1,7 +1,6 @@
 """Figures of error reductions: 2b, 7a and 14 of the paper, and over alternations, block sizes and depth."""
 
 import math
-from collections.abc import Hashable
 from typing import Any
 
 import numpy
@@ -63,7 +62,7 @@ def draw_published(
 
 def draw_bars(axes: Axes, study: Study, points: pandas.DataFrame, printed: bool) -> None:
     """Bars of error reductions with their numbers, plain quantization's first; published ones light and hatched."""
-    first: dict[Hashable, Any] = {"method": data.PLAIN, "reduction": 0.0}
+    first: dict[Any, Any] = {"method": data.PLAIN, "reduction": 0.0}
     names = []
     for x, point in enumerate([first, *points.to_dict("records")]):
         look, value = data.look(study, point["method"]), point["reduction"]
