@@ -59,7 +59,7 @@ format: $(STAMP) ## format Python and Snakemake files
 	$(if $(WORKFLOW),$(BIN)/snakefmt $(WORKFLOW))
 
 docs: $(STAMP) ## build the site into build/site; a broken link stops it
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 report: $(STAMP) ## write report.html from the results that are there
 	$(BIN)/python -m snakemake --report report.html

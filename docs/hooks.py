@@ -1,12 +1,15 @@
-"""What mkdocs reads from the code: a page for each room of the package, the commands, and two pages of the checkout."""
+"""What mkdocs reads from the code: a page for each room, the plug-ins, the commands, and two pages of the checkout."""
 
 import ast
+import importlib
 import re
+import sys
 from pathlib import Path
 
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the checkout is the package, installed or not
 PACKAGE = ROOT / "pissa_repro"
 
 
@@ -50,6 +53,14 @@ def commands() -> str:
     return "\n".join(f"### pissa {name}\n\n```text\n{text}\n```\n" for name, text in texts.items())
 
 
+def plugins(room: str) -> str:
+    """The plug-ins of a room with the first lines of their files, as a table."""
+    lines = importlib.import_module(f"pissa_repro.{room}").PLUGINS.lines()
+    return "\n".join(
+        ["| file | what it is |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in lines.items())]
+    )
+
+
 def on_config(config):
     """Put the rooms' pages under API in the navigation."""
     reference = next(section["Reference"] for section in config.nav if "Reference" in section)
@@ -68,4 +79,4 @@ def on_page_markdown(markdown, page, config, files):
     """Fill in the lists that a page asks for."""
     for mark, made in (("make targets", targets), ("commands", commands), ("modules", modules)):
         markdown = markdown.replace(f"<!-- {mark} -->", made())
-    return markdown
+    return re.sub(r"<!-- plug-ins: (\w+) -->", lambda mark: plugins(mark[1]), markdown)

@@ -25,7 +25,7 @@ from pissa_repro.sources.fetched import sha256
 CLI = ROOT / "pissa_repro" / "cli"
 CONFIGS = sorted(path.name for path in (ROOT / "config").glob("*.yaml") if path.stem != "schema")
 HEAVY = {"torch", "transformers", "datasets", "lm_eval", "matplotlib", "pandas", "scipy"}
-STAGES = sorted(path.stem for path in (ROOT / "pissa_repro" / "stages").glob("[!_]*.py") if path.stem != "options")
+STAGES = sorted(path.stem for path in (ROOT / "pissa_repro/stages").glob("[!_]*.py") if "options" not in path.stem)
 
 
 def docstring(name: str) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from test_rooms import ROOMS
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -133,8 +134,6 @@ def test_every_config_key_has_a_row():
 
 
 def test_the_drawing_of_the_floors_is_that_of_the_code():
-    from test_rooms import ROOMS
-
     text = (DOCS / "project/architecture.md").read_text()
     drawing = re.search(r"<!-- floors -->\n```text\n(.*?)```\n<!-- /floors -->", text, flags=re.DOTALL)[1]
     drawn = [tuple(line.split(" | ")) for line in drawing.splitlines()]

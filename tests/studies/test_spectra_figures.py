@@ -4,26 +4,14 @@ import json
 
 import numpy
 import pytest
-from studied import caption, copy_of, drawn, record, shared
+from studied import caption, drawn, record
 
 from pissa_repro.report.figures import canvas, study_data, style
 from pissa_repro.report.figures.spectra import draw_inset, draw_values
-from pissa_repro.results.study import Study
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json, write_json
 
 MU, SIGMA = study_data.SYMBOLS["mu"], study_data.SYMBOLS["sigma"]
-
-
-@pytest.fixture(scope="module")
-def study(tiny_model, tmp_path_factory) -> Study:
-    return shared(tiny_model, tmp_path_factory)
-
-
-@pytest.fixture
-def copied(study, tmp_path) -> Study:
-    """The same records, to be spoilt."""
-    return copy_of(study, tmp_path / "results")
 
 
 def test_figure_3_shows_the_recorded_values_on_shared_axes(study):

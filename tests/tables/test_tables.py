@@ -16,11 +16,6 @@ from pissa_repro.stages import table as stage_table
 
 
 @pytest.fixture(scope="module")
-def config():
-    return load(ROOT / "config/config.yaml")
-
-
-@pytest.fixture(scope="module")
 def embedded(tmp_path_factory, config):
     return run(tmp_path_factory.mktemp("embedded"), config)
 

@@ -3,7 +3,7 @@
 import numpy
 import pandas
 import pytest
-from studied import caption, copy_of, drawn, lines, mean, record, rewrite, rows, shared, sweep_of
+from studied import caption, drawn, lines, mean, record, rewrite, rows, sweep_of
 
 from pissa_repro import methods, quantizers
 from pissa_repro.plan import studies
@@ -13,17 +13,6 @@ from pissa_repro.results.study import Study
 from pissa_repro.runtime.errors import UserError
 
 OVER_RANKS = ("figure2b", "figure7a", "figure14", "depth")
-
-
-@pytest.fixture(scope="module")
-def study(tiny_model, tmp_path_factory) -> Study:
-    return shared(tiny_model, tmp_path_factory)
-
-
-@pytest.fixture
-def copied(study, tmp_path) -> Study:
-    """The same records, to be spoilt."""
-    return copy_of(study, tmp_path / "results")
 
 
 def test_figure_2b_has_the_bars_of_the_paper_beside_ours(study):

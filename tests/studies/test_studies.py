@@ -14,7 +14,7 @@ from stage import says
 from pissa_repro import exhibits
 from pissa_repro.model.naming import types
 from pissa_repro.paper import published
-from pissa_repro.plan.config import load
+from pissa_repro.plan.config import ROOT, load
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables.reductions import verdict
 from pissa_repro.results.study import Study
@@ -22,7 +22,6 @@ from pissa_repro.runtime import paths
 from pissa_repro.runtime.specs import Point
 from pissa_repro.studies import errors
 
-ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 RANKS, TURNS = [1, 2, 4], [1, 3]
 KINDS = {

@@ -15,11 +15,6 @@ SETS = ["boolq", "piqa", "social_i_qa", "hellaswag", "winogrande", "ARC-Easy", "
 CHUNKS = 20
 
 
-@pytest.fixture(scope="module")
-def config():
-    return load(ROOT / "config/config.yaml")
-
-
 def with_tasks(config, file, *names):
     """The config with tasks of these names that use a task file, and no others swept; a dataset for each."""
     config = copy.deepcopy(config)

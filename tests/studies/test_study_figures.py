@@ -5,7 +5,7 @@ import copy
 import numpy
 import pytest
 from matplotlib.colors import to_hex
-from studied import caption, copy_of, drawn, lines, mean, measured, record, shared, sweep_of
+from studied import caption, drawn, lines, mean, measured, record, sweep_of
 
 from pissa_repro import exhibits, methods
 from pissa_repro.plan.sweep import Sweep
@@ -20,17 +20,6 @@ PLACES = {
     for name, exhibit in ((name, exhibits.PLUGINS.load(name)) for name in exhibits.PLUGINS.names())
     if (exhibit.KIND, exhibit.TARGET) == ("figure", "studies")
 }  # of each figure of the studies
-
-
-@pytest.fixture(scope="module")
-def study(tiny_model, tmp_path_factory) -> Study:
-    return shared(tiny_model, tmp_path_factory)
-
-
-@pytest.fixture
-def copied(study, tmp_path) -> Study:
-    """The same records, to be spoilt."""
-    return copy_of(study, tmp_path / "results")
 
 
 @pytest.mark.parametrize("name", PLACES)

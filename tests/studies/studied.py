@@ -1,8 +1,6 @@
 """What the tests of the studies' figures share: a sweep, records that the stages made, and readers of both."""
 
 import csv
-import shutil
-from functools import cache
 from pathlib import Path
 
 import pandas
@@ -60,18 +58,6 @@ def measured(sweep: Sweep, results: Path) -> Study:
         spec = canonical(studies.spectra_spec(sweep, name))
         study_spectra.main(["--spec", spec, *same, "--out", str(paths.study(name, "spectra.json", results))])
     return studied(sweep, results)[0]
-
-
-@cache
-def shared(model: Path, factory) -> Study:
-    """The records of one model, made once for all test files. Do not write to them."""
-    return measured(sweep_of(model), factory.mktemp("study"))
-
-
-def copy_of(study: Study, folder: Path) -> Study:
-    """The same study on a copy of its records."""
-    shutil.copytree(study.results, folder, ignore=shutil.ignore_patterns("scratch"))
-    return Study(study.sweep, study.model, folder)
 
 
 def drawn(name: str, study: Study):
