@@ -52,7 +52,7 @@ def jobs(sweep: Sweep, batches: Batches) -> list[str]:
     scores = len(sweep.cells) * len(sweep.config["sweep"]["tasks"])
     return [
         f"{len(sweep.starts)} starts ({quantized} quantized), {len(sweep.cells)} trainings, "
-        f"{len(batches.by_name)} starts of an engine, {scores} scores"
+        f"{len(batches.by_name)} launches of an engine, {scores} scores"
     ]
 
 

@@ -80,15 +80,15 @@ def _by_table(kind: FourBit, blocks: torch.Tensor, spare: bool) -> torch.Tensor:
     scale = torch.cat([part.abs().amax(1) for part in blocks.split(rows)])
     stored = _stored_scale(scale) if kind.double else scale
     inverse = 1.0 / scale.clamp(min=1e-38)
-    found = blocks if spare else torch.empty_like(blocks)
+    nearest = blocks if spare else torch.empty_like(blocks)
     for first in range(0, len(blocks), rows):
         here = slice(first, first + rows)
         value = (blocks[here] * inverse[here, None]).clamp_(-1, 1).view(-1)
         cell = (value * cells).add_(cells).to(torch.int32)
         above = torch.gt(value, boundary.index_select(0, cell), out=torch.empty_like(cell))  # mixed types are slow
         side = cell.mul_(2).add_(above)
-        torch.mul(level.index_select(0, side).view(-1, kind.blocksize), stored[here, None], out=found[here])
-    return found
+        torch.mul(level.index_select(0, side).view(-1, kind.blocksize), stored[here, None], out=nearest[here])
+    return nearest
 
 
 @cache

@@ -122,7 +122,7 @@ def load(folder: str | Path, model: ModelRecord) -> Factors:
     return Factors(a, b, base["offset"], config["r"], config["lora_alpha"], config["use_rslora"], *own)
 
 
-def load_trained(folder: str | Path, start: Factors) -> Factors:
+def load_trained(folder: str | Path, initial: Factors) -> Factors:
     """Read the adapter that a training made of initial factors; no offset, which stays the start's.
 
     Its modules may have the base model's prefix in front (GPT-2). Raises UserError for an adapter that
@@ -130,8 +130,8 @@ def load_trained(folder: str | Path, start: Factors) -> Factors:
     """
     folder = Path(folder)
     config, (a, b) = read_json(folder / CONFIG), _load_pair(folder / ADAPTER)
-    names = {name: next((n for n in start.A if name == n or name.endswith(f".{n}")), name) for name in a}
-    if set(names.values()) != set(start.A) or a.keys() != b.keys():
+    names = {name: next((n for n in initial.A if name == n or name.endswith(f".{n}")), name) for name in a}
+    if set(names.values()) != set(initial.A) or a.keys() != b.keys():
         raise UserError(f"{folder}: its modules are not those of the start, or it holds more than A and B.")
     a, b = ({names[name]: tensor for name, tensor in side.items()} for side in (a, b))
     return Factors(a, b, None, config["r"], config["lora_alpha"], config["use_rslora"])

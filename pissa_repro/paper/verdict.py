@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pissa_repro.paper.published import ADAPTER, ITEMS, RECIPE, ROWS, RUNS, STEPS, TRAINED_ON, Published, lookup
+from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sections import Method
-from pissa_repro.plan.sweep import Cell, Sweep
+from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.stats import Z
 from pissa_repro.tasks import METRIC
 

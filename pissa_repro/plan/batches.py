@@ -1,10 +1,11 @@
-"""Which cells and tasks share one process and one start of an engine. Imports no torch, as sweep.py."""
+"""Which cells and tasks share one process and one launch of an engine. Imports no torch, as sweep.py."""
 
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
-from pissa_repro.plan.sweep import STAGE_VERSION, Cell, Sweep
+from pissa_repro.plan.cells import Cell
+from pissa_repro.plan.sweep import STAGE_VERSION, Sweep
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import unknown
 from pissa_repro.runtime.specs import BatchSpec
@@ -12,7 +13,7 @@ from pissa_repro.runtime.specs import BatchSpec
 
 @dataclass(frozen=True)
 class Batch:
-    """Cells of one model, and the tasks that they are all generated on by one start of an engine."""
+    """Cells of one model, and the tasks that they are all generated on by one launch of an engine."""
 
     model: str
     backend: str

@@ -6,8 +6,9 @@ Which points each study measures, and the specs of its stages. Imports no torch:
 from pathlib import Path
 
 from pissa_repro import methods
+from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sections import Studies
-from pissa_repro.plan.sweep import SOLVER_VERSION, STAGE_VERSION, Cell, Sweep
+from pissa_repro.plan.sweep import SOLVER_VERSION, STAGE_VERSION, Sweep
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.specs import (

@@ -8,13 +8,13 @@ torch: Snakemake reads this module for every dry run.
 import copy
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from pissa_repro import methods
 from pissa_repro.plan import config as config_module
-from pissa_repro.plan.sections import Method, Override
+from pissa_repro.plan.cells import Cell, Point
+from pissa_repro.plan.sections import Method
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.specs import (
@@ -36,61 +36,6 @@ STAGE_VERSION = {"fetch": 1, "init": 1, "quant_error": 1, "train": 1, "generate"
 Definition = TypeVar("Definition")
 Source = TypeVar("Source", ModelSource, DataSource)
 SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum, quantize)
-
-
-class Point(NamedTuple):
-    """One point of the sweep as the config writes it, before overrides."""
-
-    model: str
-    data: str
-    method: str
-    quant: str
-    rank: int
-    learning_rate: float
-    seed: int
-
-    @property
-    def shared(self) -> str:
-        """The name of what all methods share at this point."""
-        return f"{self.model}/{self.data}/r{self.rank}-lr{_number(self.learning_rate)}-s{self.seed}"
-
-    def meets(self, override: Override) -> bool:
-        """Whether an override of the config applies here."""
-        here = {"model": self.model, "dataset": self.data, "method": self.method, "quant": self.quant}
-        return override["where"].items() <= here.items()
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What is trained and scored at a point: model x data x method x quant x rank x learning rate x seed."""
-
-    model: str
-    data: str
-    method: str
-    quant: str
-    rank: int  # 0 where the method has no factors
-    learning_rate: float
-    seed: int
-    start_seed: int  # the seed of the factors: 0 for a method whose start is not random
-    train: tuple[tuple[str, Any], ...]  # the training settings after overrides
-    reasons: tuple[str, ...] = ()  # why the overrides that apply do
-
-    @property
-    def name(self) -> str:
-        """The cell's folder below results/cells."""
-        lr = _number(self.learning_rate)
-        return f"{self.model}/{self.data}/{self.method}-{self.quant}-r{self.rank}-lr{lr}-s{self.seed}"
-
-    @property
-    def start(self) -> str:
-        """The folder of the cell's initial factors below results/init; shared between cells."""
-        return f"{self.model}/{self.method}-{self.quant}-r{self.rank}-s{self.start_seed}"
-
-
-def _number(value: float) -> str:
-    """A number in a path: short where that is exact."""
-    short = f"{value:g}"
-    return short if float(short) == value else repr(value)
 
 
 def _defined(section: str, definitions: Mapping[str, Definition], name: str) -> Definition:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy
 import pandas
 
-from pissa_repro.plan.sweep import Cell
+from pissa_repro.plan.cells import Cell
 from pissa_repro.results.measure import Measure
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pissa_repro.plan.sweep import Cell, Sweep
+from pissa_repro.plan.cells import Cell
+from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.records import Fetched, checked
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.record_types import Provenance, ScoreRecord, TrainRecord

@@ -155,7 +155,7 @@ class BatchTask(TypedDict):
 
 
 class BatchSpec(TypedDict):
-    """Spec of what one start of an engine generates: every cell on every task."""
+    """Spec of what one launch of an engine generates: every cell on every task."""
 
     version: int
     backend: str

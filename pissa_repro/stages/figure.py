@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 def main(argv: list[str] | None = None) -> None:
     args = exhibit_options(__doc__, "files to write: .svg, .png or .pdf").parse_args(argv)
-    found = exhibits.output(Sweep(args.config), "figure", args.place)
+    output = exhibits.output(Sweep(args.config), "figure", args.place)
     with style.context():
-        figure = found.exhibit.make(found.sweep, args.results)
+        figure = output.exhibit.make(output.sweep, args.results)
         assert isinstance(figure, Figure)  # an exhibit whose KIND is figure
         for path in args.out:
             style.save(figure, path)

@@ -40,7 +40,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def spread(count: int) -> None:
-    """Replace this process by one process a GPU, if there is more than one GPU to use."""
+    """Replace this process by one process per GPU, if there is more than one GPU to use."""
     if count > 1 and "WORLD_SIZE" not in os.environ:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", __spec__.name]
         os.execv(sys.executable, [sys.executable, *launcher, *sys.argv[1:]])

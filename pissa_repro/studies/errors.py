@@ -1,4 +1,4 @@
-"""Quantization errors over a grid of methods, quantizations, ranks and alternations, one row a module and point."""
+"""Quantization errors over a grid of methods, quantizations, ranks and alternations, one row per module and point."""
 
 import json
 from pathlib import Path

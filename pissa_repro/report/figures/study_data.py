@@ -46,7 +46,7 @@ def errors(study: Study, grid: str) -> pandas.DataFrame:
 
 
 def averages(table: pandas.DataFrame, value: str = "reduction") -> pandas.DataFrame:
-    """The mean over modules of a type, then over types (quant_error.by_type), a row a point."""
+    """The mean over modules of a type, then over types (quant_error.by_type), a row per point."""
     kinds = table.groupby([*POINT, "type"], sort=False)[value].mean()
     return kinds.groupby(level=POINT, sort=False).mean().reset_index()
 

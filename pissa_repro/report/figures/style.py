@@ -22,8 +22,9 @@ from matplotlib.figure import (  # without pyplot: the Agg and SVG canvases, no 
 )
 
 from pissa_repro import quantizers
+from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sections import Axis, Config
-from pissa_repro.plan.sweep import Cell, Sweep
+from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime.errors import unknown
 from pissa_repro.runtime.record import atomic
 
