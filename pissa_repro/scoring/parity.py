@@ -1,19 +1,17 @@
 """Do two back-ends generate the same? One cell on one task, item by item."""
 
-import argparse
 import logging
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from pissa_repro.model import checks, load
 from pissa_repro.model.merged import TrainedCell, merged_model
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.provenance import provenance
-from pissa_repro.runtime.record import read_json, write_json
+from pissa_repro.runtime.record import read_json
+from pissa_repro.runtime.record_types import ModelRecord
 from pissa_repro.scoring import generations, harness
 from pissa_repro.scoring.generator import CHECKED, CHECKED_TOKENS
-from pissa_repro.sources.fetched import sha256, stored_model
+from pissa_repro.sources.fetched import sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -152,20 +150,20 @@ def show(paths: list[Path]) -> None:
         raise UserError(f"parity: the back-ends disagree in {len(wrong)} of {len(records)} records, {wrong[0]} first.")
 
 
-def compare_kept(args: argparse.Namespace) -> None:
-    """Compare what two back-ends have generated for a cell, and write the record."""
-    started = time.perf_counter()
-    first, second = generations.read(args.first), generations.read(args.second)
-    same_source(first, second, args.data)
-    spec, stored = first.origin["spec"], stored_model(args.model)
-    task = harness.Task(spec["task"], args.data, spec["max_new_tokens"])
+def compare_kept(
+    paths: tuple[Path, Path], stored: ModelRecord, rows: Path, init: Path | None, trained: Path
+) -> dict[str, Any]:
+    """The record, less its provenance, of what two back-ends have generated for a cell: the files at `paths`."""
+    first, second = (generations.read(path) for path in paths)
+    same_source(first, second, rows)
+    spec = first.origin["spec"]
+    task = harness.Task(spec["task"], rows, spec["max_new_tokens"])
     if task.kind == harness.ROLLING:
         raise UserError(f"{spec['task']}: nothing is generated, so there are no texts to compare.")
     tokenizer = load.load_tokenizer(stored["path"])
     prompts = [tokenizer(task.prompt(i))["input_ids"][:CHECKED_TOKENS] for i in task.ids[:CHECKED]]
-    model = merged_model(TrainedCell(spec["train"], args.init, args.trained), stored, prompts).model
+    model = merged_model(TrainedCell(spec["train"], init, trained), stored, prompts).model
     window = load.window(model.config, 10**9) - spec["max_new_tokens"]
     facts = report(first, second, compare(model, tokenizer, task, (first, second), window))
-    specs = [first.origin["spec"], second.origin["spec"]]
-    write_json(args.out, {"spec": specs, **facts, "provenance": provenance(started)})
     log.info("%s", line(facts))
+    return {"spec": [first.origin["spec"], second.origin["spec"]], **facts}

@@ -1,20 +1,18 @@
 """Score what a trained cell generated on one task, by lm-eval and the task's answer rules."""
 
-import argparse
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pissa_repro.plan.sweep import STAGE_VERSION
-from pissa_repro.runtime import gpus, paths
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import read_json, read_lines, write_json, write_lines
 from pissa_repro.runtime.record_types import MetricValue, Sample, ScoreFacts, ScoreRecord
 from pissa_repro.runtime.specs import EvaluateSpec
-from pissa_repro.scoring import engines, generations
-from pissa_repro.scoring.generator import Generator, Job
-from pissa_repro.sources.fetched import sha256, stored_model
+from pissa_repro.scoring import generations
+from pissa_repro.sources.fetched import sha256
 
 
 def score(spec: EvaluateSpec, rows: Path, kept: generations.Generations) -> tuple[dict[str, Any], list[Sample]]:
@@ -100,12 +98,3 @@ def summary(metrics: dict[str, MetricValue]) -> str:
         f"{name} {m['value']:.4f}" + (f" +- {m['stderr']:.4f}" if m["stderr"] else "") for name, m in metrics.items()
     )
     return ", ".join(parts)
-
-
-def complete(args: argparse.Namespace) -> None:
-    """Generate here what the generate stage has not."""
-    spec = args.spec["generate"]
-    engines.check(spec["backend"], args.gpus, args.tensor_parallel)
-    gpus.take(args.gpus)
-    job = Job(str(args.generations), spec, args.init, args.trained, args.data, args.generations)
-    Generator(stored_model(args.model), args.batch_size, args.tensor_parallel).run([job])
