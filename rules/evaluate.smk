@@ -1,7 +1,7 @@
 # What the trained cells generate, what that scores, and the one table that holds all scores.
 
 
-# Many cells share one start of the engine. What each has generated is kept in results/cells/<cell>/generated,
+# Many cells share one launch of the engine. What each has generated is kept in results/cells/<cell>/generated,
 # which is no output: Snakemake deletes the outputs of a failed job, and the next try goes on from the kept items.
 rule generate:
     input:

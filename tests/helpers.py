@@ -12,6 +12,7 @@ from stage import LLAMA
 from pissa_repro import quantizers
 from pissa_repro.model import factors
 from pissa_repro.model.checkpoint import target_names
+from pissa_repro.model.merged import Merged, TrainedCell, merged_model
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime.record import canonical, read_json, write_json, write_lines
 from pissa_repro.sources.fetched import fetch_model
@@ -20,6 +21,7 @@ from pissa_repro.stages import evaluate as stage_evaluate
 from pissa_repro.stages import init as stage_init
 from pissa_repro.stages import train
 from pissa_repro.starts.make import spectrum, start_model, start_module
+from pissa_repro.training import cell
 
 torch.set_num_threads(1)  # two cores are shared; and the order of float sums depends on the number
 
@@ -135,9 +137,14 @@ class Run:
         train.main(self.train_argv(*extra))
         return read_json(self.record)
 
-    def arguments(self, *extra: str):
-        """The parsed arguments of the train stage, for train.prepare."""
-        return train.arguments(self.train_argv(*extra))
+    def prepare(self) -> cell.Prepared:
+        """What the train stage trains with."""
+        return cell.prepare(self.spec, read_json(self.model), self.rows, self.start if self.init_spec else None)
+
+    def merged(self, prompts: list[list[int]], **changed) -> Merged:
+        """The trained cell, merged. changed: what its model's record says otherwise."""
+        trained = TrainedCell(self.spec, self.start if self.init_spec else None, self.trained)
+        return merged_model(trained, {**read_json(self.model), **changed}, prompts)
 
     def evaluate_argv(self, *extra: str) -> list[str]:
         """The arguments of the evaluate stage."""

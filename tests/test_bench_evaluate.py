@@ -86,7 +86,7 @@ def test_prints_tables_and_limits(ran):
 
 
 def test_cells_share_one_batch_and_one_is_the_first_of_many(bench):
-    """One start of the engine for all six: what the ratio is about."""
+    """One launch of the engine for all six: what the ratio is about."""
     from pissa_repro.plan.batches import Batches
 
     cells = bench("evaluate_cells")

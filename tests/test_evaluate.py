@@ -13,7 +13,6 @@ from pissa_repro.model.adapter import attach
 from pissa_repro.model.base import set_base
 from pissa_repro.model.checks import logits, relative_difference
 from pissa_repro.model.load import load_base, load_tokenizer
-from pissa_repro.model.merged import merged_model
 from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json, read_lines
@@ -103,8 +102,7 @@ def test_what_is_scored_is_what_was_trained(tmp_path, tiny_model, tiny_rows, met
     run.init()
     run.train()
     prompts = [list(range(3, 40)), list(range(200, 220))]
-    init = run.start if run.init_spec else None
-    merged, checks, *_ = merged_model(run.spec, read_json(run.model), init, run.trained, prompts)
+    merged, checks, *_ = run.merged(prompts)
     wanted = logits(trained_model(run, tiny_model)[0], prompts)
     assert relative_difference(logits(merged, prompts), wanted) < 1e-5
     assert checks["training_effect"] > 1e-3
@@ -138,7 +136,7 @@ def test_dora_is_scored_as_trained(tmp_path, tiny_model, tiny_rows):
     run.train()
     assert any("lora_magnitude" in key for key in _keys(run.trained))
     prompts = [list(range(3, 40))]
-    merged = merged_model(run.spec, read_json(run.model), run.start, run.trained, prompts).model
+    merged = run.merged(prompts).model
     wanted = logits(trained_model(run, tiny_model)[0], prompts)
     assert relative_difference(logits(merged, prompts), wanted) < 1e-5
 
@@ -212,6 +210,5 @@ def test_an_answer_longer_than_the_window_is_refused(trained):
 
 
 def test_factors_of_another_model_are_refused(trained):
-    record = {**load_json(trained.model), "fingerprint": "0" * 64}
     with pytest.raises(UserError, match="of another model"):
-        merged_model(trained.spec, record, trained.start, trained.trained, [[1, 2]])
+        trained.merged([[1, 2]], fingerprint="0" * 64)

@@ -63,7 +63,7 @@ def test_specs_are_canonical_json_and_hold_the_stages_before():
 
 
 def test_every_cell_and_task_is_in_one_batch():
-    """A batch is one start of an engine: one model, one back-end, no more cells than the config says."""
+    """A batch is one launch of an engine: one model, one back-end, no more cells than the config says."""
     raw = config.load(DEFAULT, ROOT / "config" / "parity.yaml")
     raw["scoring"] = {"cells_per_engine": 4}
     found = Sweep(raw)

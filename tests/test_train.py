@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -47,25 +46,23 @@ def test_the_cells_of_the_paper_train_with_their_dtypes(tmp_path, tiny_model, ti
 
 def test_the_start_up_of_a_quantized_cell_is_recorded(tmp_path, tiny_model, tiny_rows):
     """PiSSA's five alternations start nearer to the untouched model than QLoRA."""
-    found = {}
+    moved = {}
     for method, options in (("lora", {}), ("pissa", {"alternations": 5})):
         run = Run(tmp_path / method, tiny_model, tiny_rows, method, "nf4", options=options, rank=16)
         run.init()
-        _, _, _, _, start_up = cell.prepare(run.arguments(), read_json(run.model))
-        found[method] = start_up["logits_difference"]
-    assert 0 < found["pissa"] < found["lora"] < 0.2
+        moved[method] = run.prepare().logits_difference
+    assert 0 < moved["pissa"] < moved["lora"] < 0.2
 
 
 def test_the_packed_base_is_the_scored_base(tmp_path, tiny_model, tiny_rows):
     """Pitfall 24 (docs/pitfalls.md): the model in training and the dequantized one have the same logits."""
     run = Run(tmp_path, tiny_model, tiny_rows, "pissa", "nf4", options={"alternations": 2})
     run.init()
-    stored = read_json(run.model)
-    packed, _, examples, _, _ = cell.prepare(run.arguments(), stored)
-    plain = load_base(tiny_model)
-    set_base(plain, factors.load(run.start, stored), "nf4", "float32", pack=False)
+    prepared = run.prepare()
+    packed, plain = prepared.model, load_base(tiny_model)
+    set_base(plain, factors.load(run.start, read_json(run.model)), "nf4", "float32", pack=False)
     plain = attach(plain, run.start)
-    prompts = [example["input_ids"] for example in examples[:3]]
+    prompts = [example["input_ids"] for example in prepared.examples[:3]]
     assert relative_difference(logits(packed, prompts), logits(plain, prompts)) < 1e-6
     layer = packed.base_model.model.model.layers[0].mlp.up_proj.base_layer
     assert type(layer).__name__ == "Linear4bit" and layer.weight.dtype == torch.uint8
@@ -76,7 +73,7 @@ def test_a_layer_whose_rows_are_part_blocks_trains_on_the_right_base(tmp_path, s
     folder, rows = shared_data / "models" / "stories260k-hf", gsm8k_rows(shared_data, tmp_path, 8)
     run = Run(tmp_path, folder, rows, "lora", "nf4", max_length=512)
     run.init()
-    model, *_ = cell.prepare(run.arguments(), read_json(run.model))
+    model = run.prepare().model
     kinds = {name: type(model.base_model.model.get_submodule(name).base_layer).__name__ for name in run_modules(model)}
     assert {kind for name, kind in kinds.items() if name.endswith("down_proj")} == {"Linear"}
     assert {kind for name, kind in kinds.items() if name.endswith("up_proj")} == {"Linear4bit"}
@@ -163,9 +160,9 @@ def test_the_adapter_names_its_modules_in_one_order(tmp_path, tiny_model, tiny_r
     """PEFT keeps them as a set, whose order differs between processes."""
     run = Run(tmp_path, tiny_model, tiny_rows, "lora")
     run.init()
-    model, *_ = cell.prepare(run.arguments(), read_json(run.model))
+    model = run.prepare().model
     targets = model.peft_config["default"].target_modules
-    cell.save_trained(SimpleNamespace(model=model), run.trained)
+    cell.save_trained(model, run.trained)
     assert read_json(run.trained / "adapter_config.json")["target_modules"] == sorted(targets)
 
 

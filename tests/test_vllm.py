@@ -214,7 +214,8 @@ stored = stored_model(folder / "model.json")
 tokenizer = load.load_tokenizer(stored["path"])
 prompts = tokenizer(["What is 2 + 3?", "A bus has 38 people."])["input_ids"]
 engine = engines.VLLM(tokenizer, engines.Options("float32", 8, 128))
-made = [merged.merged_model(s["train"], stored, Path(s["init"]), Path(s["trained"]), prompts, "cpu") for s in specs]
+cells = [merged.TrainedCell(s["train"], Path(s["init"]), Path(s["trained"])) for s in specs]
+made = [merged.merged_model(cell, stored, prompts, "cpu") for cell in cells]
 engine.take(made[0], prompts)
 engine.lm.model.collective_rpc = lambda *args, **kwargs: None  # an engine that ignores new weights
 engine.lm.model.apply_model = lambda *args, **kwargs: None

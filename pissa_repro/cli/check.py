@@ -9,7 +9,7 @@ place and the nearest known word.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,6 +17,7 @@ from pissa_repro import exhibits
 from pissa_repro.plan import config
 from pissa_repro.plan.batches import Batches
 from pissa_repro.plan.checked import checked
+from pissa_repro.plan.sections import Config
 from pissa_repro.plan.sweep import Sweep
 
 
@@ -31,11 +32,16 @@ def check(
 
 def cells(sweep: Sweep) -> list[str]:
     """How many cells, and the axes that they come from."""
-    axes = sweep.config["sweep"]
-    pairs = [f"{pair['method']}/{pair['quant']}" for pair in axes["cells"]]
-    listed = {axis: axes[axis] for axis in ("models", "datasets")} | {"methods": pairs}
-    listed |= {axis: axes[axis] for axis in ("ranks", "learning_rates", "seeds")}
-    lines = [f"  {axis.replace('_', ' ')}: {', '.join(map(str, values))}" for axis, values in listed.items()]
+    swept = sweep.config["sweep"]
+    axes = {
+        "models": swept["models"],
+        "datasets": swept["datasets"],
+        "methods": [f"{cell['method']}/{cell['quant']}" for cell in swept["cells"]],
+        "ranks": map(str, swept["ranks"]),
+        "learning rates": map(str, swept["learning_rates"]),
+        "seeds": map(str, swept["seeds"]),
+    }
+    lines = [f"  {axis}: {', '.join(values)}" for axis, values in axes.items()]
     overridden = sum(bool(cell.reasons) for cell in sweep.cells.values())
     return [f"{len(sweep.cells)} cells" + (f", {overridden} with overrides" if overridden else ""), *lines]
 
@@ -46,11 +52,11 @@ def jobs(sweep: Sweep, batches: Batches) -> list[str]:
     scores = len(sweep.cells) * len(sweep.config["sweep"]["tasks"])
     return [
         f"{len(sweep.starts)} starts ({quantized} quantized), {len(sweep.cells)} trainings, "
-        f"{len(batches.by_name)} starts of an engine, {scores} scores"
+        f"{len(batches.by_name)} launches of an engine, {scores} scores"
     ]
 
 
-def tasks(settings: dict[str, Any]) -> list[str]:
+def tasks(settings: Config) -> list[str]:
     """The swept tasks: task file, dataset and its rows, engine."""
     lines = []
     for name in settings["sweep"]["tasks"]:

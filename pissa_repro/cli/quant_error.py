@@ -56,8 +56,8 @@ def quant_error(
     take(gpus)
     started, base = time.perf_counter(), byhand.model(model, revision)
     if factors:
-        errors = byhand.errors_of_stored(base, factors, trained, evaluated_as)
+        facts = byhand.errors_of_stored(base, factors, trained, evaluated_as)
     else:
         asked = byhand.Asked(method, quant, ranks or [16], alpha, rslora, alternations, svd, seed, target_modules)
-        errors = byhand.errors(base, asked, scratch)
-    write_json(out, {"base": base_of(base), **errors, "provenance": provenance(started)})
+        facts = byhand.errors(base, asked, scratch)
+    write_json(out, {"base": base_of(base), **facts, "provenance": provenance(started)})

@@ -1,4 +1,4 @@
-"""Error reduction over rank, a panel a projection type but the first."""
+"""Error reduction over rank, a panel per projection type but the first."""
 
 from functools import partial
 from pathlib import Path

@@ -6,6 +6,7 @@ On a GPU bitsandbytes does it. On the CPU its 4-bit round trip is redone here bi
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -22,7 +23,7 @@ class FourBit:
     blocksize: int
     double: bool
 
-    def options(self) -> dict:
+    def options(self) -> dict[str, Any]:
         """The same in bitsandbytes' words."""
         return {"quant_type": self.name, "blocksize": self.blocksize, "compress_statistics": self.double}
 
@@ -35,8 +36,8 @@ class FourBit:
         if short:  # pad copies, also where there is nothing to add
             flat = torch.nn.functional.pad(flat, (0, short))
         blocks = flat.view(-1, self.blocksize)  # bitsandbytes 0.50.2 on the CPU takes the wrong scales for longer rows
-        found = _by_library(self, blocks) if weight.is_cuda else _by_table(self, blocks, spare)
-        return found.view(-1)[: weight.numel()].view(weight.shape)
+        rounded = _by_library(self, blocks) if weight.is_cuda else _by_table(self, blocks, spare)
+        return rounded.view(-1)[: weight.numel()].view(weight.shape)
 
     def packable(self, linear: torch.nn.Module) -> bool:
         """Whether bitsandbytes computes rightly with the layer packed: rows are whole blocks (see roundtrip)."""
@@ -52,7 +53,7 @@ class FourBit:
         layer = bnb.nn.Linear4bit(
             linear.in_features, linear.out_features, bias=linear.bias is not None, compute_dtype=dtype, device="meta"
         )
-        packed = bnb.nn.Params4bit(weight.cpu(), requires_grad=False, **self.options())
+        packed: Any = bnb.nn.Params4bit(weight.cpu(), requires_grad=False, **self.options())  # its `to` quantizes
         layer.weight = packed.to(linear.weight.device)
         layer.bias = linear.bias
         # With AVX512-BF16, bitsandbytes repacks a layer at its first use in eval mode and then computes
@@ -79,15 +80,15 @@ def _by_table(kind: FourBit, blocks: torch.Tensor, spare: bool) -> torch.Tensor:
     scale = torch.cat([part.abs().amax(1) for part in blocks.split(rows)])
     stored = _stored_scale(scale) if kind.double else scale
     inverse = 1.0 / scale.clamp(min=1e-38)
-    found = blocks if spare else torch.empty_like(blocks)
+    nearest = blocks if spare else torch.empty_like(blocks)
     for first in range(0, len(blocks), rows):
         here = slice(first, first + rows)
         value = (blocks[here] * inverse[here, None]).clamp_(-1, 1).view(-1)
         cell = (value * cells).add_(cells).to(torch.int32)
         above = torch.gt(value, boundary.index_select(0, cell), out=torch.empty_like(cell))  # mixed types are slow
         side = cell.mul_(2).add_(above)
-        torch.mul(level.index_select(0, side).view(-1, kind.blocksize), stored[here, None], out=found[here])
-    return found
+        torch.mul(level.index_select(0, side).view(-1, kind.blocksize), stored[here, None], out=nearest[here])
+    return nearest
 
 
 @cache

@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,10 +11,14 @@ from pissa_repro.model.factors import ADAPTER, CONFIG
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
 
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+    from transformers import PreTrainedModel
+
 PEFT_PREFIX = "base_model.model."
 
 
-def attach(model: torch.nn.Module, folder: str | Path, lora: dict[str, Any] | None = None):
+def attach(model: "PreTrainedModel", folder: str | Path, lora: dict[str, Any] | None = None) -> "PeftModel":
     """The model with the factors of a folder as a PEFT LoRA adapter, float32, in eval mode.
 
     lora: more LoraConfig fields (use_dora, lora_dropout, ...). Where the folder comes from a
@@ -35,7 +39,7 @@ def attach(model: torch.nn.Module, folder: str | Path, lora: dict[str, Any] | No
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")  # PEFT decides it layer by layer
         wrapped = get_peft_model(model, config)
-    left = set_peft_model_state_dict(wrapped, tensors)
+    left: Any = set_peft_model_state_dict(wrapped, tensors)
     if left.unexpected_keys:
         raise UserError(f"{folder}: factors of modules that the model does not have: {left.unexpected_keys[:3]}.")
     if all(".lora_A." in key or ".lora_B." in key for key in tensors):
@@ -43,21 +47,21 @@ def attach(model: torch.nn.Module, folder: str | Path, lora: dict[str, Any] | No
     return wrapped.eval()
 
 
-def _adapter_key(model: torch.nn.Module, key: str) -> str:
+def _adapter_key(model: "PreTrainedModel", key: str) -> str:
     """PEFT's key of a factor, with the model's name of its module."""
     name, lora, rest = key.removeprefix(PEFT_PREFIX).partition(".lora_")
     return f"{PEFT_PREFIX}{module_name(model, name)}{lora}{rest}" if lora else key
 
 
-def _module_fields(model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+def _module_fields(model: "PreTrainedModel", tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
     """The fields of LoraConfig that say which modules the factors belong to and how these store W."""
     keys = (key.removeprefix(PEFT_PREFIX).partition(".lora_A.") for key in tensors)
-    names = sorted(name for name, found, _ in keys if found)
+    names = sorted(name for name, is_factor, _ in keys if is_factor)
     return {"target_modules": names, "fan_in_fan_out": any(stores_transposed(model.get_submodule(n)) for n in names)}
 
 
-def _start_variants(wrapped, config) -> None:
-    """Start what PEFT derives from A and B (DoRA's magnitudes) anew: it did so before they were loaded."""
+def _start_variants(wrapped: "PeftModel", config: "LoraConfig") -> None:
+    """Derive anew what PEFT derives from A and B (DoRA's magnitudes): it did so before they were loaded."""
     for module in wrapped.modules():
         for adapter, variant in getattr(module, "lora_variant", {}).items():
             variant.init(module, adapter_name=adapter, config=config)

@@ -3,6 +3,7 @@
 import contextlib
 from collections import Counter
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -11,8 +12,11 @@ from pissa_repro.model.factors import Factors
 from pissa_repro.model.load import DTYPES
 from pissa_repro.runtime.errors import UserError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def module_name(model: torch.nn.Module, name: str) -> str:
+
+def module_name(model: "PreTrainedModel", name: str) -> str:
     """transformers' name of the module that the safetensors call `name`.
 
     Files may leave out the name of the base model (GPT-2 on the hub: h.0 for transformer.h.0), or
@@ -33,7 +37,7 @@ def stores_transposed(layer: torch.nn.Module) -> bool:
     return isinstance(layer, Conv1D)
 
 
-def set_base(model: torch.nn.Module, factors: Factors, quant: str, dtype: str, pack: bool) -> None:
+def set_base(model: "PreTrainedModel", factors: Factors, quant: str, dtype: str, pack: bool) -> None:
     """Replace W by the frozen base, quantize(W - s * offset), in every target module.
 
     The model comes and stays in float32, as every base is made in float32 (out, in) by quantizers.base_weight;
@@ -44,9 +48,18 @@ def set_base(model: torch.nn.Module, factors: Factors, quant: str, dtype: str, p
     uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
     for name in factors.A:
         module = module_name(model, name)
-        if uses[id(model.get_submodule(module).weight)] > 1:
+        layer, weight = model.get_submodule(module), model.get_parameter(f"{module}.weight")
+        if uses[id(weight)] > 1:
             raise UserError(f"config.train.target_modules: {name} shares its weight with the embedding; take it out.")
-        _set_module(model, module, factors.offset_product(name), quant, DTYPES[dtype], pack)
+        offset = factors.offset_product(name)
+        offset = None if offset is None else offset.to(weight.device)
+        if stores_transposed(layer):
+            weight.data = quantizers.base_weight(weight.data.t().contiguous(), offset, quant).t().contiguous()
+        elif pack and isinstance(layer, torch.nn.Linear) and quantizers.packable(layer, quant):
+            whole = weight.data if offset is None else weight.data - offset
+            model.set_submodule(module, quantizers.packed(layer, whole, quant, DTYPES[dtype]))
+        else:
+            weight.data = quantizers.base_weight(weight.data, offset, quant)
 
 
 def cast(parameters: Iterable[torch.nn.Parameter], dtype: str) -> None:
@@ -56,23 +69,8 @@ def cast(parameters: Iterable[torch.nn.Parameter], dtype: str) -> None:
             parameter.data = parameter.data.to(DTYPES[dtype])
 
 
-def _set_module(
-    model: torch.nn.Module, name: str, offset: torch.Tensor | None, quant: str, dtype: torch.dtype, pack: bool
-) -> None:
-    layer = model.get_submodule(name)
-    offset = None if offset is None else offset.to(layer.weight.device)
-    if stores_transposed(layer):
-        weight = layer.weight.data.t().contiguous()
-        layer.weight.data = quantizers.base_weight(weight, offset, quant).t().contiguous()
-    elif pack and quantizers.packable(layer, quant):
-        weight = layer.weight.data if offset is None else layer.weight.data - offset
-        parent, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent), leaf, quantizers.packed(layer, weight, quant, dtype))
-    else:
-        layer.weight.data = quantizers.base_weight(layer.weight.data, offset, quant)
-
-
-def set_weight(model: torch.nn.Module, name: str, weight: torch.Tensor) -> None:
+def set_weight(model: "PreTrainedModel", name: str, weight: torch.Tensor) -> None:
     """Put a weight (out, in) into the module that the safetensors call `name`."""
-    layer = model.get_submodule(module_name(model, name))
-    layer.weight.data = (weight.t() if stores_transposed(layer) else weight).contiguous().to(layer.weight)
+    module = module_name(model, name)
+    place = model.get_parameter(f"{module}.weight")
+    place.data = (weight.t() if stores_transposed(model.get_submodule(module)) else weight).contiguous().to(place)

@@ -5,7 +5,7 @@ adapter_config.json that says the initialisation is done. It belongs on the *bas
 (quantize(W - s * offset)), not on the untouched model.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json, write_json
-from pissa_repro.runtime.specs import Base, ModelRecord
+from pissa_repro.runtime.record_types import Base, ModelRecord
 
 Matrices = dict[str, torch.Tensor]
 ADAPTER, OFFSET, CONFIG = "adapter_model.safetensors", "offset.safetensors", "adapter_config.json"
@@ -30,8 +30,8 @@ class Factors:
     rank: int
     alpha: float
     rslora: bool
-    offset_A: Matrices | None = None
-    offset_B: Matrices | None = None
+    offset_A: Matrices = field(default_factory=dict)
+    offset_B: Matrices = field(default_factory=dict)
 
     @property
     def scaling(self) -> float:
@@ -43,11 +43,11 @@ class Factors:
         """The pairs (A, B) that are taken out of W; None for nothing."""
         if self.offset == "start":
             return self.A, self.B
-        return None if self.offset_A is None or self.offset_B is None else (self.offset_A, self.offset_B)
+        return (self.offset_A, self.offset_B) if self.offset == "own" else None
 
     def offset_product(self, module: str) -> torch.Tensor | None:
         """s * offset_B @ offset_A (out, in), float32; None where nothing was taken out."""
-        if self.offset is None or self.taken is None:
+        if self.taken is None:
             return None
         a, b = self.taken
         return product(a[module], b[module], self.scaling)
@@ -118,20 +118,20 @@ def load(folder: str | Path, model: ModelRecord) -> Factors:
             f"not {model['name']} {model['fingerprint'][:12]}. Delete the folder and run again."
         )
     a, b = _load_pair(folder / ADAPTER)
-    own = _load_pair(folder / OFFSET) if base["offset"] == "own" else (None, None)
+    own = _load_pair(folder / OFFSET) if base["offset"] == "own" else ({}, {})
     return Factors(a, b, base["offset"], config["r"], config["lora_alpha"], config["use_rslora"], *own)
 
 
-def load_trained(folder: str | Path, start: Factors) -> Factors:
-    """Read the adapter that a training made of a start; no offset, which stays the start's.
+def load_trained(folder: str | Path, initial: Factors) -> Factors:
+    """Read the adapter that a training made of initial factors; no offset, which stays the start's.
 
     Its modules may have the base model's prefix in front (GPT-2). Raises UserError for an adapter that
     is not of the start's modules, or that holds more than A and B (DoRA's magnitudes).
     """
     folder = Path(folder)
     config, (a, b) = read_json(folder / CONFIG), _load_pair(folder / ADAPTER)
-    names = {name: next((n for n in start.A if name == n or name.endswith(f".{n}")), name) for name in a}
-    if set(names.values()) != set(start.A) or a.keys() != b.keys():
+    names = {name: next((n for n in initial.A if name == n or name.endswith(f".{n}")), name) for name in a}
+    if set(names.values()) != set(initial.A) or a.keys() != b.keys():
         raise UserError(f"{folder}: its modules are not those of the start, or it holds more than A and B.")
     a, b = ({names[name]: tensor for name, tensor in side.items()} for side in (a, b))
     return Factors(a, b, None, config["r"], config["lora_alpha"], config["use_rslora"])

@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pissa_repro.model.checkpoint import files
 from pissa_repro.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -19,7 +22,9 @@ def default_device() -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # torchrun numbers its processes
 
 
-def load_base(folder: str | Path, dtype: str = "float32", device: torch.device | str | None = None) -> torch.nn.Module:
+def load_base(
+    folder: str | Path, dtype: str = "float32", device: torch.device | str | None = None
+) -> "PreTrainedModel":
     """The untouched model, on the given device or this process's, its dtype asserted (pitfall 15, docs/pitfalls.md).
 
     Raises UserError for damaged files, for architectures that are no causal language model or need
@@ -33,15 +38,14 @@ def load_base(folder: str | Path, dtype: str = "float32", device: torch.device |
     local = {"local_files_only": True, "trust_remote_code": False}  # not set, it would ask on a terminal
     try:
         _refuse_architecture(folder, AutoConfig.from_pretrained(folder, **local))
-        model, found = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **local
         )
     except (ValueError, OSError, RuntimeError) as error:
         raise UserError(f"{folder}: transformers cannot load this model: {error}") from error
-    if found["missing_keys"]:  # transformers would start them at random and go on
-        raise UserError(
-            f"{folder}: {type(model).__name__} needs {min(found['missing_keys'])}, which the files do not hold."
-        )
+    model, report = loaded
+    if missing := report["missing_keys"]:  # transformers would start them at random and go on
+        raise UserError(f"{folder}: {type(model).__name__} needs {min(missing)}, which the files do not hold.")
     model.generation_config = _only_tokens(model.generation_config)
     wrong = {name for name, p in model.named_parameters() if p.dtype != DTYPES[dtype]}
     if wrong:
@@ -49,7 +53,7 @@ def load_base(folder: str | Path, dtype: str = "float32", device: torch.device |
     return model.to(device or default_device())
 
 
-def _only_tokens(given):
+def _only_tokens(given: "GenerationConfig | None") -> "GenerationConfig":
     """A model's generation_config.json without its sampling, penalties and lengths: they would change greedy decoding.
 
     transformers takes them, vLLM does not; some that ship with models cannot even be saved again.
@@ -60,7 +64,7 @@ def _only_tokens(given):
     return GenerationConfig(**kept)
 
 
-def _refuse_architecture(folder: str | Path, config) -> None:
+def _refuse_architecture(folder: str | Path, config: "PretrainedConfig") -> None:
     """Raise UserError for what the causal language model trainer cannot train, such as T5."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -71,7 +75,7 @@ def _refuse_architecture(folder: str | Path, config) -> None:
         )
 
 
-def load_tokenizer(folder: str | Path):
+def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
     """The model's tokenizer, padding on the right; pad is eos where the model has none (docs/paper_facts.md 3.2)."""
     from transformers import AutoTokenizer
 

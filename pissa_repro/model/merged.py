@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.specs import ModelRecord, TrainSpec
+from pissa_repro.runtime.record_types import ModelRecord
+from pissa_repro.runtime.specs import TrainSpec
 
 if TYPE_CHECKING:
     import torch
@@ -12,10 +13,18 @@ if TYPE_CHECKING:
 MERGED = 1e-3  # |logits(merged) - logits(trained)| / |logits(trained)| allowed
 
 
-class Merged(NamedTuple):
-    """The model to score (transformers'), what the checks found, and logits (n, vocabulary) after their prompts.
+class TrainedCell(NamedTuple):
+    """A trained cell: its train spec, the folder of its initial factors (None without), and what training wrote."""
 
-    untrained: the same logits before the training.
+    spec: TrainSpec
+    init: Path | None
+    trained: Path
+
+
+class Merged(NamedTuple):
+    """The model to score, what the checks found, and logits (n, vocabulary) after their prompts.
+
+    model: transformers', whose `to` has no types. untrained: the same logits before the training.
     """
 
     model: Any
@@ -25,14 +34,9 @@ class Merged(NamedTuple):
 
 
 def merged_model(
-    train: TrainSpec,
-    stored: ModelRecord,
-    init: Path | None,
-    trained: Path,
-    prompts: list[list[int]],
-    device: "torch.device | str | None" = None,
+    cell: TrainedCell, stored: ModelRecord, prompts: list[list[int]], device: "torch.device | str | None" = None
 ) -> Merged:
-    """The cell of a train spec with its factors merged, float32, on this process's device or the given one.
+    """The cell with its factors merged, float32, on this process's device or the given one.
 
     Merging is in float32 whatever the training's dtype was: the base has the very values that were
     trained on, and an update smaller than bfloat16 can hold is not rounded away. Checks:
@@ -46,6 +50,7 @@ def merged_model(
     from pissa_repro.model.base import cast, set_base
     from pissa_repro.model.load import load_base
 
+    train, init, trained = cell
     base = load_base(stored["path"], device=device)
     if train["init"] is None:
         before = model_checks.logits(base, prompts)

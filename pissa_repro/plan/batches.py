@@ -1,18 +1,19 @@
-"""Which cells and tasks share one process and one start of an engine. Imports no torch, as sweep.py."""
+"""Which cells and tasks share one process and one launch of an engine. Imports no torch, as sweep.py."""
 
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from pissa_repro.plan.sweep import STAGE_VERSION, Cell, Sweep
+from pissa_repro.plan.cells import Cell
+from pissa_repro.plan.sweep import STAGE_VERSION, Sweep
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import unknown
+from pissa_repro.runtime.specs import BatchSpec
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Cells of one model, and the tasks that they are all generated on by one start of an engine."""
+    """Cells of one model, and the tasks that they are all generated on by one launch of an engine."""
 
     model: str
     backend: str
@@ -29,13 +30,13 @@ class Batches:
     @cached_property
     def by_name(self) -> dict[str, Batch]:
         """Every batch. It keeps its name when the sweep grows, so that what was scored is not scored again."""
-        found, size = {}, self.sweep.config["scoring"]["cells_per_engine"]
+        batches, size = {}, self.sweep.config["scoring"]["cells_per_engine"]
         for point, cells in self._points().items():
-            for number, start in enumerate(range(0, len(cells), size)):
-                some = [cell.name for cell in cells[start : start + size]]
+            for number, first in enumerate(range(0, len(cells), size)):
+                some = [cell.name for cell in cells[first : first + size]]
                 for (backend, dtype), tasks in self._engines().items():
-                    found[f"{point}-{backend}-{dtype}-{number}"] = Batch(cells[0].model, backend, some, tasks)
-        return found
+                    batches[f"{point}-{backend}-{dtype}-{number}"] = Batch(cells[0].model, backend, some, tasks)
+        return batches
 
     def _points(self) -> dict[str, list[Cell]]:
         """The cells by the first point of the sweep that they are at: full fine-tuning has no rank of its own."""
@@ -72,16 +73,16 @@ class Batches:
             raise unknown("task", task, tasks, "config.sweep.tasks")
         return self._names[self.sweep.cell(cell).name, task]
 
-    def spec(self, name: str) -> dict[str, Any]:
+    def spec(self, name: str) -> BatchSpec:
         """Spec of a batch: the train spec and start of each cell, what each task asks and the name of its rows."""
         batch, sweep = self.named(name), self.sweep
-        cells = {one: sweep.cell(one) for one in batch.cells}
+        cells = [sweep.cell(name) for name in batch.cells]
         return {
             "version": STAGE_VERSION["generate"],
             "backend": batch.backend,
             "cells": {
-                one: {"train": sweep.train_spec(cell), "start": cell.start if sweep.has_factors(cell) else None}
-                for one, cell in cells.items()
+                cell.name: {"train": sweep.train_spec(cell), "start": cell.start if sweep.has_factors(cell) else None}
+                for cell in cells
             },
             "tasks": {
                 task: {"spec": sweep.asked(task), "rows": sweep.config["tasks"][task]["dataset"]}
@@ -93,4 +94,4 @@ class Batches:
         """The swept tasks, two by two, that differ in their back-end and in nothing else."""
         asked = [(task, self.sweep.asked(task)) for task in self.sweep.config["sweep"]["tasks"]]
         both = itertools.combinations(asked, 2)
-        return [(one, two) for (one, a), (two, b) in both if a != b and a | {"backend": b["backend"]} == b]
+        return [(first, second) for (first, a), (second, b) in both if a != b and {**a, "backend": b["backend"]} == b]

@@ -1,5 +1,6 @@
 """A config as far as it can be checked before any job: what every dry run and `pissa check` do."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from pissa_repro import methods, quantizers, tasks
@@ -7,7 +8,7 @@ from pissa_repro.plan.batches import Batches
 from pissa_repro.plan.sweep import Sweep
 
 
-def checked(raw: dict[str, Any]) -> tuple[Sweep, Batches]:
+def checked(raw: Mapping[str, Any]) -> tuple[Sweep, Batches]:
     """The sweep of a config and its batches. Raises UserError for what makes no sense, also in a plug-in."""
     for room in (methods, quantizers, tasks):
         room.PLUGINS.check()

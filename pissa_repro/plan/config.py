@@ -3,17 +3,20 @@
 import ast
 import importlib.util
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import jsonschema
 import yaml
 
 from pissa_repro import methods, quantizers, tasks
+from pissa_repro.plan.sections import Config, Method, WrittenMethod
 from pissa_repro.runtime.errors import UserError, unknown
 
+Section = Literal["models", "datasets", "tasks"]  # those that a sweep takes names of
+SECTIONS: tuple[Section, ...] = ("models", "datasets", "tasks")
 ROOT = Path(__file__).resolve().parents[2]
 
 # Fields of LoraConfig that something else decides: a second place would train another cell under a
@@ -67,7 +70,7 @@ def schema() -> dict[str, Any]:
     return yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
 
 
-def load(*paths: str | Path) -> dict[str, Any]:
+def load(*paths: str | Path) -> Config:
     """Read config files as Snakemake does: later files win, mappings merge, lists are replaced."""
     merged: dict[str, Any] = {}
     for path in paths:
@@ -91,18 +94,19 @@ def _merge(target: dict[str, Any], extra: dict[str, Any]) -> None:
             target[key] = value
 
 
-def check(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the config as plain types with defaults filled in, or raise UserError."""
+def check(given: Mapping[str, Any]) -> Config:
+    """The config as plain types with defaults filled in. Raises UserError where it makes no sense."""
     try:
-        config = json.loads(json.dumps(config, allow_nan=False))  # Snakemake hands over its own mapping types
+        raw = json.loads(json.dumps(given, allow_nan=False))  # Snakemake hands over its own mapping types
     except (TypeError, ValueError) as error:  # a date, NaN: YAML reads 2024-01-01 and .nan as such
         raise UserError(f"config: {error}. Put the value into quotes if it is a text.") from None
-    _check_schema(config)
-    config.setdefault("methods", {})
-    config.setdefault("overrides", [])
-    config["train"] = DEFAULTS | config["train"]
-    config["scoring"] = SCORING | config.get("scoring", {})
-    config["studies"] = STUDIES | {"models": config["sweep"]["models"]} | config.get("studies", {})
+    _check_schema(raw)
+    raw.setdefault("methods", {})
+    raw.setdefault("overrides", [])
+    raw["train"] = DEFAULTS | raw["train"]
+    raw["scoring"] = SCORING | raw.get("scoring", {})
+    raw["studies"] = STUDIES | {"models": raw["sweep"]["models"]} | raw.get("studies", {})
+    config = cast("Config", raw)  # what the schema has checked, and the defaults
     _check_names(config)
     _check_cells(config)
     _check_studies(config)
@@ -125,10 +129,11 @@ def _check_schema(config: dict[str, Any]) -> None:
     raise UserError(f"{place}: {reasons}.")
 
 
-def _check_names(config: dict[str, Any]) -> None:
+def _check_names(config: Config) -> None:
     sweep = config["sweep"]
     known_methods = set(methods.names()) | set(config["methods"])
-    for section in ("models", "datasets", "tasks"):
+    section: Section
+    for section in SECTIONS:
         for name in sweep[section]:
             if name not in config[section]:
                 raise unknown(section[:-1], name, config[section], f"config.sweep.{section}")
@@ -145,14 +150,14 @@ def _check_names(config: dict[str, Any]) -> None:
         _check_lora(method.get("lora", {}), f"config.methods.{name}.lora")
     for number, override in enumerate(config["overrides"]):
         place = f"config.overrides[{number}].where"
-        choices = {"model": config["models"], "dataset": config["datasets"], "method": known_methods}
-        choices["quant"] = quantizers.names()
+        choices: dict[str, Collection[str]] = {"model": config["models"], "dataset": config["datasets"]}
+        choices |= {"method": known_methods, "quant": quantizers.names()}
         for key, value in override["where"].items():
             if value not in choices[key]:
                 raise unknown(key, value, choices[key], f"{place}.{key}")
 
 
-def _need_fields(config: dict[str, Any], dataset: str, needed: Iterable[str], user: str) -> None:
+def _need_fields(config: Config, dataset: str, needed: Iterable[str], user: str) -> None:
     fields = config["datasets"][dataset]["fields"]
     for role in needed:
         if role not in fields:
@@ -180,7 +185,7 @@ def lora_fields() -> set[str]:
     return {node.target.id for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
 
 
-def _check_cells(config: dict[str, Any]) -> None:
+def _check_cells(config: Config) -> None:
     for number, cell in enumerate(config["sweep"]["cells"]):
         place = f"config.sweep.cells[{number}]"
         definition = method_definition(config, cell["method"], place)
@@ -190,7 +195,7 @@ def _check_cells(config: dict[str, Any]) -> None:
         methods.options(definition["init"], cell["quant"], definition["options"], f"config.methods.{cell['method']}")
 
 
-def _check_studies(config: dict[str, Any]) -> None:
+def _check_studies(config: Config) -> None:
     studies = config["studies"]
     for name in studies["models"]:
         if name not in config["models"]:
@@ -199,22 +204,24 @@ def _check_studies(config: dict[str, Any]) -> None:
         if "alternations" not in methods.load(name, "config.studies.methods").QUANTIZED_OPTIONS:
             raise UserError(f"config.studies.methods: {name} does not alternate with quantization.")
     quantized = [name for name in quantizers.names() if name != "none"]
-    for key, choices in (("quants", quantized), ("blocks", quantizers.in_blocks())):
-        for name in studies[key]:
+    asked = (("quants", studies["quants"], quantized), ("blocks", studies["blocks"], quantizers.in_blocks()))
+    for key, names, choices in asked:
+        for name in names:
             if name not in choices:
                 raise unknown("quant", name, choices, f"config.studies.{key}")
-    for key in ("calibration", "text") if studies["gptq"] else ():
-        if studies["gptq"][key] not in config["datasets"]:
-            raise unknown("dataset", studies["gptq"][key], config["datasets"], f"config.studies.gptq.{key}")
+    if gptq := studies["gptq"]:
+        for key, name in (("calibration", gptq["calibration"]), ("text", gptq["text"])):
+            if name not in config["datasets"]:
+                raise unknown("dataset", name, config["datasets"], f"config.studies.gptq.{key}")
     for name in studies["svd"]:
         methods.check_svd(name, "config.studies.svd")
 
 
-def method_definition(config: dict[str, Any], name: str, place: str) -> dict[str, Any]:
+def method_definition(config: Config, name: str, place: str) -> Method:
     """A named method: from `methods:`, or the file of that name with its defaults."""
-    defined = config["methods"].get(name)
-    if defined is None:
+    written = config["methods"].get(name)
+    if written is None:
         if name not in methods.names():
             raise unknown("method", name, set(methods.names()) | set(config["methods"]), f"{place}.method")
-        defined = {"init": name}
-    return {"options": {}, "lora": {}, **defined}
+        written = WrittenMethod(init=name)
+    return {"options": {}, "lora": {}, **written}

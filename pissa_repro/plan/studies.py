@@ -4,16 +4,25 @@ Which points each study measures, and the specs of its stages. Imports no torch:
 """
 
 from pathlib import Path
-from typing import Any
 
 from pissa_repro import methods
-from pissa_repro.plan.sweep import SOLVER_VERSION, STAGE_VERSION, Cell, Sweep
+from pissa_repro.plan.cells import Cell
+from pissa_repro.plan.sections import Studies
+from pissa_repro.plan.sweep import SOLVER_VERSION, STAGE_VERSION, Sweep
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
+from pissa_repro.runtime.specs import (
+    ErrorsSpec,
+    GptqSpec,
+    Point,
+    SolversSpec,
+    SpectraSpec,
+    StudySpec,
+    TrainedErrorSpec,
+)
 
 # Raise a number when a stage's code changes what comes out of it.
 VERSION = {"errors": 1, "spectra": 1, "solvers": 1, "gptq": 1}
-Point = dict[str, Any]
 
 
 def _points(methods: list[str], quants: list[str], ranks: list[int], alternations: list[int]) -> list[Point]:
@@ -27,7 +36,7 @@ def _points(methods: list[str], quants: list[str], ranks: list[int], alternation
     ]
 
 
-def grid(studies: dict[str, Any], name: str) -> list[Point]:
+def grid(studies: Studies, name: str) -> list[Point]:
     """The points of a grid of errors: method, quant, rank, alternations. Raises UserError for an unknown grid."""
     methods, rank, most = studies["methods"], studies["rank"], max(studies["alternations"])
     grids = {
@@ -41,41 +50,50 @@ def grid(studies: dict[str, Any], name: str) -> list[Point]:
     return _points(*grids[name])
 
 
-def errors_spec(sweep: Sweep, model: str, name: str) -> dict[str, Any]:
+def errors_spec(sweep: Sweep, model: str, name: str) -> ErrorsSpec:
     """Spec of measuring a grid of errors on a model."""
-    return _spec(sweep, model, "errors") | {"points": grid(sweep.config["studies"], name)}
+    return {**_spec(sweep, model, "errors"), "points": grid(sweep.config["studies"], name)}
 
 
-def spectra_spec(sweep: Sweep, model: str) -> dict[str, Any]:
+def spectra_spec(sweep: Sweep, model: str) -> SpectraSpec:
     """Spec of the singular values and the distribution of a model's weights (Figures 3, 9, 10, 11)."""
     studies = sweep.config["studies"]
-    return _spec(sweep, model, "spectra") | {"module": studies["module"], "rank": studies["rank"], "quant": "nf4"}
+    return {**_spec(sweep, model, "spectra"), "module": studies["module"], "rank": studies["rank"], "quant": "nf4"}
 
 
-def solvers_spec(sweep: Sweep, model: str) -> dict[str, Any]:
+def solvers_spec(sweep: Sweep, model: str) -> SolversSpec:
     """Spec of timing the solvers over ranks (Table 6)."""
     studies = sweep.config["studies"]
-    return _spec(sweep, model, "solvers") | {"svd": studies["svd"], "ranks": studies["ranks"]}
+    return {**_spec(sweep, model, "solvers"), "svd": studies["svd"], "ranks": studies["ranks"]}
 
 
-def trained_error_spec(sweep: Sweep, cell: Cell) -> dict[str, Any]:
+def trained_error_spec(sweep: Sweep, cell: Cell) -> TrainedErrorSpec:
     """Spec of measuring trained factors on the base that they were trained on and on others (pitfall 24)."""
     quants = list(dict.fromkeys([cell.quant, "none", *sweep.config["studies"]["quants"]]))
-    spec = {"stage": "trained_error", "version": STAGE_VERSION["quant_error"], "train": sweep.train_spec(cell)}
-    return spec | {"init": sweep.init_spec(cell), "evaluated_as": quants}
+    return {
+        "stage": "trained_error",
+        "version": STAGE_VERSION["quant_error"],
+        "train": sweep.train_spec(cell),
+        "init": sweep.init_spec(cell),
+        "evaluated_as": quants,
+    }
 
 
-def gptq_spec(sweep: Sweep, model: str) -> dict[str, Any]:
+def gptq_spec(sweep: Sweep, model: str) -> GptqSpec:
     """Spec of GPTQ's row of Table 9."""
     studies = sweep.config["studies"]
-    if not studies["gptq"]:
+    if not (asked := studies["gptq"]):
         raise UserError("config.studies.gptq: names no datasets; give calibration, text and rows (config/README.md).")
-    data = {key: sweep.data_spec(studies["gptq"][key]) for key in ("calibration", "text")}
-    rows = {"rank": studies["rank"], "rows": studies["gptq"]["rows"]}
-    return _spec(sweep, model, "gptq") | data | rows
+    return {
+        **_spec(sweep, model, "gptq"),
+        "calibration": sweep.data_spec(asked["calibration"]),
+        "text": sweep.data_spec(asked["text"]),
+        "rank": studies["rank"],
+        "rows": asked["rows"],
+    }
 
 
-def _spec(sweep: Sweep, model: str, stage: str) -> dict[str, Any]:
+def _spec(sweep: Sweep, model: str, stage: str) -> StudySpec:
     studies = sweep.config["studies"]
     if model not in studies["models"]:
         raise unknown("model", model, studies["models"], "config.studies.models")

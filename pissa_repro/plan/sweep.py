@@ -7,68 +7,67 @@ torch: Snakemake reads this module for every dry run.
 
 import copy
 import itertools
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from pissa_repro import methods
 from pissa_repro.plan import config as config_module
+from pissa_repro.plan.cells import Cell, Point
+from pissa_repro.plan.sections import Method
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
+from pissa_repro.runtime.specs import (
+    Asked,
+    DataSource,
+    DataSpec,
+    EvaluateSpec,
+    GenerateSpec,
+    InitSpec,
+    ModelSource,
+    ModelSpec,
+    QuantErrorSpec,
+    TrainSettings,
+    TrainSpec,
+)
 
 # Raise a number when a stage's code changes what comes out of it; its outputs are then made again.
 STAGE_VERSION = {"fetch": 1, "init": 1, "quant_error": 1, "train": 1, "generate": 1, "evaluate": 1}
+Definition = TypeVar("Definition")
+Source = TypeVar("Source", ModelSource, DataSource)
 SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum, quantize)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One point of the sweep: model x data x method x quant x rank x learning rate x seed."""
-
-    model: str
-    data: str
-    method: str
-    quant: str
-    rank: int  # 0 where the method has no factors
-    learning_rate: float
-    seed: int
-    start_seed: int  # the seed of the factors: 0 for a method whose start is not random
-    train: tuple[tuple[str, Any], ...]  # the training settings after overrides
-    reasons: tuple[str, ...] = ()  # why the overrides that apply do
-
-    @property
-    def name(self) -> str:
-        """The cell's folder below results/cells."""
-        lr = _number(self.learning_rate)
-        return f"{self.model}/{self.data}/{self.method}-{self.quant}-r{self.rank}-lr{lr}-s{self.seed}"
-
-    @property
-    def start(self) -> str:
-        """The folder of the cell's initial factors below results/init; shared between cells."""
-        return f"{self.model}/{self.method}-{self.quant}-r{self.rank}-s{self.start_seed}"
+def _defined(section: str, definitions: Mapping[str, Definition], name: str) -> Definition:
+    """A definition of a section of the config. Raises UserError with the nearest known name."""
+    if name not in definitions:
+        raise unknown(section[:-1], name, definitions, f"config.{section}")
+    return definitions[name]
 
 
-def _number(value: float) -> str:
-    """A number in a path: short where that is exact."""
-    short = f"{value:g}"
-    return short if float(short) == value else repr(value)
+def _only(keep: tuple[str, ...], definition: Source) -> Source:
+    """The keys of a definition that say where it comes from."""
+    return cast("Source", {key: value for key, value in definition.items() if key in keep})
 
 
 class Sweep:
     """All cells of a checked config. Raises UserError on a config that makes no sense."""
 
-    def __init__(self, raw: dict[str, Any]):
+    def __init__(self, raw: Mapping[str, Any]):
         self.config = config_module.check(raw)
 
     @cached_property
     def points(self) -> list[tuple[str, Cell]]:
         """Every point of the sweep in the config's order, as the name of what all methods share there, and the cell."""
-        axes = ("models", "datasets", "cells", "ranks", "learning_rates", "seeds")
-        found = []
-        for model, data, pair, r, lr, s in itertools.product(*(self.config["sweep"][axis] for axis in axes)):
-            point = f"{model}/{data}/r{r}-lr{_number(lr)}-s{s}"
-            found.append((point, self._cell(model, data, **pair, rank=r, rate=lr, seed=s)))
-        return found
+        return [(point.shared, self._cell(point)) for point in self._grid()]
+
+    def _grid(self) -> Iterator[Point]:
+        """Every combination that the config sweeps."""
+        swept = self.config["sweep"]
+        before = itertools.product(swept["models"], swept["datasets"], swept["cells"])
+        after = list(itertools.product(swept["ranks"], swept["learning_rates"], swept["seeds"]))
+        for (model, data, cell), (rank, rate, seed) in itertools.product(before, after):
+            yield Point(model, data, cell["method"], cell["quant"], rank, rate, seed)
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
@@ -78,15 +77,15 @@ class Sweep:
     @cached_property
     def starts(self) -> dict[str, Cell]:
         """One cell for each folder of initial factors."""
-        found: dict[str, Cell] = {}
+        starts: dict[str, Cell] = {}
         for cell in filter(self.has_factors, self.cells.values()):
-            first = found.setdefault(cell.start, cell)
+            first = starts.setdefault(cell.start, cell)
             if self.init_spec(first) != self.init_spec(cell):
                 raise UserError(
                     f"config.overrides: {first.name} and {cell.name} would share {paths.start(cell.start)} "
                     "but start differently. Give one of them a method of its own name."
                 )
-        return found
+        return starts
 
     def cell(self, name: str) -> Cell:
         """The cell of that name. Raises UserError with the nearest known name."""
@@ -100,25 +99,27 @@ class Sweep:
             raise unknown("start", name, self.starts, str(paths.starts()))
         return self.starts[name]
 
-    def _cell(self, model: str, data: str, method: str, quant: str, rank: int, rate: float, seed: int) -> Cell:
-        values: dict[str, Any] = dict(self.config["train"]) | {"rank": rank, "learning_rate": rate}
-        here = {"model": model, "dataset": data, "method": method, "quant": quant}
-        reasons = []
-        for override in self.config["overrides"]:
-            if override["where"].items() <= here.items():
-                values |= override["set"]
-                reasons.append(override["why"])
-        rank, rate, init = values.pop("rank"), float(values.pop("learning_rate")), self.definition(method)["init"]
-        values["target_modules"] = tuple(values["target_modules"])
+    def _cell(self, point: Point) -> Cell:
+        """The cell at a point: of several overrides that set the same, the last one holds."""
+        overrides = [override for override in self.config["overrides"] if point.meets(override)]
+        changed = {key: value for override in overrides for key, value in override["set"].items()}
+        train = {key: changed.get(key, value) for key, value in self.config["train"].items()}
+        train["target_modules"] = tuple(train["target_modules"])
+        init = self.definition(point.method)["init"]
         return Cell(
-            model=model, data=data, method=method, quant=quant, learning_rate=rate, seed=seed,
-            rank=rank if methods.has_factors(init) else 0,
-            start_seed=seed if methods.load(init).RANDOM else 0,
-            train=tuple(sorted(values.items())),
-            reasons=tuple(reasons),
-        )  # fmt: skip
+            model=point.model,
+            data=point.data,
+            method=point.method,
+            quant=point.quant,
+            rank=changed.get("rank", point.rank) if methods.has_factors(init) else 0,
+            learning_rate=float(changed.get("learning_rate", point.learning_rate)),
+            seed=point.seed,
+            start_seed=point.seed if methods.load(init).RANDOM else 0,
+            train=tuple(sorted(train.items())),
+            reasons=tuple(override["why"] for override in overrides),
+        )
 
-    def definition(self, method: str) -> dict[str, Any]:
+    def definition(self, method: str) -> Method:
         """The named method of the config: init, options, lora, display."""
         return config_module.method_definition(self.config, method, "config.sweep.cells")
 
@@ -131,29 +132,22 @@ class Sweep:
         definition = self.definition(cell.method)
         return definition.get("display") or methods.display(definition["init"], cell.quant)
 
-    def model_spec(self, model: str) -> dict[str, Any]:
+    def model_spec(self, model: str) -> ModelSpec:
         """Spec of fetching a model."""
-        keep = ("path", "hub", "revision", "gated")
-        definition = self._defined("models", model)
-        source = {key: definition[key] for key in keep if key in definition}
+        source = _only(("path", "hub", "revision", "gated"), _defined("models", self.config["models"], model))
         return {"stage": "fetch", "version": STAGE_VERSION["fetch"], "model": source}
 
-    def data_spec(self, data: str) -> dict[str, Any]:
+    def data_spec(self, data: str) -> DataSpec:
         """Spec of fetching a dataset."""
         keep = ("path", "hub", "revision", "file", "rows", "fields", "response_format")
-        definition = self._defined("datasets", data)
-        source = {key: definition[key] for key in keep if key in definition}
+        source = _only(keep, _defined("datasets", self.config["datasets"], data))
         return {"stage": "fetch", "version": STAGE_VERSION["fetch"], "dataset": source}
 
-    def _defined(self, section: str, name: str) -> dict[str, Any]:
-        if name not in self.config[section]:
-            raise unknown(section[:-1], name, self.config[section], f"config.{section}")
-        return self.config[section][name]
-
-    def init_spec(self, cell: Cell) -> dict[str, Any] | None:
+    def init_spec(self, cell: Cell) -> InitSpec | None:
         """Spec of making the initial factors; None for a method without factors."""
-        if not self.has_factors(cell):
-            return None
+        return self._factors_spec(cell) if self.has_factors(cell) else None
+
+    def _factors_spec(self, cell: Cell) -> InitSpec:
         definition, train = self.definition(cell.method), dict(cell.train)
         options = methods.options(
             definition["init"], cell.quant, definition["options"], f"config.methods.{cell.method}"
@@ -178,15 +172,14 @@ class Sweep:
         alpha = dict(cell.train)["alpha"]
         return float(cell.rank if alpha == "rank" else alpha)
 
-    def quant_error_spec(self, cell: Cell) -> dict[str, Any]:
-        """Spec of measuring the quantization error of the initial factors."""
-        return {"stage": "quant_error", "version": STAGE_VERSION["quant_error"], "init": self.init_spec(cell)}
+    def quant_error_spec(self, cell: Cell) -> QuantErrorSpec:
+        """Spec of measuring the quantization error of the initial factors, which the cell has."""
+        return {"stage": "quant_error", "version": STAGE_VERSION["quant_error"], "init": self._factors_spec(cell)}
 
-    def train_spec(self, cell: Cell) -> dict[str, Any]:
+    def train_spec(self, cell: Cell) -> TrainSpec:
         """Spec of training a cell."""
-        settings = {key: list(value) if isinstance(value, tuple) else value for key, value in cell.train}
-        for belongs_to_init in ("alpha", "rslora", "target_modules"):
-            settings.pop(belongs_to_init)
+        of_init = ("alpha", "rslora", "target_modules")
+        settings = cast("TrainSettings", {key: value for key, value in cell.train if key not in of_init})
         return {
             "stage": "train",
             "version": STAGE_VERSION["train"],
@@ -201,14 +194,14 @@ class Sweep:
             "settings": settings,
         }
 
-    def generate_spec(self, cell: Cell, task: str) -> dict[str, Any]:
+    def generate_spec(self, cell: Cell, task: str) -> GenerateSpec:
         """Spec of what a trained cell generates on a task of the config."""
         version = STAGE_VERSION["generate"]
         return {"stage": "generate", "version": version, "train": self.train_spec(cell), **self.asked(task)}
 
-    def asked(self, task: str) -> dict[str, Any]:
+    def asked(self, task: str) -> Asked:
         """The part of a generate spec that the task decides."""
-        definition = self._defined("tasks", task)
+        definition = _defined("tasks", self.config["tasks"], task)
         return {
             "task": definition["task"],
             "max_new_tokens": definition["max_new_tokens"],
@@ -217,17 +210,17 @@ class Sweep:
             "data": self.data_spec(definition["dataset"]),
         }
 
-    def evaluate_spec(self, cell: Cell, task: str) -> dict[str, Any]:
+    def evaluate_spec(self, cell: Cell, task: str) -> EvaluateSpec:
         """Spec of scoring what a trained cell has generated on a task of the config."""
         version = STAGE_VERSION["evaluate"]
         return {"stage": "evaluate", "version": version, "generate": self.generate_spec(cell, task)}
 
     def by_task_file(self) -> dict[str, "Sweep"]:
         """The sweep by the lm-eval task file of its tasks: {file: the part with the tasks that use it}."""
-        asked, tasks = self.config["sweep"], self.config["tasks"]
-        found = {}
-        for file in sorted({tasks[task]["task"] for task in asked["tasks"]}):
-            own = [task for task in asked["tasks"] if tasks[task]["task"] == file]
-            found[file] = copy.copy(self)  # with the cells that it has made: they are the same for all tasks
-            found[file].config = self.config | {"sweep": asked | {"tasks": own}}
-        return found
+        swept, tasks = self.config["sweep"], self.config["tasks"]
+        parts = {}
+        for file in sorted({tasks[task]["task"] for task in swept["tasks"]}):
+            own = [task for task in swept["tasks"] if tasks[task]["task"] == file]
+            parts[file] = copy.copy(self)  # with the cells that it has made: they are the same for all tasks
+            parts[file].config = {**self.config, "sweep": {**swept, "tasks": own}}
+        return parts

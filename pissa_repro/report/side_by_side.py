@@ -4,9 +4,11 @@ import textwrap
 from collections.abc import Iterator
 from typing import Literal
 
-from pissa_repro.report.comparison import SIDES, Comparison, Example, SideName
+from pissa_repro.results.comparison import Comparison, Example
 from pissa_repro.results.stats import LEVEL
 
+SideName = Literal["a", "b"]
+SIDES: tuple[SideName, SideName] = ("a", "b")
 WIDTH = 100
 BEFORE = 40  # characters shown before the first difference
 SHOWN = 250  # characters shown of a text that is not shown in full

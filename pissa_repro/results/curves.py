@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy
 import pandas
 
-from pissa_repro.plan.sweep import Cell
+from pissa_repro.plan.cells import Cell
 from pissa_repro.results.measure import Measure
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
@@ -62,12 +62,13 @@ def numbers(table: pandas.DataFrame, column: str, path: Path) -> numpy.ndarray:
 
 def read_curve(results: Path, cells: list[Cell], column: str) -> Curve:
     """A column of train_steps.csv over the seeds of one method. Raises UserError if steps differ."""
-    runs, steps = [], None
+    runs: list[numpy.ndarray] = []
+    steps = numpy.empty(0)
     for cell in cells:
         path = paths.cell(cell.name, results).steps
         table = read_table(path, ("step", column))
         here = numbers(table, "step", path)
-        if steps is not None and not numpy.array_equal(here, steps):
+        if runs and not numpy.array_equal(here, steps):
             raise UserError(f"{path}: its steps are not those of {cells[0].name}; no mean over seeds is possible.")
         steps = here
         runs.append(numbers(table, column, path))
@@ -91,16 +92,16 @@ class Bar:
 def read_bar(scores: pandas.DataFrame, path: Path, cells: list[Cell], task: str, shown: Measure) -> Bar:
     """The scores of a method's cells on a task. Raises UserError unless each has exactly one."""
     here = scores[(scores["task"] == task) & (scores["metric"] == METRIC)]
-    rows = []
+    of_cells = []
     for cell in cells:
-        match = here[here["cell"] == cell.name]
-        if len(match) != 1:
+        row = here[here["cell"] == cell.name]
+        if len(row) != 1:
             raise UserError(
-                f"{path}: {len(match)} rows with cell {cell.name}, task {task}, metric {METRIC}; "
+                f"{path}: {len(row)} rows with cell {cell.name}, task {task}, metric {METRIC}; "
                 "there must be one. Run snakemake to make it."
             )
-        rows.append(match)
-    rows = pandas.concat(rows)
+        of_cells.append(row)
+    rows = pandas.concat(of_cells)
     values, items = (numbers(rows, column, path) for column in ("value", "n"))
     stderr = shown.scale * numbers(rows, "stderr", path).mean() if items[0] > 1 else None
     return Bar(shown.scale * values, stderr, int(items[0]))

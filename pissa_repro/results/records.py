@@ -1,7 +1,7 @@
 """Read a record only if it was made from the spec, the weights and the rows that the config says."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
 
 
-def checked(path: Path, spec: dict[str, Any]) -> dict[str, Any]:
+def checked(path: Path, spec: Mapping[str, Any]) -> Any:
     """The record at `path`. Raises UserError when it is missing or was made from another spec."""
     record = read_json(path)
     differences = list(differing(spec, record.get("spec")))
@@ -22,13 +22,13 @@ def checked(path: Path, spec: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def differing(wanted: Any, found: Any, place: str = "spec") -> Iterator[str]:
+def differing(wanted: Any, given: Any, place: str = "spec") -> Iterator[str]:
     """Say where two specs differ, as "spec.settings.epochs is 2, the config says 1"."""
-    if isinstance(wanted, dict) and isinstance(found, dict):
-        for key in sorted(wanted.keys() | found.keys()):
-            yield from differing(wanted.get(key), found.get(key), f"{place}.{key}")
-    elif wanted != found:
-        yield f"{place} is {found!r}, the config says {wanted!r}"
+    if isinstance(wanted, dict) and isinstance(given, dict):
+        for key in sorted(wanted.keys() | given.keys()):
+            yield from differing(wanted.get(key), given.get(key), f"{place}.{key}")
+    elif wanted != given:
+        yield f"{place} is {given!r}, the config says {wanted!r}"
 
 
 class Fetched:
@@ -38,7 +38,7 @@ class Fetched:
         self.results = results
         self.read = functools.cache(read_json)
 
-    def compare(self, path: Path, record: dict[str, Any], model: str, data: str | None = None) -> None:
+    def compare(self, path: Path, record: Mapping[str, Any], model: str, data: str | None = None) -> None:
         """Raise UserError when the record at `path` was made from other weights or other rows."""
         weights = self.read(paths.model(model, self.results))["fingerprint"]
         pairs = [("weights", model, weights, record["base"]["fingerprint"])]

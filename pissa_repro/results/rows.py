@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pissa_repro.plan.sweep import Cell, Sweep
+from pissa_repro.plan.cells import Cell, Point
+from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.measure import Measure, measure_of
 from pissa_repro.results.scored import keys, read_items
 from pissa_repro.runtime import paths
@@ -129,11 +130,12 @@ def reference(sweep: Sweep, line: Line, others: list[Line], same_rate: bool = Tr
         definition = sweep.definition(cell.method)
         return definition["init"] == REFERENCE and not definition["lora"]
 
-    def place(row: Line) -> tuple[object, ...]:
-        c = row.first
-        return (row.task, c.model, c.data, c.quant, c.learning_rate if same_rate else None)
+    def beside(row: Line) -> bool:
+        a, b = line.first, row.first
+        alike = row.task == line.task and (a.model, a.data, a.quant) == (b.model, b.data, b.quant)
+        return alike and (not same_rate or a.learning_rate == b.learning_rate)
 
-    fit = [other for other in others if place(other) == place(line) and plain(other.first)]
+    fit = [other for other in others if beside(other) and plain(other.first)]
     if sweep.has_factors(line.first):
         fit = [other for other in fit if other.first.rank == line.first.rank]
     best = max(fit, key=lambda other: other.first.rank, default=None)
@@ -147,15 +149,16 @@ def at_best_rate(rows: list[Line]) -> list[Line]:
     Never chosen on the test items: a task without a swept validation task has no row here.
     """
 
-    def place(line: Line, task: str) -> tuple[object, ...]:
-        c = line.first
-        return (task, c.model, c.data, c.method, c.quant, c.rank)
+    def at(line: Line, task: str) -> tuple[str, Point]:  # of all seeds
+        cell = line.first
+        return task, Point(cell.model, cell.data, cell.method, cell.quant, cell.rank, cell.learning_rate, 0)
 
-    means = {(*place(line, line.task), line.first.learning_rate): line.scores.mean() for line in rows}
-    best: dict[tuple[object, ...], tuple[float, Line]] = {}
+    means = {at(line, line.task): line.scores.mean() for line in rows}
+    best: dict[tuple[str, Point], tuple[float, Line]] = {}
     for line in rows:
-        here = place(line, line.task)
-        value = means.get((*place(line, line.task + VALIDATION), line.first.learning_rate))
+        task, point = at(line, line.task)
+        here = task, point._replace(learning_rate=0)
+        value = means.get((task + VALIDATION, point))
         if value is not None and (here not in best or line.measure.better(value, best[here][0])):
             best[here] = (value, line)
     return [line for _, line in best.values()]

@@ -15,7 +15,7 @@ from pissa_repro.results.measure import PERCENT, Measure, measure_of
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import canonical, read_json, read_lines
-from pissa_repro.runtime.specs import Provenance, Sample, ScoreRecord
+from pissa_repro.runtime.record_types import Provenance, Sample, ScoreRecord
 from pissa_repro.tasks import METRIC
 
 FORMS = (

@@ -1,5 +1,6 @@
 """A model under study: its names, and its records, each checked against the config and the weights."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,14 +38,14 @@ class Study:
         """Where a file of the studies of this model is."""
         return paths.study(self.model, name, self.results)
 
-    def record(self, name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    def record(self, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
         """A record of the studies. Raises UserError when it was made from another config or other weights."""
         path = self.place(f"{name}.json")
-        record = checked(path, spec)
+        record: dict[str, Any] = checked(path, spec)
         Fetched(self.results).compare(path, record, self.model)
         return record
 
-    def rows(self, name: str, spec: dict[str, Any], columns: tuple[str, ...]) -> pandas.DataFrame:
+    def rows(self, name: str, spec: Mapping[str, Any], columns: tuple[str, ...]) -> pandas.DataFrame:
         """The CSV beside a record, which is checked as in `record`."""
         path = self.place(f"{name}.csv")
         record, table = self.record(name, spec), read_table(path, columns)

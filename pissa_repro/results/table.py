@@ -1,12 +1,14 @@
-"""The rows of scores.csv: one a score, with its cell, its training and its commits."""
+"""The rows of scores.csv: one per score, with its cell, its training and its commits."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pissa_repro.plan.sweep import Cell, Sweep
+from pissa_repro.plan.cells import Cell
+from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.records import Fetched, checked
 from pissa_repro.runtime import paths
+from pissa_repro.runtime.record_types import Provenance, ScoreRecord, TrainRecord
 
 COLUMNS = (
     "cell model data method display quant rank learning_rate seed task metric value stderr n final_loss "
@@ -26,11 +28,11 @@ def rows(sweep: Sweep, results: Path) -> Iterator[dict[str, Any]]:
             reductions[start] = record["reduction"]["avg"]
     for cell in sweep.cells.values():
         home = paths.cell(cell.name, results)
-        train = checked(home.train, sweep.train_spec(cell))
+        train: TrainRecord = checked(home.train, sweep.train_spec(cell))
         fetched.compare(home.train, train, cell.model, cell.data)
         for task in sweep.config["sweep"]["tasks"]:
             path = home.score(task)
-            score = checked(path, sweep.evaluate_spec(cell, task))
+            score: ScoreRecord = checked(path, sweep.evaluate_spec(cell, task))
             fetched.compare(path, score, cell.model, sweep.config["tasks"][task]["dataset"])
             for metric, facts in score["metrics"].items():
                 yield {
@@ -51,16 +53,19 @@ def identity(sweep: Sweep, cell: Cell) -> dict[str, Any]:
     return {"cell": cell.name, "display": sweep.display(cell), **{key: getattr(cell, key) for key in keys}}
 
 
-def training(record: dict[str, Any]) -> dict[str, Any]:
+def training(record: TrainRecord) -> dict[str, Any]:
     """The columns that come from the training record."""
     origin = record["provenance"]
     return {
-        **{key: record[key] for key in ("final_loss", "trainable_parameters", "train_seconds")},
-        **{key: origin[key] for key in ("memory_bytes", "gpu_memory_bytes")},
+        "final_loss": record["final_loss"],
+        "trainable_parameters": record["trainable_parameters"],
+        "train_seconds": record["train_seconds"],
+        "memory_bytes": origin["memory_bytes"],
+        "gpu_memory_bytes": origin["gpu_memory_bytes"],
     }
 
 
-def code(*origins: dict[str, Any]) -> dict[str, Any]:
+def code(*origins: Provenance) -> dict[str, Any]:
     """The commits that trained, generated and scored (one, if they are the same), and whether any was dirty."""
     states = [origin["git"] for origin in origins]
     commits = dict.fromkeys(state["commit"] or "unknown" for state in states)

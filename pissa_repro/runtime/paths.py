@@ -122,7 +122,7 @@ def batches(results: Path = RESULTS) -> Path:
 
 
 def batch(name: str, results: Path = RESULTS) -> Path:
-    """The record of a batch of cells that one start of an engine has generated."""
+    """The record of a batch of cells that one launch of an engine has generated."""
     return batches(results) / f"{name}.json"
 
 

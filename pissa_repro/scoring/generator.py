@@ -1,4 +1,4 @@
-"""Generate the answers of many trained cells of one model, in one process and one start of the engine."""
+"""Generate the answers of many trained cells of one model, in one process and one launch of the engine."""
 
 import functools
 import itertools
@@ -8,15 +8,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pissa_repro.model.merged import TrainedCell, merged_model
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.provenance import end, provenance
+from pissa_repro.runtime.record_types import ModelRecord, Origin
+from pissa_repro.runtime.specs import BatchSpec, GenerateSpec
 from pissa_repro.scoring.engines import BACKENDS, EngineError, Options
 from pissa_repro.scoring.generations import Journal, journal, place
 from pissa_repro.sources.fetched import base_of, sha256
+
+if TYPE_CHECKING:
+    from pissa_repro.scoring.harness import Task
 
 log = logging.getLogger(__name__)
 CHECKED, CHECKED_TOKENS = 4, 256  # prompts of the checks, and tokens of each
@@ -27,22 +33,27 @@ class Job:
     """One cell on one task: the spec of its generations, and where its parts are."""
 
     name: str
-    spec: dict[str, Any]
+    spec: GenerateSpec
     init: Path | None
     trained: Path
     rows: Path
     out: Path
 
     @property
-    def task(self) -> Any:
-        """What is asked, a harness.Task."""
+    def cell(self) -> TrainedCell:
+        """What generates."""
+        return TrainedCell(self.spec["train"], self.init, self.trained)
+
+    @property
+    def task(self) -> "Task":
+        """What is asked."""
         return _task(self.spec["task"], self.rows, self.spec["max_new_tokens"])
 
     def left(self, kept: Journal) -> bool:
         """Whether anything is still to be generated."""
         return any(self.task.request(i, kept.turns.get(i, [])) for i in self.task.ids)
 
-    def origin(self, stored: dict[str, Any]) -> dict[str, Any]:
+    def origin(self, stored: ModelRecord) -> Origin:
         """What the generations are made from; kept on the first line of their file."""
         return {
             "spec": self.spec,
@@ -58,19 +69,20 @@ def _weights(folder: Path) -> dict[str, str]:
 
 
 @functools.cache
-def _task(name: str, rows: Path, max_new_tokens: int) -> Any:
+def _task(name: str, rows: Path, max_new_tokens: int) -> "Task":
     from pissa_repro.scoring import harness
 
     return harness.Task(name, rows, max_new_tokens)
 
 
-def jobs(batch: dict[str, Any], results: Path) -> Iterator[Job]:
+def jobs(batch: BatchSpec, results: Path) -> Iterator[Job]:
     """The jobs of a batch spec (batches.Batches.spec), cell by cell."""
-    common = {"stage": "generate", "version": batch["version"]}
     for cell, made in batch["cells"].items():
         home = paths.cell(cell, results)
         for task, asked in batch["tasks"].items():
-            spec = {**common, "train": made["train"], **asked["spec"]}
+            spec: GenerateSpec = {
+                "stage": "generate", "version": batch["version"], "train": made["train"], **asked["spec"],
+            }  # fmt: skip
             yield Job(
                 name=f"{cell} {task}",
                 spec=spec,
@@ -86,9 +98,9 @@ class Prompts:
 
     def __init__(self, work: list[Job], tokenizer: Any, window: int):
         self.window = window
-        self.ids: dict[Any, dict[int, list[int]]] = {}
+        self.ids: dict[Task, dict[int, list[int]]] = {}
         for task in dict.fromkeys(job.task for job in work):
-            texts = [task.request(i, []).args[0] for i in task.ids]
+            texts = [task.prompt(i) for i in task.ids]
             self.ids[task] = dict(zip(task.ids, tokenizer(texts)["input_ids"], strict=True))
         self.length = min(window, max(self._needed(job) for job in work))
 
@@ -120,7 +132,7 @@ class Prompts:
 class Generator:
     """Generates jobs with one engine, which starts at the first job that has anything left to do."""
 
-    def __init__(self, stored: dict[str, Any], batch_size: int, tensor_parallel: int = 1):
+    def __init__(self, stored: ModelRecord, batch_size: int, tensor_parallel: int = 1):
         self.stored, self.batch_size, self.tensor_parallel = stored, batch_size, tensor_parallel
         self.started = time.perf_counter()
         self.origin = provenance(self.started)
@@ -166,10 +178,8 @@ class Generator:
         self.engine = BACKENDS[spec["backend"]](tokenizer, options)
 
     def _cell(self, left: list[Job], kept: dict[Job, Journal]) -> None:
-        from pissa_repro.model import merged
-
-        one, prompts = left[0], self.prompts.some()
-        model = merged.merged_model(one.spec["train"], self.stored, one.init, one.trained, prompts, self.engine.device)
+        prompts = self.prompts.some()
+        model = merged_model(left[0].cell, self.stored, prompts, self.engine.device)
         lm, checks = self.engine.take(model, prompts)
         for job in left:
             run = {**self.origin, "checks": model.checks | checks, "prompts_cut": self.prompts.cut(job)}
@@ -184,7 +194,7 @@ def generate(job: Job, kept: Journal, lm: Any, lengths: dict[int, int], batch_si
     Batches are those of all items, not of the missing ones: who goes on gets the same batches.
     """
     order = sorted(job.task.ids, key=lambda i: (-lengths[i], i))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    batches = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
     for turn in range(job.task.turns):
         todo = [group for group in (kept.pending(batch, turn) for batch in batches) if group]
         for group in track(todo, f"{job.name}, turn {turn + 1}" if turn else job.name, len(todo)):

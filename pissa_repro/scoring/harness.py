@@ -11,7 +11,7 @@ from lm_eval.tasks import TaskManager
 
 from pissa_repro import tasks
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.specs import MetricValue, Sample
+from pissa_repro.runtime.record_types import MetricValue, Sample
 
 ROLLING = "loglikelihood_rolling"
 
@@ -20,8 +20,8 @@ class Task:
     """One of the project's task files (never lm-eval's beside them) on the rows of a file.
 
     Rows that the task's `check(doc)` refuses end here, before anything is generated for them.
-    ids: the numbers of its items, in the data's order. kind: lm-eval's output type. turns: how many
-    answers an item needs; the task's next_prompt(doc, texts) makes the prompts after the first.
+    ids: the numbers of its items, in the data's order. kind: lm-eval's output type. turns: of a
+    conversation, how many answers an item needs; the task's next_prompt(doc, texts) makes the prompts after the first.
     new_tokens: room that an answer takes; 0 where a text is predicted.
     """
 
@@ -39,6 +39,10 @@ class Task:
             self.rules.check(instance.doc)
         self._first = {instance.doc_id: instance for instance in self._task.instances}
         self.ids = sorted(self._first)
+
+    def prompt(self, item: int) -> str:
+        """The first prompt of an item."""
+        return self._first[item].args[0]
 
     def request(self, item: int, texts: list[Any]) -> Instance | None:
         """What to ask after these answers; None when the item has all that it needs."""

@@ -2,19 +2,20 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pissa_repro.plan.sweep import STAGE_VERSION
-from pissa_repro.runtime import gpus, paths
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import read_json, read_lines, write_json, write_lines
-from pissa_repro.scoring import engines, generations
-from pissa_repro.scoring.generator import Generator, Job
-from pissa_repro.sources.fetched import sha256, stored_model
+from pissa_repro.runtime.record_types import MetricValue, Sample, ScoreFacts, ScoreRecord
+from pissa_repro.runtime.specs import EvaluateSpec
+from pissa_repro.scoring import generations
+from pissa_repro.sources.fetched import sha256
 
 
-def score(spec: dict[str, Any], rows: Path, kept: generations.Generations) -> tuple[dict[str, Any], list[dict]]:
+def score(spec: EvaluateSpec, rows: Path, kept: generations.Generations) -> tuple[dict[str, Any], list[Sample]]:
     """The record of a score, less its provenance, and the samples.
 
     Raises UserError when items are not generated yet, or were generated from another spec or other rows.
@@ -24,21 +25,30 @@ def score(spec: dict[str, Any], rows: Path, kept: generations.Generations) -> tu
         raise UserError(f"{kept.path}: generated from {other}. Delete it and run again.")
     if kept.refused:
         raise UserError(kept.refused)
-    found, samples = judge_items(spec, rows, kept.turns, kept.path)
-    record = {
-        "spec": spec,
-        **{key: kept.origin[key] for key in ("base", "data_sha256", "trained_sha256")},
-        **found,
-        **{key: kept.runs[-1][key] for key in ("checks", "prompts_cut")},
-        "generated": {"seconds": round(kept.seconds, 3), "tokens": kept.tokens, "runs": kept.runs},
-    }
-    return record, samples
+    graded = judge_items(spec, rows, kept.turns, kept.path)
+    facts = ScoreFacts(
+        spec=spec,
+        base=kept.origin["base"],
+        data_sha256=kept.origin["data_sha256"],
+        trained_sha256=kept.origin["trained_sha256"],
+        metrics=graded.metrics,
+        checks=kept.runs[-1]["checks"],
+        prompts_cut=kept.runs[-1]["prompts_cut"],
+        generated={"seconds": round(kept.seconds, 3), "tokens": kept.tokens, "runs": kept.runs},
+    )
+    return {**facts, **graded.facts}, graded.samples
 
 
-def judge_items(
-    spec: dict[str, Any], rows: Path, turns: dict[int, list[Any]], path: Path
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Apply the task's rules: {"metrics", and the task's own facts, such as which sandbox ran programs}, samples.
+class Graded(NamedTuple):
+    """What the task's rules say. facts: the task's own, for the record, such as which sandbox ran programs."""
+
+    metrics: dict[str, MetricValue]
+    facts: dict[str, Any]
+    samples: list[Sample]
+
+
+def judge_items(spec: EvaluateSpec, rows: Path, turns: dict[int, list[Any]], path: Path) -> Graded:
+    """Apply the task's rules.
 
     turns: what was generated for each item. path: the file that it comes from, for messages and for
     what a judge says, which is kept beside it.
@@ -51,26 +61,26 @@ def judge_items(
         raise UserError(f"{path}: {len(missing)} of {len(task.ids)} items are not generated yet. {generations.AGAIN}")
     with task.rules.keeping(paths.judgements(path)):
         metrics, samples = task.score(turns)
-        return {"metrics": metrics, **task.rules.facts()}, samples
+        return Graded(metrics, task.rules.facts(), samples)
 
 
 def rescore(path: Path, data: Path | None) -> str:
     """Apply today's rules to the samples of a record, write both anew, and say what has changed."""
-    started, record = time.perf_counter(), read_json(path)
+    started = time.perf_counter()
+    record: ScoreRecord = read_json(path)
     if data and sha256(data) != record["data_sha256"]:
         raise UserError(f"{path}: made from other rows than {data}.")
     kept, rows = paths.samples(path), data or find_rows(path, record["data_sha256"])
-    before = {sample["id"]: sample for sample in read_lines(kept)}
-    turns = {
-        i: one["generated"] if isinstance(one["generated"], list) else [one["generated"]] for i, one in before.items()
-    }
-    spec = {**record["spec"], "version": STAGE_VERSION["evaluate"]}
+    before: dict[int, Sample] = {sample["id"]: sample for sample in read_lines(kept)}
+    answers = {item: sample["generated"] for item, sample in before.items()}
+    turns = {item: answer if isinstance(answer, list) else [answer] for item, answer in answers.items()}
+    spec: EvaluateSpec = {**record["spec"], "version": STAGE_VERSION["evaluate"]}
     origin = generations.place(paths.cell_of(path), path.stem, spec["generate"])
-    found, samples = judge_items(spec, rows, turns, origin)
+    metrics, facts, samples = judge_items(spec, rows, turns, origin)
     write_lines(kept, samples)
-    write_json(path, {**record, "spec": spec, **found, "provenance": provenance(started)})
-    changed = sum(any(one[name] != before[one["id"]].get(name) for name in found["metrics"]) for one in samples)
-    return f"{path}: {changed} of {len(samples)} items changed; {summary(found['metrics'])}"
+    write_json(path, {**record, "spec": spec, "metrics": metrics, **facts, "provenance": provenance(started)})
+    changed = sum(any(sample[name] != before[sample["id"]].get(name) for name in metrics) for sample in samples)
+    return f"{path}: {changed} of {len(samples)} items changed; {summary(metrics)}"
 
 
 def find_rows(path: Path, wanted: str) -> Path:
@@ -82,18 +92,9 @@ def find_rows(path: Path, wanted: str) -> Path:
     raise UserError(f"{path}: no rows with the hash {wanted[:12]} under {paths.rows_folder()}. Give them with --data.")
 
 
-def summary(metrics: dict[str, dict[str, Any]]) -> str:
+def summary(metrics: dict[str, MetricValue]) -> str:
     """The metrics in a line: as fractions of 1, or in the task's own unit."""
     parts = (
         f"{name} {m['value']:.4f}" + (f" +- {m['stderr']:.4f}" if m["stderr"] else "") for name, m in metrics.items()
     )
     return ", ".join(parts)
-
-
-def complete(args: Any) -> None:
-    """Generate here what the generate stage has not."""
-    spec = args.spec["generate"]
-    engines.check(spec["backend"], args.gpus, args.tensor_parallel)
-    gpus.take(args.gpus)
-    job = Job(str(args.generations), spec, args.init, args.trained, args.data, args.generations)
-    Generator(stored_model(args.model), args.batch_size, args.tensor_parallel).run([job])

@@ -2,11 +2,12 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 from pissa_repro.model import checkpoint
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import read_json
+from pissa_repro.runtime.record_types import Base, Identity, ModelRecord
+from pissa_repro.runtime.specs import DataSource, ModelSource
 from pissa_repro.sources import hub
 from pissa_repro.sources.rows import read_rows, select
 
@@ -15,7 +16,7 @@ EMBEDDED_NAME = "pissa-repro/embedded"
 WEIGHTS = ["model*.safetensors", "*.json", "*.model", "tokenizer*"]
 
 
-def fetch_model(source: dict[str, Any]) -> dict[str, Any]:
+def fetch_model(source: ModelSource) -> ModelRecord:
     """Find or download a model: {"path", "name", "commit", "fingerprint"}. Checks the weights' files."""
     commit = None
     if source.get("path") == "embedded":
@@ -30,7 +31,7 @@ def fetch_model(source: dict[str, Any]) -> dict[str, Any]:
     return {"path": str(folder), "name": name, "commit": commit, "fingerprint": checkpoint.fingerprint(folder)}
 
 
-def fetch_dataset(source: dict[str, Any]) -> tuple[list[dict[str, str]], str | None]:
+def fetch_dataset(source: DataSource) -> tuple[list[dict[str, str]], str | None]:
     """Rows of a dataset by its named fields, and the commit where it came from the hub."""
     place, commit = f"config.datasets ({source.get('path') or source['hub']})", None
     if source.get("path", "").startswith("embedded:"):
@@ -45,7 +46,7 @@ def fetch_dataset(source: dict[str, Any]) -> tuple[list[dict[str, str]], str | N
     return select(read_rows(path), source, place), commit
 
 
-def _generated(source: dict[str, Any]) -> list[dict[str, str]]:
+def _generated(source: DataSource) -> list[dict[str, str]]:
     from pissa_repro.embedded import problems
 
     split = source["path"].removeprefix("embedded:")
@@ -57,9 +58,9 @@ def _generated(source: dict[str, Any]) -> list[dict[str, str]]:
         raise UserError(f"config.datasets.rows: {error}") from None
 
 
-def stored_model(path: str | Path) -> dict[str, Any]:
+def stored_model(path: str | Path) -> ModelRecord:
     """The record of a fetched model. Raises UserError when its folder has gone since."""
-    record = read_json(path)
+    record: ModelRecord = read_json(path)
     if record["name"] == EMBEDDED_NAME:
         return {**record, "path": str(EMBEDDED)}  # it moves with the checkout
     if not Path(record["path"]).is_dir():
@@ -67,12 +68,12 @@ def stored_model(path: str | Path) -> dict[str, Any]:
     return record
 
 
-def base_of(stored: dict[str, Any]) -> dict[str, Any]:
+def base_of(stored: ModelRecord) -> Base:
     """What a record says of the base model: name, commit where it came from a hub, fingerprint."""
-    return {key: stored[key] for key in ("name", "commit", "fingerprint")}
+    return {"name": stored["name"], "commit": stored["commit"], "fingerprint": stored["fingerprint"]}
 
 
-def identities(stored: dict[str, Any], rows: Path) -> dict[str, Any]:
+def identities(stored: ModelRecord, rows: Path) -> Identity:
     """Which weights and which rows a stage has used, for its record; collect compares them."""
     return {"base": base_of(stored), "data_sha256": sha256(rows)}
 

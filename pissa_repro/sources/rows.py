@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.specs import DataSource
 from pissa_repro.sources.prompt import MARKER
 
 READERS = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet", ".txt", ".txt.gz")
@@ -71,8 +72,8 @@ def _line_rows(path: Path) -> Iterator[Any]:
 
 def gsm8k_response(answer: str) -> str:
     """A GSM8K answer as MetaMathQA writes it: no calculator notes, "The answer is: N" at the end."""
-    text, found = re.subn(r"\n?#### *(\S[^\n]*)\s*$", rf"\n{MARKER}\1", re.sub(r"<<[^>]*>>", "", answer))
-    if not found:
+    text, replaced = re.subn(r"\n?#### *(\S[^\n]*)\s*$", rf"\n{MARKER}\1", re.sub(r"<<[^>]*>>", "", answer))
+    if not replaced:
         raise UserError(f"response_format gsm8k: no line '#### N' at the end of {answer[-60:]!r}.")
     return text
 
@@ -80,7 +81,7 @@ def gsm8k_response(answer: str) -> str:
 RESPONSES = {"plain": lambda text: text, "gsm8k": gsm8k_response}
 
 
-def select(rows: Iterable[dict[str, Any]], source: dict[str, Any], place: str) -> list[dict[str, Any]]:
+def select(rows: Iterable[Any], source: DataSource, place: str) -> list[dict[str, Any]]:
     """The first `rows` rows under the names of their roles (prompt, response, test, ...), by the dataset's `fields`.
 
     prompt and response are texts; every other value stays what it is. Raises UserError for a missing
@@ -99,12 +100,12 @@ def select(rows: Iterable[dict[str, Any]], source: dict[str, Any], place: str) -
                 raise UserError(f"{place}.fields.{role}: row {number} has no field '{name}'. It has: {', '.join(row)}.")
             if row[name] is None:
                 raise UserError(f"{place}.fields.{role}: row {number} has null in field '{name}'.")
-        one = {role: row.get(name) for role, name in fields.items()}
-        if "prompt" in one:
-            one["prompt"] = str(one["prompt"])
-        if "response" in one:
-            one["response"] = form(str(one["response"]))
-        picked.append(one)
+        renamed = {role: row.get(name) for role, name in fields.items()}
+        if "prompt" in renamed:
+            renamed["prompt"] = str(renamed["prompt"])
+        if "response" in renamed:
+            renamed["response"] = form(str(renamed["response"]))
+        picked.append(renamed)
     if not picked:
         raise UserError(f"{place}: the dataset is empty.")
     if wanted and len(picked) < wanted:

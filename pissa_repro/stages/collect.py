@@ -1,4 +1,4 @@
-"""Gather every record of the sweep into one table, results/scores.csv; one row a score.
+"""Gather every record of the sweep into one table, results/scores.csv; one row per score.
 
 python -m pissa_repro.stages.collect --config "$CONFIG" --results results --out results/scores.csv
 
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> None:
     parser = stage_parser(__doc__, "config", "results", out="the CSV to write")
     args = parser.parse_args(argv)
-    found = list(rows(Sweep(args.config), args.results))
-    write_csv(args.out, COLUMNS, found)
-    log.info("%d scores of %d cells", len(found), len({row["cell"] for row in found}))
+    scores = list(rows(Sweep(args.config), args.results))
+    write_csv(args.out, COLUMNS, scores)
+    log.info("%d scores of %d cells", len(scores), len({row["cell"] for row in scores}))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,14 @@ import logging
 import time
 from pathlib import Path
 
+from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import run_stage
 from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import write_json, write_lines
-from pissa_repro.scoring import generations
-from pissa_repro.scoring.score import complete, score, summary
+from pissa_repro.scoring import engines, generations
+from pissa_repro.scoring.generator import Generator, Job
+from pissa_repro.scoring.score import score, summary
+from pissa_repro.sources.fetched import stored_model
 from pissa_repro.stages.options import add, stage_parser
 
 log = logging.getLogger(__name__)
@@ -36,7 +39,11 @@ def main(argv: list[str] | None = None) -> None:
     if bool(args.trained) != bool(args.model):
         parser.error("--model and --trained go together")
     if args.trained:
-        complete(args)
+        engines.check(args.spec["generate"]["backend"], args.gpus, args.tensor_parallel)
+        gpus.take(args.gpus)
+        kept = args.generations
+        job = Job(str(kept), args.spec["generate"], args.init, args.trained, args.data, kept)
+        Generator(stored_model(args.model), args.batch_size, args.tensor_parallel).run([job])
     record, samples = score(args.spec, args.data, generations.read(args.generations))
     write_lines(args.samples, samples)
     write_json(args.record, {**record, "provenance": provenance(started)})

@@ -12,6 +12,7 @@ dataset's rows are written as {"prompt", "response"} lines, the record holds the
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 from pissa_repro.runtime.errors import run_stage
 from pissa_repro.runtime.provenance import provenance
@@ -27,8 +28,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rows", type=Path, help="the JSON lines to write (datasets)")
     args = parser.parse_args(argv)
     started = time.perf_counter()
+    result: dict[str, Any]
     if "model" in args.spec:
-        result = fetch_model(args.spec["model"])
+        result = {**fetch_model(args.spec["model"])}
         log.info("model %s at %s, fingerprint %s", result["name"], result["path"], result["fingerprint"][:12])
     else:
         rows, commit = fetch_dataset(args.spec["dataset"])

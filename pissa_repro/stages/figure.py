@@ -8,6 +8,8 @@ A missing record stops it. Which figures there are: pissa_repro/exhibits/.
 
 import logging
 
+from matplotlib.figure import Figure
+
 from pissa_repro import exhibits
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
@@ -19,9 +21,10 @@ log = logging.getLogger(__name__)
 
 def main(argv: list[str] | None = None) -> None:
     args = exhibit_options(__doc__, "files to write: .svg, .png or .pdf").parse_args(argv)
-    found = exhibits.output(Sweep(args.config), "figure", args.place)
+    output = exhibits.output(Sweep(args.config), "figure", args.place)
     with style.context():
-        figure = found.exhibit.make(found.sweep, args.results)
+        figure = output.exhibit.make(output.sweep, args.results)
+        assert isinstance(figure, Figure)  # an exhibit whose KIND is figure
         for path in args.out:
             style.save(figure, path)
             log.info("%s", path)

@@ -1,4 +1,4 @@
-"""Generate the answers of many trained cells of one model, in one process and one start of the engine.
+"""Generate the answers of many trained cells of one model, in one process and one launch of the engine.
 
 python -m pissa_repro.stages.generate --spec "$BATCH" --model MODEL.json --out batch.json
 

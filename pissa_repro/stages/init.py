@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     model = stored_model(args.model)
     (made,) = start_model(model["path"], [args.spec], Kept(args.scratch, model["fingerprint"]))
-    write(args.out, args.spec, base_of(model), *made, started)
+    write(args.out, args.spec, base_of(model), made, started)
 
 
 if __name__ == "__main__":

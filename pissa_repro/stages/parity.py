@@ -8,9 +8,14 @@ its two next tokens were: in float32 only near-ties may part, rounding decides t
 the share of equal texts, every item that parted with its gap, and whether all were near-ties.
 """
 
+import time
+
 from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import run_stage
-from pissa_repro.scoring.parity import measure
+from pissa_repro.runtime.provenance import provenance
+from pissa_repro.runtime.record import write_json
+from pissa_repro.scoring.parity import compare_kept
+from pissa_repro.sources.fetched import stored_model
 from pissa_repro.stages.options import stage_parser
 
 
@@ -22,7 +27,10 @@ def main(argv: list[str] | None = None) -> None:
     )  # fmt: skip
     args = parser.parse_args(argv)
     gpus.take(args.gpus)
-    measure(args)
+    started = time.perf_counter()
+    files = args.first, args.second
+    record = compare_kept(files, stored_model(args.model), args.data, args.init, args.trained)
+    write_json(args.out, {**record, "provenance": provenance(started)})
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> None:
     model, start = stored_model(args.model), args.spec["init"]
     quants = args.spec.get("evaluated_as") or [start["quant"]]
     errors = measure_stored(model, start, args.factors, args.trained, quants)
-    found = {"evaluated_as": errors} if args.trained else errors[start["quant"]]
-    record = {"spec": args.spec, "base": base_of(model), **found}
+    facts = {"evaluated_as": errors} if args.trained else errors[start["quant"]]
+    record = {"spec": args.spec, "base": base_of(model), **facts}
     write_json(args.out, {**record, "provenance": provenance(started)})
 
 

@@ -2,7 +2,7 @@
 
 python -m pissa_repro.stages.study_errors --spec "$SPEC" --model MODEL.json --out errors.csv --record errors.json
 
-One row a module and point. Each weight is read and decomposed once for the whole grid. The finished
+One row per module and point. Each weight is read and decomposed once for the whole grid. The finished
 modules are kept beside the output, so that a measurement that was stopped goes on where it was.
 """
 
@@ -15,7 +15,7 @@ from pissa_repro.runtime.record import write_csv, write_json
 from pissa_repro.sources.fetched import base_of, sha256, stored_model
 from pissa_repro.stages.options import stage_parser
 from pissa_repro.starts.kept import Kept
-from pissa_repro.studies.errors import COLUMNS, measure
+from pissa_repro.studies.errors import COLUMNS, measure_grid
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     model = stored_model(args.model)
     unfinished = args.scratch / f"{args.model.replace('/', '-')}-{args.out.name}.jsonl"
     kept = Kept(args.scratch, model["fingerprint"])
-    rows = measure(model["path"], args.spec, kept, unfinished)
+    rows = measure_grid(model["path"], args.spec, kept, unfinished)
     write_csv(args.out, COLUMNS, rows)
     record = {"spec": args.spec, "base": base_of(model), "csv_sha256": sha256(args.out)}
     write_json(args.record, {**record, "provenance": provenance(started)})

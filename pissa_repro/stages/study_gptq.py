@@ -18,7 +18,7 @@ from pissa_repro.runtime.record import read_lines, write_json
 from pissa_repro.sources.fetched import base_of, stored_model
 from pissa_repro.stages.options import stage_parser
 from pissa_repro.starts.kept import Kept
-from pissa_repro.studies.gptq import measure
+from pissa_repro.studies.gptq import measure_perplexities
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,8 @@ def main(argv: list[str] | None = None) -> None:
     stored = stored_model(args.model)
     rows = read_lines(args.calibration)[: args.spec["rows"]]
     texts = [row["prompt"] + row["response"] for row in read_lines(args.text)[: args.spec["rows"]]]
-    result = measure(stored["path"], args.spec, rows, texts, Kept(args.scratch, stored["fingerprint"]))
+    kept = Kept(args.scratch, stored["fingerprint"])
+    result = measure_perplexities(stored["path"], args.spec, rows, texts, kept)
     write_json(args.out, {"spec": args.spec, "base": base_of(stored), **result, "provenance": provenance(started)})
     log.info("perplexity %s", ", ".join(f"{key} {value:.4g}" for key, value in result["perplexity"].items()))
 

@@ -17,7 +17,7 @@ from pissa_repro.runtime.record import write_json
 from pissa_repro.sources.fetched import base_of, stored_model
 from pissa_repro.stages.options import stage_parser
 from pissa_repro.starts.kept import Kept
-from pissa_repro.studies.spectra import measure
+from pissa_repro.studies.spectra import measure_spectra
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     gpus.take(args.gpus)
     started = time.perf_counter()
     model = stored_model(args.model)
-    result = measure(model["path"], args.spec, Kept(args.scratch, model["fingerprint"]))
+    result = measure_spectra(model["path"], args.spec, Kept(args.scratch, model["fingerprint"]))
     write_json(args.out, {"spec": args.spec, "base": base_of(model), **result, "provenance": provenance(started)})
     log.info("%s and the values of %d modules", result["module"], result["modules"])
 

@@ -8,15 +8,16 @@ A number that does not exist is left empty. Which tables there are: pissa_repro/
 
 from pissa_repro import exhibits
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.tables.table import save
+from pissa_repro.report.tables.table import Table, save
 from pissa_repro.runtime.errors import run_stage
 from pissa_repro.stages.options_exhibit import exhibit_options
 
 
 def main(argv: list[str] | None = None) -> None:
     args = exhibit_options(__doc__, "files to write: .csv or .md").parse_args(argv)
-    found = exhibits.output(Sweep(args.config), "table", args.place)
-    table = found.exhibit.make(found.sweep, args.results)
+    output = exhibits.output(Sweep(args.config), "table", args.place)
+    table = output.exhibit.make(output.sweep, args.results)
+    assert isinstance(table, Table)  # an exhibit whose KIND is table
     for path in args.out:
         save(table, path)
     print(table.markdown)

@@ -18,7 +18,8 @@ from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import UserError, run_stage
 from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import canonical, write_json
-from pissa_repro.sources.fetched import stored_model
+from pissa_repro.runtime.record_types import TrainRecord
+from pissa_repro.sources.fetched import identities, stored_model
 from pissa_repro.stages.options import stage_parser
 from pissa_repro.training.cell import build_record, check_dtypes, prepare, save_trained, split_batch, write_steps
 
@@ -39,7 +40,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def spread(count: int) -> None:
-    """Replace this process by one process a GPU, if there is more than one GPU to use."""
+    """Replace this process by one process per GPU, if there is more than one GPU to use."""
     if count > 1 and "WORLD_SIZE" not in os.environ:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", __spec__.name]
         os.execv(sys.executable, [sys.executable, *launcher, *sys.argv[1:]])
@@ -52,26 +53,31 @@ def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     from pissa_repro.training import trainer as trainers
 
-    stored = stored_model(args.model)
-    model, tokenizer, examples, lengths, start_up = prepare(args, stored)
-    log.info("%s", {k: v for k, v in lengths.as_dict().items() if v})
-    scratch = trainers.Scratch(args.scratch, canonical(args.spec))
+    stored, spec = stored_model(args.model), args.spec
+    prepared = prepare(spec, stored, args.data, args.init)
+    log.info("%s", {k: v for k, v in prepared.lengths.as_dict().items() if v})
+    scratch = trainers.Scratch(args.scratch, canonical(spec))
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    micro, accumulation = split_batch(args.spec["settings"]["batch_size"], args.micro_batch_size, world)
-    trainer = trainers.build(model, tokenizer, examples, args.spec, scratch, micro, accumulation, args.checkpoint_steps)
-    dtypes = check_dtypes(trainer.model, args.spec)
-    if trainer.args.train_batch_size != micro:  # the Trainer would use every GPU that it sees
+    share = split_batch(spec["settings"]["batch_size"], args.micro_batch_size, world)
+    trainer = trainers.build(prepared, spec, scratch, share, args.checkpoint_steps)
+    dtypes = check_dtypes(trainer.model, spec)
+    if trainer.args.train_batch_size != share.micro:  # the Trainer would use every GPU that it sees
         raise UserError(f"--gpus: a process has to see one GPU, this one sees {trainer.args.n_gpu}.")
     before = time.perf_counter()
     trainer.train(resume_from_checkpoint=scratch.last())
     seconds = time.perf_counter() - before
     if not trainer.is_world_process_zero():
         return
-    save_trained(trainer, args.trained)
+    save_trained(trainer.model, args.trained)
     rows = write_steps(args.steps, trainer.state.log_history)
-    record = build_record(args, stored, trainer, rows, lengths, start_up, dtypes)
-    record |= {"train_seconds": scratch.seconds_before + seconds, "resumed_from": scratch.resumed_from}
-    write_json(args.record, {**record, "provenance": provenance(started)})
+    record = TrainRecord(
+        **build_record(spec, identities(stored, args.data), prepared, trainer, rows),
+        dtypes=dtypes,
+        train_seconds=scratch.seconds_before + seconds,
+        resumed_from=scratch.resumed_from,
+        provenance=provenance(started),
+    )
+    write_json(args.record, record)
     scratch.remove()
     log.info("final loss %.4f after %d steps, %.1f s", record["final_loss"], record["steps"], record["train_seconds"])
 

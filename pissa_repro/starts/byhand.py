@@ -10,9 +10,11 @@ from pissa_repro import methods, quantizers
 from pissa_repro.model import checkpoint
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
+from pissa_repro.runtime.record_types import ModelRecord
+from pissa_repro.runtime.specs import InitSpec
 from pissa_repro.sources.fetched import base_of, fetch_model, stored_model
 from pissa_repro.starts import estimate
-from pissa_repro.starts.error import measure_starts, measure_stored, refuse_plain, summary
+from pissa_repro.starts.error import by_type, measure_starts, measure_stored, refuse_plain, summary
 from pissa_repro.starts.kept import Kept
 from pissa_repro.starts.make import start_model, write
 
@@ -35,7 +37,7 @@ class Asked:
     target_modules: list[str] | None
 
 
-def model(name: str, revision: str) -> dict[str, Any]:
+def model(name: str, revision: str) -> ModelRecord:
     """The record of a model: a folder, `embedded`, a fetched model's record, or a hub id.
 
     Raises UserError when it is none of them.
@@ -49,7 +51,7 @@ def model(name: str, revision: str) -> dict[str, Any]:
     return fetch_model({"hub": name, "revision": revision})
 
 
-def init_specs(asked: Asked, folder: str) -> list[dict[str, Any]]:
+def init_specs(asked: Asked, folder: str) -> list[InitSpec]:
     """The specs of the init stage that were asked for, one per rank. Raises UserError for what makes no sense."""
     quantizers.find(asked.quant, "--quant")
     methods.load(asked.method, "--method")
@@ -73,34 +75,36 @@ def init_specs(asked: Asked, folder: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def decompose(base: Record, asked: Asked, out: Path, scratch: Path) -> None:
+def decompose(base: ModelRecord, asked: Asked, out: Path, scratch: Path) -> None:
     """Make and write the starts that were asked for, one folder per rank; base: the record of their model."""
     started, specs = time.perf_counter(), init_specs(asked, base["path"])
     folders = [out / f"r{spec['rank']}" for spec in specs] if len(specs) > 1 else [out]
     estimate.announce(estimate.init_cost(base["path"], specs))
     kept = Kept(scratch, base["fingerprint"])
     for spec, folder, made in zip(specs, folders, start_model(base["path"], specs, kept), strict=True):
-        write(folder, spec, base_of(base), *made, started)
+        write(folder, spec, base_of(base), made, started)
 
 
-def errors(base: Record, asked: Asked, scratch: Path) -> Record:
+def errors(base: ModelRecord, asked: Asked, scratch: Path) -> Record:
     """The errors of the starts that were asked for, one per rank; nothing is stored."""
     specs = init_specs(asked, base["path"])
     refuse_plain([asked.quant])
     estimate.announce(estimate.error_cost(base["path"], specs))
-    found = measure_starts(base["path"], specs, Kept(scratch, base["fingerprint"]))
-    starts = [{"spec": spec, **summary(modules)} for spec, modules in zip(specs, found, strict=True)]
-    for start in starts:
-        kinds = " ".join(f"{kind} {value:.2f}" for kind, value in start["reduction"].items() if kind != "avg")
-        average = start["reduction"]["avg"]
-        log.info("rank %d: error reduction %.2f %% (%s)", start["spec"]["rank"], average, kinds)
+    starts = []
+    measured = measure_starts(base["path"], specs, Kept(scratch, base["fingerprint"]))
+    for spec, modules in zip(specs, measured, strict=True):
+        starts.append({"spec": spec, **summary(modules)})
+        reductions = by_type(modules)
+        average = reductions.pop("avg")
+        kinds = " ".join(f"{kind} {value:.2f}" for kind, value in reductions.items())
+        log.info("rank %d: error reduction %.2f %% (%s)", spec["rank"], average, kinds)
     return {"starts": starts}
 
 
-def errors_of_stored(base: Record, start: Path, trained: Path | None, quants: list[str] | None) -> Record:
+def errors_of_stored(base: ModelRecord, start: Path, trained: Path | None, quants: list[str] | None) -> Record:
     """The errors of factors in a folder, on each base that was asked for."""
     for quant in quants or ():
         quantizers.find(quant, "--evaluated-as")
     spec = read_json(start / "init.json")["spec"]
-    found = measure_stored(base, spec, start, trained, quants or [spec["quant"]])
-    return {"spec": {"init": spec}, **({"evaluated_as": found} if trained or quants else found[spec["quant"]])}
+    on_bases = measure_stored(base, spec, start, trained, quants or [spec["quant"]])
+    return {"spec": {"init": spec}, **({"evaluated_as": on_bases} if trained or quants else on_bases[spec["quant"]])}

@@ -7,22 +7,25 @@ equation 8; docs/paper_facts.md 3.3).
 
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from pissa_repro import quantizers
+from pissa_repro import methods, quantizers
 from pissa_repro.linalg.gram import frobenius, nuclear
 from pissa_repro.model import checkpoint, factors
 from pissa_repro.model.naming import types
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
+from pissa_repro.runtime.record_types import ErrorSummary, ModelRecord
+from pissa_repro.runtime.specs import ModelStartSpec, StartSpec
 from pissa_repro.starts.kept import Kept
-from pissa_repro.starts.make import Spec, check_ranks, spectrum, start_module, weights
+from pissa_repro.starts.make import check_ranks, spectrum, start_module, weights
 
 log = logging.getLogger(__name__)
 Error = dict[str, float]
+Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 def error(rest: torch.Tensor) -> Error:
@@ -36,17 +39,21 @@ def plain_error(weight: torch.Tensor, quant: str) -> Error:
 
 
 def remaining(
-    weight: torch.Tensor, offset: torch.Tensor | None, a: torch.Tensor, b: torch.Tensor, scaling: float, quant: str
+    weight: torch.Tensor,
+    offset: torch.Tensor | None,
+    pair: tuple[torch.Tensor, torch.Tensor],
+    scaling: float,
+    quant: str,
 ) -> torch.Tensor:
-    """W - (quantize(W - offset) + s * B @ A), float32 (out, in)."""
+    """W - (quantize(W - offset) + s * B @ A), float32 (out, in), of a pair (A, B)."""
     base = quantizers.base_weight(weight, offset, quant)
-    return torch.sub(weight, base, out=base if base is not weight else None).sub_(factors.product(a, b, scaling))
+    return torch.sub(weight, base, out=base if base is not weight else None).sub_(factors.product(*pair, scaling))
 
 
-def compared(found: Error, plain: Error) -> Error:
+def compared(left: Error, plain: Error) -> Error:
     """An error beside that of plain quantization, and the reduction in percent."""
-    reduction = 100 * (1 - found["nuclear"] / plain["nuclear"]) if plain["nuclear"] else 0.0
-    return {**found, **{f"{key}_plain": value for key, value in plain.items()}, "reduction": reduction}
+    reduction = 100 * (1 - left["nuclear"] / plain["nuclear"]) if plain["nuclear"] else 0.0
+    return {**left, **{f"{key}_plain": value for key, value in plain.items()}, "reduction": reduction}
 
 
 def by_type(modules: dict[str, Error]) -> Error:
@@ -58,36 +65,39 @@ def by_type(modules: dict[str, Error]) -> Error:
     return {**means, "avg": sum(means.values()) / len(means)}
 
 
-def measure(
-    folder: str, made: factors.Factors, spec: Spec, quant: str, trained: factors.Factors | None = None
+def measure_factors(
+    folder: str, targets: list[str], initial: factors.Factors, quant: str, trained: factors.Factors | None = None
 ) -> dict[str, Error]:
-    """The errors of every target module: of the start `made`, or of trained factors on the start's base.
+    """The errors of every target module: of initial factors, or of trained ones on the base of the initial ones.
 
     quant: of the base that they are evaluated on. Without quantization there is nothing to compare
     with: the errors of the trained factors then are what training has changed.
     """
-    found, last = {}, trained or made
-    for name, weight in track(weights(folder, spec["target_modules"]), "quant_error", len(made.A)):
-        offset = made.offset_product(name)
+    errors, last = {}, trained or initial
+    for name, weight in track(weights(folder, targets), "quant_error", len(initial.A)):
+        offset = initial.offset_product(name)
         offset = None if offset is None else offset.to(weight)
-        rest = remaining(weight, offset, last.A[name].to(weight), last.B[name].to(weight), last.scaling, quant)
-        found[name] = error(rest) if quant == "none" else compared(error(rest), plain_error(weight, quant))
-    return found
+        pair = last.A[name].to(weight), last.B[name].to(weight)
+        rest = remaining(weight, offset, pair, last.scaling, quant)
+        errors[name] = error(rest) if quant == "none" else compared(error(rest), plain_error(weight, quant))
+    return errors
 
 
 def measure_stored(
-    model: dict[str, Any], spec: Spec, start: Path, trained: Path | None, quants: list[str]
-) -> dict[str, dict[str, Any]]:
+    model: ModelRecord, spec: ModelStartSpec, start: Path, trained: Path | None, quants: list[str]
+) -> dict[str, ErrorSummary]:
     """The summary of the errors of factors in a folder on each base: at the start, or after training."""
     if not trained:
         refuse_plain(quants)
-    made = factors.load(start, model)
-    last = factors.load_trained(trained, made) if trained else None
-    found = {quant: summary(measure(model["path"], made, spec, quant, last)) for quant in quants}
-    for quant, part in found.items():
-        reduction = "" if part["reduction"] is None else f" reduction {part['reduction']['avg']:.2f} %"
-        log.info("base %s: nuclear error %.6g%s", quant, part["total"]["nuclear"], reduction)
-    return found
+    initial = factors.load(start, model)
+    last = factors.load_trained(trained, initial) if trained else None
+    summaries: dict[str, ErrorSummary] = {}
+    for quant in quants:
+        errors = measure_factors(model["path"], spec["target_modules"], initial, quant, last)
+        facts = summaries[quant] = summary(errors)
+        reduction = "" if facts["reduction"] is None else f" reduction {facts['reduction']['avg']:.2f} %"
+        log.info("base %s: nuclear error %.6g%s", quant, facts["total"]["nuclear"], reduction)
+    return summaries
 
 
 def refuse_plain(quants: list[str]) -> None:
@@ -96,28 +106,28 @@ def refuse_plain(quants: list[str]) -> None:
         raise UserError("quant 'none' has no quantization error; measure a quantized cell (--quant nf4).")
 
 
-def measure_starts(folder: str, specs: list[Spec], kept: Kept) -> list[dict[str, Error]]:
+def measure_starts(folder: str, specs: Sequence[ModelStartSpec], kept: Kept) -> list[dict[str, Error]]:
     """The errors of starts that are made on the way and not stored; each weight is read and decomposed once."""
-    found: list[dict[str, Error]] = [{} for _ in specs]
+    errors: list[dict[str, Error]] = [{} for _ in specs]
     targets = specs[0]["target_modules"]
     shapes = checkpoint.shapes(folder, targets)
     check_ranks(shapes, [spec["rank"] for spec in specs])
     for name, weight in track(weights(folder, targets), "quant_error", len(shapes)):
         whole, plain = spectrum(name, weight, kept), plain_error(weight, specs[0]["quant"])
-        for spec, errors in zip(specs, found, strict=True):
+        for spec, of_spec in zip(specs, errors, strict=True):
             start, _ = start_module(name, whole, spec)
-            errors[name] = compared(error(rest_of(weight, start, spec)), plain)
-    return found
+            of_spec[name] = compared(error(rest_of(weight, start, spec)), plain)
+    return errors
 
 
-def rest_of(weight: torch.Tensor, start: Any, spec: Spec) -> torch.Tensor:
-    """W - (base + sBA) of a start of one weight (methods.Start)."""
+def rest_of(weight: torch.Tensor, start: methods.Start, spec: StartSpec) -> torch.Tensor:
+    """W - (base + sBA) of the initial factors of one weight."""
     scaling = factors.scaling(spec["alpha"], spec["rank"], spec["rslora"])
     offset = None if start.taken is None else factors.product(*start.taken, scaling)
-    return remaining(weight, offset, start.A, start.B, scaling, spec["quant"])
+    return remaining(weight, offset, (start.A, start.B), scaling, spec["quant"])
 
 
-def summary(modules: dict[str, Error]) -> dict[str, Any]:
+def summary(modules: dict[str, Error]) -> ErrorSummary:
     """What the record says of all modules: sums of the errors, and the reductions by type."""
     keys = [key for key in next(iter(modules.values())) if key.startswith(("nuclear", "frobenius"))]
     total = {key: sum(m[key] for m in modules.values()) for key in keys}

@@ -2,12 +2,13 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pissa_repro.linalg import krylov
 from pissa_repro.linalg.spectrum import by_krylov, columns
 from pissa_repro.model import checkpoint
+from pissa_repro.runtime.specs import ModelStartSpec
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class Cost:
         self.memory = max(self.memory, 4 * (copies * shape[0] * shape[1] + columns * sum(shape)))
 
 
-def init_cost(folder: str, specs: list[dict[str, Any]]) -> Cost:
+def init_cost(folder: str, specs: Sequence[ModelStartSpec]) -> Cost:
     """The cost of making these starts. Passes over a weight count 4 m n k, a quantizer's round trip 300 m n."""
     cost, factor_bytes = Cost(), 0
     for shape in checkpoint.shapes(folder, specs[0]["target_modules"]).values():
@@ -36,9 +37,9 @@ def init_cost(folder: str, specs: list[dict[str, Any]]) -> Cost:
         operations = sum(decomposition_operations(shape, *solver) for solver in solvers)
         basis = 0
         for spec in specs:
-            turns = spec["options"].get("alternations", 1)
+            alternations = spec["options"].get("alternations", 1)
             wide = spec["rank"] + krylov.OVERSAMPLE
-            operations += (turns - 1) * (4 * wide + 300) * shape[0] * shape[1]  # 300: the quantizer's round trip
+            operations += (alternations - 1) * (4 * wide + 300) * shape[0] * shape[1]  # 300: the quantizer's round trip
             operations += 0 if spec["quant"] == "none" else (4 * spec["rank"] + 400) * shape[0] * shape[1]
             basis = max(basis, 2 * krylov.basis_size(columns(spec["rank"], shape) + krylov.OVERSAMPLE))
             factor_bytes += 4 * spec["rank"] * sum(shape)
@@ -47,8 +48,8 @@ def init_cost(folder: str, specs: list[dict[str, Any]]) -> Cost:
     return cost
 
 
-def error_cost(folder: str, specs: list[dict[str, Any]]) -> Cost:
-    """The cost of making these starts and measuring their errors: all singular values, twice and once a start.
+def error_cost(folder: str, specs: Sequence[ModelStartSpec]) -> Cost:
+    """The cost of making these starts and measuring their errors: all singular values, twice and once per start.
 
     The eigenvalues of a Gram matrix count three times, because half of their work waits for memory.
     """

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from pissa_repro.linalg.spectrum import Triples
+from pissa_repro.linalg.spectrum import Store, Triples
 from pissa_repro.plan.sweep import SOLVER_VERSION
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import atomic
@@ -26,7 +26,7 @@ class Kept:
         self.folder = folder / f"{fingerprint[:16]}-v{SOLVER_VERSION}"
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def of(self, module: str, device: torch.device) -> Callable[[str, Callable[[], Triples]], Triples]:
+    def of(self, module: str, device: torch.device) -> Store:
         """What a `Spectrum` of this module takes as `keep`."""
 
         def keep(part: str, compute: Callable[[], Triples]) -> Triples:
@@ -43,10 +43,10 @@ class Kept:
         return keep
 
 
-def _write(path: Path, found: Triples) -> None:
-    tensors = {key: getattr(found, key).cpu().contiguous() for key in ("U", "S", "Vh")}
+def _write(path: Path, triples: Triples) -> None:
+    tensors = {key: getattr(triples, key).cpu().contiguous() for key in ("U", "S", "Vh")}
     with atomic(path, "wb") as file:
-        file.write(save(tensors, {"excess": json.dumps(found.excess)}))
+        file.write(save(tensors, {"excess": json.dumps(triples.excess)}))
 
 
 def _read(path: Path, device: torch.device) -> Triples:

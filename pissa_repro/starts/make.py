@@ -3,10 +3,10 @@
 import hashlib
 import itertools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
@@ -18,13 +18,20 @@ from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import atomic_folder, write_json
+from pissa_repro.runtime.record_types import Base, StartFacts
+from pissa_repro.runtime.specs import InitSpec, ModelStartSpec, StartSpec
 from pissa_repro.starts.kept import Kept
 
 log = logging.getLogger(__name__)
 EQUALITY = 1e-5  # |W - (base + sBA)| / |W| allowed on a plain base: float32 rounding, with room
 ROWS = 256  # of a plain base are compared: it differs from W by rounding only, the same in every row
-Spec = dict[str, Any]
-Facts = dict[str, float | None]
+
+
+class Made(NamedTuple):
+    """The initial factors of a model, and what the record says of them by module."""
+
+    factors: factors.Factors
+    facts: dict[str, StartFacts]
 
 
 def generator(seed: int, module: str) -> torch.Generator:
@@ -35,23 +42,23 @@ def generator(seed: int, module: str) -> torch.Generator:
 
 def spectrum(name: str, weight: torch.Tensor, kept: Kept | None = None) -> Spectrum:
     """The spectrum of a module's weight (out, in). Its random numbers depend on the name alone."""
-    keep = {"keep": kept.of(name, weight.device)} if kept else {}
-    return Spectrum(weight, partial(generator, 0, name), name=f"{name}.weight", **keep)
+    keep = kept.of(name, weight.device) if kept else None
+    return Spectrum(weight, partial(generator, 0, name), keep, name=f"{name}.weight")
 
 
-def start_module(name: str, found: Spectrum, spec: Spec) -> tuple[methods.Start, Facts]:
+def start_module(name: str, decomposed: Spectrum, spec: StartSpec) -> tuple[methods.Start, StartFacts]:
     """Factors of one weight, and what the record says of them.
 
     Raises UserError for a rank above the weight's smaller side, and when base + sBA misses W.
     """
-    rank, quant, weight = spec["rank"], spec["quant"], found.weight
+    rank, quant, weight = spec["rank"], spec["quant"], decomposed.weight
     check_ranks({name: tuple(weight.shape)}, [rank])
     scaling = factors.scaling(spec["alpha"], rank, spec["rslora"])
-    setting = methods.Setting(rank, scaling, quant, generator(spec["seed"], name), found, spec["options"])
+    setting = methods.Setting(rank, scaling, quant, generator(spec["seed"], name), decomposed, spec["options"])
     start = methods.load(spec["method"]).start(weight, setting)
     facts = _facts(weight, start, scaling, quant)
     if start.offset == "start" and start.excess is not None and spec["options"].get("alternations", 1) == 1:
-        facts |= _captured(facts["norm_offset"] ** 2, start.excess)
+        facts["captured"], facts["captured_bound"] = _captured(facts["norm_offset"] ** 2, start.excess)
     if quant == "none" and not facts["equality_error"] <= EQUALITY:
         raise UserError(f"{name}: base + sBA misses W by {facts['equality_error']:.1e} of its norm (limit {EQUALITY}).")
     return start, facts
@@ -71,23 +78,22 @@ def weights(folder: str, targets: list[str]) -> Iterator[tuple[str, torch.Tensor
         yield name, weight.cuda() if torch.cuda.is_available() else weight
 
 
-def _facts(weight: torch.Tensor, start: methods.Start, scaling: float, quant: str) -> Facts:
+def _facts(weight: torch.Tensor, start: methods.Start, scaling: float, quant: str) -> StartFacts:
     """Norms of the factors and of what is taken out, and start-up equality |W - (base + sBA)| / |W|."""
     size = gram.frobenius(weight).item() or 1.0  # a weight of zeros is missed by zero
     part = 0.0 if start.taken is None else scaling * _product_norm(*start.taken) / size
-    facts: Facts = {
+    return {
         "equality_error": _equality_error(weight, start, scaling, quant) / size,
         "norm_A": start.A.norm().item(),
         "norm_B": start.B.norm().item(),
         "norm_offset": part,
         "excess": start.excess,
     }
-    return facts
 
 
-def _captured(energy: float, excess: float) -> Facts:
+def _captured(energy: float, excess: float) -> tuple[float, float]:
     """The share of |W|^2 that the principal triples have taken out, and the most that any could."""
-    return {"captured": energy, "captured_bound": 1 - (1 - energy) / (1 + excess) ** 2}
+    return energy, 1 - (1 - energy) / (1 + excess) ** 2
 
 
 def _product_norm(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -110,9 +116,7 @@ def _equality_error(weight: torch.Tensor, start: methods.Start, scaling: float, 
     return (count / len(weight) * total) ** 0.5
 
 
-def start_model(
-    folder: str, specs: list[Spec], kept: Kept | None = None
-) -> list[tuple[factors.Factors, dict[str, Facts]]]:
+def start_model(folder: str, specs: Sequence[ModelStartSpec], kept: Kept | None = None) -> list[Made]:
     """Factors of every target module of a model folder, and their facts by module, for each spec.
 
     The specs differ in anything but their target modules; each weight is read and decomposed once.
@@ -120,36 +124,42 @@ def start_model(
     targets = specs[0]["target_modules"]
     shapes = checkpoint.shapes(folder, targets)
     check_ranks(shapes, [spec["rank"] for spec in specs])
-    made = [(factors.Factors({}, {}, None, s["rank"], s["alpha"], s["rslora"], {}, {}), {}) for s in specs]
+    made = [Made(factors.Factors({}, {}, None, s["rank"], s["alpha"], s["rslora"]), {}) for s in specs]
     for name, weight in track(weights(folder, targets), f"init {specs[0]['method']}", len(shapes)):
-        found = spectrum(name, weight, kept)
+        decomposed = spectrum(name, weight, kept)
         for spec, (collected, facts) in zip(specs, made, strict=True):
-            start, facts[name] = start_module(name, found, spec)
+            start, facts[name] = start_module(name, decomposed, spec)
             _add(collected, name, start)
     return made
 
 
 def _add(collected: factors.Factors, name: str, start: methods.Start) -> None:
     collected.A[name], collected.B[name] = start.A.cpu(), start.B.cpu()
-    collected.offset = start.offset
     if isinstance(start.offset, tuple):
         collected.offset = "own"
         collected.offset_A[name], collected.offset_B[name] = (side.cpu() for side in start.offset)
+    else:
+        collected.offset = start.offset
 
 
-def summary(facts: dict[str, Facts]) -> Facts:
+def summary(facts: dict[str, StartFacts]) -> StartFacts:
     """The worst equality error and excess, and the mean norms over modules (pitfalls 10 and 11, docs/pitfalls.md)."""
-    mean = {key: sum(f[key] for f in facts.values()) / len(facts) for key in ("norm_A", "norm_B", "norm_offset")}
-    excesses = [f["excess"] for f in facts.values() if f["excess"] is not None]
-    worst = {"equality_error": max(f["equality_error"] for f in facts.values()), "excess": max(excesses, default=None)}
-    return {**worst, **mean}
+    of_modules = facts.values()
+    return {
+        "equality_error": max(f["equality_error"] for f in of_modules),
+        "norm_A": sum(f["norm_A"] for f in of_modules) / len(facts),
+        "norm_B": sum(f["norm_B"] for f in of_modules) / len(facts),
+        "norm_offset": sum(f["norm_offset"] for f in of_modules) / len(facts),
+        "excess": max((f["excess"] for f in of_modules if f["excess"] is not None), default=None),
+    }
 
 
-def write(folder: Path, spec: Spec, base: dict, made: factors.Factors, facts: dict[str, Facts], started: float) -> None:
-    """Write the folder of one start, whole or not at all."""
-    record = {"spec": spec, "base": base, **summary(facts), "modules": facts, "dtype": "float32", "solver_seed": 0}
+def write(folder: Path, spec: InitSpec, base: Base, made: Made, started: float) -> None:
+    """Write the folder of initial factors, whole or not at all."""
+    facts = summary(made.facts)
+    record = {"spec": spec, "base": base, **facts, "modules": made.facts, "dtype": "float32", "solver_seed": 0}
     with atomic_folder(folder) as unfinished:
-        factors.save(unfinished, made, base)
+        factors.save(unfinished, made.factors, base)
         write_json(unfinished / "init.json", {**record, "provenance": provenance(started)})
-    excess = "" if record["excess"] is None else f", excess over the best rank {record['excess']:.1e}"
-    log.info("%s: %d modules, equality error %.1e%s", folder, len(facts), record["equality_error"], excess)
+    excess = "" if facts["excess"] is None else f", excess over the best rank {facts['excess']:.1e}"
+    log.info("%s: %d modules, equality error %.1e%s", folder, len(made.facts), facts["equality_error"], excess)

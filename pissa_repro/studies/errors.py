@@ -1,4 +1,4 @@
-"""Quantization errors over a grid of methods, quantizations, ranks and alternations, one row a module and point."""
+"""Quantization errors over a grid of methods, quantizations, ranks and alternations, one row per module and point."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,7 @@ from pissa_repro.model.naming import types
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.record import atomic, canonical, read_lines
+from pissa_repro.runtime.specs import ErrorsSpec, ModelStartSpec, Point, StartSpec
 from pissa_repro.starts import estimate
 from pissa_repro.starts.error import Error, compared, error, plain_error, rest_of
 from pissa_repro.starts.kept import Kept
@@ -22,33 +23,40 @@ COLUMNS = (
 ).split()
 
 
-def start_spec(point: dict[str, Any]) -> dict[str, Any]:
+def start_spec(point: Point) -> StartSpec:
     """The spec of the start at a point of the grid; alpha is the rank, as in the paper."""
     given = {"alternations": point["alternations"]}
     options = methods.options(point["method"], point["quant"], given, "studies")
-    keep = {key: point[key] for key in ("method", "quant", "rank")}
-    return {**keep, "options": options, "alpha": float(point["rank"]), "rslora": False, "seed": 0}
+    return {
+        "method": point["method"],
+        "options": options,
+        "quant": point["quant"],
+        "rank": point["rank"],
+        "alpha": float(point["rank"]),
+        "rslora": False,
+        "seed": 0,
+    }
 
 
-def module_rows(name: str, weight: torch.Tensor, points: list[dict], kept: Kept) -> list[dict[str, Any]]:
+def module_rows(name: str, weight: torch.Tensor, points: list[Point], kept: Kept) -> list[dict[str, Any]]:
     """The errors of one weight (out, in) at every point of the grid."""
-    whole, plain, rows = spectrum(name, weight, kept), {}, []
+    whole, rows = spectrum(name, weight, kept), []
+    plain: dict[str, Error] = {}
     for point in points:
         quant, spec = point["quant"], start_spec(point)
         if quant not in plain:
             plain[quant] = plain_error(weight, quant)
         start, _ = start_module(name, whole, spec)
-        found: Error = compared(error(rest_of(weight, start, spec)), plain[quant])
-        rows.append({"module": name, **point, **found})
+        rows.append({"module": name, **point, **compared(error(rest_of(weight, start, spec)), plain[quant])})
     return rows
 
 
 def layer(module: str) -> int:
     """The number of the layer that a module lies in; the first number of its name. Raises UserError without one."""
-    found = next((int(part) for part in module.split(".") if part.isdigit()), None)
-    if found is None:
+    number = next((int(part) for part in module.split(".") if part.isdigit()), None)
+    if number is None:
         raise UserError(f"config.studies.target_modules: {module} is in no numbered layer.")
-    return found
+    return number
 
 
 class Finished:
@@ -68,13 +76,13 @@ class Finished:
                 file.write(json.dumps(line) + "\n")
 
 
-def measure(folder: str, spec: dict[str, Any], kept: Kept, scratch: Path) -> list[dict[str, Any]]:
+def measure_grid(folder: str, spec: ErrorsSpec, kept: Kept, scratch: Path) -> list[dict[str, Any]]:
     """The rows of a whole model. Raises UserError for a rank above the smaller side of a weight, before any work."""
     targets = spec["target_modules"] or checkpoint.projections(folder)
     shapes = checkpoint.shapes(folder, targets)
     check_ranks(shapes, [point["rank"] for point in spec["points"]])
     kinds, layers = types(shapes), {name: layer(name) for name in shapes}
-    specs = [start_spec(point) | {"target_modules": targets} for point in spec["points"]]
+    specs: list[ModelStartSpec] = [{**start_spec(point), "target_modules": targets} for point in spec["points"]]
     estimate.announce(estimate.error_cost(folder, specs))
     finished = Finished(scratch, canonical([spec, kept.folder.name]))
     for name, weight in track(weights(folder, targets), "errors", len(shapes)):

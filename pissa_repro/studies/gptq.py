@@ -6,7 +6,7 @@ modules costs one more pass.
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,10 +15,14 @@ from pissa_repro.model import calibration, checkpoint
 from pissa_repro.model.base import set_weight
 from pissa_repro.model.load import load_base, load_tokenizer, window
 from pissa_repro.runtime.progress import track
+from pissa_repro.runtime.specs import GptqSpec
 from pissa_repro.starts.error import error
 from pissa_repro.starts.kept import Kept
 from pissa_repro.starts.make import check_ranks, spectrum
 from pissa_repro.studies.spectra import residual
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LIMIT = 16 * 2**30  # bytes of Hessians at once
 VARIANTS = ("qlora", "qpissa")
@@ -26,7 +30,8 @@ VARIANTS = ("qlora", "qpissa")
 
 def groups(shapes: dict[str, tuple[int, int]]) -> Iterator[list[str]]:
     """The modules in order, as many together as LIMIT allows."""
-    group, size = [], 0
+    group: list[str] = []
+    size = 0
     for name, (_, inputs) in shapes.items():
         if group and size + 4 * inputs**2 > LIMIT:
             yield group
@@ -60,7 +65,7 @@ def _errors(missed: torch.Tensor, hessian: torch.Tensor) -> dict[str, float]:
     return {"nuclear": error(missed)["nuclear"], "weighted": weighted}
 
 
-def perplexity(network: torch.nn.Module, tokenizer: Any, texts: list[str]) -> float:
+def perplexity(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> float:
     """exp of the mean negative log-likelihood of a token, every token predicted once (lm-eval's rolling windows)."""
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
@@ -73,7 +78,9 @@ def perplexity(network: torch.nn.Module, tokenizer: Any, texts: list[str]) -> fl
     return math.exp(-total / sum(len(scorer.tok_encode(text)) for text in texts))
 
 
-def measure(folder: str, spec: dict[str, Any], rows: list[dict], texts: list[str], kept: Kept) -> dict:
+def measure_perplexities(
+    folder: str, spec: GptqSpec, rows: list[dict[str, str]], texts: list[str], kept: Kept
+) -> dict[str, Any]:
     """Perplexity of the untouched model and of both variants, and the summed errors."""
     targets = spec["target_modules"] or checkpoint.projections(folder)
     shapes = checkpoint.shapes(folder, targets)
@@ -86,9 +93,9 @@ def measure(folder: str, spec: dict[str, Any], rows: list[dict], texts: list[str
             for key, value in errors[variant].items():
                 totals[variant][key] += value
     network, tokenizer = load_base(folder).eval(), load_tokenizer(folder)
-    found = {"untouched": perplexity(network, tokenizer, texts)}
+    perplexities = {"untouched": perplexity(network, tokenizer, texts)}
     for variant in VARIANTS:
         for name in shapes:
             set_weight(network, name, made[variant].pop(name))
-        found[variant] = perplexity(network, tokenizer, texts)
-    return {"perplexity": found, "errors": totals, "modules": len(shapes), "texts": len(texts)}
+        perplexities[variant] = perplexity(network, tokenizer, texts)
+    return {"perplexity": perplexities, "errors": totals, "modules": len(shapes), "texts": len(texts)}

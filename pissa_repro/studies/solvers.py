@@ -1,6 +1,6 @@
 """Time the solvers over ranks, and measure their errors: the study of the paper's Table 6.
 
-One row a solver and rank. seconds: decomposing every target module, reading left out. error: the mean
+One row per solver and rank. seconds: decomposing every target module, reading left out. error: the mean
 over the elements of |B A - B* A*|, with B* A* of the exact decomposition, averaged over the modules.
 The paper says "sum of absolute differences" without naming what was averaged (docs/paper_facts.md 1.6), so
 only trends can be compared. excess: |W - B A| over the best rank-r remainder, less 1 (Frobenius).
@@ -15,6 +15,7 @@ import torch
 from pissa_repro.linalg.spectrum import Spectrum, Triples, exact
 from pissa_repro.model import checkpoint
 from pissa_repro.runtime.progress import track
+from pissa_repro.runtime.specs import SolversSpec
 from pissa_repro.starts.make import check_ranks, generator, weights
 
 COLUMNS = ("svd", "rank", "seconds", "error", "excess", "modules")
@@ -27,9 +28,9 @@ def solve(name: str, weight: torch.Tensor, rank: int, svd: str) -> tuple[Triples
     fresh = Spectrum(weight, lambda: generator(0, name), kept=0, name=name)
     _wait(weight)
     started = time.perf_counter()
-    found = fresh.principal(rank, svd)
+    triples = fresh.principal(rank, svd)
     _wait(weight)
-    return found, time.perf_counter() - started
+    return triples, time.perf_counter() - started
 
 
 def _wait(weight: torch.Tensor) -> None:
@@ -37,23 +38,24 @@ def _wait(weight: torch.Tensor) -> None:
         torch.cuda.synchronize()
 
 
-def module_sums(name: str, weight: torch.Tensor, spec: dict[str, Any]) -> Sums:
+def module_sums(name: str, weight: torch.Tensor, spec: SolversSpec) -> Sums:
     """Seconds, error and excess of one weight (out, in), by solver and rank."""
-    best, energy, sums = exact(weight, 0, max(spec["ranks"])), weight.double().square().sum().item(), {}
+    best, energy = exact(weight, 0, max(spec["ranks"])), weight.double().square().sum().item()
+    sums: Sums = {}
     for svd in spec["svd"]:
         for rank in spec["ranks"]:
-            found, seconds = solve(name, weight, rank, svd)
+            triples, seconds = solve(name, weight, rank, svd)
             wanted = best.top(rank)
-            missed = (found.U * found.S) @ found.Vh - (wanted.U * wanted.S) @ wanted.Vh
-            rest = weight - (found.U * found.S) @ found.Vh
+            missed = (triples.U * triples.S) @ triples.Vh - (wanted.U * wanted.S) @ wanted.Vh
+            rest = weight - (triples.U * triples.S) @ triples.Vh
             optimum = max(energy - wanted.S.double().square().sum().item(), 1e-300) ** 0.5
             excess = max(0.0, rest.double().norm().item() / optimum - 1)
             sums[svd, rank] = {"seconds": seconds, "error": missed.abs().mean().item(), "excess": excess}
     return sums
 
 
-def measure(folder: str, spec: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a solver and rank, over all target modules."""
+def time_solvers(folder: str, spec: SolversSpec) -> list[dict[str, Any]]:
+    """One row per solver and rank, over all target modules."""
     targets = spec["target_modules"] or checkpoint.projections(folder)
     shapes = checkpoint.shapes(folder, targets)
     check_ranks(shapes, spec["ranks"])

@@ -11,6 +11,7 @@ from pissa_repro.model import checkpoint
 from pissa_repro.model.naming import matching
 from pissa_repro.runtime.errors import unknown
 from pissa_repro.runtime.progress import track
+from pissa_repro.runtime.specs import Point, SpectraSpec
 from pissa_repro.starts.error import rest_of
 from pissa_repro.starts.kept import Kept
 from pissa_repro.starts.make import check_ranks, generator, spectrum, start_module, weights
@@ -31,7 +32,7 @@ class Distribution:
         """Count the values of one more matrix."""
         inside = torch.histc(matrix, BINS, -self.limit, self.limit).long().cpu()
         self.counts, self.n = self.counts + inside, self.n + matrix.numel()
-        self.outside += matrix.numel() - inside.sum().item()
+        self.outside += matrix.numel() - int(inside.sum())
         self.sum += matrix.sum(dtype=torch.float64).item()
         self.squares += torch.linalg.vector_norm(matrix, dtype=torch.float64).item() ** 2
 
@@ -43,10 +44,10 @@ class Distribution:
         return facts | {"counts": self.counts.tolist()}
 
 
-def residual(found: Spectrum, rank: int) -> torch.Tensor:
+def residual(decomposed: Spectrum, rank: int) -> torch.Tensor:
     """PiSSA's residual W - U S Vh, float32 (out, in)."""
-    top = found.principal(rank)
-    return found.weight.addmm(top.U * top.S, top.Vh, alpha=-1)
+    top = decomposed.principal(rank)
+    return decomposed.weight.addmm(top.U * top.S, top.Vh, alpha=-1)
 
 
 def student_t(matrix: torch.Tensor, module: str) -> dict[str, float]:
@@ -59,14 +60,14 @@ def student_t(matrix: torch.Tensor, module: str) -> dict[str, float]:
     return {"df": float(df), "loc": float(loc), "scale": float(scale), "sample": len(chosen)}
 
 
-def one_matrix(name: str, found: Spectrum, rank: int, quant: str) -> dict[str, Any]:
+def one_matrix(name: str, decomposed: Spectrum, rank: int, quant: str) -> dict[str, Any]:
     """What the single-matrix figures show of one weight."""
-    weight, rest = found.weight, residual(found, rank)
+    weight, rest = decomposed.weight, residual(decomposed, rank)
     quantized = quantizers.roundtrip(weight, quant)
     errors = {"qlora": weight - quantized}
     for method in ("loftq", "pissa"):
-        spec = start_spec({"method": method, "quant": quant, "rank": rank, "alternations": 1})
-        errors[method] = rest_of(weight, start_module(name, found, spec)[0], spec)
+        spec = start_spec(Point(method=method, quant=quant, rank=rank, alternations=1))
+        errors[method] = rest_of(weight, start_module(name, decomposed, spec)[0], spec)
     matrices = {"W": weight, "residual": rest, "quantized": quantized, **{f"error_{k}": v for k, v in errors.items()}}
     limit = 6 * weight.std().item()
     return {
@@ -80,12 +81,12 @@ def one_matrix(name: str, found: Spectrum, rank: int, quant: str) -> dict[str, A
 
 def distribution(matrix: torch.Tensor, limit: float) -> dict[str, Any]:
     """The distribution of one matrix."""
-    found = Distribution(limit)
-    found.add(matrix)
-    return found.record()
+    counted = Distribution(limit)
+    counted.add(matrix)
+    return counted.record()
 
 
-def measure(folder: str, spec: dict[str, Any], kept: Kept) -> dict[str, Any]:
+def measure_spectra(folder: str, spec: SpectraSpec, kept: Kept) -> dict[str, Any]:
     """The figures' numbers of a whole model. Raises UserError for an unknown module and a rank too high."""
     targets = spec["target_modules"] or checkpoint.projections(folder)
     shapes = checkpoint.shapes(folder, targets)
@@ -97,12 +98,13 @@ def measure(folder: str, spec: dict[str, Any], kept: Kept) -> dict[str, Any]:
     result: dict[str, Any] = {}
     everything: dict[str, Distribution] = {}
     for name, weight in track(weights(folder, targets), "spectra", len(shapes)):
-        found = spectrum(name, weight, kept)
+        decomposed = spectrum(name, weight, kept)
         if not everything:
             limit = 6 * weight.std().item()
             everything = {key: Distribution(limit) for key in ("W", "residual")}
-        everything["W"].add(found.weight)
-        everything["residual"].add(residual(found, spec["rank"]))
+        everything["W"].add(decomposed.weight)
+        everything["residual"].add(residual(decomposed, spec["rank"]))
         if name == chosen:
-            result = one_matrix(name, found, spec["rank"], spec["quant"])
-    return result | {"all_modules": {key: one.record() for key, one in everything.items()}, "modules": len(shapes)}
+            result = one_matrix(name, decomposed, spec["rank"], spec["quant"])
+    of_all = {key: counted.record() for key, counted in everything.items()}
+    return result | {"all_modules": of_all, "modules": len(shapes)}

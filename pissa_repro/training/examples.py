@@ -1,13 +1,20 @@
 """Training examples: the paper's prompt and target, and their tokens."""
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.prompt import PROMPT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+class Example(TypedDict):
+    """The tokens of an example, and its labels: -100 where no loss is taken."""
+
+    input_ids: list[int]
+    labels: list[int]
 
 
 @dataclass
@@ -27,7 +34,7 @@ class Lengths:
 
 def tokenize(
     rows: list[dict[str, str]], tokenizer: "PreTrainedTokenizerBase", max_length: int
-) -> tuple[list[dict[str, list[int]]], Lengths]:
+) -> tuple[list[Example], Lengths]:
     """Token ids and labels: prompt + response + newline + eos, loss on the response only.
 
     As the released code: prompt and target are tokenized together, the prompt's labels are -100,
@@ -36,7 +43,8 @@ def tokenize(
     prompts = [PROMPT.format(instruction=row["prompt"]) for row in rows]
     whole = tokenizer([p + row["response"] + "\n" for p, row in zip(prompts, rows, strict=True)])["input_ids"]
     heads = tokenizer(prompts)["input_ids"]
-    eos, lengths, examples = tokenizer.eos_token_id, Lengths(examples=len(rows)), []
+    eos, lengths = tokenizer.eos_token_id, Lengths(examples=len(rows))
+    examples: list[Example] = []
     for head, ids in zip(heads, whole, strict=True):
         head = head[:-1] if head[-1] == eos else head  # some tokenizers close every text with one
         ids = (ids if ids[-1] == eos else [*ids, eos])[:max_length]

@@ -12,13 +12,15 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import Plain
 from pissa_repro.runtime.record import write_json
+from pissa_repro.runtime.specs import TrainSpec
+from pissa_repro.training.cell import Prepared, Share
 
 log = logging.getLogger(__name__)
 WHOLE = "whole.json"  # written into a checkpoint after everything else in it
@@ -39,7 +41,8 @@ class Scratch:
     """
 
     def __init__(self, folder: Path, spec: str):
-        self.folder, self.seconds_before, self.resumed_from = folder, 0.0, None
+        self.folder, self.seconds_before = folder, 0.0
+        self.resumed_from: int | None = None
         self.first = os.environ.get("RANK", "0") == "0"
         mark = folder / "spec.json"
         if self.first and (not mark.is_file() or mark.read_text() != spec):
@@ -56,10 +59,10 @@ class Scratch:
         whole = {int(path.name.split("-")[1]): path for path in self.folder.glob("checkpoint-*")}
         if not whole:
             return None
-        self.resumed_from = max(whole)
-        self.seconds_before = json.loads((whole[self.resumed_from] / WHOLE).read_text())["seconds"]
-        log.info("resuming from step %d", self.resumed_from)
-        return str(whole[self.resumed_from])
+        step = self.resumed_from = max(whole)
+        self.seconds_before = json.loads((whole[step] / WHOLE).read_text())["seconds"]
+        log.info("resuming from step %d", step)
+        return str(whole[step])
 
     def remove(self) -> None:
         """Delete the folder, after the results are safe."""
@@ -70,21 +73,23 @@ class Watch(TrainerCallback):
     """Marks whole checkpoints, reports progress in plain lines, and stops at a loss that is no number."""
 
     def __init__(self, scratch: Scratch):
-        self.scratch, self.plain, self.started = scratch, None, time.perf_counter()
+        self.scratch, self.started = scratch, time.perf_counter()
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()  # the base was loaded in float32, whatever it is now
         self.plain = Plain("train", state.max_steps, state.global_step)
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         # From a checkpoint of the last step the Trainer would go on by one batch, where the steps
         # end inside an epoch (781 of 782 in config/paper.yaml).
         if state.global_step >= state.max_steps:
             control.should_save = False
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        loss = (logs or {}).get("loss")
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        loss = (kwargs.get("logs") or {}).get("loss")
         if loss is None:
             return
         if not math.isfinite(loss):
@@ -92,30 +97,21 @@ class Watch(TrainerCallback):
         if not sys.stderr.isatty():
             self.plain.step(f"loss {loss:.4f}, ")
 
-    def on_save(self, args, state, control, **kwargs):
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         together()  # each process writes a part of the checkpoint
         if not self.scratch.first:
             return
         seconds = self.scratch.seconds_before + time.perf_counter() - self.started
-        write_json(Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE, {"seconds": seconds})
+        write_json(self.scratch.folder / f"checkpoint-{state.global_step}" / WHOLE, {"seconds": seconds})
 
 
-def build(
-    model,
-    tokenizer,
-    examples: list[dict[str, list[int]]],
-    spec: dict[str, Any],
-    scratch: Scratch,
-    micro: int,
-    accumulation: int,
-    checkpoint_steps: int,
-) -> SFTTrainer:
+def build(prepared: Prepared, spec: TrainSpec, scratch: Scratch, share: Share, checkpoint_steps: int) -> SFTTrainer:
     """The trainer of a cell. The examples are tokenized already, with labels on the response only."""
     settings = spec["settings"]
     options = SFTConfig(
         output_dir=str(scratch.folder),
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=accumulation,
+        per_device_train_batch_size=share.micro,
+        gradient_accumulation_steps=share.accumulation,
         learning_rate=spec["learning_rate"],
         lr_scheduler_type=settings["schedule"],
         warmup_steps=settings["warmup_ratio"],  # below 1: a share of all steps
@@ -146,11 +142,11 @@ def build(
         dataloader_pin_memory=torch.cuda.is_available(),
     )
     trainer = SFTTrainer(
-        model=model,
+        model=prepared.model,
         args=options,
-        train_dataset=Dataset.from_list(examples),
-        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(prepared.examples),
+        processing_class=prepared.tokenizer,
         callbacks=[Watch(scratch)],
     )
-    trainer.remove_callback(PrinterCallback)  # a line of numbers a step; train_steps.csv has them
+    trainer.remove_callback(PrinterCallback)  # a line of numbers per step; train_steps.csv has them
     return trainer

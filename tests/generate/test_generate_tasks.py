@@ -10,7 +10,6 @@ from stage import says
 
 from pissa_repro.model import load
 from pissa_repro.model.checks import logits
-from pissa_repro.model.merged import merged_model
 from pissa_repro.runtime.record import read_json, read_lines
 from pissa_repro.scoring import generations
 from pissa_repro.scoring.generator import Generator
@@ -31,7 +30,7 @@ def test_perplexity_is_that_of_the_trained_model(fresh, tmp_path, dtype, toleran
     found = generations.read(job.out)
     assert set(found.turns) == {0, 1}
     tokenizer = load.load_tokenizer(stored_model(fresh.model)["path"])
-    model = merged_model(fresh.spec, stored_model(fresh.model), fresh.start, fresh.trained, [[1, 2]]).model
+    model = fresh.merged([[1, 2]]).model
     for item, text in enumerate(texts):
         ids = tokenizer(text)["input_ids"]
         ids = ids if ids[0] == tokenizer.bos_token_id else [tokenizer.bos_token_id, *ids]
@@ -51,7 +50,7 @@ def test_the_second_turn_answers_the_conversation(fresh, tmp_path):
     prompt = job.task.request(0, [first]).args[0]
     assert first.strip() in prompt and "And 3 more?" in prompt and prompt.count("### Response:") == 2
     stored = stored_model(fresh.model)
-    model = merged_model(fresh.spec, stored, fresh.start, fresh.trained, [[1, 2]]).model
+    model = fresh.merged([[1, 2]]).model
     tokenizer = load.load_tokenizer(stored["path"])
     ids = tokenizer(prompt)["input_ids"]
     start = len(ids)

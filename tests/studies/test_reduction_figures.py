@@ -8,7 +8,7 @@ from studied import caption, drawn, lines, mean, record, rewrite, rows, sweep_of
 from pissa_repro import methods, quantizers
 from pissa_repro.plan import studies
 from pissa_repro.report.figures import canvas, study_data, study_published, style
-from pissa_repro.report.figures.reductions import draw_published
+from pissa_repro.report.figures.reductions import Lines, draw_published
 from pissa_repro.results.study import Study
 from pissa_repro.runtime.errors import UserError
 
@@ -94,7 +94,7 @@ def test_the_axes_reach_to_published_points(study):
     points = study_published.reductions("llama-2-7b", "q_proj")
     with style.context():
         figure, (axes,) = canvas.Sheet(1).panels(1, 3, 2.4)
-        draw_published(axes, study, points, "rank", "alternations", "T = {}", apart=7)
+        draw_published(axes, study, points, Lines("rank", "alternations", "T = {}"), apart=7)
         figure.draw_without_rendering()
     assert axes.get_ylim()[0] < 0.09 and axes.get_ylim()[1] > 27.9 and axes.get_xlim()[1] > 128
 

@@ -19,6 +19,7 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables.reductions import verdict
 from pissa_repro.results.study import Study
 from pissa_repro.runtime import paths
+from pissa_repro.runtime.specs import Point
 from pissa_repro.studies import errors
 
 BIN = Path(sys.executable).parent
@@ -170,11 +171,12 @@ def test_a_model_of_the_paper_gets_a_verdict():
     ours = {f"{kind}_proj": row[kind] + 0.1 for kind in kinds} | {"avg": row["avg"]}
     study = Study(Sweep(load(ROOT / "config/config.yaml", ROOT / "config/paper.yaml")), "llama-2-7b", Path())
     assert study.paper == "llama-2-7b"
-    assert verdict(study, "pissa", 128, 1, ours, theirs["rows"])["verdict"] == "agrees"
+    point = Point(method="pissa", quant="nf4", rank=128, alternations=1)
+    assert verdict(study, point, ours, theirs["rows"])["verdict"] == "agrees"
     ours["v_proj"] += 0.5
-    found = verdict(study, "pissa", 128, 1, ours, theirs["rows"])
+    found = verdict(study, point, ours, theirs["rows"])
     assert found["verdict"] == "differs" and "v_proj" in found["note"]
-    assert verdict(study, "pissa", 2, 1, ours, theirs["rows"])["verdict"] == "not comparable"
+    assert verdict(study, {**point, "rank": 2}, ours, theirs["rows"])["verdict"] == "not comparable"
 
 
 def test_a_stopped_grid_goes_on_where_it_was(tmp_path, tiny_model, monkeypatch):
@@ -193,8 +195,8 @@ def test_a_stopped_grid_goes_on_where_it_was(tmp_path, tiny_model, monkeypatch):
     monkeypatch.setattr(errors, "module_rows", stops_at_the_second)
     arguments = (str(tiny_model), spec, Kept(tmp_path / "kept", "a" * 20), tmp_path / "unfinished.jsonl")
     with pytest.raises(KeyboardInterrupt):
-        errors.measure(*arguments)
-    rows = errors.measure(*arguments)
+        errors.measure_grid(*arguments)
+    rows = errors.measure_grid(*arguments)
     assert len(rows) == 2 and seen == [rows[0]["module"], rows[1]["module"], rows[1]["module"]]
 
 
@@ -224,4 +226,4 @@ def test_a_rank_above_a_weights_smaller_side_is_refused_before_any_work(tmp_path
 
     spec = {"target_modules": None, "points": [{"method": "pissa", "quant": "nf4", "rank": 65, "alternations": 1}]}
     kept = Kept(tmp_path, "a" * 20)
-    says(lambda: errors.measure(str(tiny_model), spec, kept, tmp_path / "x.jsonl"), "rank 65", "layers.0", "64")
+    says(lambda: errors.measure_grid(str(tiny_model), spec, kept, tmp_path / "x.jsonl"), "rank 65", "layers.0", "64")

@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure, SubFigure
 
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
 from pissa_repro.results.study import Study, studied
 
 BASE, REST = style.GREY, style.COLOURS[2]  # W and PiSSA's residual
+Block = Figure | SubFigure
 WEIGHT, RESIDUAL = "$W$", r"$W_{\mathrm{res}}$"
 
 
@@ -26,7 +27,7 @@ class Sheet:
         self.grid = self.figure.add_gridspec(count, 1)
         self.sizes: list[tuple[float, float]] = []
 
-    def block(self, width: float, height: float) -> FigureBase:
+    def block(self, width: float, height: float) -> Block:
         """The next block, of these inches."""
         self.sizes.append((width, height))
         widths, heights = zip(*self.sizes, strict=True)
@@ -36,12 +37,13 @@ class Sheet:
         self.grid.set_height_ratios([*heights, *[height] * (self.grid.nrows - len(heights))])
         return self.figure.add_subfigure(self.grid[len(heights) - 1])
 
-    def panels(self, count: int, width: float, height: float, share: bool = True) -> tuple[FigureBase, list[Axes]]:
+    def panels(self, count: int, width: float, height: float, share: bool = True) -> tuple[Block, list[Axes]]:
         """A block with that many panels of these inches, with one axis of values where they share it."""
         columns = count if count < 4 else max(3, math.ceil(math.sqrt(count)))
         rows = math.ceil(count / columns)
         figure = self.block(width * columns + 1.8, height * rows + 1.2)
-        spec, axes = figure.add_gridspec(rows, columns), []
+        spec = figure.add_gridspec(rows, columns)
+        axes: list[Axes] = []
         for i in range(count):
             axes.append(figure.add_subplot(spec[i // columns, i % columns], sharey=axes[0] if axes and share else None))
         return figure, axes
@@ -56,7 +58,7 @@ def stacked(sweep: Sweep, results: Path, draw: Callable[[Sheet, Study], None]) -
     return sheet.figure
 
 
-def finish(figure: FigureBase, study: Study, title: str, notes: Sequence[str]) -> None:
+def finish(figure: Block, study: Study, title: str, notes: Sequence[str]) -> None:
     """A block's title, one legend for all its panels at the right, and its caption."""
     figure.suptitle(f"{title}: {study.display}")
     pairs = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]

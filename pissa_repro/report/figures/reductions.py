@@ -1,7 +1,7 @@
 """Figures of error reductions: 2b, 7a and 14 of the paper, and over alternations, block sizes and depth."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 import pandas
@@ -28,29 +28,35 @@ def set_ticks(axes: Axes, name: str, values: list[int]) -> None:
     axes.set_xlabel(name)
 
 
-def draw_lines(
-    axes: Axes, study: Study, points: pandas.DataFrame, x: str, by: str, label: str, y: str = "reduction"
-) -> None:
+class Lines(NamedTuple):
+    """What is drawn of points: over column x, and with a line style and a label of its own for each value of `by`."""
+
+    x: str
+    by: str
+    label: str
+
+
+def draw_lines(axes: Axes, study: Study, points: pandas.DataFrame, lines: Lines, y: str = "reduction") -> None:
     """A line of y over x for each method (colour, marker) and value of `by` (line style)."""
+    x, by, label = lines
     kinds = list(dict.fromkeys(points[by].sort_values()))
     for (method, kind), here in points.sort_values(x, kind="stable").groupby(["method", by], sort=False):
-        look = data.look(study, method)
+        look = data.look(study, str(method))
         axes.plot(
             here[x], here[y], color=look.colour, marker=look.marker, label=f"{look.label}, {label.format(kind)}",
             linestyle=style.LINES[kinds.index(kind) % len(style.LINES)], markeredgecolor="white", markeredgewidth=0.4,
         )  # fmt: skip
 
 
-def draw_published(
-    axes: Axes, study: Study, points: pandas.DataFrame, x: str, by: str, label: str, apart: float = 0
-) -> None:
+def draw_published(axes: Axes, study: Study, points: pandas.DataFrame, lines: Lines, apart: float = 0) -> None:
     """Published points as hollow markers, half filled for the second value of `by`.
 
     apart: typographic points from method to method, to the side.
     """
+    x, by, label = lines
     kinds, methods = list(dict.fromkeys(points[by].sort_values())), list(dict.fromkeys(points["method"]))
     for (method, kind), here in points.groupby(["method", by], sort=False):
-        look, shift = data.look(study, method), apart * (methods.index(method) - (len(methods) - 1) / 2)
+        look, shift = data.look(study, str(method)), apart * (methods.index(method) - (len(methods) - 1) / 2)
         axes.plot(
             here[x], here["reduction"], color=look.colour, marker=look.marker, linestyle="none", markersize=5.5,
             fillstyle=FILLS[kinds.index(kind) % len(FILLS)], markerfacecoloralt="white", zorder=3,
@@ -63,7 +69,7 @@ def draw_published(
 
 def draw_bars(axes: Axes, study: Study, points: pandas.DataFrame, printed: bool) -> None:
     """Bars of error reductions with their numbers, plain quantization's first; published ones light and hatched."""
-    first = {"method": data.PLAIN, "reduction": 0.0}
+    first: dict[Any, Any] = {"method": data.PLAIN, "reduction": 0.0}
     names = []
     for x, point in enumerate([first, *points.to_dict("records")]):
         look, value = data.look(study, point["method"]), point["reduction"]
@@ -107,10 +113,11 @@ def over_ranks(sheet: Sheet, study: Study, first: bool) -> None:
     plain = data.look(study, data.PLAIN)
     for panel, (kind, points) in zip(axes, theirs.items(), strict=True):
         panel.plot(ranks, [0] * len(ranks), color=plain.colour, label=f"{plain.label}: 0 by definition")
-        draw_lines(panel, study, data.averages(table[table["type"] == kind]), "rank", "alternations", "T = {}")
-        draw_published(panel, study, points, "rank", "alternations", "T = {}", apart=0 if first else 7)
+        draw_lines(panel, study, data.averages(table[table["type"] == kind]), Lines("rank", "alternations", "T = {}"))
+        draw_published(panel, study, points, Lines("rank", "alternations", "T = {}"), apart=0 if first else 7)
         set_ticks(panel, "rank", ranks)
-        panel.set(title=kind, ylabel=REDUCTION if panel.get_subplotspec().is_first_col() else "")
+        place = panel.get_subplotspec()
+        panel.set(title=kind, ylabel=REDUCTION if place and place.is_first_col() else "")
     shown = data.modules(table[table["type"].isin(theirs)])
     notes = [shown, "nf4, T: alternations", "lines: means over layers", paper.sources(study, model, published)]
     finish(figure, study, "Error reduction over rank", notes)
@@ -121,8 +128,8 @@ def over_alternations(sheet: Sheet, study: Study) -> None:
     table, model = data.errors(study, "alternations"), paper.beside(study)
     theirs = data.at_rank(study, paper.reductions(model, "avg"))
     figure, (axes,) = sheet.panels(1, 5.4, 3)
-    draw_lines(axes, study, data.averages(table), "alternations", "rank", "r = {}")
-    draw_published(axes, study, theirs, "alternations", "rank", "r = {}")
+    draw_lines(axes, study, data.averages(table), Lines("alternations", "rank", "r = {}"))
+    draw_published(axes, study, theirs, Lines("alternations", "rank", "r = {}"))
     set_ticks(axes, "alternations T", sorted({*table["alternations"], *theirs["alternations"]}))
     axes.set_ylabel(REDUCTION)
     notes = [data.modules(table), "nf4, r: rank", MEAN, paper.sources(study, model, theirs)]
@@ -136,9 +143,9 @@ def over_blocks(sheet: Sheet, study: Study) -> None:
     theirs = data.at_rank(study, paper.reductions(model, "avg"))
     theirs = data.with_blocks(theirs[theirs["alternations"] == most])
     figure, (left, right) = sheet.panels(2, 3.4, 3, share=False)
-    draw_lines(left, study, means, "block", "kind", "{}")
-    draw_published(left, study, theirs, "block", "rank", "r = {}")
-    draw_lines(right, study, data.with_blocks(data.averages(ratios, "ratio")), "block", "kind", "{}", "ratio")
+    draw_lines(left, study, means, Lines("block", "kind", "{}"))
+    draw_published(left, study, theirs, Lines("block", "rank", "r = {}"))
+    draw_lines(right, study, data.with_blocks(data.averages(ratios, "ratio")), Lines("block", "kind", "{}"), "ratio")
     left.set(title="reduction by the factors", ylabel=REDUCTION)
     right.set(title="plain quantization", ylabel=f"error / error with {data.standard(table)}")
     for panel in (left, right):

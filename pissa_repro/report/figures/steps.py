@@ -1,6 +1,7 @@
 """Training loss and gradient norm over the steps of a sweep."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -45,7 +46,8 @@ def draw_inset(axes: Axes, curves: list[tuple[Look, Curve]], count: int) -> None
     first, last = axes.get_xlim()
     shown = [curve.values[:, curve.steps >= first + edge * (last - first)] for _, curve in curves]
     behind = scale.transform(max(values.max() for values in shown if values.size))
-    axes.set_ylim(scale.inverted().transform([low, max(high, low + (behind - low) / floor)]))
+    bottom_value, top_value = scale.inverted().transform([low, max(high, low + (behind - low) / floor)])
+    axes.set_ylim(bottom_value, top_value)
     axes.add_patch(Rectangle((edge, floor), 1 - edge, 1 - floor, transform=axes.transAxes, color="white", zorder=0.6))
     inset = axes.inset_axes((left, bottom, 0.99 - left, 0.98 - bottom))
     draw_curves(inset, [(look, curve.first(count)) for look, curve in curves], marks=4)
@@ -55,21 +57,30 @@ def draw_inset(axes: Axes, curves: list[tuple[Look, Curve]], count: int) -> None
     inset.margins(x=0.02)
 
 
-def draw_over_steps(sweep: Sweep, results: Path, column: str, heading: str, label: str, scale: str) -> Figure:
-    """A column of train_steps.csv over the steps: one line per method, one panel per model, dataset, rank and rate.
+class Shown(NamedTuple):
+    """A column of train_steps.csv, and how it is shown: the figure's heading, the axis's label and scale."""
+
+    column: str
+    heading: str
+    label: str
+    scale: str
+
+
+def draw_over_steps(sweep: Sweep, results: Path, shown: Shown) -> Figure:
+    """A column over the steps: one line per method, one panel per model, dataset, rank and rate.
 
     Runs of 240 steps and more are drawn as means over blocks of steps, and the caption says so. The
     inset holds single steps: a sixth of the run, at most 100 (the paper's hold 50 or 100).
     """
     figure, panels, shared = style.canvas(
-        sweep, heading, ("models", "datasets"), ("ranks", "learning_rates"), (7.2, 3.9)
+        sweep, shown.heading, ("models", "datasets"), ("ranks", "learning_rates"), (7.2, 3.9)
     )
     looks = style.looks(sweep)
-    read = [[(looks[p], read_curve(results, g, column)) for p, g in panel.cells().items()] for panel in panels]
+    read = [[(looks[p], read_curve(results, g, shown.column)) for p, g in panel.cells().items()] for panel in panels]
     longest = max(len(curve.steps) for curves in read for _, curve in curves)
     block, count = max(1, longest // 120), min(100, longest // 6)
     for panel, curves in zip(panels, read, strict=True):
-        set_scale(panel.axes, scale)
+        set_scale(panel.axes, shown.scale)
         draw_curves(panel.axes, [(look, curve.blocks(block)) for look, curve in curves], marks=7)
         panel.axes.margins(x=0.01)
         panel.axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
@@ -78,7 +89,7 @@ def draw_over_steps(sweep: Sweep, results: Path, column: str, heading: str, labe
         draw_inset(panel.axes, curves, count)
     style.share_limits(panels)  # an inset only raises the top, so it stays clear of the curves
     notes = (shared, *describe_curves(len(sweep.config["sweep"]["seeds"]), block, count), *style.exceptions(sweep))
-    style.finish(figure, panels, "training step", label, notes)
+    style.finish(figure, panels, "training step", shown.label, notes)
     return figure
 
 
@@ -91,9 +102,9 @@ def describe_curves(seeds: int, block: int, count: int) -> tuple[str, str, str]:
 
 def loss(sweep: Sweep, results: Path) -> Figure:
     """Training loss over the steps (paper, Figures 4a and 5a)."""
-    return draw_over_steps(sweep, results, "loss", "Training loss", "loss", "linear")
+    return draw_over_steps(sweep, results, Shown("loss", "Training loss", "loss", "linear"))
 
 
 def grad_norm(sweep: Sweep, results: Path) -> Figure:
     """Gradient norm before clipping over the steps (paper, Figures 4b and 5b)."""
-    return draw_over_steps(sweep, results, "grad_norm", "Gradient norm", "gradient norm before clipping", "log")
+    return draw_over_steps(sweep, results, Shown("grad_norm", "Gradient norm", "gradient norm before clipping", "log"))

@@ -34,7 +34,7 @@ def errors(study: Study, grid: str) -> pandas.DataFrame:
     table = table.astype(dict.fromkeys(WHOLE, int))
     counts, modules = table.groupby(POINT)["module"].agg(["size", "nunique"]), table["module"].nunique()
     for point in spec["points"]:
-        place = tuple(point[key] for key in POINT)
+        place: tuple[Any, ...] = (point["method"], point["quant"], point["rank"], point["alternations"])  # as POINT
         if place not in counts.index or (counts.loc[place] != modules).any():
             raise UserError(f"{path}: not one row for each of {modules} modules at {place}. Delete it and run again.")
     return table
@@ -108,7 +108,7 @@ def spread(points: pandas.DataFrame) -> str:
 def maps(points: pandas.DataFrame, kinds: list[str]) -> dict[str, pandas.DataFrame]:
     """Error reduction of each method by layer (rows) and projection type (columns)."""
     return {
-        method: part.pivot_table(values="reduction", index="layer", columns="type")[kinds]
+        str(method): part.pivot_table(values="reduction", index="layer", columns="type")[kinds]
         for method, part in points.groupby("method", sort=False)
     }
 

@@ -17,7 +17,7 @@ PRINTED = {
 def beside(study: Study) -> str:
     """The published model whose error reductions stand beside: the same one where Table 8 has it."""
     known = {row["model"] for row in published.printed("quant_error_reduction_v4")["rows"]}
-    return study.paper if study.paper in known else PAPER
+    return study.paper if study.paper and study.paper in known else PAPER
 
 
 def reductions(model: str, kind: str) -> pandas.DataFrame:
@@ -50,7 +50,7 @@ def listed(study: Study, model: str, kinds: list[str], alternations: int) -> str
     words = []
     for (method, rank), here in points.groupby(["method", "rank"], sort=False):
         values = ", ".join(f"{kind} {value}" for kind, value in zip(here["type"], here["reduction"], strict=True))
-        words.append(f"{methods.display(method, 'nf4')}, rank {rank}: {values}")
+        words.append(f"{methods.display(str(method), 'nf4')}, rank {rank}: {values}")
     if not words:
         return f"no published numbers of {PRINTED[model]} for this"
     return f"published means over the layers of {named(study, model)} (v4 Table 8): {'; '.join(words)}"

@@ -22,7 +22,9 @@ from matplotlib.figure import (  # without pyplot: the Agg and SVG canvases, no 
 )
 
 from pissa_repro import quantizers
-from pissa_repro.plan.sweep import Cell, Sweep
+from pissa_repro.plan.cells import Cell
+from pissa_repro.plan.sections import Axis, Config
+from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime.errors import unknown
 from pissa_repro.runtime.record import atomic
 
@@ -126,7 +128,7 @@ def look(label: str, order: int, kind: int = 0) -> Look:
     return Look(label, colour, marker, LINES[kind % len(LINES)], HATCHES[kind % len(HATCHES)], order)
 
 
-def words(config: dict[str, Any], axis: str, value: Any) -> str:
+def words(config: Config, axis: Axis, value: Any) -> str:
     """A value of a sweep's axis as a reader knows it; a task by the display name of its dataset."""
     if axis == "ranks":
         return f"rank {value}"
@@ -140,14 +142,14 @@ def words(config: dict[str, Any], axis: str, value: Any) -> str:
 
 def narrow(sweep: Sweep, fixed: dict[str, Any]) -> Sweep:
     """The part of a sweep where each axis of `fixed` has that one value."""
-    part = sweep.config["sweep"] | {axis: [value] for axis, value in fixed.items()}
-    return Sweep(sweep.config | {"sweep": part})
+    part = {**sweep.config["sweep"], **{axis: [value] for axis, value in fixed.items()}}
+    return Sweep({**sweep.config, "sweep": part})
 
 
-def layout(sweep: Sweep, rows: Sequence[str], columns: Sequence[str]) -> list[list[dict[str, Any]]]:
+def layout(sweep: Sweep, rows: Sequence[Axis], columns: Sequence[Axis]) -> list[list[dict[str, Any]]]:
     """The points of the sweep over these axes as a grid; a single row or column is wrapped."""
 
-    def points(axes: Sequence[str]) -> list[dict[str, Any]]:
+    def points(axes: Sequence[Axis]) -> list[dict[str, Any]]:
         values = itertools.product(*(sweep.config["sweep"][axis] for axis in axes))
         return [dict(zip(axes, value, strict=True)) for value in values]
 
@@ -160,7 +162,7 @@ def layout(sweep: Sweep, rows: Sequence[str], columns: Sequence[str]) -> list[li
 
 
 def canvas(
-    sweep: Sweep, heading: str, names: Sequence[str], rest: Sequence[str], single: tuple[float, float]
+    sweep: Sweep, heading: str, names: Sequence[Axis], rest: Sequence[Axis], single: tuple[float, float]
 ) -> tuple[Figure, list[Panel], str]:
     """An empty figure with one panel for each point of the axes `names` (rows) and `rest` (columns).
 

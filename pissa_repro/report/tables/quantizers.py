@@ -23,16 +23,21 @@ def quantizers(sweep: Sweep, results: Path, heading: str) -> Table:
 
 def _rows(study: Study) -> list[Row]:
     errors = study.errors("quants")
-    sums = errors.groupby(["quant", "rank", "alternations", "method"], sort=False)[["nuclear", "nuclear_plain"]].sum()
+    sums = (
+        errors.groupby(["quant", "rank", "alternations", "method"], sort=False)[["nuclear", "nuclear_plain"]]
+        .sum()
+        .reset_index()
+    )
     theirs = {row["quantiser"]: row for row in published.printed("other_quantisers_v4")["rows"]}
     scores, rows = _scores(study), []
-    for (quant, rank, alternations), group in sums.groupby(level=[0, 1, 2], sort=False):
-        row = {"model": study.display, "quant": quant, "rank": rank, "T": alternations}
-        row[f"error {methods.display('lora', quant)}"] = plain = group["nuclear_plain"].iloc[0]
-        for (*_, method), values in group.iterrows():
-            row[f"error {methods.display(method, quant)}"] = values["nuclear"]
-            row[f"reduction {methods.display(method, quant)}"] = 100 * (1 - values["nuclear"] / plain)
-        rows.append({**row, **scores.get(quant, {}), **_published(theirs.get(quant)), **_unlike(study, quant)})
+    for (quant, rank, count), group in sums.groupby(["quant", "rank", "alternations"], sort=False):
+        row: Row = {"model": study.display, "quant": quant, "rank": rank, "T": count}
+        row[f"error {methods.display('lora', str(quant))}"] = plain = group["nuclear_plain"].iloc[0]
+        for method, nuclear in zip(group["method"], group["nuclear"], strict=True):
+            name = methods.display(method, str(quant))
+            row[f"error {name}"], row[f"reduction {name}"] = nuclear, 100 * (1 - nuclear / plain)
+        beside = {**scores.get(str(quant), {}), **_published(theirs.get(quant)), **_unlike(study, str(quant))}
+        rows.append(row | beside)
     return rows + _gptq(study, next(row for quant, row in theirs.items() if quant.startswith("gptq")))
 
 
@@ -79,5 +84,5 @@ def _scores(study: Study) -> dict[str, dict[str, float]]:
     several = {key for key in ("data", "learning_rate") if here[key].nunique() > 1}
     for (quant, display, task, rank, data, rate), group in here.groupby(keys, sort=False):
         more = f" {data}" * ("data" in several) + f" lr{rate:g}" * ("learning_rate" in several)
-        means.setdefault(quant, {})[f"{task} {display} r{rank}{more}"] = 100 * group["value"].mean()
+        means.setdefault(str(quant), {})[f"{task} {display} r{rank}{more}"] = 100 * group["value"].mean()
     return means

@@ -12,6 +12,7 @@ from pissa_repro.paper.verdict import AGREES, DIFFERS, NOT_COMPARABLE
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables.table import Row, Table, headed
 from pissa_repro.results.study import Study, studied
+from pissa_repro.runtime.specs import Point
 
 # Our error reductions and the paper's are of the same weights and deterministic: half a unit of the
 # printed digit, 0.05 for double quantization (pitfall 16, docs/pitfalls.md), and 0.1 for the solver.
@@ -23,9 +24,8 @@ def by_projection(sweep: Sweep, results: Path, alternations: list[int], heading:
     """Ours of every studied model at these numbers of alternations, each with its verdict; then the published rows."""
     models = studied(sweep, results)
     tables = {study: reductions(study.errors("ranks")) for study in models}
-    kinds = sorted(
-        dict.fromkeys(kind for table in tables.values() for kind in table.columns if kind != "avg"), key=order
-    )
+    names = dict.fromkeys(str(kind) for table in tables.values() for kind in table.columns if kind != "avg")
+    kinds = sorted(names, key=order)
     theirs = [row for row in published.printed("quant_error_reduction_v4")["rows"] if row["niter"] in alternations]
     ours = [row for study, table in tables.items() for row in _measured(study, table, kinds, alternations, theirs)]
     return headed(heading, [study.display for study in models], ours + [_published(row, kinds) for row in theirs])
@@ -35,18 +35,21 @@ def reductions(errors: pandas.DataFrame) -> pandas.DataFrame:
     """Mean reduction by point (rows) and projection type (columns), and avg, the mean over types."""
     points = ["method", "quant", "rank", "alternations"]
     table = errors.pivot_table(values="reduction", index=points, columns="type", aggfunc="mean", sort=False)
-    return table[sorted(table.columns, key=order)].assign(avg=table.mean(axis=1))
+    kinds = sorted(map(str, table), key=order)
+    return table[kinds].assign(avg=table.mean(axis=1))
 
 
 def _measured(
     study: Study, table: pandas.DataFrame, kinds: list[str], alternations: list[int], theirs: list[Row]
 ) -> list[Row]:
-    return [
-        {"source": OURS, "model": study.display, "method": methods.display(method, quant), "rank": rank, "T": count,
-         **dict.fromkeys(kinds), **values.to_dict(), **verdict(study, method, rank, count, values.to_dict(), theirs)}
-        for (method, quant, rank, count), values in table.iterrows()
-        if count in alternations
-    ]  # fmt: skip
+    rows: list[Row] = []
+    for (method, quant, rank, count), values in zip(table.index.to_list(), table.to_numpy(), strict=True):
+        if count in alternations:
+            point = Point(method=method, quant=quant, rank=rank, alternations=count)
+            ours = dict(zip(map(str, table), values.tolist(), strict=True))
+            here = {"source": OURS, "model": study.display, "method": methods.display(method, quant), "rank": rank}
+            rows.append({**here, "T": count, **dict.fromkeys(kinds), **ours, **verdict(study, point, ours, theirs)})
+    return rows
 
 
 def _published(row: dict[str, Any], kinds: list[str]) -> Row:
@@ -60,17 +63,15 @@ def _short(kind: str) -> str:
     return kind.removesuffix("_proj")
 
 
-def verdict(
-    study: Study, method: str, rank: int, alternations: int, ours: dict[str, float], theirs: list[Row]
-) -> dict[str, Any]:
+def verdict(study: Study, point: Point, ours: dict[str, float], theirs: list[Row]) -> Row:
     """Whether error reductions agree with the published ones of the same model, method, rank and T."""
-    wanted = (study.paper, method, rank, alternations)
+    wanted = (study.paper, point["method"], point["rank"], point["alternations"])
     match = [
         row for row in theirs if (row["model"], published.ours(row["method"]), row["rank"], row["niter"]) == wanted
     ]
     if not match:
         return {"verdict": NOT_COMPARABLE, "note": f"nothing published of {study.display} at this rank and T"}
     off = {kind: abs(value - match[0][_short(kind)]) for kind, value in ours.items() if _short(kind) in match[0]}
-    worst = max(off, key=off.get)
+    worst = max(off, key=lambda kind: off[kind])
     note = f"largest difference {off[worst]:.2f} points ({worst}), tolerance {TOLERANCE}"
     return {"verdict": AGREES if off[worst] <= TOLERANCE else DIFFERS, "note": note}

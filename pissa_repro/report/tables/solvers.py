@@ -26,8 +26,9 @@ def _rows(study: Study) -> list[Row]:
     rows = []
     for row in measured.to_dict("records"):
         place = row["svd"], row["rank"]
-        rows.append({"model": study.display, **row, "final_loss": losses.get(place), **theirs.get(place, {})})
-        rows[-1] |= {"verdict": NOT_COMPARABLE, "note": note if place in theirs else "not in the paper's table"}
+        ours = {str(key): value for key, value in row.items()} | {"final_loss": losses.get(place)}
+        words = {"verdict": NOT_COMPARABLE, "note": note if place in theirs else "not in the paper's table"}
+        rows.append({"model": study.display, **ours, **theirs.get(place, {}), **words})
     return rows
 
 

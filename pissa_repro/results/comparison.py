@@ -1,9 +1,6 @@
-"""What a comparison of two scored cells says (results/pairs.py), by name and type."""
+"""What a comparison of two scored cells holds (pairs.py makes it, `pissa compare` shows and writes it). Types only."""
 
-from typing import Literal, TypedDict
-
-SideName = Literal["a", "b"]
-SIDES: tuple[SideName, SideName] = ("a", "b")
+from typing import TypedDict
 
 
 class Side(TypedDict):
@@ -61,7 +58,7 @@ class Comparison(TypedDict):
     unit: str
     higher_is_better: bool | None
     items: int
-    only_one_side: dict[str, list[int]]
+    only_one_side: dict[str, list[int | None]]
     a: Side
     b: Side
     difference: Difference

@@ -1,0 +1,61 @@
+"""A point of the sweep and the cell that is trained there; their names are folders of results."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from pissa_repro.plan.sections import Override
+
+
+class Point(NamedTuple):
+    """One point of the sweep as the config writes it, before overrides."""
+
+    model: str
+    data: str
+    method: str
+    quant: str
+    rank: int
+    learning_rate: float
+    seed: int
+
+    @property
+    def shared(self) -> str:
+        """The name of what all methods share at this point."""
+        return f"{self.model}/{self.data}/r{self.rank}-lr{number(self.learning_rate)}-s{self.seed}"
+
+    def meets(self, override: Override) -> bool:
+        """Whether an override of the config applies here."""
+        here = {"model": self.model, "dataset": self.data, "method": self.method, "quant": self.quant}
+        return override["where"].items() <= here.items()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is trained and scored at a point: model x data x method x quant x rank x learning rate x seed."""
+
+    model: str
+    data: str
+    method: str
+    quant: str
+    rank: int  # 0 where the method has no factors
+    learning_rate: float
+    seed: int
+    start_seed: int  # the seed of the factors: 0 for a method whose start is not random
+    train: tuple[tuple[str, Any], ...]  # the training settings after overrides
+    reasons: tuple[str, ...] = ()  # why the overrides that apply do
+
+    @property
+    def name(self) -> str:
+        """The cell's folder below results/cells."""
+        lr = number(self.learning_rate)
+        return f"{self.model}/{self.data}/{self.method}-{self.quant}-r{self.rank}-lr{lr}-s{self.seed}"
+
+    @property
+    def start(self) -> str:
+        """The folder of the cell's initial factors below results/init; shared between cells."""
+        return f"{self.model}/{self.method}-{self.quant}-r{self.rank}-s{self.start_seed}"
+
+
+def number(value: float) -> str:
+    """A number in a path: short where that is exact."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)

@@ -1,0 +1,136 @@
+"""What a checked config holds: the types of its sections. The values and their limits are in config/schema.yaml.
+
+Types only: no code depends on this at run time.
+"""
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from pissa_repro.runtime.specs import DataSource, ModelSource, TrainSettings
+
+Axis = Literal["models", "datasets", "tasks", "ranks", "learning_rates"]  # of a sweep: what panels are made of
+
+
+class Model(ModelSource, total=False):
+    """A model. paper: the paper's name of it. gpus: cards of a training."""
+
+    display: str
+    paper: str
+    gpus: int
+    micro_batch_size: int
+
+
+class Dataset(DataSource, total=False):
+    """A dataset."""
+
+    display: str
+    paper: str
+
+
+class WrittenMethod(TypedDict):
+    """A named method as the config writes it. init: a file in methods/. lora: fields of LoraConfig."""
+
+    init: str
+    options: NotRequired[dict[str, Any]]
+    lora: NotRequired[dict[str, Any]]
+    display: NotRequired[str]
+
+
+class Method(TypedDict):
+    """The same with what is not written filled in."""
+
+    init: str
+    options: dict[str, Any]
+    lora: dict[str, Any]
+    display: NotRequired[str]
+
+
+class Task(TypedDict):
+    """A benchmark. task: a task file. dataset: its rows."""
+
+    task: str
+    dataset: str
+    max_new_tokens: int
+    backend: NotRequired[str]
+    dtype: NotRequired[str]
+    paper: NotRequired[str]
+
+
+class Train(TrainSettings):
+    """The training settings, and those that belong to the initial factors. alpha: "rank", or a number."""
+
+    target_modules: list[str]
+    alpha: float | str
+    rslora: bool
+
+
+class Override(TypedDict):
+    """Training settings, rank or learning rate of the cells that `where` names."""
+
+    where: dict[str, str]
+    set: dict[str, Any]
+    why: str
+
+
+class SweptCell(TypedDict):
+    """A method on a quantization."""
+
+    method: str
+    quant: str
+
+
+class Swept(TypedDict):
+    """What is swept: every combination."""
+
+    models: list[str]
+    datasets: list[str]
+    cells: list[SweptCell]
+    ranks: list[int]
+    learning_rates: list[float]
+    seeds: list[int]
+    tasks: list[str]
+
+
+class Scoring(TypedDict):
+    """How scoring is shared out."""
+
+    cells_per_engine: int
+
+
+class Gptq(TypedDict):
+    """The datasets of GPTQ's row of Table 9, and how many rows of each are taken."""
+
+    calibration: str
+    text: str
+    rows: int
+
+
+class Studies(TypedDict):
+    """The studies of initialisation and quantization error."""
+
+    models: list[str]
+    target_modules: list[str] | None
+    module: str | None
+    methods: list[str]
+    ranks: list[int]
+    rank: int
+    alternations: list[int]
+    many_alternations: list[int]
+    quants: list[str]
+    blocks: list[str]
+    gptq: Gptq | None
+    trained: bool
+    svd: list[str]
+
+
+class Config(TypedDict):
+    """A config with its defaults filled in; those of the methods are filled in by config.method_definition."""
+
+    models: dict[str, Model]
+    datasets: dict[str, Dataset]
+    methods: dict[str, WrittenMethod]
+    tasks: dict[str, Task]
+    train: Train
+    overrides: list[Override]
+    sweep: Swept
+    scoring: Scoring
+    studies: Studies

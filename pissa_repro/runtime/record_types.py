@@ -1,0 +1,187 @@
+"""What records hold: the types of the plain mappings that say how a number came about. A record holds its spec.
+
+Types only, as in specs.py: keys are what the JSON has, and no code depends on this at run time.
+"""
+
+from typing import Any, NotRequired, TypedDict
+
+from pissa_repro.runtime.specs import DataSpec, EvaluateSpec, GenerateSpec, ModelSpec, TrainSpec
+
+
+class Git(TypedDict):
+    """The checkout that a stage ran from; None where there is none."""
+
+    commit: str | None
+    dirty: bool | None
+
+
+class Memory(TypedDict):
+    """Peak bytes of a process."""
+
+    memory_bytes: int
+    gpu_memory_bytes: int | None
+
+
+class End(Memory):
+    """What is known of a run at its end."""
+
+    seconds: float
+    finished: str
+
+
+class Hardware(TypedDict):
+    """The machine. threads, gpus: where torch was loaded."""
+
+    platform: str
+    processor: str
+    cores: int | None
+    memory_gib: float
+    threads: NotRequired[int]
+    gpus: NotRequired[list[str]]
+
+
+class Provenance(End):
+    """Where a number comes from."""
+
+    versions: dict[str, str]
+    git: Git
+    hardware: Hardware
+
+
+class Base(TypedDict):
+    """Which base model: its commit where it came from a hub, and the hash of its weights."""
+
+    name: str
+    commit: str | None
+    fingerprint: str
+
+
+class ModelRecord(Base):
+    """The record of a fetched model. path: its folder. By hand, no more than this is known."""
+
+    path: str
+    spec: NotRequired[ModelSpec]
+    provenance: NotRequired[Provenance]
+
+
+class DataRecord(TypedDict):
+    """The record of a fetched dataset: how many rows, the commit where it came from a hub, and their hash."""
+
+    rows: int
+    commit: str | None
+    sha256: str
+    spec: DataSpec
+    provenance: Provenance
+
+
+class Identity(TypedDict):
+    """Which weights and which rows a stage has used."""
+
+    base: Base
+    data_sha256: str
+
+
+class StartFacts(TypedDict):
+    """What is measured of initial factors. captured: the share of |W|^2 that is taken out, and the most that any could.
+
+    excess: over the best remainder; None where it was not measured.
+    """
+
+    equality_error: float
+    norm_A: float
+    norm_B: float
+    norm_offset: float
+    excess: float | None
+    captured: NotRequired[float]
+    captured_bound: NotRequired[float]
+
+
+class ErrorSummary(TypedDict):
+    """The errors of all modules: their sums, the reductions by type (None on a plain base), and each."""
+
+    total: dict[str, float]
+    reduction: dict[str, float] | None
+    modules: dict[str, dict[str, float]]
+
+
+class Step(TypedDict):
+    """A step of a training. grad_norm: before clipping."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+
+
+class TrainFacts(Identity):
+    """What the record of a training says of its start and its steps."""
+
+    spec: TrainSpec
+    start_up: dict[str, float | None]
+    trainable_parameters: int
+    steps: int
+    final_loss: float
+    first_grad_norm: float
+    lengths: dict[str, int]
+    batch: dict[str, int]
+
+
+class TrainRecord(TrainFacts):
+    """The record of a training. resumed_from: a step, or None."""
+
+    dtypes: dict[str, list[str]]
+    train_seconds: float
+    resumed_from: int | None
+    provenance: Provenance
+
+
+class MetricValue(TypedDict):
+    """A metric of a score; stderr is None where lm-eval has none."""
+
+    value: float
+    stderr: float | None
+    n: int
+
+
+class GenerationRun(Provenance):
+    """A run that generated for a cell: its provenance and what it checked."""
+
+    checks: dict[str, float]
+    prompts_cut: int
+    start_seconds: float
+
+
+class Origin(Identity):
+    """What generations were made from."""
+
+    spec: GenerateSpec
+    trained_sha256: dict[str, str]
+
+
+class Generated(TypedDict):
+    """How a score's answers were generated."""
+
+    seconds: float
+    tokens: int
+    runs: list[GenerationRun]
+
+
+class ScoreFacts(Identity):
+    """A score and how its answers were generated. A task adds facts of its own, such as its judge or its sandbox."""
+
+    spec: EvaluateSpec
+    trained_sha256: dict[str, str]
+    metrics: dict[str, MetricValue]
+    checks: dict[str, float]
+    prompts_cut: int
+    generated: Generated
+
+
+class ScoreRecord(ScoreFacts):
+    """The record of a score."""
+
+    provenance: Provenance
+
+
+# An item of a samples file: id, prompt, target, generated, and its value under each metric's name.
+Sample = dict[str, Any]
