@@ -186,10 +186,10 @@ def test_one_file_each_appears_in_the_sweep_and_in_lists(checkout):
 
 def test_one_file_each_runs(checkout, tiny_model, tmp_path):
     """A start is made and measured on a quantized base, and answers are scored, by the stages' own code."""
-    options = ("--model", str(tiny_model), "--method", "nothing", "--quant", "whole-fine", "--rank", "4")
-    code, said = run(checkout, "-m", "pissa_repro.stages.init", *options, "--out", str(tmp_path / "start"))
+    options = (str(tiny_model), "--method", "nothing", "--quant", "whole-fine", "--rank", "4")
+    code, said = run(checkout, "-m", "pissa_repro", "decompose", *options, "--out", str(tmp_path / "start"))
     assert code == 0 and (tmp_path / "start").is_dir(), said[-2000:]
-    code, said = run(checkout, "-m", "pissa_repro.stages.quant_error", *options, "--out", str(tmp_path / "error.json"))
+    code, said = run(checkout, "-m", "pissa_repro", "quant-error", *options, "--out", str(tmp_path / "error.json"))
     assert code == 0 and "reduction 0.00 %" in said, said[-2000:]
     rows = [f'{{"prompt": "{n} + 1?", "response": "#### {n + 1}"}}\n' for n in (2, 3)]
     (checkout / "rows.jsonl").write_text("".join(rows))
