@@ -6,7 +6,7 @@ import numpy as np
 
 from pissa_repro.paper.published import ADAPTER, ITEMS, RECIPE, ROWS, RUNS, STEPS, TRAINED_ON, Published, lookup
 from pissa_repro.plan.cells import Cell
-from pissa_repro.plan.sections import Method
+from pissa_repro.plan.sections import NamedMethod
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.stats import Z
 from pissa_repro.tasks import METRIC
@@ -104,7 +104,7 @@ def unlinked(sweep: Sweep, cell: Cell, task: str) -> str | None:
     return None
 
 
-def paper_method(definition: Method) -> str | None:
+def paper_method(definition: NamedMethod) -> str | None:
     """The method in the words of published.py: its init, "+dora" with DoRA; None with other LoraConfig fields."""
     if not definition["lora"]:
         return definition["init"]

@@ -12,7 +12,7 @@ import jsonschema
 import yaml
 
 from pissa_repro import methods, quantizers, tasks
-from pissa_repro.plan.sections import Config, Method, WrittenMethod
+from pissa_repro.plan.sections import Config, NamedMethod, WrittenMethod
 from pissa_repro.runtime.errors import UserError, unknown
 
 Section = Literal["models", "datasets", "tasks"]  # those that a sweep takes names of
@@ -217,7 +217,7 @@ def _check_studies(config: Config) -> None:
         methods.check_svd(name, "config.studies.svd")
 
 
-def method_definition(config: Config, name: str, place: str) -> Method:
+def method_definition(config: Config, name: str, place: str) -> NamedMethod:
     """A named method: from `methods:`, or the file of that name with its defaults."""
     written = config["methods"].get(name)
     if written is None:

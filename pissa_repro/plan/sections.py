@@ -35,7 +35,7 @@ class WrittenMethod(TypedDict):
     display: NotRequired[str]
 
 
-class Method(TypedDict):
+class NamedMethod(TypedDict):
     """The same with what is not written filled in."""
 
     init: str

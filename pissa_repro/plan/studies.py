@@ -14,7 +14,7 @@ from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.specs import (
     ErrorsSpec,
     GptqSpec,
-    Point,
+    GridPoint,
     SolversSpec,
     SpectraSpec,
     StudySpec,
@@ -25,7 +25,7 @@ from pissa_repro.runtime.specs import (
 VERSION = {"errors": 1, "spectra": 1, "solvers": 1, "gptq": 1}
 
 
-def _points(methods: list[str], quants: list[str], ranks: list[int], alternations: list[int]) -> list[Point]:
+def _points(methods: list[str], quants: list[str], ranks: list[int], alternations: list[int]) -> list[GridPoint]:
     """Every combination, in the order in which a table reads."""
     return [
         {"method": method, "quant": quant, "rank": rank, "alternations": count}
@@ -36,7 +36,7 @@ def _points(methods: list[str], quants: list[str], ranks: list[int], alternation
     ]
 
 
-def grid(studies: Studies, name: str) -> list[Point]:
+def grid(studies: Studies, name: str) -> list[GridPoint]:
     """The points of a grid of errors: method, quant, rank, alternations. Raises UserError for an unknown grid."""
     methods, rank, most = studies["methods"], studies["rank"], max(studies["alternations"])
     grids = {

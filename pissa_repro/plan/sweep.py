@@ -14,11 +14,10 @@ from typing import Any, TypeVar, cast
 from pissa_repro import methods
 from pissa_repro.plan import config as config_module
 from pissa_repro.plan.cells import Cell, Point
-from pissa_repro.plan.sections import Method
+from pissa_repro.plan.sections import NamedMethod
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.specs import (
-    Asked,
     DataSource,
     DataSpec,
     EvaluateSpec,
@@ -27,15 +26,16 @@ from pissa_repro.runtime.specs import (
     ModelSource,
     ModelSpec,
     QuantErrorSpec,
+    TaskSpec,
     TrainSettings,
     TrainSpec,
 )
 
 # Raise a number when a stage's code changes what comes out of it; its outputs are then made again.
 STAGE_VERSION = {"fetch": 1, "init": 1, "quant_error": 1, "train": 1, "generate": 1, "evaluate": 1}
+SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum, quantize)
 Definition = TypeVar("Definition")
 Source = TypeVar("Source", ModelSource, DataSource)
-SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum, quantize)
 
 
 def _defined(section: str, definitions: Mapping[str, Definition], name: str) -> Definition:
@@ -119,7 +119,7 @@ class Sweep:
             reasons=tuple(override["why"] for override in overrides),
         )
 
-    def definition(self, method: str) -> Method:
+    def definition(self, method: str) -> NamedMethod:
         """The named method of the config: init, options, lora, display."""
         return config_module.method_definition(self.config, method, "config.sweep.cells")
 
@@ -199,7 +199,7 @@ class Sweep:
         version = STAGE_VERSION["generate"]
         return {"stage": "generate", "version": version, "train": self.train_spec(cell), **self.asked(task)}
 
-    def asked(self, task: str) -> Asked:
+    def asked(self, task: str) -> TaskSpec:
         """The part of a generate spec that the task decides."""
         definition = _defined("tasks", self.config["tasks"], task)
         return {

@@ -114,7 +114,7 @@ class TrainSpec(TypedDict):
     settings: TrainSettings
 
 
-class Asked(TypedDict):
+class TaskSpec(TypedDict):
     """The part of a generate spec that the task decides."""
 
     task: str
@@ -124,7 +124,7 @@ class Asked(TypedDict):
     data: DataSpec
 
 
-class GenerateSpec(Asked):
+class GenerateSpec(TaskSpec):
     """Spec of what a trained cell generates on a task."""
 
     stage: str
@@ -150,7 +150,7 @@ class BatchCell(TypedDict):
 class BatchTask(TypedDict):
     """A task of a batch. rows: the name of its dataset."""
 
-    spec: Asked
+    spec: TaskSpec
     rows: str
 
 
@@ -163,7 +163,7 @@ class BatchSpec(TypedDict):
     tasks: dict[str, BatchTask]
 
 
-class Point(TypedDict):
+class GridPoint(TypedDict):
     """A point of a grid of errors."""
 
     method: str
@@ -186,7 +186,7 @@ class StudySpec(TypedDict):
 class ErrorsSpec(StudySpec):
     """Spec of measuring a grid of errors on a model."""
 
-    points: list[Point]
+    points: list[GridPoint]
 
 
 class SpectraSpec(StudySpec):

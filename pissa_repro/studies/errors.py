@@ -12,7 +12,7 @@ from pissa_repro.model.naming import types
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.record import atomic, canonical, read_lines
-from pissa_repro.runtime.specs import ErrorsSpec, ModelStartSpec, Point, StartSpec
+from pissa_repro.runtime.specs import ErrorsSpec, GridPoint, ModelStartSpec, StartSpec
 from pissa_repro.starts import estimate
 from pissa_repro.starts.error import Error, compared, error, plain_error, rest_of
 from pissa_repro.starts.kept import Kept
@@ -23,7 +23,7 @@ COLUMNS = (
 ).split()
 
 
-def start_spec(point: Point) -> StartSpec:
+def start_spec(point: GridPoint) -> StartSpec:
     """The spec of the start at a point of the grid; alpha is the rank, as in the paper."""
     given = {"alternations": point["alternations"]}
     options = methods.options(point["method"], point["quant"], given, "studies")
@@ -38,7 +38,7 @@ def start_spec(point: Point) -> StartSpec:
     }
 
 
-def module_rows(name: str, weight: torch.Tensor, points: list[Point], kept: Kept) -> list[dict[str, Any]]:
+def module_rows(name: str, weight: torch.Tensor, points: list[GridPoint], kept: Kept) -> list[dict[str, Any]]:
     """The errors of one weight (out, in) at every point of the grid."""
     whole, rows = spectrum(name, weight, kept), []
     plain: dict[str, Error] = {}

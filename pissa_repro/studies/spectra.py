@@ -11,7 +11,7 @@ from pissa_repro.model import checkpoint
 from pissa_repro.model.naming import matching
 from pissa_repro.runtime.errors import unknown
 from pissa_repro.runtime.progress import track
-from pissa_repro.runtime.specs import Point, SpectraSpec
+from pissa_repro.runtime.specs import GridPoint, SpectraSpec
 from pissa_repro.starts.error import rest_of
 from pissa_repro.starts.kept import Kept
 from pissa_repro.starts.make import check_ranks, generator, spectrum, start_module, weights
@@ -66,7 +66,7 @@ def one_matrix(name: str, decomposed: Spectrum, rank: int, quant: str) -> dict[s
     quantized = quantizers.roundtrip(weight, quant)
     errors = {"qlora": weight - quantized}
     for method in ("loftq", "pissa"):
-        spec = start_spec(Point(method=method, quant=quant, rank=rank, alternations=1))
+        spec = start_spec(GridPoint(method=method, quant=quant, rank=rank, alternations=1))
         errors[method] = rest_of(weight, start_module(name, decomposed, spec)[0], spec)
     matrices = {"W": weight, "residual": rest, "quantized": quantized, **{f"error_{k}": v for k, v in errors.items()}}
     limit = 6 * weight.std().item()

@@ -19,7 +19,7 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables.reductions import verdict
 from pissa_repro.results.study import Study
 from pissa_repro.runtime import paths
-from pissa_repro.runtime.specs import Point
+from pissa_repro.runtime.specs import GridPoint
 from pissa_repro.studies import errors
 
 BIN = Path(sys.executable).parent
@@ -171,7 +171,7 @@ def test_a_model_of_the_paper_gets_a_verdict():
     ours = {f"{kind}_proj": row[kind] + 0.1 for kind in kinds} | {"avg": row["avg"]}
     study = Study(Sweep(load(ROOT / "config/config.yaml", ROOT / "config/paper.yaml")), "llama-2-7b", Path())
     assert study.paper == "llama-2-7b"
-    point = Point(method="pissa", quant="nf4", rank=128, alternations=1)
+    point = GridPoint(method="pissa", quant="nf4", rank=128, alternations=1)
     assert verdict(study, point, ours, theirs["rows"])["verdict"] == "agrees"
     ours["v_proj"] += 0.5
     found = verdict(study, point, ours, theirs["rows"])

@@ -12,7 +12,7 @@ from pissa_repro.paper.verdict import AGREES, DIFFERS, NOT_COMPARABLE
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables.table import Row, Table, headed
 from pissa_repro.results.study import Study, studied
-from pissa_repro.runtime.specs import Point
+from pissa_repro.runtime.specs import GridPoint
 
 # Our error reductions and the paper's are of the same weights and deterministic: half a unit of the
 # printed digit, 0.05 for double quantization (pitfall 16, docs/pitfalls.md), and 0.1 for the solver.
@@ -45,7 +45,7 @@ def _measured(
     rows: list[Row] = []
     for (method, quant, rank, count), values in zip(table.index.to_list(), table.to_numpy(), strict=True):
         if count in alternations:
-            point = Point(method=method, quant=quant, rank=rank, alternations=count)
+            point = GridPoint(method=method, quant=quant, rank=rank, alternations=count)
             ours = dict(zip(map(str, table), values.tolist(), strict=True))
             here = {"source": OURS, "model": study.display, "method": methods.display(method, quant), "rank": rank}
             rows.append({**here, "T": count, **dict.fromkeys(kinds), **ours, **verdict(study, point, ours, theirs)})
@@ -63,7 +63,7 @@ def _short(kind: str) -> str:
     return kind.removesuffix("_proj")
 
 
-def verdict(study: Study, point: Point, ours: dict[str, float], theirs: list[Row]) -> Row:
+def verdict(study: Study, point: GridPoint, ours: dict[str, float], theirs: list[Row]) -> Row:
     """Whether error reductions agree with the published ones of the same model, method, rank and T."""
     wanted = (study.paper, point["method"], point["rank"], point["alternations"])
     match = [
