@@ -26,7 +26,7 @@ CELLS = {"train": CELL.train, "evaluate": CELL.score("*")}
 def shares(folder: Path, wall: float, cores: int) -> dict[str, float]:
     """Fractions of the wall time: work and the rest, on `cores` cores with one job a core."""
     train, scores = ([json.loads(path.read_text()) for path in folder.glob(str(pattern))] for pattern in CELLS.values())
-    engines = [json.loads(path.read_text()) for path in folder.glob(str(paths.batch("*/*")))]
+    engines = [json.loads(path.read_text()) for path in folder.glob(str(paths.batch("*/*/*")))]
     generating = sum(record["generated"]["seconds"] for record in scores)
     times = {  # seconds of work, and of the processes that did it
         "train": (sum(record["train_seconds"] for record in train), _inside(train)),

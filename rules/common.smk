@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(workflow.basedir))
 shell.prefix(f'export PYTHONPATH="{workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
-from pissa_repro import exhibits
+from pissa_repro import exhibits, quantizers, tasks
 from pissa_repro.plan import code, studies
 from pissa_repro.plan.checked import checked
 from pissa_repro.runtime import paths
@@ -54,10 +54,18 @@ def generator_code():
     return [path for path in code_of("pissa_repro.embedded.problems") if not path.endswith("__init__.py")]
 
 
-def method_modules():
-    """The files of the methods that this config names: they are found by name, so no import says so."""
-    swept = (SWEEP.definition(cell["method"])["init"] for cell in SWEEP.config["sweep"]["cells"])
-    return [f"pissa_repro.methods.{name}" for name in sorted({*swept, *SWEEP.config["studies"]["methods"]})]
+def plugin_code():
+    """The source files of the plug-ins that this config names: they are found by name, so no import says so.
+
+    Of the quantizers all, since figures draw them by their place among the others.
+    """
+    named = {SWEEP.definition(cell["method"])["init"] for cell in SWEEP.config["sweep"]["cells"]}
+    named |= {*SWEEP.config["studies"]["methods"]}
+    used = sorted({SWEEP.config["tasks"][task]["task"] for task in SWEEP.config["sweep"]["tasks"]})
+    modules = [f"pissa_repro.methods.{name}" for name in sorted(named)]
+    modules += [f"pissa_repro.quantizers.{name}" for name in quantizers.PLUGINS.names()]
+    modules += [tasks.load(name).rules.__name__ for name in used]
+    return code_of(*modules) + [source(tasks.PLUGINS.file(name)) for name in used]
 
 
 def told(function):
@@ -188,8 +196,9 @@ def needs(kind, place):
 
 @told
 def exhibit_code(kind, place):
-    """The source files of a table or figure, of the stage that makes it, and of the methods that it names."""
-    return code_of(f"pissa_repro.stages.{kind}", exhibits.output(SWEEP, kind, place).module, *method_modules())
+    """The source files of a table or figure, of the stage that makes it, and of the plug-ins that the config names."""
+    own = code_of(f"pissa_repro.stages.{kind}", exhibits.output(SWEEP, kind, place).module)
+    return sorted({*own, *plugin_code()})
 
 
 def gptq_rows(which):

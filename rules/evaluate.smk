@@ -93,7 +93,7 @@ rule collect:
         train_records,
         scores,
         quant_errors,
-        code=lambda w: code_of("pissa_repro.stages.collect", *method_modules()),
+        code=lambda w: sorted({*code_of("pissa_repro.stages.collect"), *plugin_code()}),
     output:
         paths.scores(),
     log:

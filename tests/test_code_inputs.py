@@ -10,6 +10,7 @@ import time
 import pytest
 import yaml
 
+from pissa_repro import quantizers, tasks
 from pissa_repro.plan.code import files
 from pissa_repro.plan.config import ROOT, load
 
@@ -147,10 +148,13 @@ def edited(folder, *paths):
 
 
 def swept():
-    """The modules of the methods that the config names."""
+    """The modules of the plug-ins that the config names, and all quantizers."""
     config = load(ROOT / "config/config.yaml")
     named = {config["methods"][cell["method"]]["init"] for cell in config["sweep"]["cells"]}
-    return [f"pissa_repro.methods.{name}" for name in sorted(named | set(config["studies"]["methods"]))]
+    modules = [f"pissa_repro.methods.{name}" for name in sorted(named | set(config["studies"]["methods"]))]
+    modules += [f"pissa_repro.quantizers.{name}" for name in quantizers.PLUGINS.names()]
+    used = {config["tasks"][task]["task"] for task in config["sweep"]["tasks"]}
+    return modules + [tasks.load(name).rules.__name__ for name in sorted(used)]
 
 
 def test_nothing_is_made_again_without_an_edit(done):
@@ -164,8 +168,10 @@ def test_nothing_is_made_again_without_an_edit(done):
         ("pissa_repro/results/table.py", {SCORES, TABLE}),
         ("pissa_repro/quantizers/__init__.py", {SCORES, TABLE}),  # of what the methods import
         (swept()[0].replace(".", "/") + ".py", {SCORES, TABLE}),
+        ("pissa_repro/quantizers/nf4.py", {SCORES, TABLE}),
+        ("pissa_repro/tasks/gsm8k.yaml", {SCORES, TABLE}),
     ],
-    ids=["of the table", "of the scores", "of both, far down", "a swept method"],
+    ids=["of the table", "of the scores", "of both, far down", "a swept method", "a quantizer", "a swept task"],
 )
 def test_an_edit_of_what_a_table_reaches_makes_it_again(done, path, expected):
     assert edited(done, path) == expected

@@ -108,10 +108,12 @@ def test_no_stage_imports_another():
         assert all(name.startswith("pissa_repro.stages.options") for name in others), path
 
 
-def test_what_a_dry_run_imports_loads_no_torch():
-
+def test_a_dry_run_loads_no_torch():
+    """Neither what the rules import nor the check of all plug-ins."""
     text = (ROOT / "rules" / "common.smk").read_text(encoding="utf-8")
     lines = re.findall(r"^from pissa_repro.*$", text, re.MULTILINE)
-    code = "\n".join([*lines, "import sys", "assert not {'torch', 'matplotlib', 'lm_eval'} & set(sys.modules)"])
+    check = "exhibits.PLUGINS.check(); checked(load(ROOT / 'config/config.yaml'))"
+    lines.append("from pissa_repro.plan.config import ROOT, load")
+    code = "\n".join([*lines, check, "import sys", "assert not {'torch', 'matplotlib', 'lm_eval'} & set(sys.modules)"])
     assert len(lines) > 3
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

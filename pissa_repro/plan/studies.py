@@ -83,7 +83,9 @@ def gptq_spec(sweep: Sweep, model: str) -> GptqSpec:
     """Spec of GPTQ's row of Table 9."""
     studies = sweep.config["studies"]
     if not (asked := studies["gptq"]):
-        raise UserError("config.studies.gptq: names no datasets; give calibration, text and rows (config/README.md).")
+        raise UserError(
+            "config.studies.gptq: names no datasets; give calibration, text and rows (docs/reference/config.md)."
+        )
     return {
         **_spec(sweep, model, "gptq"),
         "calibration": sweep.data_spec(asked["calibration"]),

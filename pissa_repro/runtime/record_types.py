@@ -5,7 +5,7 @@ Types only, as in specs.py: keys are what the JSON has, and no code depends on t
 
 from typing import Any, NotRequired, TypedDict
 
-from pissa_repro.runtime.specs import DataSpec, EvaluateSpec, GenerateSpec, ModelSpec, TrainSpec
+from pissa_repro.runtime.specs import EvaluateSpec, GenerateSpec, ModelSpec, TrainSpec
 
 
 class Git(TypedDict):
@@ -62,16 +62,6 @@ class ModelRecord(Base):
     path: str
     spec: NotRequired[ModelSpec]
     provenance: NotRequired[Provenance]
-
-
-class DataRecord(TypedDict):
-    """The record of a fetched dataset: how many rows, the commit where it came from a hub, and their hash."""
-
-    rows: int
-    commit: str | None
-    sha256: str
-    spec: DataSpec
-    provenance: Provenance
 
 
 class Identity(TypedDict):

@@ -32,13 +32,13 @@ def add(parser: argparse.ArgumentParser, *names: str) -> None:
         parser.add_argument(f"--{name}", **known()[name])
 
 
-def stage_parser(doc: str | None, *names: str, **paths: str) -> argparse.ArgumentParser:
+def stage_parser(doc: str | None, *names: str, **files: str) -> argparse.ArgumentParser:
     """The parser of a stage whose docstring is its help.
 
-    names: of options that several stages have. paths: files and folders that must be given: name -> help.
+    names: of options that several stages have. files: files and folders that must be given: name -> help.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     add(parser, *names)
-    for name, words in paths.items():
+    for name, words in files.items():
         parser.add_argument(f"--{name}", required=True, type=Path, help=words)
     return parser
