@@ -3,6 +3,8 @@
 import ast
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -250,3 +252,23 @@ def test_no_real_header_is_hurt_by_the_template(real):
     for row in real:
         assert row["prompt"].strip() in humaneval.prompt(row)
         ast.parse(row["prompt"])  # a header alone is a function, which an answer may define again
+
+
+@pytest.fixture
+def busy_machine():
+    """Thirty processes that take all the time they can get."""
+    spinning = [subprocess.Popen(["timeout", "600", sys.executable, "-c", "while True: pass"]) for _ in range(30)]
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.terminate()
+            process.wait()
+
+
+@pytest.mark.slow
+def test_long_programs_pass_on_a_busy_machine(real, busy_machine, monkeypatch):
+    """Case 3: twenty reference solutions of 1 MB each, beside thirty busy processes."""
+    monkeypatch.setattr(sandbox, "_outcomes", {})
+    padding = "    # nothing\n" * (1_000_000 // len("    # nothing\n") + 1)
+    assert judge(real[:20], [padding + row["response"] for row in real[:20]], "paper") == []

@@ -51,7 +51,7 @@ def test_one_request_that_is_refused_does_not_stop_the_others(judge, journal):
         (error(404, "unknown model"), f"HTTP 404. Check that {URL} ends in /v1 and that the server knows the model "),
         (error(500, "broken"), "HTTP 500"), (error(429, "quota"), f"HTTP 429. It refuses for its limit; {THREADS}"),
         (Raw(302, headers={"Location": "http://127.0.0.1:9/"}), f"HTTP 302. Check that {URL}"),
-        (error(429, "no", Retry_After="soon"), "no answer (InvalidHeader)"),
+        (error(429, "no", Retry_After="soon"), "HTTP 429. It refuses for its limit"),
         (Raw(stall=20.0), f"nothing within 2 s; {TIMEOUT} allows more"),
     ],
     ids=lambda value: "" if isinstance(value, str) else f"{value.status}{value.headers}",

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 MAX_TOKENS = 2048  # of a judgement, as FastChat's llm_judge/common.py asks for
 REMINDER = "That reply holds no rating from 1 to 10. Give it now, in this form and with nothing else: [[n]]"
-# FastChat's llm_judge/common.py: the first number in double brackets, else the first in single ones.
-RATINGS = [re.compile(form, re.ASCII) for form in (r"\[\[(\d+\.?\d*)\]\]", r"\[(\d+\.?\d*)\]")]
+# FastChat's llm_judge/common.py: the first number in double brackets, else the first in single ones. Its \d+\.?\d*
+# is written so that no digit is tried twice: that one takes quadratic time in a long row of digits.
+RATINGS = [re.compile(form, re.ASCII) for form in (r"\[\[(\d++(?:\.\d*+)?)\]\]", r"\[(\d++(?:\.\d*+)?)\]")]
 
 
 class Judgement(TypedDict):
@@ -85,16 +86,23 @@ def rating_in(text: str) -> float | None:
 def session(patience: Patience, stop: threading.Event) -> "requests.Session":
     """A session that waits and asks again after a refused connection, a late reply, 429 (its Retry-After) or 5xx.
 
-    Once `stop` is set it waits no longer: Stopped.
+    A Retry-After that cannot be read is none. Once `stop` is set it waits no longer: Stopped.
     """
     import requests
-    from requests.adapters import HTTPAdapter
     from urllib3.util import Retry
+
+    from pissa_repro.grading.judge.deadline import Adapter
 
     class Waiting(Retry):
         def sleep(self, response: Any = None) -> None:
             asked_for = self.get_retry_after(response) if response else None
             wait(asked_for or self.get_backoff_time(), stop)
+
+        def get_retry_after(self, response: Any) -> float | None:
+            try:
+                return super().get_retry_after(response)
+            except Exception:  # a server writes there what it likes; dates alone fail in many ways
+                return None
 
     retry = Waiting(
         patience.tries, read=patience.late, backoff_factor=patience.backoff, backoff_jitter=patience.backoff,
@@ -103,7 +111,7 @@ def session(patience: Patience, stop: threading.Event) -> "requests.Session":
     )  # fmt: skip
     opened = requests.Session()
     for scheme in ("http://", "https://"):
-        opened.mount(scheme, HTTPAdapter(max_retries=retry))
+        opened.mount(scheme, Adapter(patience.timeout, max_retries=retry))
     return opened
 
 
@@ -172,23 +180,43 @@ def _post(to: Connection, messages: list[dict[str, str]]) -> Reply:
     import requests
     from urllib3.exceptions import HTTPError, LocationValueError
 
-    judge, patience = to.judge, to.patience
-    body = {"model": judge.model, "messages": messages, "temperature": 0, "max_tokens": MAX_TOKENS, "stream": False}
+    from pissa_repro.grading.judge.deadline import LARGEST, TooLarge
+
+    judge = to.judge
     try:
-        response = to.http.post(
-            judge.url + "/chat/completions", json=body, auth=judge.sign,
-            timeout=(min(10.0, patience.timeout), patience.timeout), allow_redirects=False,
-        )  # fmt: skip
+        status, said = _exchange(to, messages)
+    except TooLarge:
+        return Reply(f"(a reply of more than {LARGEST >> 20} MiB)", proper=False)
     except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
         return Reply("(a reply that breaks off)", proper=False)
     except LocationValueError:  # found out only when the host is looked up: http://a..b/v1
         raise Down(NO_ADDRESS) from None
     except (requests.RequestException, HTTPError) as error:  # from None: its text holds the whole address
-        raise Down(f"{to.place}: no answer ({_reason(error, patience)}).") from None
-    content = judge.hide(response.content.decode("utf-8", "replace"))
-    if response.status_code != 200:
-        raise _refusal(response.status_code, content, judge, to.place)
+        raise Down(f"{to.place}: no answer ({_reason(error, to.patience)}).") from None
+    content = judge.hide(said.decode("utf-8", "replace"))
+    if status != 200:
+        raise _refusal(status, content, judge, to.place)
     return _reply(content, judge)
+
+
+def _exchange(to: Connection, messages: list[dict[str, str]]) -> tuple[int, bytes]:
+    """Status and body of the reply; asked for again as often as `late` allows where its end does not come in time."""
+    from pissa_repro.grading.judge.deadline import Late, body
+
+    judge, patience = to.judge, to.patience
+    asked = {"model": judge.model, "messages": messages, "temperature": 0, "max_tokens": MAX_TOKENS, "stream": False}
+    for more in reversed(range(patience.late + 1)):
+        response = to.http.post(
+            judge.url + "/chat/completions", json=asked, auth=judge.sign, stream=True,
+            timeout=(min(10.0, patience.timeout), patience.timeout), allow_redirects=False,
+        )  # fmt: skip
+        try:
+            return response.status_code, body(response)
+        except Late:
+            if not more:
+                raise
+            wait(0.0, to.stop)
+    raise AssertionError("the last time returns or raises")
 
 
 def _reply(content: str, judge: Endpoint) -> Reply:
@@ -228,7 +256,7 @@ def _refusal(status: int, content: str, judge: Endpoint, place: str) -> NoRating
     """The error for a status that no waiting mends. A refusal of one request only (too long, say) is Unrated."""
     try:
         said = judge.hide(str(json.loads(content)["error"]["message"]))
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         said = content
     hint = ""
     if status in (401, 403):

@@ -26,13 +26,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from subprocess import PIPE
-from typing import Any
+from typing import Any, BinaryIO
 
 from pissa_repro.grading.sandbox.ways import ENVIRONMENT, Request, bubblewrap, interpreter
 from pissa_repro.runtime.errors import UserError, unknown
 
 FORCE = "PISSA_REPRO_SANDBOX"
 GRACE = 20.0  # seconds beyond the wall limit, after which the sandbox itself must be stuck
+PAUSES = (0.2, 2.0)  # seconds before the second and the third try in a sandbox that failed
 LOOK = 0.2  # seconds from one look at whether to stop to the next
 
 
@@ -58,8 +59,8 @@ class Outcome:
     """How a program ended.
 
     status: passed (its last line was reached), failed (an exception: `error` says which and where), left early
-    (it ended itself), timed out, out of memory, or killed (`error` names the signal). seconds: wall clock.
-    lacks: what its sandbox could not have here, in words.
+    (it ended itself), timed out, out of memory, or killed (`error` names the signal, or says that its sandbox ended
+    with it). seconds: wall clock. lacks: what its sandbox could not have here, in words.
     """
 
     status: str
@@ -93,7 +94,7 @@ def facts() -> dict[str, Any]:
 def launch(program: str, limits: Limits, way: str, stop: threading.Event | None = None) -> Outcome:
     """Run the program in a sandbox of that kind.
 
-    Raises OSError when the sandbox does not work here, CancelledError once `stop` is set; the program is then killed.
+    Raises OSError when the sandbox itself failed, CancelledError once `stop` is set; the program is then killed.
     """
     command, mounts, folders = interpreter()
     token = secrets.token_hex(16)
@@ -104,37 +105,55 @@ def launch(program: str, limits: Limits, way: str, stop: threading.Event | None 
         command = [*bubblewrap(limits.scratch_mib), *command]
     given = json.dumps(request).encode()  # ASCII: a lone surrogate in a program arrives as it is
     longest = limits.wall_seconds + GRACE
-    try:
-        code, said, complaint = _await(command, given, longest, stop or threading.Event())
-    except subprocess.TimeoutExpired:
-        return Outcome("timed out", "the sandbox itself did not end", longest)
+    code, said, complaint = _await(command, given, longest, stop or threading.Event())
     if said:
-        report = json.loads(said)
-        return Outcome(**{**report, "lacks": tuple(report["lacks"])})
-    if code == 128 + signal.SIGKILL:  # nothing in the sandbox can do that: the system was out of memory
-        return Outcome("killed", "with the sandbox, by the system", 0.0)
+        return _outcome(said)
+    if code in (128 + signal.SIGKILL, -signal.SIGKILL):  # nothing in the sandbox can do that
+        raise OSError("killed as a whole, as the system does it when memory runs out")
     text = complaint.decode(errors="replace").strip()
     raise OSError((text.splitlines() or [f"no report, exit status {code}"])[-1])
 
 
-def _await(command: list[str], given: bytes | None, longest: float, stop: threading.Event) -> tuple[int, bytes, bytes]:
-    """Exit status, standard output and error of a command. It is dead when this returns or raises."""
+def _outcome(said: bytes) -> Outcome:
+    try:
+        report = json.loads(said)
+        return Outcome(**{**report, "lacks": tuple(report["lacks"])})
+    except (ValueError, TypeError, KeyError):
+        raise OSError("its report breaks off") from None
+
+
+def _await(command: list[str], given: bytes, longest: float, stop: threading.Event) -> tuple[int, bytes, bytes]:
+    """Exit status, standard output and error of a command. It is dead when this returns or raises.
+
+    What it is given is a file that is whole before it starts: through a pipe, `communicate` sends nothing
+    more after its first timeout (cpython#141473).
+    """
     end = time.monotonic() + longest
-    with subprocess.Popen(
-        command, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd="/", env=ENVIRONMENT, start_new_session=True
-    ) as process:
+    with (
+        _in_memory(given) as file,
+        subprocess.Popen(
+            command, stdin=file, stdout=PIPE, stderr=PIPE, cwd="/", env=ENVIRONMENT, start_new_session=True
+        ) as process,
+    ):
         try:
             while not stop.is_set():
                 try:
-                    said, complaint = process.communicate(given, LOOK)
+                    said, complaint = process.communicate(timeout=LOOK)
                     return process.returncode, said, complaint
                 except subprocess.TimeoutExpired:
-                    given = None  # it is on its way
                     if time.monotonic() > end:
-                        raise
+                        raise OSError(f"it did not end within {longest:g} s") from None
         finally:
             process.kill()
     raise CancelledError
+
+
+def _in_memory(content: bytes) -> BinaryIO:
+    """A file without a name that holds this, at its start."""
+    file = os.fdopen(os.memfd_create("program"), "w+b")
+    file.write(content)
+    file.seek(0)
+    return file
 
 
 KINDS = ("bubblewrap", "namespaces")
@@ -158,8 +177,14 @@ class _Probe:
 
 @functools.cache
 def _probe(way: str) -> _Probe:
+    """Whether this kind works here: a second time, should the first have met a passing shortage."""
+    found = _try_out(way)
+    return _try_out(way) if found.reason else found
+
+
+def _try_out(way: str, stop: threading.Event | None = None) -> _Probe:
     try:
-        done = launch(PROBE, Limits(wall_seconds=20), way)
+        done = launch(PROBE, Limits(), way, stop)
     except (UserError, OSError) as error:
         return _Probe(str(error))
     return _Probe("" if done.passed else f"a first program {done.status} {done.error}", done.lacks)
@@ -180,12 +205,24 @@ def kind() -> str:
 
 
 def run(program: str, *, limits: Limits = Limits(), stop: threading.Event | None = None) -> Outcome:
-    """Run one program. Raises UserError where there is no sandbox, CancelledError once `stop` is set."""
-    way = kind()
-    try:
-        return launch(program, limits, way, stop)
-    except OSError as error:
-        raise UserError(f"the sandbox ({way}) worked before and does not now: {error}") from None
+    """Run one program; again where its sandbox failed.
+
+    Where it fails every time although another program passes meanwhile, this program has ended it: killed.
+    Raises UserError where there is no sandbox or none works any more, CancelledError once `stop` is set.
+    """
+    way, stop = kind(), stop or threading.Event()
+    failed = broken = ""
+    for pause in (0.0, *PAUSES):
+        if stop.wait(pause):
+            raise CancelledError
+        try:
+            return launch(program, limits, way, stop)
+        except OSError as error:
+            failed = str(error)
+        broken = _try_out(way, stop).reason or broken
+    if broken:
+        raise UserError(f"the sandbox ({way}) worked before and does not now: {failed}; a harmless program: {broken}")
+    return Outcome("killed", f"with its sandbox, every time, while another program passed: {failed}", 0.0)
 
 
 _outcomes: dict[tuple[str, Limits], Outcome] = {}

@@ -154,17 +154,19 @@ def renounce() -> list[str]:
 MACHINES = {
     "x86_64": {
         "audit": 0xC000003E, "socket": 41, "socketpair": 53, "shmget": 29, "semget": 64, "msgget": 68, "ptrace": 101,
-        "add_key": 248, "request_key": 249, "keyctl": 250, "perf_event_open": 298, "process_vm_readv": 310,
-        "process_vm_writev": 311, "memfd_create": 319, "bpf": 321, "userfaultfd": 323,
+        "add_key": 248, "request_key": 249, "keyctl": 250, "perf_event_open": 298, "prlimit64": 302,
+        "process_vm_readv": 310, "process_vm_writev": 311, "memfd_create": 319, "bpf": 321, "userfaultfd": 323,
     },
     "aarch64": {
         "audit": 0xC00000B7, "socket": 198, "socketpair": 199, "shmget": 194, "semget": 190, "msgget": 186,
         "ptrace": 117, "add_key": 217, "request_key": 218, "keyctl": 219, "perf_event_open": 241,
-        "process_vm_readv": 270, "process_vm_writev": 271, "memfd_create": 279, "bpf": 280, "userfaultfd": 282,
+        "prlimit64": 261, "process_vm_readv": 270, "process_vm_writev": 271, "memfd_create": 279, "bpf": 280,
+        "userfaultfd": 282,
     },
 }  # fmt: skip
 EVERYWHERE = {"io_uring_setup": 425, "pidfd_getfd": 438, "memfd_secret": 447}
 FAMILIES = (1, 2, 10, 16)  # unix, inet, inet6, netlink: those that a network namespace holds, unlike vsock
+SOME = ("audit", "prlimit64", "socket", "socketpair")  # those of which a part is refused
 LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06  # <linux/bpf_common.h>
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM  # <linux/seccomp.h>
 NUMBER, MACHINE, FIRST_ARGUMENT = 0, 4, 16  # places in struct seccomp_data
@@ -187,13 +189,15 @@ def filter_calls() -> bool:
 
 def steps(calls: dict[str, int]) -> Iterator[tuple[int, int, int, int]]:
     """The filter: (operation, steps to skip if it holds, steps to skip if not, operand) each."""
-    machine, *sockets = (calls[name] for name in ("audit", "socket", "socketpair"))
-    refused = [number for name, number in calls.items() if name not in ("audit", "socket", "socketpair")]
+    machine, limits, *sockets = (calls[name] for name in SOME)
+    refused = [number for name, number in calls.items() if name not in SOME]
     refuse, allow = (RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)
     yield from [(LOAD, 0, 0, MACHINE), (EQUAL, 1, 0, machine), refuse]  # 32-bit programs have other numbers
     yield from [(LOAD, 0, 0, NUMBER), (AT_LEAST, 0, 1, 1 << 30), refuse]  # so has x32
     for number in refused:
         yield from [(EQUAL, 0, 1, number), refuse]
+    # Limits of another process, the keeper's say: only 0, this one.
+    yield from [(EQUAL, 0, 4, limits), (LOAD, 0, 0, FIRST_ARGUMENT), (EQUAL, 0, 1, 0), allow, refuse]
     yield from [(EQUAL, 2, 0, sockets[0]), (EQUAL, 1, 0, sockets[1]), allow, (LOAD, 0, 0, FIRST_ARGUMENT)]
     for family in FAMILIES:
         yield from [(EQUAL, 0, 1, family), allow]

