@@ -160,7 +160,7 @@ def test_pairing_removes_the_items_difficulty():
 
 @pytest.mark.parametrize(
     ("a", "b", "low", "high"),
-    [(0.0, 0.0, -0.0876, 0.0876), (1.0, 1.0, -0.0876, 0.0876), (1.0, 0.0, 0.8247, 1.0), (6.0, 4.0, 1.2988, 2.3505)],
+    [(0.0, 0.0, -0.0876, 0.0876), (1.0, 1.0, -0.0876, 0.0876), (1.0, 0.0, 0.8247, 1.0), (6.0, 4.0, 1.2990, 2.3505)],
 )
 def test_no_interval_has_no_width(a, b, low, high):
     """10-10: 0 of 40 against 0 of 40 was +0.00 [+0.00, +0.00]. Other scores than 0 and 1 span 0 to the largest."""
