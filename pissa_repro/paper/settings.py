@@ -3,11 +3,16 @@
 A reason is what moves scores by points, or is not known to move them by less; a remark is what does not.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from pissa_repro.paper.published import ADAPTER, ITEMS, RECIPE, ROWS, STEPS, TRAINED_ON, Published
 from pissa_repro.paper.words import Ours
 from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.tasks import METRIC
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # New tokens of the released scoring scripts (utils/gen_vllm.py; the older one has 2048 for MATH: paper_facts.md 3.5).
 NEW_TOKENS, OLDER_NEW_TOKENS = 1024, {"math": 2048}
@@ -106,14 +111,15 @@ def alternations(sweep: Sweep, cell: Cell) -> int | None:
     return _options(sweep, cell).get("alternations")
 
 
-def _options(sweep: Sweep, cell: Cell) -> dict:
+def _options(sweep: Sweep, cell: Cell) -> dict[str, Any]:
     spec = sweep.init_spec(cell)
     return dict(spec["options"]) if spec else {}
 
 
 def remarks(sweep: Sweep, cell: Cell, task: str, entry: Published) -> list[str]:
     """What differs from the paper, or is not known, without making the numbers incomparable."""
-    asked, dtype, options = sweep.asked(task), dict(cell.train)["dtype"], _options(sweep, cell)
+    dtype, options = dict(cell.train)["dtype"], _options(sweep, cell)
+    asked: "Mapping[str, object]" = sweep.asked(task)
     notes = [
         f"scored with {key} {asked[key]}, the released script with {value}"
         for key, value in SCORED.items()
