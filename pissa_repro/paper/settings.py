@@ -119,7 +119,7 @@ def _options(sweep: Sweep, cell: Cell) -> dict[str, Any]:
 def remarks(sweep: Sweep, cell: Cell, task: str, entry: Published) -> list[str]:
     """What differs from the paper, or is not known, without making the numbers incomparable."""
     dtype, options = dict(cell.train)["dtype"], _options(sweep, cell)
-    asked: "Mapping[str, object]" = sweep.asked(task)
+    asked: Mapping[str, object] = sweep.asked(task)
     notes = [
         f"scored with {key} {asked[key]}, the released script with {value}"
         for key, value in SCORED.items()
