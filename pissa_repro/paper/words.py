@@ -7,7 +7,7 @@ percent or percentage points.
 import math
 from dataclasses import dataclass
 
-from pissa_repro.results.stats import Z, unpaired
+from pissa_repro.results.stats import Z, unpaired, wilson
 from pissa_repro.tasks import METRIC
 
 AGREES, DIFFERS, UNDECIDED, NOT_COMPARABLE = "agrees", "differs", "undecided", "not comparable"
@@ -89,7 +89,8 @@ def deciding(ours: Ours, stderr: float) -> str:
     if allowed <= 0:
         return f"no number of seeds here would decide: the published score alone is known to ±{Z * stderr:.1f} points"
     p, n = _share(ours.mean, ours.stderr, ours.n)
-    total = 1e4 * p * (1 - p) / n
+    low, high = wilson(p, n)
+    total = 1e4 * (p * (1 - p) / n or ((high - low) / 2 / Z) ** 2)  # at 0 and 100 % from Wilson's interval
     seeds = (ours.spread or 0.0) ** 2
     items = max(total - seeds / ours.seeds, 0.0)
     if seeds and items < allowed:

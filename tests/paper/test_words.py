@@ -36,6 +36,7 @@ def test_what_would_decide():
     """Seeds where their spread is what is missing, items where there are too few, nothing where theirs are."""
     assert words.deciding(Ours(50.0, (1 + 3**2 / 2) ** 0.5, 2500, seeds=2, spread=3.0), 1.0) == "5 seeds would decide"
     assert words.deciding(Ours(50.0, 5.0, 100), 0.0) == "601 items would decide"
+    assert words.deciding(Ours(0.0, 0.0, 40), 0.0) == "48 items would decide"  # not 41: Wilson's half-width is 4.4
     said = words.deciding(Ours(20.0, 3.0, 164), 3.2)
     assert said == "no number of seeds here would decide: the published score alone is known to ±6.3 points"
 
