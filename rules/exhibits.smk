@@ -13,6 +13,7 @@ rule table:
         lambda w: needs("table", w.table),
         code=lambda w: exhibit_code("table", w.table),
         published=source("reference/paper_tables.yaml"),
+        identities=source("reference/identities.yaml"),
     output:
         csv=report(paths.table("{table}"), caption="../docs/report/table.rst", category="Tables"),
         markdown=paths.table("{table}", "md"),

@@ -153,7 +153,30 @@ def test_pairing_removes_the_items_difficulty():
     easy = np.tile([0.0, 1.0], 50)
     a = b = np.vstack([easy, easy])
     same = stats.paired_bootstrap(a, b)
-    assert (same.mean, same.low, same.high, same.verdict) == (0.0, 0.0, 0.0, "no difference shown")
+    share = stats.Z**2 / (100 + stats.Z**2)  # Wilson's bound on 0 of 100 items, not of 200
+    assert (same.mean, same.verdict, same.resampled) == (0.0, "no difference shown", stats.ALL_EQUAL)
+    assert (same.low, same.high) == pytest.approx((-share, share))
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "low", "high"),
+    [(0.0, 0.0, -0.0876, 0.0876), (1.0, 1.0, -0.0876, 0.0876), (1.0, 0.0, 0.8247, 1.0), (6.0, 4.0, 1.2990, 2.3505)],
+)
+def test_no_interval_has_no_width(a, b, low, high):
+    """10-10: 0 of 40 against 0 of 40 was +0.00 [+0.00, +0.00]. Other scores than 0 and 1 span 0 to the largest."""
+    for seeds in (1, 3):
+        found = stats.paired_bootstrap(np.full((seeds, 40), a), np.full((seeds, 40), b))
+        assert found.mean == a - b
+        assert (found.low, found.high) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_wilson_and_newcombe_as_printed():
+    """Newcombe 1998, Statistics in Medicine 17, 857-872 (Wilson: 81 of 263) and 873-890 (56 of 70 less 48 of 80)."""
+    assert stats.wilson(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert stats.wilson(0.0, 20) == pytest.approx((0.0, 0.1611), abs=5e-5)
+    assert stats.unpaired((56 / 70, 70), (48 / 80, 80)) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert stats.unpaired((0.0, 10), (0.0, 10)) == pytest.approx((-0.2775, 0.2775), abs=5e-5)
+    assert np.isnan(stats.unpaired((float("nan"), 9), (0.5, 9))).all()
 
 
 def test_verdicts():

@@ -5,7 +5,7 @@ memory_not_seen are dropped on reading: they are never shown and never gate.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -195,6 +195,11 @@ READERS = (_main_tables, _headlines, _rank_sweeps, _without_setting)
 
 
 def lookup(model: str, method: str, quant: str, rank: int, benchmark: str) -> list[Published]:
-    """Published scores of a setting, best confidence first; those without a printed rank only if no other fits."""
+    """Published scores of a setting, best confidence first; those without a printed rank only if no other fits.
+
+    What one entry does not print of its setting holds as another entry of the same setting prints it.
+    """
     same = [e for e in entries() if (e.model, e.method, e.quant, e.benchmark) == (model, method, quant, benchmark)]
-    return [e for e in same if e.rank == rank] or [e for e in same if e.rank is None]
+    found = [e for e in same if e.rank == rank] or [e for e in same if e.rank is None]
+    known = {e.alternations for e in found if e.alternations is not None}
+    return [replace(e, alternations=min(known)) for e in found] if len(known) == 1 else found

@@ -17,6 +17,7 @@ DRAWS = 10_000
 LEVEL = 0.95
 Z = 1.959964  # the normal quantile of LEVEL
 SEVERAL_SEEDS = "items and seeds, widened for few seeds"
+ALL_EQUAL = "nothing: every item has the same difference, the interval is Wilson's bound on others"
 CHUNK = 2_000_000  # numbers held at once while drawing: 16 MB
 
 
@@ -53,7 +54,7 @@ class Difference:
     mean: float
     low: float
     high: float
-    resampled: str  # SEVERAL_SEEDS, or "items" where there is one seed
+    resampled: str  # SEVERAL_SEEDS, "items" where there is one seed, or ALL_EQUAL
 
     @property
     def verdict(self) -> str:
@@ -77,6 +78,10 @@ def paired_bootstrap(
     interval holds the truth in 93 to 99.7 of 100 cases; percentiles alone do so in 73 to 99.7. Where
     seeds agree it is wider than percentiles: 1.4 times with 3 seeds, 3 times with 2, which show little.
     With one seed it is the percentiles over items, and says nothing about other seeds.
+
+    Where every item has the same difference, a bootstrap has no width: then the interval is Wilson's upper
+    bound on the share of items with another difference, of which 0 of n were seen, times how far
+    such an item could be off. Seeds are not counted as more items.
     Raises UserError, which names both, when the shapes differ or are empty.
     """
     a, b = np.atleast_2d(np.asarray(a, dtype=float)), np.atleast_2d(np.asarray(b, dtype=float))
@@ -90,7 +95,43 @@ def paired_bootstrap(
     if len(a) > 1:
         margin = seed_margin(difference)
         low, high = min(low, mean - margin), max(high, mean + margin)
+    if (difference == difference.flat[0]).all():
+        return _all_equal(a, b)
     return Difference(float(mean), float(low), float(high), SEVERAL_SEEDS if len(a) > 1 else "items")
+
+
+def _all_equal(a: np.ndarray, b: np.ndarray) -> Difference:
+    """The interval where every item has the same difference: others are possible, up to the range of the scores.
+
+    Scores of 0 and 1 have the range 1; others the span of 0 and all that were seen.
+    """
+    both = np.concatenate([a, b], axis=None)
+    span = 1.0 if np.isin(both, (0.0, 1.0)).all() else float(np.ptp(np.append(both, 0.0)))
+    mean, share = float((a - b).flat[0]), wilson(0.0, a.shape[1])[1]
+    return Difference(mean, mean - share * (mean + span), mean + share * (span - mean), ALL_EQUAL)
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """95 % interval of a share of n items; right at 0 and 1, where it is not a point.
+
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
+    """
+    z = Z**2 / n
+    centre, half = (share + z / 2) / (1 + z), (share * (1 - share) * z + z**2 / 4) ** 0.5 / (1 + z)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def unpaired(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    """95 % interval of the difference a - b of two independent shares, each with its number of items.
+
+    Newcombe 1998, "Interval estimation for the difference between independent proportions", Statistics in
+    Medicine 17, method 10: the distances of both shares to their Wilson bounds, added in quadrature. NaN for NaN.
+    """
+    (p, n), (q, m) = a, b
+    if np.isnan([p, q]).any():
+        return float("nan"), float("nan")
+    (low_p, high_p), (low_q, high_q) = wilson(p, n), wilson(q, m)
+    return float(p - q - np.hypot(p - low_p, high_q - q)), float(p - q + np.hypot(high_p - p, q - low_q))
 
 
 def seed_margin(matrix: np.ndarray) -> float:

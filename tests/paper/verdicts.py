@@ -16,6 +16,15 @@ def cell_of(config, **changes):
     return sweep, next(iter(sweep.cells.values()))
 
 
-def verdict(config, mean=53.22, stderr=1.4, n=1319, metric="paper", task="gsm8k", **changes):
+def at(config, t):
+    """The config with T alternations for every method that has them."""
+    config = copy.deepcopy(config)
+    for definition in config["methods"].values():
+        if "alternations" in definition.get("options", {}):
+            definition["options"]["alternations"] = t
+    return config
+
+
+def verdict(config, mean=53.22, stderr=1.4, n=1319, metric="paper", task="gsm8k", hashes=None, **changes):
     sweep, cell = cell_of(config, **changes)
-    return paper_verdict.compare(sweep, cell, task, paper_verdict.Ours(mean, stderr, n, metric))
+    return paper_verdict.compare(sweep, cell, task, paper_verdict.Ours(mean, stderr, n, metric), hashes)

@@ -120,6 +120,7 @@ def test_table_6_orders_the_solvers_and_names_the_papers_numbers(studied, model)
     found = table(studied, model, "paper/table6").set_index(["svd", "rank"])
     assert (found.excess["niter_1"] > found.excess["exact"]).all()
     assert found.published_init_time_s["niter_1", 4] == 5.07
+    assert "last tenth of the steps" in found.note["niter_1", 4]  # 10-11: the published loss is another average
     assert found.error["exact", 1] == 0
 
 
@@ -177,6 +178,32 @@ def test_a_model_of_the_paper_gets_a_verdict():
     found = verdict(study, point, ours, theirs["rows"])
     assert found["verdict"] == "differs" and "v_proj" in found["note"]
     assert verdict(study, {**point, "rank": 2}, ours, theirs["rows"])["verdict"] == "not comparable"
+
+
+@pytest.mark.parametrize(
+    ("change", "point", "word", "note"),
+    [
+        ({"q_proj": None}, {}, "not comparable", "no number here for q:"),
+        ({"q_proj": float("nan")}, {}, "not comparable", "no number here for q:"),
+        ({"avg": float("nan")}, {}, "not comparable", "no number here for avg:"),
+        ({"router": 3.0}, {}, "not comparable", "router not published"),
+        ({}, {"quant": "nf4-dq"}, "not comparable", "quantized to nf4-dq, the published to nf4"),
+        ({}, {}, "agrees", "largest difference 0.00 points"),
+    ],
+)
+def test_reductions_are_compared_whole_or_not(change, point, word, note):
+    """10-11: without some projections the averages are of other modules; NaN has no order."""
+    theirs = published.printed("quant_error_reduction_v4")["rows"]
+    row = next(r for r in theirs if (r["model"], r["method"], r["niter"]) == ("llama-2-7b", "pissa", 1))
+    ours = {f"{kind}_proj": row[kind] for kind in ("q", "k", "v", "o", "gate", "up", "down")} | {"avg": row["avg"]}
+    ours = {kind: value for kind, value in (ours | change).items() if value is not None}
+    config = load(ROOT / "config/config.yaml", ROOT / "config/paper.yaml")
+    grid = GridPoint(method="pissa", quant="nf4", rank=128, alternations=1) | point
+    found = verdict(Study(Sweep(config), "llama-2-7b", Path()), grid, ours, theirs)
+    assert found["verdict"] == word and note in found["note"]
+    config["models"]["llama-2-7b"] = {"path": "somewhere", "paper": "llama-2-7b"}
+    declared = verdict(Study(Sweep(config), "llama-2-7b", Path()), grid, ours, theirs)["verdict"]
+    assert declared == (word if word == "not comparable" else f"{word}, as declared in the config")
 
 
 def test_a_stopped_grid_goes_on_where_it_was(tmp_path, tiny_model, monkeypatch):

@@ -1,16 +1,19 @@
 """The sweep's tables on a results folder made by hand: every number here is invented for the test."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
 import tabled
 from tabled import ITEMS, answers, make, run
 
+from pissa_repro.paper import identity
 from pissa_repro.plan.config import ROOT, load
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables.sweep import COLUMNS
 from pissa_repro.results import stats
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.stages import table as stage_table
 
@@ -176,6 +179,28 @@ def test_on_the_papers_benchmark_the_published_numbers_are_shown(tmp_path):
     assert "200 items, the benchmark has 1319" in rows[0]["note"]
     assert "| paper, % | verdict |" in text
     assert "### At the paper's learning rate, 2e-05" in text
+
+
+@pytest.mark.parametrize(
+    ("sha256", "words"),
+    [
+        (None, {"differs, as declared in the config", "undecided, as declared in the config", "not comparable"}),
+        (identity.known("tests")["gsm8k"]["sha256"][0], {"differs", "undecided", "not comparable"}),
+        ("0" * 64, {"not comparable"}),
+    ],
+)
+def test_the_hash_of_the_fetched_rows_reaches_the_verdict(tmp_path, monkeypatch, sha256, words):
+    """10-9: test rows from a file are GSM8K's if the record of the fetch says so."""
+    monkeypatch.setattr(tabled, "ITEMS", 1319)
+    paper = load(ROOT / "config/config.yaml", ROOT / "config/paper.yaml")
+    fields = {"prompt": "question", "response": "answer"}
+    paper["datasets"]["gsm8k-test"] = {"path": "rows.jsonl", "fields": fields}
+    if sha256:
+        record = paths.data("gsm8k-test", tmp_path)
+        record.parent.mkdir(parents=True)
+        record.write_text(json.dumps({"sha256": sha256}))
+    rows, _ = run(tmp_path, paper, models=["llama-2-7b"], seeds=[0, 1])
+    assert {row["verdict"] for row in rows} == words
 
 
 def test_a_missing_score_is_refused(tmp_path, config):

@@ -41,8 +41,8 @@ READING = {  # sentences that hold for every part, once at the end
     "error's nuclear norm against plain quantization, mean over projection types. Memory: peak of the training "
     "process, on a GPU from the first step on.",
     "no items": "Without an error over items: {columns}.",
-    "published": "Paper: the published {name} and whether ours agrees with it (|ours - published| within 1.96 "
-    "standard errors of both); the notes say where it stands.",
+    "published": "Paper: the published {name} and whether ours agrees with it, by the 95 % interval of the difference "
+    "(docs/reproduction/verdicts.md); the notes say where it stands.",
 }
 CLAIM = (
     "- {method} against {reference} ({place}): {name} {difference:+.{digits}f} {points} [{low:+.{digits}f}, "

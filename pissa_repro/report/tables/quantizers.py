@@ -5,7 +5,7 @@ from typing import Any
 
 from pissa_repro import methods
 from pissa_repro.paper import published
-from pissa_repro.paper.verdict import NOT_COMPARABLE
+from pissa_repro.paper.words import NOT_COMPARABLE
 from pissa_repro.plan import studies
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables.table import Row, Table, headed

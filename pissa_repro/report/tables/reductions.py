@@ -1,5 +1,6 @@
 """Error reductions by projection type: Tables 4 and 8 of the paper, the published rows below ours."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,8 @@ import pandas
 
 from pissa_repro import methods
 from pissa_repro.model.naming import order
-from pissa_repro.paper import published
-from pissa_repro.paper.verdict import AGREES, DIFFERS, NOT_COMPARABLE
+from pissa_repro.paper import identity, published, words
+from pissa_repro.paper.words import DECLARED, NOT_COMPARABLE, Interval
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables.table import Row, Table, headed
 from pissa_repro.results.study import Study, studied
@@ -17,6 +18,8 @@ from pissa_repro.runtime.specs import GridPoint
 # Our error reductions and the paper's are of the same weights and deterministic: half a unit of the
 # printed digit, 0.05 for double quantization (pitfall 16, docs/pitfalls.md), and 0.1 for the solver.
 TOLERANCE = 0.2
+QUANT = "nf4"  # blocks of 64, without double quantization: how the released code measures (paper_facts.md 3.3)
+KINDS = ("q", "k", "v", "o", "gate", "up", "down", "avg")  # the published columns
 OURS, THEIRS = "measured", "published"
 
 
@@ -64,14 +67,41 @@ def _short(kind: str) -> str:
 
 
 def verdict(study: Study, point: GridPoint, ours: dict[str, float], theirs: list[Row]) -> Row:
-    """Whether error reductions agree with the published ones of the same model, method, rank and T."""
+    """Whether error reductions agree with the published ones of the same model, method, quantization, rank and T.
+
+    By the rule of paper/words.py, with TOLERANCE as the half-width of each difference; all projections that were
+    published must be there, or the averages are of different modules.
+    """
+    match = _match(study, point, theirs)
+    if match is None:
+        return _no_verdict(f"nothing published of {study.display} at this rank and T")
+    if point["quant"] != QUANT:
+        return _no_verdict(f"quantized to {point['quant']}, the published to {QUANT}")
+    named, names = {_short(kind): value for kind, value in ours.items()}, {_short(kind): kind for kind in ours}
+    if missing := [kind for kind in KINDS if kind not in named or math.isnan(named[kind])]:
+        return _no_verdict(f"no number here for {', '.join(missing)}: the average would be of other modules")
+    if more := sorted(named.keys() - set(KINDS)):
+        return _no_verdict(f"{', '.join(more)} not published: the average would be of other modules")
+    off = {kind: named[kind] - match[kind] for kind in KINDS}
+    worst = max(off, key=lambda kind: abs(off[kind]))
+    word = words.word(Interval(off[worst], off[worst] - TOLERANCE, off[worst] + TOLERANCE), delta=None)
+    note = f"largest difference {abs(off[worst]):.2f} points ({names[worst]}), tolerance {TOLERANCE}"
+    return _declared(study, {"verdict": word, "note": note})
+
+
+def _match(study: Study, point: GridPoint, theirs: list[Row]) -> Row | None:
     wanted = (study.paper, point["method"], point["rank"], point["alternations"])
-    match = [
-        row for row in theirs if (row["model"], published.ours(row["method"]), row["rank"], row["niter"]) == wanted
-    ]
-    if not match:
-        return {"verdict": NOT_COMPARABLE, "note": f"nothing published of {study.display} at this rank and T"}
-    off = {kind: abs(value - match[0][_short(kind)]) for kind, value in ours.items() if _short(kind) in match[0]}
-    worst = max(off, key=lambda kind: off[kind])
-    note = f"largest difference {off[worst]:.2f} points ({worst}), tolerance {TOLERANCE}"
-    return {"verdict": AGREES if off[worst] <= TOLERANCE else DIFFERS, "note": note}
+    rows = (row for row in theirs if (row["model"], published.ours(row["method"]), row["rank"], row["niter"]) == wanted)
+    return next(rows, None)
+
+
+def _no_verdict(note: str) -> Row:
+    return {"verdict": NOT_COMPARABLE, "note": note}
+
+
+def _declared(study: Study, found: Row) -> Row:
+    """The same verdict, with what is known of the model's weights."""
+    who = identity.of_model(study.sweep, study.model)
+    if not who.declared:
+        return found
+    return {"verdict": f"{found['verdict']}, {DECLARED}", "note": f"{found['note']}; {', '.join(who.declared)}"}

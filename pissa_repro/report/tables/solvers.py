@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from pissa_repro.paper import published
-from pissa_repro.paper.verdict import NOT_COMPARABLE
+from pissa_repro.paper.words import NOT_COMPARABLE
 from pissa_repro.plan import studies
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables.table import Row, Table, headed
@@ -11,6 +11,12 @@ from pissa_repro.results.records import Fetched, checked
 from pissa_repro.results.study import Study, studied
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
+
+UNLIKE = (
+    "times are of other hardware, the paper's averaging of the error is not stated; final_loss is the mean over the "
+    "last tenth of the steps, each the mean over the batch's tokens, and which average the paper's loss is, it does "
+    "not say"
+)
 
 
 def solvers(sweep: Sweep, results: Path, heading: str) -> Table:
@@ -22,12 +28,12 @@ def solvers(sweep: Sweep, results: Path, heading: str) -> Table:
 def _rows(study: Study) -> list[Row]:
     spec = studies.solvers_spec(study.sweep, study.model)
     measured, theirs = study.rows("solvers", spec, ("svd", "rank", "seconds", "error", "excess")), _fast_svd()
-    losses, note = _losses(study), "times are of other hardware, the paper's averaging of the error is not stated"
+    losses = _losses(study)
     rows = []
     for row in measured.to_dict("records"):
         place = row["svd"], row["rank"]
         ours = {str(key): value for key, value in row.items()} | {"final_loss": losses.get(place)}
-        words = {"verdict": NOT_COMPARABLE, "note": note if place in theirs else "not in the paper's table"}
+        words = {"verdict": NOT_COMPARABLE, "note": UNLIKE if place in theirs else "not in the paper's table"}
         rows.append({"model": study.display, **ours, **theirs.get(place, {}), **words})
     return rows
 

@@ -1,9 +1,11 @@
 """The table of a sweep: a row for each setting over all seeds, its difference to LoRA, and the published number."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pissa_repro.paper.verdict import Ours, compare
+from pissa_repro.paper.verdict import compare
+from pissa_repro.paper.words import Ours
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables import captions
 from pissa_repro.report.tables.table import Table
@@ -12,6 +14,7 @@ from pissa_repro.results.measure import verdict
 from pissa_repro.results.rows import Line, at_best_rate, lines, read_scores, reference
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import read_json
 
 GIB = 2**30
 COLUMNS = (
@@ -25,9 +28,16 @@ COLUMNS = (
 def table(sweep: Sweep, results: Path) -> Table:
     """The table of a sweep whose tasks all have the same measure."""
     all_lines = lines(sweep, read_scores(paths.scores(results)), results)
-    rows, claims = build(sweep, all_lines)
-    text = captions.markdown(rows, claims, *build(sweep, at_best_rate(all_lines), same_rate=False))
+    hashes = fetched(sweep, results)
+    rows, claims = build(sweep, all_lines, hashes)
+    text = captions.markdown(rows, claims, *build(sweep, at_best_rate(all_lines), hashes, same_rate=False))
     return Table(tuple(COLUMNS), rows, text)
+
+
+def fetched(sweep: Sweep, results: Path) -> dict[str, str]:
+    """Hash of the rows of each dataset that was fetched."""
+    records = {name: paths.data(name, results) for name in sweep.config["datasets"]}
+    return {name: read_json(path)["sha256"] for name, path in records.items() if path.exists()}
 
 
 def difference(sweep: Sweep, line: Line, base: Line | None) -> stats.Difference | None:
@@ -41,7 +51,7 @@ def difference(sweep: Sweep, line: Line, base: Line | None) -> stats.Difference 
     return stats.paired_bootstrap(line.scores, base.scores, names)
 
 
-def row(sweep: Sweep, line: Line, base: Line | None) -> dict[str, Any]:
+def row(sweep: Sweep, line: Line, base: Line | None, hashes: Mapping[str, str]) -> dict[str, Any]:
     """All columns of one row; None where there is no number."""
     cell, config = line.first, sweep.config
     test = config["tasks"][line.task]["dataset"]
@@ -59,7 +69,7 @@ def row(sweep: Sweep, line: Line, base: Line | None) -> dict[str, Any]:
         **_training(line),
         **_scores(line),
         **_difference(line, difference(sweep, line, base)),
-        **_published(sweep, line),
+        **_published(sweep, line, hashes),
         **_origin(line),
     }
 
@@ -101,10 +111,11 @@ def _difference(line: Line, paired: stats.Difference | None) -> dict[str, Any]:
     return {**{key: line.measure.scale * value for key, value in numbers.items()}, "diff_verdict": word}
 
 
-def _published(sweep: Sweep, line: Line) -> dict[str, Any]:
+def _published(sweep: Sweep, line: Line, hashes: Mapping[str, str]) -> dict[str, Any]:
     scores = line.measure.scale * line.scores
-    stderr = stats.stderr_total(scores) or 0.0  # None for one item, which is no benchmark of the paper
-    comparison = compare(sweep, line.first, line.task, Ours(float(scores.mean()), stderr, scores.shape[1]))
+    mean, spread = stats.mean_std(scores.mean(axis=1))
+    ours = Ours(mean, stats.stderr_total(scores), scores.shape[1], seeds=len(scores), spread=spread)
+    comparison = compare(sweep, line.first, line.task, ours, hashes)
     return {
         "paper_value": comparison.value,
         "paper_std": comparison.std,
@@ -119,7 +130,9 @@ def _origin(line: Line) -> dict[str, Any]:
     return {"commit": " ".join(commits), "dirty": "True" in dirty if dirty else None}
 
 
-def build(sweep: Sweep, all_lines: list[Line], same_rate: bool = True) -> tuple[list[dict[str, Any]], list[str | None]]:
+def build(
+    sweep: Sweep, all_lines: list[Line], hashes: Mapping[str, str], same_rate: bool = True
+) -> tuple[list[dict[str, Any]], list[str | None]]:
     """The rows with all columns, and what each says against its reference in words (None without one).
 
     Each row also says, outside the columns, its "place" (task, model, training data), whether others
@@ -136,7 +149,7 @@ def build(sweep: Sweep, all_lines: list[Line], same_rate: bool = True) -> tuple[
         }
         for line in all_lines
     ]
-    rows = [row(sweep, line, base) | more for (line, base), more in zip(pairs, extra, strict=True)]
+    rows = [row(sweep, line, base, hashes) | more for (line, base), more in zip(pairs, extra, strict=True)]
     words = [
         None if base is None else _claim(rows, all_lines.index(line), all_lines.index(base), all_lines)
         for line, base in pairs
