@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from pissa_repro.results.comparison import Comparison, Example
-from pissa_repro.results.stats import LEVEL
+from pissa_repro.results.stats import ALL_EQUAL, LEVEL
 
 SideName = Literal["a", "b"]
 SIDES: tuple[SideName, SideName] = ("a", "b")
@@ -60,7 +60,8 @@ def _scores(facts: Comparison) -> Iterator[str]:
     ends = (difference["mean"], difference["low"], difference["high"])
     mean, low, high = (_number(facts, value, "+") for value in ends)
     yield f"A - B  {mean:>8}{' points' if facts['binary'] else ''}, 95 % interval [{low}, {high}]"
-    yield f"       (paired bootstrap over {difference['resampled']})"
+    resampled = difference["resampled"]
+    yield f"       ({resampled if resampled == ALL_EQUAL else f'paired bootstrap over {resampled}'})"
     yield from _fold(f"Verdict: {_verdict(facts)}", "  ")
 
 

@@ -17,7 +17,7 @@ DRAWS = 10_000
 LEVEL = 0.95
 Z = 1.959964  # the normal quantile of LEVEL
 SEVERAL_SEEDS = "items and seeds, widened for few seeds"
-ALL_EQUAL = "nothing: every item has the same difference, the interval is Wilson's bound on others"
+ALL_EQUAL = "every item has the same difference: Wilson's bound on others"
 CHUNK = 2_000_000  # numbers held at once while drawing: 16 MB
 
 
