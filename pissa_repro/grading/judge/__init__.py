@@ -191,6 +191,9 @@ def _rate(
         if isinstance(error, Down):
             stop.set()
         return None if isinstance(error, Stopped) else error
+    except OSError:  # a full disk: no further question, also before the main thread hears of it
+        stop.set()
+        raise
     return None
 
 
