@@ -236,3 +236,21 @@ def trained_and_scored(run: Run) -> tuple[dict, dict]:
     record = run.train()
     run.rows = scored_rows(run.folder)
     return record, run.evaluate()
+
+
+def takes(made, weight: torch.Tensor, first: int, rank: int) -> bool:
+    """Whether B A is the `rank` singular triples from `first` on, and W - B A holds all others."""
+    product = made.B.double() @ made.A.double()
+    values, count = torch.linalg.svdvals(weight.double()), min(weight.shape) - rank
+    others = torch.cat((values[:first], values[first + rank :]))
+    return torch.allclose(
+        torch.linalg.svdvals(product)[:rank], values[first : first + rank], rtol=1e-4
+    ) and torch.allclose(torch.linalg.svdvals(weight.double() - product)[:count], others, rtol=1e-4, atol=1e-6)
+
+
+def shares_roots(made) -> bool:
+    """Whether both factors carry the root of the singular values."""
+    gram = made.A @ made.A.T
+    return torch.allclose(gram, made.B.T @ made.B, atol=1e-5) and torch.allclose(
+        gram, torch.diag(gram.diag()), atol=1e-5
+    )

@@ -4,13 +4,7 @@ Block size 64 is the library's default and the paper's; initialisation and error
 quantization (-dq), as in the released code (docs/paper_facts.md 3.3).
 """
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import torch
-
-    from pissa_repro.linalg.quantize import FourBit
-
+from pissa_repro.quantizers._four_bit import functions
 
 ORDER = 1
 LEVELS = (  # the float32 values of bitsandbytes
@@ -27,26 +21,4 @@ VARIANTS = {
     "-b128": {"blocksize": 128, "double": False},
     "-b128-dq": {"blocksize": 128, "double": True},
 }
-
-
-def _kind(options: dict[str, Any]) -> "FourBit":
-    from pissa_repro.linalg.quantize import FourBit
-
-    return FourBit("nf4", LEVELS, **options)
-
-
-def roundtrip(weight: "torch.Tensor", options: dict[str, Any], spare: bool) -> "torch.Tensor":
-    """The nearest level of each value of a block."""
-    return _kind(options).roundtrip(weight, spare)
-
-
-def packable(linear: "torch.nn.Module", options: dict[str, Any]) -> bool:
-    """Rows must be whole blocks."""
-    return _kind(options).packable(linear)
-
-
-def packed(
-    linear: "torch.nn.Linear", weight: "torch.Tensor", options: dict[str, Any], dtype: "torch.dtype"
-) -> "torch.nn.Module":
-    """A layer of bitsandbytes."""
-    return _kind(options).packed(linear, weight, dtype)
+roundtrip, packable, packed = functions("nf4", LEVELS)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from verdicts import PAPER, at, cell_of
 
+from pissa_repro import methods
 from pissa_repro.paper import published, verdict
 from pissa_repro.paper.words import Ours
 from pissa_repro.plan.config import ROOT, load
@@ -81,7 +82,7 @@ def settings() -> Iterator[list[str]]:
     config = base()
     for words, change in VARIED:
         for method, quant in METHODS:
-            entry = published.lookup("llama-2-7b", method, quant, 0 if method == "full" else 128, "gsm8k")[0]
+            entry = published.lookup("llama-2-7b", method, quant, 128 if methods.has_factors(method) else 0, "gsm8k")[0]
             yield [words, method, quant, *_found(judge(changed(config, change), entry), entry)]
 
 

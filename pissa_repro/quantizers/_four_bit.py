@@ -1,0 +1,33 @@
+"""What nf4 and fp4 share: the three functions of a quantizer whose blocks are rounded to 16 levels or fewer."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+    from pissa_repro.linalg.quantize import FourBit
+
+
+def functions(
+    name: str, levels: tuple[float, ...]
+) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+    """roundtrip, packable and packed of the kind that bitsandbytes calls `name`."""
+
+    def kind(options: dict[str, Any]) -> "FourBit":
+        from pissa_repro.linalg.quantize import FourBit
+
+        return FourBit(name, levels, **options)
+
+    def roundtrip(weight: "torch.Tensor", options: dict[str, Any], spare: bool) -> "torch.Tensor":
+        return kind(options).roundtrip(weight, spare)
+
+    def packable(linear: "torch.nn.Module", options: dict[str, Any]) -> bool:
+        return kind(options).packable(linear)
+
+    def packed(
+        linear: "torch.nn.Linear", weight: "torch.Tensor", options: dict[str, Any], dtype: "torch.dtype"
+    ) -> "torch.nn.Module":
+        return kind(options).packed(linear, weight, dtype)
+
+    return roundtrip, packable, packed
