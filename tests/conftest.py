@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 from tiny import ROWS, save_tiny_gpt2, save_tiny_model
 
@@ -12,6 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # `pytest` alone does not put the checkout on the path
     sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# The same examples in every run, and no folder of failures: a test that fails once fails for everybody.
+hypothesis.settings.register_profile("seeded", derandomize=True, database=None, deadline=None)
+hypothesis.settings.load_profile("seeded")
 
 
 def pytest_configure(config):
