@@ -17,10 +17,11 @@ from pissa_repro.runtime.record import canonical
 # Okabe and Ito, "Color Universal Design" (2008); its yellow is left out, it is too light for a line.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")  # one more than colours: 56 pairs before one comes again
-# Of the methods that a config makes of a file: the file's colour, a thin line, and a marker that no file has.
-OTHER_MARKERS = ("<", ">", "*", "d", "h", (4, 1, 0), (3, 1, 0), (3, 1, 60), (6, 1, 0))
+# Of the methods that a config makes of a file: the file's colour, a thin line, and a marker that no file has. From the
+# ninth such method of one file in one sweep on, markers come again.
+OTHER_MARKERS = ("<", ">", "*", "d", "h", (4, 1, 0), (4, 1, 45), (6, 1, 0))
 LINES: tuple[Any, ...] = (  # dashes and gaps, in units of the line's width
-    "-", (0, (3.5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (8, 1.5)), (0, (5, 1.2, 1, 1.2, 1, 1.2)),
+    "-", (0, (3.5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (5, 1.2, 1, 1.2, 1, 1.2)), (0, (8, 1.5)),
     (0, (1, 3)), (0, (3.5, 4)), (0, (8, 1.5, 2.5, 1.5)), (0, (5, 1.2, 5, 1.2, 1, 1.2)), (0, (8, 4)),
     (0, (1, 1.2, 1, 4)), (0, (8, 1.2, 1, 1.2, 1, 1.2, 1, 1.2)), (0, (2, 4)), (0, (14, 2)), (0, (5, 4, 1, 4)),
 )  # fmt: skip
@@ -30,6 +31,7 @@ HATCHES = (
 )  # fmt: skip
 SHIPPED = 9  # lines and hatches from this number on are left to quantizers that say none
 WIDTHS = (1.3, 0.8)  # of a method's line, and of a variant's
+SIZES = (4.0, 6.5)  # of their markers; stars have little area
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Look:
     hatch: str
     shift: float
     width: float = WIDTHS[0]
+    size: float = SIZES[0]
 
     @property
     def tint(self) -> tuple[float, ...]:
@@ -59,7 +62,7 @@ def look(label: str, method: str, quant: str, variant: int | None = None) -> Loo
     if variant is None:
         return Look(label, colour, MARKERS[number % len(MARKERS)], line, hatch, shift)
     between = (variant + 1) / (len(OTHER_MARKERS) + 1) / len(MARKERS)
-    return Look(label, colour, OTHER_MARKERS[variant], line, hatch, shift + between, WIDTHS[1])
+    return Look(label, colour, OTHER_MARKERS[variant], line, hatch, shift + between, WIDTHS[1], SIZES[1])
 
 
 def line_of(quant: str) -> Any:

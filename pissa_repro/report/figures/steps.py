@@ -24,8 +24,8 @@ def draw_curves(axes: Axes, curves: list[tuple[Look, Curve]], marks: int) -> Non
             axes.fill_between(curve.steps, low, high, color=look.colour, alpha=0.15, linewidth=0)
         axes.plot(
             curve.steps, curve.values.mean(axis=0), color=look.colour, linestyle=look.line, marker=look.marker,
-            linewidth=look.width, markevery=(first, stride), label=look.label, markeredgecolor="white",
-            markeredgewidth=0.4,
+            linewidth=look.width, markersize=look.size, markevery=(first, stride), label=look.label,
+            markeredgecolor="white", markeredgewidth=0.4,
         )  # fmt: skip
 
 
