@@ -10,7 +10,9 @@ from tabled import ITEMS, run
 
 from pissa_repro import methods
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.report.tables.quantizers import _scores
 from pissa_repro.results import rows as lines
+from pissa_repro.results.study import Study
 
 WHY = "the scaling of rsLoRA, for this method alone"
 RSLORA = {"where": {"method": "rslora"}, "set": {"rslora": True}, "why": WHY}
@@ -139,6 +141,18 @@ def test_rows_claims_and_columns_have_one_name_for_one_row(table):
     assert [claim.split(" (rank")[0] for claim in claims] == [f"- {row['method']} against LoRA" for row in rows[1:]]
     for row in rows:
         assert f"\n| {row['method']} | {row['config_method']} | none |" in text
+
+
+def test_table_9_takes_no_mean_over_two_rows(table, tmp_path, config):
+    """Case 5: the scores of PiSSA and of PiSSA with DoRA stood there as one number, their mean."""
+    pairs = [("pissa", "nf4"), ("pissa-dora", "nf4")]
+    rows, _ = table(pairs)
+    cells = [{"method": method, "quant": quant} for method, quant in pairs]
+    changed = config | {"methods": config["methods"] | NAMED, "sweep": config["sweep"] | {"cells": cells}}
+    sweep = Sweep(changed | {"studies": config["studies"] | {"trained": True}})
+    found = _scores(Study(sweep, "mini-llama", tmp_path))["nf4"]
+    assert found == {f"gsm-mini {row['method']} r16": pytest.approx(float(row["score_mean"]), rel=1e-5) for row in rows}
+    assert len(found) == 2
 
 
 def test_the_order_of_a_config_changes_no_number_and_no_word(table):
