@@ -11,15 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from pissa_repro.report.figures import style
+from pissa_repro.report.figures import looks, style
 
 Line = dict[str, Any]
 LEAST = 1e-7  # excesses below are rounding of float32; they are drawn here
 LOOKS = {  # colour and marker by who made it
-    "ours": (style.COLOURS[1], "o"),
-    "torch": (style.COLOURS[2], "^"),
-    "PEFT": (style.COLOURS[3], "s"),
-    "released loop": (style.COLOURS[0], "D"),
+    "ours": (looks.COLOURS[1], "o"),
+    "torch": (looks.COLOURS[2], "^"),
+    "PEFT": (looks.COLOURS[3], "s"),
+    "released loop": (looks.COLOURS[0], "D"),
 }
 PLACES = [(x, y) for y in (5, -12, 16, -23, 27, -34) for x in (0, 8, -8)]  # of a label, in points from its dot
 

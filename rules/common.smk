@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(workflow.basedir))
 shell.prefix(f'export PYTHONPATH="{workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
-from pissa_repro import exhibits, quantizers, tasks
+from pissa_repro import exhibits, methods, quantizers, tasks
 from pissa_repro.plan import code, studies
 from pissa_repro.plan.checked import checked
 from pissa_repro.runtime import paths
@@ -55,15 +55,14 @@ def generator_code():
 
 
 def plugin_code():
-    """The source files of the plug-ins that this config names: they are found by name, so no import says so.
-
-    Of the quantizers all, since figures draw them by their place among the others.
-    """
-    named = {SWEEP.definition(cell["method"])["init"] for cell in SWEEP.config["sweep"]["cells"]}
-    named |= {*SWEEP.config["studies"]["methods"]}
+    """The source files of the plug-ins that this config names: they are found by name, so no import says so."""
+    cells, studied = SWEEP.config["sweep"]["cells"], SWEEP.config["studies"]
+    named = {SWEEP.definition(cell["method"])["init"] for cell in cells}
+    named |= {*studied["methods"], *methods.references()}
+    quants = {"nf4", *studied["quants"], *studied["blocks"], *(cell["quant"] for cell in cells)}
     used = sorted({SWEEP.config["tasks"][task]["task"] for task in SWEEP.config["sweep"]["tasks"]})
     modules = [f"pissa_repro.methods.{name}" for name in sorted(named)]
-    modules += [f"pissa_repro.quantizers.{name}" for name in quantizers.PLUGINS.names()]
+    modules += [f"pissa_repro.quantizers.{name}" for name in sorted({quantizers.find(quant).file for quant in quants})]
     modules += [tasks.load(name).rules.__name__ for name in used]
     return code_of(*modules) + [source(tasks.PLUGINS.file(name)) for name in used]
 

@@ -5,65 +5,17 @@ import re
 
 import numpy
 import pytest
+from figured import drawn, made
 from matplotlib.colors import to_hex
 
-from pissa_repro import exhibits, quantizers
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.figures import style
+from pissa_repro.report.figures import looks
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical
 from pissa_repro.stages import figure as stage_figure
 
 PLACES = {"figure4a": "paper/figure4a", "figure4b": "paper/figure4b", "accuracy": "extra/accuracy"}
-FIXTURE = {  # no model and no data are read: only names and display names matter here
-    "models": {"a": {"path": "x", "display": "model A"}, "b": {"path": "y", "display": "model B"}},
-    "datasets": {
-        "train": {"path": "t", "fields": {"prompt": "q", "response": "a"}, "display": "bench (generated)"},
-        "test": {"path": "t", "fields": {"prompt": "q", "response": "a"}, "display": "bench (generated)"},
-    },
-    "train": {"epochs": 1, "batch_size": 2, "max_length": 8, "dtype": "float32", "target_modules": ["q_proj"]},
-    "tasks": {"bench": {"task": "gsm8k", "dataset": "test", "max_new_tokens": 4}},
-    "sweep": {
-        "models": ["a"],
-        "datasets": ["train"],
-        "cells": [
-            {"method": "full", "quant": "none"},
-            {"method": "lora", "quant": "none"},
-            {"method": "lora", "quant": "nf4"},
-        ],
-        "ranks": [4],
-        "learning_rates": [0.01],
-        "seeds": [0, 1],
-        "tasks": ["bench"],
-    },
-}
-
-
-def made(tmp_path, steps=36, curve=lambda t: 5 / t, **axes):
-    """A sweep and its fixture records; each cell's values are the curve times 1 + its number / 10."""
-    config = copy.deepcopy(FIXTURE)
-    config["sweep"] |= axes
-    sweep = Sweep(config)
-    rows = ["cell,task,metric,value,stderr,n"]
-    for number, cell in enumerate(sweep.cells.values()):
-        path = paths.cell(cell.name, tmp_path).steps
-        path.parent.mkdir(parents=True)
-        lines = [f"{t},{curve(t) * (1 + number / 10)},0.01,{curve(t) * (2 + number / 10)}" for t in range(1, steps + 1)]
-        path.write_text("\n".join(["step,loss,learning_rate,grad_norm", *lines]) + "\n")
-        rows += [
-            f"{cell.name},bench,paper,{0.2 + number / 10},{0.01 + number / 1000},300",
-            f"{cell.name},bench,other,,,300",
-        ]
-    (paths.scores(tmp_path)).write_text("\n".join(rows) + "\n")
-    return sweep
-
-
-def drawn(name, sweep, tmp_path):
-    with style.context():
-        figure = exhibits.PLUGINS.load(name).make(sweep, tmp_path)
-        figure.draw_without_rendering()
-    return figure
 
 
 def run(name, sweep, tmp_path, *out):
@@ -195,27 +147,12 @@ def test_panels_for_every_model_and_rank(tmp_path):
 def test_colour_is_the_method_and_line_the_quantization(tmp_path):
     sweep = made(tmp_path)
     full, lora, qlora = drawn("figure4a", sweep, tmp_path).axes[0].lines
-    assert (full.get_color(), lora.get_color()) == style.COLOURS[:2]
+    assert (full.get_color(), lora.get_color()) == looks.COLOURS[:2]
     assert lora.get_color() == qlora.get_color() and lora.get_linestyle() != qlora.get_linestyle()
     assert [line.get_label() for line in (full, lora, qlora)] == ["full FT", "LoRA", "QLoRA"]
     bars = drawn("accuracy", sweep, tmp_path).axes[0].patches
     assert [to_hex(bar.get_edgecolor()).upper() for bar in bars] == [line.get_color() for line in (full, lora, qlora)]
     assert [bool(bar.get_hatch()) for bar in bars] == [False, False, True]
-
-
-def test_lines_and_hatches_differ_for_four_quantizations_and_labels_for_all():
-    cells = [{"method": "lora", "quant": quant} for quant in quantizers.names()]
-    found = list(style.looks(Sweep(FIXTURE | {"sweep": FIXTURE["sweep"] | {"cells": cells}})).values())
-    for kind in ("line", "hatch"):
-        drawn_as = [getattr(look, kind) for look in found]
-        assert len(set(drawn_as[:4])) == 4 and drawn_as[4:8] == drawn_as[:4]
-    assert len({look.label for look in found}) == len(quantizers.names())
-
-
-def test_equal_display_names_are_told_apart(tmp_path):
-    cells = [{"method": "lora", "quant": quant} for quant in ("nf4", "int8")]
-    found = style.looks(Sweep(FIXTURE | {"sweep": FIXTURE["sweep"] | {"cells": cells}}))
-    assert [look.label for look in found.values()] == ["QLoRA (lora-nf4)", "QLoRA (lora-int8)"]
 
 
 def test_the_caption_gives_the_reason_of_an_override(tmp_path):

@@ -35,7 +35,7 @@ def test_a_quant_is_a_file_and_one_of_its_variants(file):
 
 
 def test_plain_quants_come_first_and_none_before_all():
-    """The place decides the line that figures draw a quant with."""
+    """Lists and choices are in this order."""
     files = [name for name in quantizers.names() if name in quantizers.PLUGINS.names()]
     assert quantizers.names()[0] == "none" and list(quantizers.names()[: len(files)]) == files
 

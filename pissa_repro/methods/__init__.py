@@ -95,6 +95,13 @@ class Method(Protocol):
     VERSION: int = 1
     """Raised when the start changes, so that the cells of this method, and only they, run again."""
 
+    REFERENCE: bool = False
+    """True: with default settings it is what tables compare every other method with, on the same base and rank."""
+
+    LOOK: int | None = None
+    """The number of its colour and marker in figures (report/figures/looks.py), another one for each file, from 0.
+    None: one from 7 on that follows from the file's name."""
+
     def start(self, weight: "torch.Tensor", setting: Setting) -> Start:
         """The factors of a float32 weight (out, in), which stays as it is: A (r, in) and B (out, r), float32, finite.
 
@@ -122,6 +129,11 @@ names, load = PLUGINS.names, PLUGINS.load
 def has_factors(name: str) -> bool:
     """Whether the method trains factors (False: it trains every weight)."""
     return load(name).FACTORS
+
+
+def references() -> tuple[str, ...]:
+    """The methods that others are compared with."""
+    return tuple(name for name in names() if load(name).REFERENCE)
 
 
 def refusal(name: str, quant: str) -> str | None:

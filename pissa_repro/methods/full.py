@@ -2,6 +2,7 @@
 
 DISPLAY = QUANTIZED_DISPLAY = "full FT"
 RANDOM = False
+LOOK = 0
 FACTORS = False
 
 

@@ -8,6 +8,7 @@ from pissa_repro.methods import Matrix, Setting, Start
 
 DISPLAY = QUANTIZED_DISPLAY = "LoftQ"
 RANDOM = False
+LOOK = 3
 OPTIONS = {"svd": "fast"}
 QUANTIZED_OPTIONS = {"alternations": 1}
 

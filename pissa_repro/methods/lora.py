@@ -4,6 +4,8 @@ from pissa_repro.methods import Matrix, Setting, Start
 
 DISPLAY, QUANTIZED_DISPLAY = "LoRA", "QLoRA"
 RANDOM = True
+REFERENCE = True
+LOOK = 1
 
 
 def start(weight: Matrix, setting: Setting) -> Start:

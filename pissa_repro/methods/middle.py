@@ -4,6 +4,7 @@ from pissa_repro.methods import Matrix, Setting, Start
 
 DISPLAY, QUANTIZED_DISPLAY = "middle", "Q-middle"
 RANDOM = False
+LOOK = 4
 
 
 def start(weight: Matrix, setting: Setting) -> Start:

@@ -4,6 +4,7 @@ from pissa_repro.methods import Matrix, Setting, Start
 
 DISPLAY, QUANTIZED_DISPLAY = "MiLoRA", "QMiLoRA"
 RANDOM = False
+LOOK = 5
 
 
 def start(weight: Matrix, setting: Setting) -> Start:

@@ -4,6 +4,7 @@ from pissa_repro.methods import Matrix, Setting, Start
 
 DISPLAY, QUANTIZED_DISPLAY = "OLoRA", "QOLoRA"
 RANDOM = False
+LOOK = 6
 
 
 def start(weight: Matrix, setting: Setting) -> Start:

@@ -42,6 +42,7 @@ class Cell:
     start_seed: int  # the seed of the factors: 0 for a method whose start is not random
     train: tuple[tuple[str, Any], ...]  # the training settings after overrides
     reasons: tuple[str, ...] = ()  # why the overrides that apply do
+    treated_alone: bool = False  # whether one of them is aimed at this method
 
     @property
     def name(self) -> str:

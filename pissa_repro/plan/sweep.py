@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from pissa_repro import methods
 from pissa_repro.plan import config as config_module
 from pissa_repro.plan.cells import Cell, Point
+from pissa_repro.plan.labels import labels
 from pissa_repro.plan.sections import NamedMethod
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
@@ -55,6 +56,8 @@ class Sweep:
 
     def __init__(self, raw: Mapping[str, Any]):
         self.config = config_module.check(raw)
+        named = {cell["method"]: self.definition(cell["method"]) for cell in self.config["sweep"]["cells"]}
+        self.labels = labels(self.config, named)
 
     @cached_property
     def points(self) -> list[tuple[str, Cell]]:
@@ -117,6 +120,7 @@ class Sweep:
             start_seed=point.seed if methods.load(init).RANDOM else 0,
             train=tuple(sorted(train.items())),
             reasons=tuple(override["why"] for override in overrides),
+            treated_alone=any("method" in override["where"] for override in overrides),
         )
 
     def definition(self, method: str) -> NamedMethod:
@@ -128,9 +132,8 @@ class Sweep:
         return methods.has_factors(self.definition(cell.method)["init"])
 
     def display(self, cell: Cell) -> str:
-        """The method's name in tables."""
-        definition = self.definition(cell.method)
-        return definition.get("display") or methods.display(definition["init"], cell.quant)
+        """The label of the cell's row in tables and figures, the same for all its ranks, rates and seeds."""
+        return self.labels[cell.method, cell.quant]
 
     def model_spec(self, model: str) -> ModelSpec:
         """Spec of fetching a model."""

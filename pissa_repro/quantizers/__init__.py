@@ -21,7 +21,7 @@ class Quantizer(Protocol):
     """What a quantizer's file declares."""
 
     ORDER: int = 100
-    """Its place in lists, and the line that figures draw it with; equal ones are in the order of their names."""
+    """Its place in lists; equal ones are in the order of their names."""
 
     VARIANTS: Mapping[str, dict[str, Any]] = MappingProxyType({"": {}})
     """What follows the file's name in a quant, and the options that it stands for.
@@ -30,6 +30,10 @@ class Quantizer(Protocol):
     one scale, says `blocksize` (values) and `double` (whether the scales are quantized, too); config.studies.blocks
     takes these.
     """
+
+    LOOKS: Mapping[str, int] = MappingProxyType({})
+    """The number of the line and hatch of each variant in figures (report/figures/looks.py), from 0, all different.
+    A variant that is not in it has one from 9 on that follows from its name."""
 
     LEVELS: tuple[float, ...] = ()
     """The values that a block scaled to [-1, 1] is rounded to, in their order, where there are such."""

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
 
 
 ORDER = 2
+LOOKS = {"": 2}
 
 
 def roundtrip(weight: "torch.Tensor", options: dict[str, Any], spare: bool) -> "torch.Tensor":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pissa_repro import methods
 from pissa_repro.plan.cells import Cell, Point
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.measure import Measure, measure_of
@@ -15,7 +16,6 @@ from pissa_repro.runtime.errors import UserError
 from pissa_repro.tasks import METRIC
 
 Scores = dict[tuple[str, str, str | None], dict[str, str]]  # the rows of scores.csv by (cell, task, metric)
-REFERENCE = "lora"  # the init of the method that every other one is compared with, on the same base
 VALIDATION = "-validation"  # the swept task <task>-validation may choose the learning rate for <task>
 
 
@@ -83,11 +83,11 @@ def lines(sweep: Sweep, rows: Scores, results: Path) -> list[Line]:
 
 
 def _by_seed(sweep: Sweep) -> list[list[Cell]]:
-    """The cells that differ in their seed only, together."""
+    """The cells that differ in their seed only, together, in the order of seeds."""
     groups: dict[tuple[object, ...], list[Cell]] = {}
     for c in sweep.cells.values():
         groups.setdefault((c.model, c.data, c.method, c.quant, c.rank, c.learning_rate), []).append(c)
-    return list(groups.values())
+    return [sorted(cells, key=lambda cell: cell.seed) for cells in groups.values()]
 
 
 def _fact(rows: Scores, cell: Cell, task: str) -> dict[str, str]:
@@ -119,33 +119,36 @@ def _check(task: str, items: Items, first: Items, value: float) -> None:
         raise UserError(f"{items.path}: its samples do not give the score {value} of the scores file. Make both again.")
 
 
-def reference(sweep: Sweep, line: Line, others: list[Line], same_rate: bool = True) -> Line | None:
-    """The row that a row is compared with: plain LoRA on the same base; None for that row itself, or without one.
+def references(sweep: Sweep, line: Line, others: list[Line], same_rate: bool = True) -> list[Line]:
+    """The rows of the reference method as it is that stand beside a row, itself among them. One: the reference.
 
     Same model, training data, task, quantization, rank and (with same_rate) learning rate. A method
-    without factors has no rank, and is compared with the largest rank among the others.
+    without factors has no rank, and stands beside the largest rank among them.
     """
-
-    def plain(cell: Cell) -> bool:
-        definition = sweep.definition(cell.method)
-        return definition["init"] == REFERENCE and not definition["lora"]
 
     def beside(row: Line) -> bool:
         a, b = line.first, row.first
         alike = row.task == line.task and (a.model, a.data, a.quant) == (b.model, b.data, b.quant)
         return alike and (not same_rate or a.learning_rate == b.learning_rate)
 
-    fit = [other for other in others if beside(other) and plain(other.first)]
-    if sweep.has_factors(line.first):
-        fit = [other for other in fit if other.first.rank == line.first.rank]
-    best = max(fit, key=lambda other: other.first.rank, default=None)
-    return None if line in fit else best
+    fit = [other for other in others if beside(other) and as_it_is(sweep, other.first)]
+    rank = line.first.rank if sweep.has_factors(line.first) else max((row.first.rank for row in fit), default=0)
+    return [other for other in fit if other.first.rank == rank]
+
+
+def as_it_is(sweep: Sweep, cell: Cell) -> bool:
+    """Whether a cell is of the reference method with default options, no `lora:` fields and no override of its own."""
+    definition = sweep.definition(cell.method)
+    init, place = definition["init"], f"config.methods.{cell.method}"
+    given, default = (methods.options(init, cell.quant, some, place) for some in (definition["options"], {}))
+    changed = given != default or definition["lora"] or cell.treated_alone
+    return methods.load(init).REFERENCE and not changed
 
 
 def at_best_rate(rows: list[Line]) -> list[Line]:
     """Of the rows that differ in the learning rate only, the one that is best on validation items.
 
-    Best is the highest mean, or the lowest where lower is better; of equals, the first.
+    Best is the highest mean, or the lowest where lower is better; of equals, the smallest rate.
     Never chosen on the test items: a task without a swept validation task has no row here.
     """
 
@@ -155,10 +158,11 @@ def at_best_rate(rows: list[Line]) -> list[Line]:
 
     means = {at(line, line.task): line.scores.mean() for line in rows}
     best: dict[tuple[str, Point], tuple[float, Line]] = {}
-    for line in rows:
+    for line in sorted(rows, key=lambda line: line.first.learning_rate):
         task, point = at(line, line.task)
         here = task, point._replace(learning_rate=0)
         value = means.get((task + VALIDATION, point))
         if value is not None and (here not in best or line.measure.better(value, best[here][0])):
             best[here] = (value, line)
-    return [line for _, line in best.values()]
+    chosen = [line for _, line in best.values()]
+    return [line for line in rows if line in chosen]

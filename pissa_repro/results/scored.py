@@ -162,10 +162,18 @@ def display(record: ScoreRecord) -> str:
         return "without training"
     known = train["method"] in methods.names()
     words = [methods.display(train["method"], train["quant"]) if known else train["method"]]
-    words += [f"{key}={value}" for key, value in train["lora"].items()]
+    words += [f"{key}={value}" for key, value in (_options(init) | train["lora"]).items()]
     words += [f"{train['quant']} base"] if train["quant"] != "none" else []
     words += [f"rank {init['rank']}"] if init else []
     return ", ".join([*words, f"learning rate {train['learning_rate']:g}"])
+
+
+def _options(init: dict[str, Any] | None) -> dict[str, Any]:
+    """The options of a start that are not the method's default ones."""
+    if init is None or init["method"] not in methods.names():
+        return {}
+    default = methods.options(init["method"], init["quant"], {}, "spec")
+    return {key: value for key, value in init["options"].items() if default.get(key) != value}
 
 
 def origins(cell: Scored) -> dict[str, list[Provenance]]:

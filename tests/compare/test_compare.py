@@ -134,7 +134,7 @@ def test_full_fine_tuning_differs_in_having_no_factors_and_that_is_no_warning(ce
 def test_a_quantized_base_is_named(cells, sweep, capsys, tmp_path):
     cell = next(c for c in sweep.cells.values() if (c.method, c.quant, c.seed) == ("pissa", "nf4", 0))
     write(tmp_path / "q", sweep.evaluate_spec(cell, "gsm-mini"), samples(answers("lora", 5)))
-    assert "B  QPiSSA, nf4 base, rank 16" in run(capsys, at(cells["pissa"], 0), tmp_path / "q")
+    assert "B  QPiSSA, alternations=5, nf4 base, rank 16" in run(capsys, at(cells["pissa"], 0), tmp_path / "q")
 
 
 def test_the_trainings_code_is_compared_where_its_record_is_there(cells, capsys):

@@ -94,7 +94,7 @@ def test_the_axes_reach_to_published_points(study):
     points = study_published.reductions("llama-2-7b", "q_proj")
     with style.context():
         figure, (axes,) = canvas.Sheet(1).panels(1, 3, 2.4)
-        draw_published(axes, study, points, Lines("rank", "alternations", "T = {}"), apart=7)
+        draw_published(axes, points, Lines("rank", "alternations", "T = {}"), apart=7)
         figure.draw_without_rendering()
     assert axes.get_ylim()[0] < 0.09 and axes.get_ylim()[1] > 27.9 and axes.get_xlim()[1] > 128
 
@@ -158,3 +158,9 @@ def test_a_missing_table_column_row_or_number_is_refused(name, copied):
     path.unlink()
     with pytest.raises(UserError, match="no such record"):
         drawn(name, copied)
+
+
+def test_plain_quantization_is_shown_against_the_same_one_in_any_order():
+    """Case 4: without nf4 the first of the config was what the others were divided by."""
+    for quants in (["nf4-b32", "nf4-dq", "int8"], ["nf4-dq", "int8", "nf4-b32"]):
+        assert study_data.standard(pandas.DataFrame({"quant": quants})) == "int8"

@@ -9,7 +9,7 @@ from studied import caption, drawn, lines, mean, measured, record, sweep_of
 
 from pissa_repro import exhibits, methods
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.figures import study_data, style
+from pissa_repro.report.figures import looks, study_data
 from pissa_repro.results.study import Study
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical
@@ -89,8 +89,8 @@ def test_a_model_of_the_paper_has_its_own_numbers_beside(study):
 
 
 def test_colours_are_those_of_the_sweep(study):
-    (look,) = style.looks(study.sweep).values()
-    assert study_data.look(study, "pissa").colour == look.colour
+    (look,) = looks.looks(study.sweep).values()
+    assert study_data.look("pissa") == look
 
 
 @pytest.mark.parametrize("name", PLACES)

@@ -49,7 +49,9 @@ def test_seeds_are_aggregated(embedded, config):
 
 def test_each_row_is_compared_with_lora_on_its_own_base(embedded):
     rows, _ = embedded
-    assert [row["diff_verdict"] for row in rows] == ["better", "", "better", "", "no difference shown", "worse"]
+    assert [row["diff_verdict"] for row in rows] == [
+        "better", "reference", "better", "reference", "no difference shown", "worse"
+    ]  # fmt: skip
     means = {row["method"]: float(row["score_mean"]) for row in rows}
     for method, base in (("full FT", "LoRA"), ("PiSSA", "LoRA"), ("LoftQ", "QLoRA"), ("QPiSSA", "QLoRA")):
         row = next(row for row in rows if row["method"] == method)
@@ -144,8 +146,8 @@ def test_a_validation_task_chooses_each_methods_rate(tmp_path, config, monkeypat
     tuned = text.split("### Each method at its best learning rate, chosen on task gsm-mini-validation")[1].split("## ")[
         0
     ]
-    shown = [line.split(" | ")[:7] for line in tuned.splitlines() if line.startswith(("| LoRA", "| PiSSA"))]
-    assert [(cells[0], cells[3], cells[6]) for cells in shown] == [
+    shown = [line.split(" | ")[:8] for line in tuned.splitlines() if line.startswith(("| LoRA", "| PiSSA"))]
+    assert [(cells[0], cells[4], cells[7]) for cells in shown] == [
         ("| LoRA", "0.002", "25.50 ± 0.00"),
         ("| PiSSA", "2e-05", "25.00 ± 0.00"),
     ]
@@ -166,8 +168,9 @@ def test_the_reference_is_plain_lora_whatever_its_name(tmp_path, config):
     changed["methods"]["pissa"] = {"init": "lora", "lora": {"use_dora": True}, "display": "DoRA"}
     cells = [{"method": name, "quant": "none"} for name in ("full", "lora", "pissa")]
     rows, _ = run(tmp_path, changed, cells=cells, seeds=[0, 1])
-    assert [row["method"] for row in rows] == ["mine", "PiSSA", "DoRA"]
-    assert [bool(row["diff_verdict"]) for row in rows] == [False, True, True]
+    assert [row["method"] for row in rows] == ["mine", "PiSSA (lora)", "DoRA"]
+    assert [row["diff_verdict"] == "reference" for row in rows] == [True, False, False]
+    assert [bool(row["diff_to_lora"]) for row in rows] == [False, True, True]
 
 
 def test_on_the_papers_benchmark_the_published_numbers_are_shown(tmp_path):

@@ -117,8 +117,8 @@ def test_a_validation_task_chooses_the_rate_of_the_lowest_nats(tmp_path, config)
         tmp_path, changed, table="perplexity", scored=scored, learning_rates=[2e-3, 2e-5], seeds=[0, 1], cells=cells
     )
     tuned = text.split("### Each method at its best learning rate, chosen on task text-validation")[1].split("## ")[0]
-    shown = [line.split(" | ")[:4] for line in tuned.splitlines() if line.startswith(("| LoRA", "| PiSSA"))]
-    assert [(cells[0], cells[3]) for cells in shown] == [("| LoRA", "0.002"), ("| PiSSA", "2e-05")]
+    shown = [line.split(" | ")[:5] for line in tuned.splitlines() if line.startswith(("| LoRA", "| PiSSA"))]
+    assert [(cells[0], cells[4]) for cells in shown] == [("| LoRA", "0.002"), ("| PiSSA", "2e-05")]
 
 
 def test_ratings_are_points_of_10_with_the_first_turn_beside(tmp_path, config):

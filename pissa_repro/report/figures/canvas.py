@@ -7,11 +7,14 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from pissa_repro.paper import published
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
+from pissa_repro.report.figures.looks import look
 from pissa_repro.results.study import Study, studied
 
-BASE, REST = style.GREY, style.COLOURS[2]  # W and PiSSA's residual
+BASE = style.GREY  # of W
+REST = look("", *published.METHODS["pissa"][:1], "none").colour  # of PiSSA's residual
 Block = Figure | SubFigure
 WEIGHT, RESIDUAL = "$W$", r"$W_{\mathrm{res}}$"
 

@@ -11,8 +11,8 @@ from matplotlib.transforms import ScaledTranslation
 
 from pissa_repro.report.figures import study_data as data
 from pissa_repro.report.figures import study_published as paper
-from pissa_repro.report.figures import style
 from pissa_repro.report.figures.canvas import Sheet, finish
+from pissa_repro.report.figures.looks import HATCHES, LINES, line_of
 from pissa_repro.results.study import Study
 
 FILLS = ("none", "bottom", "left", "top")  # of published markers
@@ -36,19 +36,20 @@ class Lines(NamedTuple):
     label: str
 
 
-def draw_lines(axes: Axes, study: Study, points: pandas.DataFrame, lines: Lines, y: str = "reduction") -> None:
-    """A line of y over x for each method (colour, marker) and value of `by` (line style)."""
+def draw_lines(axes: Axes, points: pandas.DataFrame, lines: Lines, y: str = "reduction") -> None:
+    """A line of y over x for each method (colour, marker) and value of `by` (line style: a quantization's own)."""
     x, by, label = lines
     kinds = list(dict.fromkeys(points[by].sort_values()))
     for (method, kind), here in points.sort_values(x, kind="stable").groupby(["method", by], sort=False):
-        look = data.look(study, str(method))
+        look = data.look(str(method))
         axes.plot(
             here[x], here[y], color=look.colour, marker=look.marker, label=f"{look.label}, {label.format(kind)}",
-            linestyle=style.LINES[kinds.index(kind) % len(style.LINES)], markeredgecolor="white", markeredgewidth=0.4,
+            linestyle=line_of(str(kind)) if by == "kind" else LINES[kinds.index(kind) % len(LINES)],
+            markeredgecolor="white", markeredgewidth=0.4,
         )  # fmt: skip
 
 
-def draw_published(axes: Axes, study: Study, points: pandas.DataFrame, lines: Lines, apart: float = 0) -> None:
+def draw_published(axes: Axes, points: pandas.DataFrame, lines: Lines, apart: float = 0) -> None:
     """Published points as hollow markers, half filled for the second value of `by`.
 
     apart: typographic points from method to method, to the side.
@@ -56,7 +57,7 @@ def draw_published(axes: Axes, study: Study, points: pandas.DataFrame, lines: Li
     x, by, label = lines
     kinds, methods = list(dict.fromkeys(points[by].sort_values())), list(dict.fromkeys(points["method"]))
     for (method, kind), here in points.groupby(["method", by], sort=False):
-        look, shift = data.look(study, str(method)), apart * (methods.index(method) - (len(methods) - 1) / 2)
+        look, shift = data.look(str(method)), apart * (methods.index(method) - (len(methods) - 1) / 2)
         axes.plot(
             here[x], here["reduction"], color=look.colour, marker=look.marker, linestyle="none", markersize=5.5,
             fillstyle=FILLS[kinds.index(kind) % len(FILLS)], markerfacecoloralt="white", zorder=3,
@@ -67,13 +68,13 @@ def draw_published(axes: Axes, study: Study, points: pandas.DataFrame, lines: Li
     axes.autoscale_view()
 
 
-def draw_bars(axes: Axes, study: Study, points: pandas.DataFrame, printed: bool) -> None:
+def draw_bars(axes: Axes, points: pandas.DataFrame, printed: bool) -> None:
     """Bars of error reductions with their numbers, plain quantization's first; published ones light and hatched."""
     first: dict[Any, Any] = {"method": data.PLAIN, "reduction": 0.0}
     names = []
     for x, point in enumerate([first, *points.to_dict("records")]):
-        look, value = data.look(study, point["method"]), point["reduction"]
-        colours = {"facecolor": look.tint, "hatch": style.HATCHES[1]} if printed else {"facecolor": look.colour}
+        look, value = data.look(point["method"]), point["reduction"]
+        colours = {"facecolor": look.tint, "hatch": HATCHES[1]} if printed else {"facecolor": look.colour}
         axes.bar(x, value, 0.76, edgecolor=look.colour, **colours)
         axes.annotate(f"{value:z.1f}", (x, max(value, 0)), (0, 2), textcoords="offset points", ha="center", fontsize=8)
         names.append(look.label + (f"\nr {point['rank']}\nT {point['alternations']}" if x else ""))
@@ -94,7 +95,7 @@ def bars_at_a_rank(sheet: Sheet, study: Study) -> None:
     figure = sheet.block(1 + 0.48 * sum(sizes), 4.1)
     axes = figure.subplots(1, len(shown), sharey=True, width_ratios=sizes)
     for panel, (title, bars) in zip(axes, shown.items(), strict=True):
-        draw_bars(panel, study, bars, printed=panel is not axes[0])
+        draw_bars(panel, bars, printed=panel is not axes[0])
         panel.set_title(title)
     axes[0].set_ylabel(REDUCTION)
     at = "at the largest rank only the best of the methods; plain quantization is 0 by definition"
@@ -110,11 +111,11 @@ def over_ranks(sheet: Sheet, study: Study, first: bool) -> None:
     figure, axes = sheet.panels(len(theirs), *((5.4, 3) if first else (2.9, 2.3)))
     published = pandas.concat(theirs.values())
     ranks = sorted({*table["rank"], *published["rank"]})
-    plain = data.look(study, data.PLAIN)
+    plain = data.look(data.PLAIN)
     for panel, (kind, points) in zip(axes, theirs.items(), strict=True):
         panel.plot(ranks, [0] * len(ranks), color=plain.colour, label=f"{plain.label}: 0 by definition")
-        draw_lines(panel, study, data.averages(table[table["type"] == kind]), Lines("rank", "alternations", "T = {}"))
-        draw_published(panel, study, points, Lines("rank", "alternations", "T = {}"), apart=0 if first else 7)
+        draw_lines(panel, data.averages(table[table["type"] == kind]), Lines("rank", "alternations", "T = {}"))
+        draw_published(panel, points, Lines("rank", "alternations", "T = {}"), apart=0 if first else 7)
         set_ticks(panel, "rank", ranks)
         place = panel.get_subplotspec()
         panel.set(title=kind, ylabel=REDUCTION if place and place.is_first_col() else "")
@@ -128,8 +129,8 @@ def over_alternations(sheet: Sheet, study: Study) -> None:
     table, model = data.errors(study, "alternations"), paper.beside(study)
     theirs = data.at_rank(study, paper.reductions(model, "avg"))
     figure, (axes,) = sheet.panels(1, 5.4, 3)
-    draw_lines(axes, study, data.averages(table), Lines("alternations", "rank", "r = {}"))
-    draw_published(axes, study, theirs, Lines("alternations", "rank", "r = {}"))
+    draw_lines(axes, data.averages(table), Lines("alternations", "rank", "r = {}"))
+    draw_published(axes, theirs, Lines("alternations", "rank", "r = {}"))
     set_ticks(axes, "alternations T", sorted({*table["alternations"], *theirs["alternations"]}))
     axes.set_ylabel(REDUCTION)
     notes = [data.modules(table), "nf4, r: rank", MEAN, paper.sources(study, model, theirs)]
@@ -143,9 +144,9 @@ def over_blocks(sheet: Sheet, study: Study) -> None:
     theirs = data.at_rank(study, paper.reductions(model, "avg"))
     theirs = data.with_blocks(theirs[theirs["alternations"] == most])
     figure, (left, right) = sheet.panels(2, 3.4, 3, share=False)
-    draw_lines(left, study, means, Lines("block", "kind", "{}"))
-    draw_published(left, study, theirs, Lines("block", "rank", "r = {}"))
-    draw_lines(right, study, data.with_blocks(data.averages(ratios, "ratio")), Lines("block", "kind", "{}"), "ratio")
+    draw_lines(left, means, Lines("block", "kind", "{}"))
+    draw_published(left, theirs, Lines("block", "rank", "r = {}"))
+    draw_lines(right, data.with_blocks(data.averages(ratios, "ratio")), Lines("block", "kind", "{}"), "ratio")
     left.set(title="reduction by the factors", ylabel=REDUCTION)
     right.set(title="plain quantization", ylabel=f"error / error with {data.standard(table)}")
     for panel in (left, right):
@@ -189,7 +190,7 @@ def over_depth(sheet: Sheet, study: Study) -> None:
     figure, axes = sheet.panels(len(maps), 0.46 * len(kinds) + 0.7, 2 + 0.25 * min(len(next(iter(maps.values()))), 24))
     for panel, (method, values) in zip(axes, maps.items(), strict=True):
         mesh = draw_map(panel, values, low, high)
-        panel.set_title(data.look(study, method).label)
+        panel.set_title(data.look(method).label)
     figure.colorbar(mesh, ax=axes, label=REDUCTION)
     shared = here.duplicated(["method", "layer", "type"]).any()
     same = "means where modules share layer and type" if shared else ""

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
-from pissa_repro.report.figures.style import Look
+from pissa_repro.report.figures.looks import Look, looks
 from pissa_repro.results.curves import Bar, read_bar, read_scores
 from pissa_repro.results.measure import PERCENT, Measure, measure_of
 from pissa_repro.runtime import paths
@@ -62,9 +62,9 @@ def accuracy(sweep: Sweep, results: Path) -> Figure:
         sweep, heading, ("models", "tasks"), ("datasets", "ranks", "learning_rates"), (7.2, 3.6)
     )
     scores = paths.scores(results)
-    looks, table = style.looks(sweep), read_scores(scores)
+    known, table = looks(sweep), read_scores(scores)
     read = [
-        [(looks[p], read_bar(table, scores, g, panel.task, measures[panel.task])) for p, g in panel.cells().items()]
+        [(known[p], read_bar(table, scores, g, panel.task, measures[panel.task])) for p, g in panel.cells().items()]
         for panel in panels
     ]
     items = ", ".join(str(n) for n in sorted({bar.items for bars in read for _, bar in bars}))

@@ -100,7 +100,7 @@ def singular_values(sheet: Sheet, study: Study) -> None:
     """Singular values of a weight, as quantized, of its residual, and of every method's error."""
     record = data.spectra(study)
     wholes = {"W": WEIGHT, "quantized": f"{record['spec']['quant']}({WEIGHT})", "residual": RESIDUAL}
-    errors = {key: data.look(study, published.ours(word)) for key, word in data.error_words(study, record).items()}
+    errors = {key: data.look(published.ours(word)) for key, word in data.error_words(study, record).items()}
     columns = max(3, len(errors))
     figure = sheet.block(3.2 * columns, 5.4)
     grid = figure.subplots(2, columns, sharey="row")

@@ -10,7 +10,7 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullL
 
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
-from pissa_repro.report.figures.style import Look
+from pissa_repro.report.figures.looks import Look, looks
 from pissa_repro.results.curves import Curve, read_curve
 
 
@@ -18,13 +18,14 @@ def draw_curves(axes: Axes, curves: list[tuple[Look, Curve]], marks: int) -> Non
     """Draw each curve with its band and about `marks` markers, shifted from method to method."""
     for look, curve in curves:
         stride = max(1, len(curve.steps) // marks)
-        first = (look.order * stride // len(style.MARKERS) + stride // 2) % stride
+        first = (int(look.shift * stride) + stride // 2) % stride
         if len(curve.values) > 1:
             low, high = curve.values.min(axis=0), curve.values.max(axis=0)
             axes.fill_between(curve.steps, low, high, color=look.colour, alpha=0.15, linewidth=0)
         axes.plot(
             curve.steps, curve.values.mean(axis=0), color=look.colour, linestyle=look.line, marker=look.marker,
-            markevery=(first, stride), label=look.label, markeredgecolor="white", markeredgewidth=0.4,
+            linewidth=look.width, markersize=look.size, markevery=(first, stride), label=look.label,
+            markeredgecolor="white", markeredgewidth=0.4,
         )  # fmt: skip
 
 
@@ -75,8 +76,8 @@ def draw_over_steps(sweep: Sweep, results: Path, shown: Shown) -> Figure:
     figure, panels, shared = style.canvas(
         sweep, shown.heading, ("models", "datasets"), ("ranks", "learning_rates"), (7.2, 3.9)
     )
-    looks = style.looks(sweep)
-    read = [[(looks[p], read_curve(results, g, shown.column)) for p, g in panel.cells().items()] for panel in panels]
+    known = looks(sweep)
+    read = [[(known[p], read_curve(results, g, shown.column)) for p, g in panel.cells().items()] for panel in panels]
     longest = max(len(curve.steps) for curves in read for _, curve in curves)
     block, count = max(1, longest // 120), min(100, longest // 6)
     for panel, curves in zip(panels, read, strict=True):

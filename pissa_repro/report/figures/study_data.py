@@ -12,8 +12,8 @@ from pissa_repro import methods, quantizers
 from pissa_repro.model.naming import order
 from pissa_repro.paper import published
 from pissa_repro.plan import studies
-from pissa_repro.report.figures import style
-from pissa_repro.report.figures.style import Look
+from pissa_repro.report.figures import looks
+from pissa_repro.report.figures.looks import Look
 from pissa_repro.results.curves import numbers
 from pissa_repro.results.study import Study
 from pissa_repro.runtime.errors import UserError, unknown
@@ -86,8 +86,8 @@ def with_blocks(points: pandas.DataFrame) -> pandas.DataFrame:
 
 
 def standard(table: pandas.DataFrame) -> str:
-    """The quantization that others are compared with: nf4 (block size 64), else the first one."""
-    return "nf4" if (table["quant"] == "nf4").any() else table["quant"].iloc[0]
+    """The quantization that others are compared with: nf4 (block size 64), else the first of the list of all."""
+    return "nf4" if (table["quant"] == "nf4").any() else min(table["quant"], key=quantizers.names().index)
 
 
 def against(table: pandas.DataFrame) -> pandas.DataFrame:
@@ -165,11 +165,9 @@ def outside(histograms: dict[str, Any]) -> str:
     return f"beyond the axis: {words}, of {histograms['W']['n']} values each"
 
 
-def look(study: Study, method: str) -> Look:
-    """The look of a method on a quantized base; methods that the sweep has are numbered as in its own figures."""
-    swept = [study.sweep.definition(cell.method)["init"] for cell in study.sweep.cells.values()]
-    known = list(dict.fromkeys([*swept, PLAIN, *study.sweep.config["studies"]["methods"], method]))
-    return style.look(methods.display(method, "nf4"), known.index(method))
+def look(method: str) -> Look:
+    """The look of a method on nf4."""
+    return looks.look(methods.display(method, "nf4"), method, "nf4")
 
 
 def at_rank(study: Study, points: pandas.DataFrame) -> pandas.DataFrame:

@@ -1,7 +1,6 @@
-"""The one look of all figures: palette, line styles, the layout of panels, and how a file is written.
+"""What all figures of a sweep share: the style of axes, the layout of panels, captions, and how a file is written.
 
-Colour and marker say the method, line style and hatch the quantization, so that a figure can be read
-in grey. Both follow the order of `sweep.cells` in the config; no method is known by its name.
+How a method and a quantization look: looks.py.
 """
 
 import itertools
@@ -15,24 +14,18 @@ from typing import Any
 
 import matplotlib.style
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import (  # without pyplot: the Agg and SVG canvases, no display, no global state
     Figure,
     FigureBase,
 )
 
-from pissa_repro import quantizers
 from pissa_repro.plan.cells import Cell
+from pissa_repro.plan.labels import by_reason
 from pissa_repro.plan.sections import Axis, Config
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime.errors import unknown
 from pissa_repro.runtime.record import atomic
 
-# Okabe and Ito, "Color Universal Design" (2008); its yellow is left out, it is too light for a line.
-COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")  # one more than colours: 56 pairs before one comes again
-LINES = ("-", (0, (3.5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))  # in the order of the quants, then again
-HATCHES = ("", "/////", ".....", "xxxxx")
 GREY = "#555555"
 FORMATS = ("svg", "png", "pdf")
 
@@ -68,23 +61,6 @@ STYLE = {
 
 
 @dataclass(frozen=True)
-class Look:
-    """How one (method, quant) appears in every figure; order counts the methods."""
-
-    label: str
-    colour: str
-    marker: str
-    line: Any
-    hatch: str
-    order: int
-
-    @property
-    def tint(self) -> tuple[float, ...]:
-        """The colour mixed with white, opaque, for areas."""
-        return tuple(1 - 0.45 * (1 - part) for part in to_rgb(self.colour))
-
-
-@dataclass(frozen=True)
 class Panel:
     """One plot of a figure: the sweep with one model, dataset, task, rank and learning rate."""
 
@@ -98,9 +74,9 @@ class Panel:
         return self.sweep.config["sweep"]["tasks"][0]
 
     def cells(self) -> dict[tuple[str, str], list[Cell]]:
-        """The cells of each (method, quant), one for each seed, in the config's order."""
+        """The cells of each (method, quant) in the config's order, one for each seed in the order of seeds."""
         groups: dict[tuple[str, str], list[Cell]] = {}
-        for cell in self.sweep.cells.values():
+        for cell in sorted(self.sweep.cells.values(), key=lambda cell: cell.seed):
             groups.setdefault((cell.method, cell.quant), []).append(cell)
         return groups
 
@@ -108,24 +84,6 @@ class Panel:
 def context() -> AbstractContextManager[None]:
     """The context in which figures are drawn and written; a user's matplotlibrc changes nothing."""
     return matplotlib.style.context(["default", STYLE])
-
-
-def looks(sweep: Sweep) -> dict[tuple[str, str], Look]:
-    """The look of each (method, quant), in the config's order; labels are display names, made unique."""
-    labels = {(cell.method, cell.quant): sweep.display(cell) for cell in sweep.cells.values()}
-    methods = list(dict.fromkeys(method for method, _ in labels))
-    shown = {}
-    for (method, quant), label in labels.items():
-        if list(labels.values()).count(label) > 1:
-            label = f"{label} ({method}-{quant})"
-        shown[method, quant] = look(label, methods.index(method), quantizers.names().index(quant))
-    return shown
-
-
-def look(label: str, order: int, kind: int = 0) -> Look:
-    """The look of the method that is number `order`, on the quantization that is number `kind`."""
-    colour, marker = COLOURS[order % len(COLOURS)], MARKERS[order % len(MARKERS)]
-    return Look(label, colour, marker, LINES[kind % len(LINES)], HATCHES[kind % len(HATCHES)], order)
 
 
 def words(config: Config, axis: Axis, value: Any) -> str:
@@ -215,12 +173,7 @@ def caption(figure: FigureBase, notes: Sequence[str]) -> None:
 
 def exceptions(sweep: Sweep) -> list[str]:
     """Which methods the config's overrides change, and why, for the caption."""
-    known = looks(sweep)
-    changed: dict[str, dict[str, None]] = {}  # the labels of each reason, in order, each once
-    for cell in sweep.cells.values():
-        for why in cell.reasons:
-            changed.setdefault(why, {})[known[cell.method, cell.quant].label] = None
-    return [f"{', '.join(labels)}: {why}" for why, labels in changed.items()]
+    return by_reason((sweep.display(cell), cell.reasons) for cell in sweep.cells.values())
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -3,10 +3,12 @@
 Every sentence that a table can print stands in the constants here; the data choose and fill them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from pissa_repro import methods
 from pissa_repro.paper.published import RECIPE
+from pissa_repro.plan.labels import by_reason
 from pissa_repro.results.measure import PERCENT, Measure
 from pissa_repro.results.rows import VALIDATION
 from pissa_repro.results.stats import SEVERAL_SEEDS
@@ -14,6 +16,7 @@ from pissa_repro.results.stats import SEVERAL_SEEDS
 Row = dict[str, Any]  # of a table: its columns by name (tables.row), and what they say of the row beside them
 Pair = tuple[Row, str | None]  # a row and its claim
 Column = Callable[[Row], str]  # what a column shows of a row
+REFERENCE = "reference"  # the verdict on the difference of the row that others are compared with
 PAPER_RATE = RECIPE["learning_rate"]
 
 TITLE = "## {model}, trained on {data}, scored on {benchmark} (task {task})"
@@ -33,6 +36,10 @@ CAPTION = {
     "one item, seed": "There is one item and one seed: no spread is known, and methods are not compared.",
     "difference": "Difference: {points} to {reference} (same base and rank, {rate} learning rate; full FT "
     "against its largest rank), with a 95 % interval from a paired bootstrap over {resampled}.",
+    "no reference": "No difference for {without}: there is no {plain} with default options, no `lora:` fields and no "
+    "override of its own on the same base and rank{at_rate}.",
+    "several": "No difference for {without}: {references} have the same definition, and none of them is the reference.",
+    "overrides": "By overrides of the config: {changes}.",
     "not_published": "No published numbers beside these: {reason}.",
 }
 READING = {  # sentences that hold for every part, once at the end
@@ -110,7 +117,7 @@ def markdown(rows: list[Row], claims: list[str | None], best: list[Row], best_cl
 def reading(rows: list[Row]) -> str:
     """How to read the parts of a table."""
     shown = {"columns", "no items"}
-    shown |= {"interval"} if any(row.get("diff_verdict") for row in rows) else set()
+    shown |= {"interval"} if any(row.get("diff_to_lora") is not None for row in rows) else set()
     shown |= {"published"} if any(row["paper_value"] is not None for row in rows) else set()
     second = (row["second_metric"] for row in rows if row["second_metric"])
     reduced = ["error reduction"] if any(row["error_reduction_percent"] is not None for row in rows) else []
@@ -147,16 +154,47 @@ def caption(rows: list[Row], compared: bool, tuned: bool) -> str:
     kind = "accuracy" if shown.unit == PERCENT and shown.higher_is_better else "score"
     spread = ("" if items else "one item, ") + ("seeds" if seeds > 1 else "seed")
     parts = [CAPTION[kind].format(**words), CAPTION[spread].format(**words)]
-    if any(row.get("diff_verdict") for row in rows):
-        names = dict.fromkeys(row["method"] for row in rows if row["reference"])
-        words |= {"rate": "own" if tuned else "same", "reference": " and ".join(names)}
-        words |= {"resampled": SEVERAL_SEEDS if seeds > 1 else "items"}
+    words |= {"rate": "own", "at_rate": ""} if tuned else {"rate": "same", "at_rate": ", at the same learning rate"}
+    if any(row.get("diff_to_lora") is not None for row in rows):
+        names = dict.fromkeys(row["method"] for row in rows if _is_reference(row))
+        words |= {"reference": " and ".join(names), "resampled": SEVERAL_SEEDS if seeds > 1 else "items"}
         words["points"] = "percentage points" if shown.unit == PERCENT else shown.points
         parts.append(CAPTION["difference"].format(**words))
+    parts += [CAPTION[kind].format(**words, **more) for kind, more in _alone(rows)]
+    if changes := by_reason((row["method"], row["reasons"]) for row in rows):
+        parts.append(CAPTION["overrides"].format(changes="; ".join(changes)))
     if not compared:
         reasons = "; ".join(dict.fromkeys(row["note"] for row in rows))
         parts.append(CAPTION["not_published"].format(reason=reasons))
     return " ".join(parts)
+
+
+def _is_reference(row: Row) -> bool:
+    return row.get("diff_verdict") == REFERENCE
+
+
+def _alone(rows: list[Row]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Which rows have no difference although there are items enough, as captions and their words."""
+    without = [row for row in rows if row["references"] is not None and not row.get("diff_verdict")]
+    none = [_named(row) for row in without if not row["references"]]
+    if none:
+        plain = " or ".join(methods.display(name, "none") for name in methods.references())
+        yield "no reference", {"without": _listed(none), "plain": plain}
+    several: dict[str, list[str]] = {}
+    for row in without:
+        if row["references"]:
+            several.setdefault(_listed(sorted(row["references"])), []).append(_named(row))
+    for names, alone in several.items():
+        yield "several", {"without": _listed(alone), "references": names}
+
+
+def _named(row: Row) -> str:
+    return row["method"] + (f" of rank {row['rank']}" if row["rank"] else "")
+
+
+def _listed(names: list[str]) -> str:
+    *most, last = dict.fromkeys(names)
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def grid(rows: list[Row], compared: bool, tuned: bool) -> str:
@@ -178,12 +216,12 @@ def _number(value: float | None, pattern: str, spread: float | None = None) -> s
 
 def _difference(row: Row, digits: int) -> str:
     if row.get("diff_to_lora") is None:
-        return "reference" if row["reference"] else ""
+        return row.get("diff_verdict") or ""
     mean, low, high = (f"{row[key]:+.{digits}f}" for key in ("diff_to_lora", "diff_low", "diff_high"))
     return f"{mean} [{low}, {high}] {row['diff_verdict']}"
 
 
-LEFT = ("method", "base", "difference", "verdict")  # how the names of columns of text begin
+LEFT = ("method", "config", "base", "difference", "verdict")  # how the names of columns of text begin
 
 
 def columns_of(shown: Measure, compared: bool, tuned: bool) -> dict[str, Column]:
@@ -191,6 +229,7 @@ def columns_of(shown: Measure, compared: bool, tuned: bool) -> dict[str, Column]
     score, second = f"{{:.{shown.digits}f}}", f"{{:.{shown.second_digits}f}}"
     columns: list[tuple[str | None, Column, bool]] = [  # the last says whether it is shown
         ("method", lambda row: row["method"], True),
+        ("config name", lambda row: row["config_method"], True),
         ("base", lambda row: row["quant"], True),
         ("rank", lambda row: _number(row["rank"], "{}"), True),
         ("learning rate", lambda row: _number(row["learning_rate"], "{:g}"), tuned),

@@ -11,17 +11,17 @@ from pissa_repro.report.tables import captions
 from pissa_repro.report.tables.table import Table
 from pissa_repro.results import stats
 from pissa_repro.results.measure import verdict
-from pissa_repro.results.rows import Line, at_best_rate, lines, read_scores, reference
+from pissa_repro.results.rows import Line, at_best_rate, lines, read_scores, references
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
 
 GIB = 2**30
 COLUMNS = (
-    "model benchmark data task method rank quant learning_rate seeds n trainable_parameters final_loss_mean "
-    "final_loss_std unit score_mean score_std score_stderr_items second_metric second_mean second_std diff_to_lora "
-    "diff_low diff_high diff_verdict error_reduction_percent train_seconds_mean peak_memory_gib paper_value paper_std "
-    "verdict note commit dirty"
+    "model benchmark data task method config_method rank quant learning_rate seeds n trainable_parameters "
+    "final_loss_mean final_loss_std unit score_mean score_std score_stderr_items second_metric second_mean second_std "
+    "diff_to_lora diff_low diff_high diff_verdict error_reduction_percent train_seconds_mean peak_memory_gib "
+    "paper_value paper_std verdict note commit dirty"
 ).split()
 
 
@@ -61,6 +61,7 @@ def row(sweep: Sweep, line: Line, base: Line | None, hashes: Mapping[str, str]) 
         "data": config["datasets"][cell.data].get("display", cell.data),
         "task": line.task,
         "method": sweep.display(cell),
+        "config_method": cell.method,
         "rank": cell.rank or None,
         "quant": cell.quant,
         "learning_rate": cell.learning_rate,
@@ -135,26 +136,34 @@ def build(
 ) -> tuple[list[dict[str, Any]], list[str | None]]:
     """The rows with all columns, and what each says against its reference in words (None without one).
 
-    Each row also says, outside the columns, its "place" (task, model, training data), whether others
-    are compared with it ("reference"), and its "measure".
+    Each row also says, outside the columns, its "place" (task, model, training data), the labels of the rows that may
+    be its reference ("references", None where nothing is compared), the "reasons" of its overrides and its "measure".
     """
     # Over one item an interval would have no width, and any difference would look sure.
-    bases = [reference(sweep, line, all_lines, same_rate) if line.scores.shape[1] > 1 else None for line in all_lines]
-    pairs = list(zip(all_lines, bases, strict=True))
-    extra = [
-        {
-            "place": (line.task, line.first.model, line.first.data),
-            "reference": line in bases,
-            "measure": line.measure,
-        }
-        for line in all_lines
+    found = [references(sweep, line, all_lines, same_rate) if line.scores.shape[1] > 1 else None for line in all_lines]
+    pairs = [
+        (line, fit[0] if fit and len(fit) == 1 and fit[0] is not line else None)
+        for line, fit in zip(all_lines, found, strict=True)
     ]
-    rows = [row(sweep, line, base, hashes) | more for (line, base), more in zip(pairs, extra, strict=True)]
+    rows = [
+        row(sweep, line, base, hashes) | _beside(sweep, line, fit)
+        for (line, base), fit in zip(pairs, found, strict=True)
+    ]
     words = [
         None if base is None else _claim(rows, all_lines.index(line), all_lines.index(base), all_lines)
         for line, base in pairs
     ]
     return rows, words
+
+
+def _beside(sweep: Sweep, line: Line, fit: list[Line] | None) -> dict[str, Any]:
+    """What a row says outside the columns; and in its verdict on the difference, that it is the reference."""
+    return {
+        "place": (line.task, line.first.model, line.first.data),
+        "references": None if fit is None else [sweep.display(other.first) for other in fit],
+        "reasons": line.first.reasons,
+        "measure": line.measure,
+    } | ({"diff_verdict": captions.REFERENCE} if fit == [line] else {})
 
 
 def _claim(rows: list[dict[str, Any]], index: int, base_index: int, all_lines: list[Line]) -> str:

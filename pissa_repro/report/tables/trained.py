@@ -23,6 +23,6 @@ def _rows(study: Study) -> Iterator[Row]:
         record = checked(path, studies.trained_error_spec(study.sweep, cell))
         Fetched(study.results).compare(path, record, cell.model)
         errors = {f"as {quant}": part["total"]["nuclear"] for quant, part in record["evaluated_as"].items()}
-        same = {"method": study.sweep.display(cell), "rank": cell.rank, "data": cell.data,
+        same = {"method": study.sweep.display(cell), "config name": cell.method, "rank": cell.rank, "data": cell.data,
                 "learning rate": cell.learning_rate, "seed": cell.seed, "trained as": cell.quant}  # fmt: skip
         yield {"model": study.display, **same, **errors}
