@@ -82,7 +82,9 @@ CASES = [
     ("\u0663", 3, None),
     ("\uff11\uff12", 12, None),
     ("\u00b2", None, None),
-    ("\u221216", 16, None),
+    ("\u221216", 16, -16),  # pattern and strict rule: only the second knows the typographic minus
+    ("$\u22127.5.", 8, Fraction("-7.5")),
+    ("\u2212\u22127", 7, None),
     # beyond any reference; no crash, and nothing that could pass for right
     ("9" * 17, 10**17, 10**17 - 1),
     ("9" * 400, None, None),
