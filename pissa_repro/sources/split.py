@@ -13,8 +13,8 @@ from pissa_repro.runtime.specs import DataPart
 Item = TypeVar("Item")
 
 
-def span(wanted: int | str | None) -> tuple[int, int | None]:
-    """The first row and the one after the last, counted from 0: of N, the first N; of "5-9", five rows; of None, all.
+def span(wanted: int | str) -> tuple[int, int]:
+    """The first row and the one after the last, counted from 0: of N, the first N; of "5-9", five rows.
 
     Raises ValueError for a range that holds nothing.
     """
@@ -27,9 +27,9 @@ def span(wanted: int | str | None) -> tuple[int, int | None]:
 
 
 def taken(rows: Iterable[Item], wanted: int | str | None, place: str) -> Iterator[Item]:
-    """The rows of a range, in order. Raises UserError, after the last one, when there are fewer."""
+    """The rows of a range, in order; all for None. Raises UserError, after the last one, when there are fewer."""
     try:
-        first, stop = span(wanted)
+        first, stop = (0, None) if wanted is None else span(wanted)
     except ValueError as error:
         raise UserError(f"{place}.rows: {error}.") from None
     count = 0

@@ -51,7 +51,8 @@ class File(Protocol):
     """{metric, aggregation, higher_is_better} for each; one metric is `paper`: the published rule, faults and all."""
 
     metadata: dict[str, Any]
-    """`version`; `fields`, {role: kind} of what it reads (kinds: sources/roles.py); `unit` of scores (`percent` for fractions of 1)."""
+    """`version`; `fields`, {role: kind} of what it reads, with the kinds of sources/roles.py; `unit` of scores
+    (`percent` for fractions of 1)."""
 
     target_delimiter: str = " "
     """What lm-eval puts before a target."""
@@ -212,7 +213,7 @@ names, load = PLUGINS.names, PLUGINS.load
 
 
 def metadata(name: str) -> dict[str, Any]:
-    """`metadata` of a task file: version, the dataset `fields` that it reads with their kinds, and the `unit` of its scores."""
+    """`metadata` of a task file: version, `fields` (what it reads: {role: kind}) and the `unit` of scores."""
     return load(name).file.metadata
 
 

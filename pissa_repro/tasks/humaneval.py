@@ -12,7 +12,7 @@ __all__ = ["check", "facts", "prepare", "process_results", "programs", "prompt"]
 def check(doc: dict[str, Any]) -> None:
     """Raise UserError for a row that any program would fail: no function to test, or tests without `check`."""
     if not doc["entry_point"].isidentifier():
-        raise UserError(f"humaneval: entry_point must be the name of a function, a row has {doc['entry_point'][:60]!r}.")
+        raise UserError(f"humaneval: entry_point must name a function, a row has {doc['entry_point'][:60]!r}.")
     if "def check(" not in doc["test"]:
         raise UserError(f"humaneval: no 'def check(candidate)' in the tests of {doc['entry_point']}.")
 

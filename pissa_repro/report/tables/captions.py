@@ -33,6 +33,7 @@ CAPTION = {
     "one item, seed": "There is one item and one seed: no spread is known, and methods are not compared.",
     "difference": "Difference: {points} to {reference} (same base and rank, {rate} learning rate; full FT "
     "against its largest rank), with a 95 % interval from a paired bootstrap over {resampled}.",
+    "seen": "Of these items, {seen} have a prompt that the training data have, too: they test memory.",
     "not_published": "No published numbers beside these: {reason}.",
 }
 READING = {  # sentences that hold for every part, once at the end
@@ -153,6 +154,8 @@ def caption(rows: list[Row], compared: bool, tuned: bool) -> str:
         words |= {"resampled": SEVERAL_SEEDS if seeds > 1 else "items"}
         words["points"] = "percentage points" if shown.unit == PERCENT else shown.points
         parts.append(CAPTION["difference"].format(**words))
+    if seen := max(row["seen_in_training"] for row in rows):
+        parts.append(CAPTION["seen"].format(seen=seen))
     if not compared:
         reasons = "; ".join(dict.fromkeys(row["note"] for row in rows))
         parts.append(CAPTION["not_published"].format(reason=reasons))

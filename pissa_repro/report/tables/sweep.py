@@ -136,7 +136,7 @@ def build(
     """The rows with all columns, and what each says against its reference in words (None without one).
 
     Each row also says, outside the columns, its "place" (task, model, training data), whether others
-    are compared with it ("reference"), and its "measure".
+    are compared with it ("reference"), its "measure", and how many items have a prompt of the training's.
     """
     # Over one item an interval would have no width, and any difference would look sure.
     bases = [reference(sweep, line, all_lines, same_rate) if line.scores.shape[1] > 1 else None for line in all_lines]
@@ -146,6 +146,7 @@ def build(
             "place": (line.task, line.first.model, line.first.data),
             "reference": line in bases,
             "measure": line.measure,
+            "seen_in_training": int(max(line.numbers("seen_in_training"), default=0)),
         }
         for line in all_lines
     ]
