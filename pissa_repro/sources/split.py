@@ -77,5 +77,5 @@ def seen_in_training(scored: Path, trained: Path) -> int | None:
 
 def _prompt(row: dict[str, Any]) -> str | None:
     """What identifies a row: its prompt, or the first turn of its conversation."""
-    text = row.get("prompt") or next(iter(row.get("turns") or ()), None)
-    return None if text is None else same_text(text)
+    texts = [row["prompt"]] if "prompt" in row else row.get("turns", [])
+    return same_text(texts[0]) if texts else None
