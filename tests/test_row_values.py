@@ -211,8 +211,3 @@ def test_an_endless_line_takes_bounded_memory(tmp_path, monkeypatch):
 def test_the_last_line_of_a_gsm8k_answer(ending):
     """Case 18: blank space and line ends of Windows after the number are not trained on."""
     assert gsm8k_response(f"2 + 3 = <<2+3=5>>5\n#### 5{ending}") == "2 + 3 = 5\nThe answer is: 5"
-
-
-def test_a_long_answer_takes_linear_time():
-    """Case 18: blanks behind the number were tried in every split."""
-    says(lambda: gsm8k_response("#### 5" + " " * 200_000 + "\nmore"), "#### N")
