@@ -100,7 +100,10 @@ def init_folder(cell):
 
 def local_files(section, name):
     """The files of a local model or dataset as inputs, so that an edit is noticed."""
-    path = SWEEP.config[section].get(name, {}).get("path", "")
+    definition = SWEEP.config[section].get(name, {})
+    if "of" in definition:
+        return local_files(section, definition["of"])
+    path = definition.get("path", "")
     if path == "embedded" or path.startswith("embedded:"):
         return generator_code() if section == "datasets" else []
     if os.path.isdir(path):

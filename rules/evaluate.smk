@@ -34,6 +34,7 @@ rule evaluate:
         paths.cell("{cell}").trained,
         batch_mark,
         data=lambda w: paths.rows(SWEEP.config["tasks"][w.task]["dataset"]),
+        trained_on=lambda w: paths.rows(cell_of(w).data),
     output:
         record=paths.cell("{cell}").score("{task}"),
         samples=paths.cell("{cell}").samples("{task}"),
@@ -46,7 +47,7 @@ rule evaluate:
         spec=spec(lambda w: SWEEP.evaluate_spec(cell_of(w), w.task)),
         generations=lambda w: generated(w, w.task),
     shell:
-        "python -m pissa_repro.stages.evaluate --spec {params.spec:q} --data {input.data} "
+        "python -m pissa_repro.stages.evaluate --spec {params.spec:q} --data {input.data} --trained-on {input.trained_on} "
         "--generations {params.generations} --record {output.record} --samples {output.samples} > {log} 2>&1"
 
 

@@ -84,9 +84,12 @@ def test_all_metrics_are_collected_as_recorded_and_one_without_an_error_has_none
     train = base | numbers | {"spec": sweep.train_spec(cell), "data_sha256": "b" * 64}
     write_json(tmp_path / "cells" / cell.name / "train.json", train)
     score = base | {"spec": sweep.evaluate_spec(cell, "text"), "data_sha256": "c" * 64, "metrics": metrics}
-    write_json(tmp_path / "cells" / cell.name / "eval/text.json", score | {"generated": {"runs": [made]}})
+    score |= {"generated": {"runs": [made]}, "seen_in_training": 2}
+    write_json(tmp_path / "cells" / cell.name / "eval/text.json", score)
     arguments = ["--config", canonical(sweep.config), "--results", tmp_path, "--out", tmp_path / "scores.csv"]
     collect.main([str(word) for word in arguments])
     with open(tmp_path / "scores.csv", newline="") as file:
-        rows = [(row["metric"], row["value"], row["stderr"], row["n"]) for row in csv.DictReader(file)]
+        found = list(csv.DictReader(file))
+    rows = [(row["metric"], row["value"], row["stderr"], row["n"]) for row in found]
+    assert [row["seen_in_training"] for row in found] == ["2", "2"]
     assert rows == [("paper", "2.25", "0.125", "3"), ("perplexity", "9.5", "", "3")]

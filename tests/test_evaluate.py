@@ -56,6 +56,18 @@ def test_metrics_samples_and_record(trained):
     assert [sample["paper"] for sample in samples] == [1, 0, 1] == [sample["strict"] for sample in samples]
     assert samples[0]["generated"].strip().startswith("The answer is: 5\n#### 5")
     assert samples[0]["generated"] == samples[2]["generated"] != samples[1]["generated"]
+    assert record["seen_in_training"] is None, "unknown without the training's rows"
+
+
+def test_the_record_and_the_log_say_which_scored_prompts_were_trained_on(trained, tmp_path, caplog):
+    """Case 21: two of the three; and none of other rows, without a warning."""
+    others, taught = (tmp_path / name for name in ("others.jsonl", "taught.jsonl"))
+    others.write_text('{"prompt": "What is 2 + 4?", "response": "6"}\n')
+    taught.write_text('{"prompt": " What is  2 + 3?", "response": "5"}\n' + others.read_text())
+    assert trained.evaluate("--trained-on", str(others))["seen_in_training"] == 0
+    assert "prompt" not in caplog.text
+    assert trained.evaluate("--trained-on", str(taught))["seen_in_training"] == 2
+    assert "2 of the rows" in caplog.text and str(taught) in caplog.text
 
 
 @pytest.mark.parametrize("batch", ["1", "3"])

@@ -8,7 +8,7 @@ import pytest
 
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.rows import gsm8k_response
-from pissa_repro.tasks.gsm8k import paper_answer, process_results, reference, strict_answer
+from pissa_repro.tasks.gsm8k import check, paper_answer, process_results, reference, strict_answer
 from pissa_repro.tasks.rows import prompt
 
 M = "The answer is: "
@@ -82,7 +82,9 @@ CASES = [
     ("\u0663", 3, None),
     ("\uff11\uff12", 12, None),
     ("\u00b2", None, None),
-    ("\u221216", 16, None),
+    ("\u221216", 16, -16),  # pattern and strict rule: only the second knows the typographic minus
+    ("$\u22127.5.", 8, Fraction("-7.5")),
+    ("\u2212\u22127", 7, None),
     # beyond any reference; no crash, and nothing that could pass for right
     ("9" * 17, 10**17, 10**17 - 1),
     ("9" * 400, None, None),
@@ -126,6 +128,24 @@ def test_reference(response, value):
 def test_a_row_without_a_reference_number_stops_the_run(response):
     with pytest.raises(UserError, match="no number after '####'"):
         reference(response)
+
+
+REFERENCES = {  # what stands after '####' -> its value, or None where it is refused
+    "1/2": None, ".5": None, "1e3": None, "1_000": None, "1,23": None, "12,34": None, "1,2345": None, "0x10": None,
+    "7%": None, "- 7": None, "--7": None, "\u0663": None, "7 8": None, "nan": None, "9" * 400: None,
+    "7.": 7, "$7": 7, "+7": 7, "007": 7, "0.5": HALF, "1,234.50": Fraction("1234.5"), "\u22127": -7, "7\r": 7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "value"), REFERENCES.items(), ids=[repr(text)[:12] for text in REFERENCES])
+def test_a_reference_is_refused_or_scores_itself(text, value):
+    """Case 18: what training makes of a reference is right by the strict rule, or the row stops the run."""
+    response = f"work\n#### {text}"
+    if value is None:
+        with pytest.raises(UserError, match="no number after '####'.*such as 7, -7, 1,234"):
+            check({"response": response})
+    else:
+        assert strict_answer(gsm8k_response(response)) == reference(response) == value
 
 
 def test_metrics_of_one_item():

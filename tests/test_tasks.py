@@ -64,6 +64,9 @@ WRONG = {  # what is replaced (a pattern), by what, and the words of the refusal
     "another rule": ("^process_results.*?$", "process_results: !function rows.prompt", ["answer rule 'rows.prompt'"]),
     "no such function": ("rows.dataset", "rows.datasets", ["function 'datasets'", "mean 'dataset'?"]),
     "no such Python": ("rows.dataset", "row.dataset", ["Python file 'row'", "mean 'rows'?"]),
+    "an unknown role": ("{prompt: text", "{prompts: text", ["role 'prompts'", "mean 'prompt'?"]),
+    "another kind of a role": ("{prompt: text", "{prompt: texts", ["prompt is 'texts'", "'text' for all tasks"]),
+    "roles without kinds": ("fields: {[^}]*}", "fields: [prompt]", ["a mapping of roles", "this is a list"]),
     "no mapping": (".*", "- a\n", ["a task file is a mapping"]),
     "no YAML": (".*", "a: [", ["not valid YAML"]),
 }

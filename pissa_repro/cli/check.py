@@ -17,7 +17,7 @@ from pissa_repro import exhibits
 from pissa_repro.plan import config
 from pissa_repro.plan.batches import Batches
 from pissa_repro.plan.checked import checked
-from pissa_repro.plan.sections import Config
+from pissa_repro.plan.sections import Config, Dataset
 from pissa_repro.plan.sweep import Sweep
 
 
@@ -61,6 +61,13 @@ def tasks(settings: Config) -> list[str]:
     lines = []
     for name in settings["sweep"]["tasks"]:
         task = settings["tasks"][name]
-        rows = settings["datasets"][task["dataset"]].get("rows", "all")
-        lines.append(f"  {name}: {task['task']} on {task['dataset']} ({rows} rows), {task.get('backend', 'hf')}")
+        rows = _rows(settings["datasets"][task["dataset"]])
+        lines.append(f"  {name}: {task['task']} on {task['dataset']} ({rows}), {task.get('backend', 'hf')}")
     return ["tasks", *lines]
+
+
+def _rows(dataset: Dataset) -> str:
+    """How many rows a dataset has, as far as the config says."""
+    if "rows" in dataset:
+        return f"rows {dataset['rows']}" if isinstance(dataset["rows"], str) else f"{dataset['rows']} rows"
+    return f"a part of {dataset['of']}" if "of" in dataset else "all rows"

@@ -69,5 +69,5 @@ def identify(section: str, name: str, definition: Mapping[str, Any], sha256: str
         return Identity(declared=(f"{name} at revision {definition['revision']}, which is not one known",))
     if sha256 and hashes:
         return Identity(other=(f"the rows of {name} are others (sha256 {sha256[:12]}, not {hashes[0][:12]})",))
-    place = definition.get("hub") or definition.get("path")
+    place = definition.get("hub") or definition.get("path") or f"a part of {definition['of']}"
     return Identity(declared=(f"{name} is {place}",))

@@ -12,6 +12,7 @@ import jsonschema
 import yaml
 
 from pissa_repro import methods, quantizers, tasks
+from pissa_repro.plan import datasets
 from pissa_repro.plan.sections import Config, NamedMethod, WrittenMethod
 from pissa_repro.runtime.errors import UserError, unknown
 
@@ -124,7 +125,8 @@ def _check_schema(config: dict[str, Any]) -> None:
         stranger = next(key for key in error.instance if key not in known)
         raise unknown("key", stranger, known, place)
     if error.validator == "oneOf" and isinstance(error.instance, dict):
-        raise UserError(f"{place}: give either 'path', or 'hub' with 'revision' (and 'file' for a dataset).")
+        part = ", or 'of' with 'share' or 'without'" if error.absolute_path[0] == "datasets" else ""
+        raise UserError(f"{place}: give either 'path', or 'hub' with 'revision' (and 'file' for a dataset){part}.")
     reasons = " / ".join(inner.message for inner in error.context) if error.validator == "oneOf" else error.message
     raise UserError(f"{place}: {reasons}.")
 
@@ -137,6 +139,8 @@ def _check_names(config: Config) -> None:
         for name in sweep[section]:
             if name not in config[section]:
                 raise unknown(section[:-1], name, config[section], f"config.sweep.{section}")
+    for name in config["datasets"]:
+        datasets.source(config["datasets"], name)
     for name in sweep["datasets"]:
         _need_fields(config, name, ("prompt", "response"), "training")
     for name, task in config["tasks"].items():
@@ -158,7 +162,7 @@ def _check_names(config: Config) -> None:
 
 
 def _need_fields(config: Config, dataset: str, needed: Iterable[str], user: str) -> None:
-    fields = config["datasets"][dataset]["fields"]
+    fields = datasets.source(config["datasets"], dataset)["fields"]
     for role in needed:
         if role not in fields:
             raise UserError(

@@ -20,8 +20,12 @@ class Model(ModelSource, total=False):
 
 
 class Dataset(DataSource, total=False):
-    """A dataset."""
+    """A dataset. of: the one that it is a part of, with a share and its seed, or without another share."""
 
+    of: str
+    share: float
+    seed: int
+    without: str
     display: str
     paper: str
 

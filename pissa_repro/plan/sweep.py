@@ -13,13 +13,13 @@ from typing import Any, TypeVar, cast
 
 from pissa_repro import methods
 from pissa_repro.plan import config as config_module
+from pissa_repro.plan import datasets
 from pissa_repro.plan.cells import Cell, Point
 from pissa_repro.plan.labels import labels
 from pissa_repro.plan.sections import NamedMethod
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.specs import (
-    DataSource,
     DataSpec,
     EvaluateSpec,
     GenerateSpec,
@@ -36,7 +36,6 @@ from pissa_repro.runtime.specs import (
 STAGE_VERSION = {"fetch": 1, "init": 1, "quant_error": 1, "train": 1, "generate": 1, "evaluate": 1}
 SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum, quantize)
 Definition = TypeVar("Definition")
-Source = TypeVar("Source", ModelSource, DataSource)
 
 
 def _defined(section: str, definitions: Mapping[str, Definition], name: str) -> Definition:
@@ -46,9 +45,9 @@ def _defined(section: str, definitions: Mapping[str, Definition], name: str) -> 
     return definitions[name]
 
 
-def _only(keep: tuple[str, ...], definition: Source) -> Source:
+def _only(keep: tuple[str, ...], definition: ModelSource) -> ModelSource:
     """The keys of a definition that say where it comes from."""
-    return cast("Source", {key: value for key, value in definition.items() if key in keep})
+    return cast("ModelSource", {key: value for key, value in definition.items() if key in keep})
 
 
 class Sweep:
@@ -142,8 +141,7 @@ class Sweep:
 
     def data_spec(self, data: str) -> DataSpec:
         """Spec of fetching a dataset."""
-        keep = ("path", "hub", "revision", "file", "rows", "fields", "response_format")
-        source = _only(keep, _defined("datasets", self.config["datasets"], data))
+        source = datasets.source(self.config["datasets"], data)
         return {"stage": "fetch", "version": STAGE_VERSION["fetch"], "dataset": source}
 
     def init_spec(self, cell: Cell) -> InitSpec | None:

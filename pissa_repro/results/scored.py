@@ -30,7 +30,8 @@ OWN = set(
 )
 # A score's record less these is what its task says of the scoring: a judge, a sandbox.
 USUAL = set(
-    "spec base data_sha256 trained_sha256 metrics checks prompts_cut generated provenance math_verify_cut_off".split()
+    "spec base data_sha256 trained_sha256 metrics checks prompts_cut seen_in_training generated provenance "
+    "math_verify_cut_off".split()
 )
 PACKAGES = {  # those that can move a score
     "training": "torch transformers peft trl bitsandbytes".split(),

@@ -12,7 +12,8 @@ from pissa_repro.runtime.record_types import Provenance, ScoreRecord, TrainRecor
 
 COLUMNS = (
     "cell model data method display quant rank learning_rate seed task metric value stderr n final_loss "
-    "trainable_parameters error_reduction train_seconds memory_bytes gpu_memory_bytes commit dirty record"
+    "trainable_parameters error_reduction seen_in_training train_seconds memory_bytes gpu_memory_bytes commit dirty "
+    "record"
 ).split()
 
 
@@ -43,6 +44,7 @@ def rows(sweep: Sweep, results: Path) -> Iterator[dict[str, Any]]:
                     "metric": metric,
                     **facts,
                     "error_reduction": reductions.get(cell.start) if sweep.has_factors(cell) else None,
+                    "seen_in_training": score["seen_in_training"],
                     "record": str(path),
                 }
 

@@ -157,13 +157,17 @@ class Generated(TypedDict):
 
 
 class ScoreFacts(Identity):
-    """A score and how its answers were generated. A task adds facts of its own, such as its judge or its sandbox."""
+    """A score and how its answers were generated. A task adds facts of its own, such as its judge or its sandbox.
+
+    seen_in_training: the rows whose prompt is one of the training's, too; None where that is not known.
+    """
 
     spec: EvaluateSpec
     trained_sha256: dict[str, str]
     metrics: dict[str, MetricValue]
     checks: dict[str, float]
     prompts_cut: int
+    seen_in_training: int | None
     generated: Generated
 
 

@@ -16,16 +16,29 @@ class ModelSource(TypedDict, total=False):
     gated: str
 
 
+class DataPart(TypedDict):
+    """A share of a dataset's rows by a hash of the prompt; rest: the rows outside it. rows: the first, or a range."""
+
+    share: float
+    seed: int
+    rest: NotRequired[bool]
+    rows: NotRequired[int | str]
+
+
 class DataSource(TypedDict, total=False):
-    """Where rows come from, how many are taken, and which fields are prompt and response."""
+    """Where rows come from, which are taken, and which fields are prompt and response.
+
+    rows: the first N, or "first-last". parts: what is taken of these, one after the other.
+    """
 
     path: str
     hub: str
     revision: str
     file: str
-    rows: int
+    rows: int | str
     fields: dict[str, str]
     response_format: str
+    parts: list[DataPart]
 
 
 class ModelSpec(TypedDict):

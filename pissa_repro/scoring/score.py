@@ -1,5 +1,6 @@
 """Score what a trained cell generated on one task, by lm-eval and the task's answer rules."""
 
+import logging
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,10 +14,15 @@ from pissa_repro.runtime.record_types import MetricValue, Sample, ScoreFacts, Sc
 from pissa_repro.runtime.specs import EvaluateSpec
 from pissa_repro.scoring import generations
 from pissa_repro.sources.fetched import sha256
+from pissa_repro.sources.split import seen_in_training
+
+log = logging.getLogger(__name__)
 
 
-def score(spec: EvaluateSpec, rows: Path, kept: generations.Generations) -> tuple[dict[str, Any], list[Sample]]:
-    """The record of a score, less its provenance, and the samples.
+def score(
+    spec: EvaluateSpec, rows: Path, kept: generations.Generations, trained_on: Path | None = None
+) -> tuple[dict[str, Any], list[Sample]]:
+    """The record of a score, less its provenance, and the samples. trained_on: the rows of the cell's training.
 
     Raises UserError when items are not generated yet, or were generated from another spec or other rows.
     """
@@ -34,9 +40,18 @@ def score(spec: EvaluateSpec, rows: Path, kept: generations.Generations) -> tupl
         metrics=graded.metrics,
         checks=kept.runs[-1]["checks"],
         prompts_cut=kept.runs[-1]["prompts_cut"],
+        seen_in_training=_seen(rows, trained_on) if trained_on else None,
         generated={"seconds": round(kept.seconds, 3), "tokens": kept.tokens, "runs": kept.runs},
     )
     return {**facts, **graded.facts}, graded.samples
+
+
+def _seen(rows: Path, trained_on: Path) -> int | None:
+    """How many of the scored rows have a prompt that the training had; a warning when there are any."""
+    count = seen_in_training(rows, trained_on)
+    if count:
+        log.warning("%d of the rows of %s have a prompt that is also in the training's %s", count, rows, trained_on)
+    return count
 
 
 class Graded(NamedTuple):

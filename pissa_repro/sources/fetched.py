@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from pissa_repro.model import checkpoint
 from pissa_repro.runtime.errors import UserError, unknown
@@ -10,6 +11,7 @@ from pissa_repro.runtime.record_types import Base, Identity, ModelRecord
 from pissa_repro.runtime.specs import DataSource, ModelSource
 from pissa_repro.sources import hub
 from pissa_repro.sources.rows import read_rows, select
+from pissa_repro.sources.split import span
 
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "model"
 EMBEDDED_NAME = "pissa-repro/embedded"
@@ -31,7 +33,7 @@ def fetch_model(source: ModelSource) -> ModelRecord:
     return {"path": str(folder), "name": name, "commit": commit, "fingerprint": checkpoint.fingerprint(folder)}
 
 
-def fetch_dataset(source: DataSource) -> tuple[list[dict[str, str]], str | None]:
+def fetch_dataset(source: DataSource) -> tuple[list[dict[str, Any]], str | None]:
     """Rows of a dataset by its named fields, and the commit where it came from the hub."""
     place, commit = f"config.datasets ({source.get('path') or source['hub']})", None
     if source.get("path", "").startswith("embedded:"):
@@ -43,7 +45,7 @@ def fetch_dataset(source: DataSource) -> tuple[list[dict[str, str]], str | None]
         path = folder / source["file"]
         if not path.is_file():
             raise UserError(f"{place}.file: {source['hub']} at {commit} has no file '{source['file']}'.")
-    return select(read_rows(path), source, place), commit
+    return select(read_rows(path, set(source["fields"].values())), source, place), commit
 
 
 def _generated(source: DataSource) -> list[dict[str, str]]:
@@ -53,7 +55,7 @@ def _generated(source: DataSource) -> list[dict[str, str]]:
     if split not in problems.SPLITS:
         raise unknown("split", split, problems.SPLITS, "config.datasets.path embedded:<split>")
     try:
-        return problems.generate(split, source.get("rows", 1000))
+        return problems.generate(split, span(source.get("rows", 1000))[1])
     except ValueError as error:
         raise UserError(f"config.datasets.rows: {error}") from None
 

@@ -1,10 +1,12 @@
 """Score what a trained cell generated on one task, by lm-eval and the task's answer rules.
 
 python -m pissa_repro.stages.evaluate --spec "$SPEC" --data DATA.jsonl --generations generated.jsonl \
-    --record score.json --samples samples.jsonl [--model MODEL.json --init DIR --trained DIR]
+    --record score.json --samples samples.jsonl [--trained-on TRAIN.jsonl] \
+    [--model MODEL.json --init DIR --trained DIR]
 
 The record holds score, n and standard error of every metric; the samples hold each prompt,
-generation and verdict. With --model and --trained, what is missing is generated first.
+generation and verdict. With --trained-on, the rows of the training, it also says how many of the scored prompts
+were trained on. With --model and --trained, what is missing is generated first.
 """
 
 import logging
@@ -31,6 +33,7 @@ def main(argv: list[str] | None = None) -> None:
         record="the record to write",
         samples="the JSON lines of every item to write",
     )  # fmt: skip
+    parser.add_argument("--trained-on", type=Path, help="JSON lines of the rows that the cell was trained on")
     parser.add_argument("--model", help="record of the base model, to generate what is missing")
     parser.add_argument("--trained", type=Path, help="folder of trained weights, to generate what is missing")
     add(parser, "init", "batch-size", "tensor-parallel", "gpus")
@@ -44,7 +47,7 @@ def main(argv: list[str] | None = None) -> None:
         kept = args.generations
         job = Job(str(kept), args.spec["generate"], args.init, args.trained, args.data, kept)
         Generator(stored_model(args.model), args.batch_size, args.tensor_parallel).run([job])
-    record, samples = score(args.spec, args.data, generations.read(args.generations))
+    record, samples = score(args.spec, args.data, generations.read(args.generations), args.trained_on)
     write_lines(args.samples, samples)
     write_json(args.record, {**record, "provenance": provenance(started)})
     log.info("%s", summary(record["metrics"]))

@@ -17,6 +17,7 @@ import yaml
 
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.plugins import Room, fill, hold, imported, missing, own
+from pissa_repro.sources.roles import KINDS, ROLES
 
 TASKS = Path(__file__).parent
 METRIC = "paper"  # the answer rule of the released code
@@ -50,7 +51,8 @@ class File(Protocol):
     """{metric, aggregation, higher_is_better} for each; one metric is `paper`: the published rule, faults and all."""
 
     metadata: dict[str, Any]
-    """`version`; `fields`, the roles of a dataset that it reads; `unit` of scores (`percent` for fractions of 1)."""
+    """`version`; `fields`, {role: kind} of what it reads, with the kinds of sources/roles.py; `unit` of scores
+    (`percent` for fractions of 1)."""
 
     target_delimiter: str = " "
     """What lm-eval puts before a target."""
@@ -162,12 +164,24 @@ def _check(task: Any, name: str, kind: str, place: str) -> None:
     for key in ("version", "fields", "unit"):
         if key not in task.metadata:
             raise missing(f"metadata.{key}", [f"metadata.{word}" for word in task.metadata], kind, place)
+    _check_fields(task.metadata["fields"], f"{place}: metadata.fields")
     for metric in task.metric_list:
         for key in ("metric", "aggregation", "higher_is_better"):
             if key not in metric:
                 raise missing(key, metric, "metric", f"{place}: metric_list")
     if METRIC not in (known := [metric["metric"] for metric in task.metric_list]):
         raise unknown("metric", METRIC, known, f"{place}: metric_list")
+
+
+def _check_fields(fields: Any, place: str) -> None:
+    """Raise UserError for roles that no dataset has, and for another kind than the one that rows are fetched with."""
+    if not isinstance(fields, dict):
+        raise UserError(f"{place}: a mapping of roles to {' or '.join(KINDS)}, this is a {type(fields).__name__}.")
+    for role, kind in fields.items():
+        if role not in ROLES:
+            raise unknown("role", role, ROLES, place)
+        if kind != ROLES[role]:
+            raise UserError(f"{place}: {role} is {kind!r}; it is {ROLES[role]!r} for all tasks.")
 
 
 def _functions(content: Any) -> list[_Function]:
@@ -199,7 +213,7 @@ names, load = PLUGINS.names, PLUGINS.load
 
 
 def metadata(name: str) -> dict[str, Any]:
-    """`metadata` of a task file: version, the dataset `fields` that it reads, and the `unit` of its scores."""
+    """`metadata` of a task file: version, `fields` (what it reads: {role: kind}) and the `unit` of scores."""
     return load(name).file.metadata
 
 

@@ -16,12 +16,15 @@ _LONGEST = 300  # characters of a number; a model that repeats a digit for ever 
 
 
 def reference(response: str) -> Fraction:
-    """The number after '####'. Raises UserError for a row without one."""
+    """The number after '####', in a form that the strict rule reads. Raises UserError for a row without one."""
     _, marker, tail = response.rpartition("####")
-    try:
-        return Fraction(tail.strip().replace(",", "") if marker else "")
-    except (ValueError, ZeroDivisionError):
-        raise UserError(f"gsm8k: no number after '####' in the reference {response[-60:]!r}.") from None
+    number = _exact(tail.strip()) if marker else None
+    if number is None:
+        raise UserError(
+            f"gsm8k: no number after '####' in the reference {response[-60:]!r}. Numbers are such as 7, -7, 1,234 or "
+            "2.50: of 1/2, .5, 1e3 and 1,23 no answer could be told right."
+        )
+    return number
 
 
 def check(doc: dict[str, str]) -> None:
@@ -44,13 +47,18 @@ def paper_answer(generated: str) -> int | None:
 
 
 def strict_answer(generated: str) -> Fraction | None:
-    """All that stands on the last marker's line, as one exact number; None if it is anything else.
-
-    A leading dollar sign and a closing full stop are allowed, thousands need all their commas.
-    """
+    """All that stands on the last marker's line, as one exact number; None if it is anything else."""
     _, marker, tail = generated.rpartition(MARKER)
-    line = tail.split("\n")[0].strip().removeprefix("$").removesuffix(".")
-    if not marker or len(line) > _LONGEST or not _STRICT_NUMBER.fullmatch(line):
+    return _exact(tail.split("\n")[0].strip()) if marker else None
+
+
+def _exact(line: str) -> Fraction | None:
+    """A line that is one number and no more; None for any other.
+
+    A leading dollar sign, a closing full stop and the typographic minus are allowed, thousands need all their commas.
+    """
+    line = line.removeprefix("$").removesuffix(".").replace("\u2212", "-")
+    if len(line) > _LONGEST or not _STRICT_NUMBER.fullmatch(line):
         return None
     return Fraction(line.replace(",", ""))
 

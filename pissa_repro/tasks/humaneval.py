@@ -3,9 +3,18 @@
 from typing import Any
 
 from pissa_repro.grading.answers.programs import INSTRUCTION, cuts, facts, run_all, score
+from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.prompt import PROMPT
 
-__all__ = ["facts", "prepare", "process_results", "programs", "prompt"]
+__all__ = ["check", "facts", "prepare", "process_results", "programs", "prompt"]
+
+
+def check(doc: dict[str, Any]) -> None:
+    """Raise UserError for a row that any program would fail: no function to test, or tests without `check`."""
+    if not doc["entry_point"].isidentifier():
+        raise UserError(f"humaneval: entry_point must name a function, a row has {doc['entry_point'][:60]!r}.")
+    if "def check(" not in doc["test"]:
+        raise UserError(f"humaneval: no 'def check(candidate)' in the tests of {doc['entry_point']}.")
 
 
 def prompt(doc: dict[str, Any]) -> str:

@@ -33,6 +33,14 @@ def test_one_row_a_method_in_the_configs_order(embedded):
     }
 
 
+def test_a_caption_says_how_many_items_were_trained_on(tmp_path, config, embedded, monkeypatch):
+    """Case 21: the most of any row; nothing where there are none."""
+    known = tabled.facts_of
+    monkeypatch.setattr(tabled, "facts_of", lambda *cell: known(*cell) | {"seen_in_training": 12})
+    said = "Of these items, 12 have a prompt that the training data have, too"
+    assert said in run(tmp_path, config)[1] and "Of these items" not in embedded[1]
+
+
 def test_seeds_are_aggregated(embedded, config):
     row = embedded[0][2]
     sweep = Sweep(config)

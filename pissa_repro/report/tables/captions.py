@@ -40,6 +40,7 @@ CAPTION = {
     "override of its own on the same base and rank{at_rate}.",
     "several": "No difference for {without}: {references} have the same definition, and none of them is the reference.",
     "overrides": "By overrides of the config: {changes}.",
+    "seen": "Of these items, {seen} have a prompt that the training data have, too: they test memory.",
     "not_published": "No published numbers beside these: {reason}.",
 }
 READING = {  # sentences that hold for every part, once at the end
@@ -163,6 +164,8 @@ def caption(rows: list[Row], compared: bool, tuned: bool) -> str:
     parts += [CAPTION[kind].format(**words, **more) for kind, more in _alone(rows)]
     if changes := by_reason((row["method"], row["reasons"]) for row in rows):
         parts.append(CAPTION["overrides"].format(changes="; ".join(changes)))
+    if seen := max(row["seen_in_training"] for row in rows):
+        parts.append(CAPTION["seen"].format(seen=seen))
     if not compared:
         reasons = "; ".join(dict.fromkeys(row["note"] for row in rows))
         parts.append(CAPTION["not_published"].format(reason=reasons))
