@@ -96,7 +96,9 @@ def _check_keys(mapping: yaml.MappingNode) -> None:
     for key, _ in mapping.value:
         if not isinstance(key, yaml.ScalarNode) or key.tag not in (TEXT, MERGE):
             kind = key.tag.rpartition(":")[2]
-            raise UserError(f"{_line(key)}: the key {_shown(key)} is a {kind} to YAML, and keys are texts: {QUOTES}.")
+            raise UserError(
+                f"{_line(key)}: the key {_shown(key)} is of type {kind} to YAML, and keys are texts: {QUOTES}."
+            )
         if key.value in lines:
             twice = f"{lines[key.value]} and {_line(key)}"
             raise UserError(f"the key '{key.value}' is given twice in one mapping: {twice}. Keep one of them.")
@@ -156,7 +158,7 @@ def _plain(given: Any, place: str, level: int, left: list[int]) -> Any:
 
 def _key(key: Any, place: str) -> str:
     if not isinstance(key, str):
-        raise UserError(f"{place}: the key {short(key)} is a {type(key).__name__}, and keys are texts: {QUOTES}.")
+        raise UserError(f"{place}: the key {short(key)} is of type {type(key).__name__}, and keys are texts: {QUOTES}.")
     return str(_scalar(key, f"{place}, a key"))
 
 
@@ -171,7 +173,7 @@ def _scalar(value: Any, place: str) -> str | int | float | bool | None:
         return int(value)
     if isinstance(value, int | float):
         raise UserError(f"{place}: {short(value)} is not finite, or too large.")
-    raise UserError(f"{place}: {short(value)} is a {type(value).__name__} to YAML: {QUOTES}.")
+    raise UserError(f"{place}: {short(value)} is of type {type(value).__name__} to YAML: {QUOTES}.")
 
 
 def _visible(text: str, place: str) -> str:
