@@ -160,7 +160,8 @@ def _check_methods(config: Config) -> None:
         place, init = f"config.methods.{name}", method["init"]
         methods.load(init, f"{place}.init")
         methods.options(init, "none", method.get("options", {}), place)
-        lora.check(method.get("lora", {}), f"{place}.lora")
+        if "lora" in method:
+            method["lora"] = lora.acting(method["lora"], f"{place}.lora")
         if method.get("lora") and not methods.has_factors(init):
             raise UserError(f"{place}.lora: {init} trains every weight and has no adapter; leave 'lora' out.")
 

@@ -10,7 +10,7 @@ from typing import Any
 from pissa_repro.plan.reading import short
 from pissa_repro.runtime.errors import UserError, unknown
 
-# A field, the type of its value, and what it does here.
+# A field, the type of its value (made without arguments it is PEFT's default), and what the field does here.
 ALLOWED: dict[str, tuple[type, str]] = {
     "use_dora": (bool, "DoRA (arXiv 2402.09353): the magnitude of each output trains beside A and B, and is merged"),
 }
@@ -53,8 +53,11 @@ REFUSED = {
 }
 
 
-def check(given: dict[str, Any], place: str) -> None:
-    """Raise UserError for a field that may not be set, with the reason, and for a value of another type."""
+def acting(given: dict[str, Any], place: str) -> dict[str, Any]:
+    """The given fields, without those that are PEFT's default: they are the same method.
+
+    Raises UserError for a field that may not be set, with the reason, and for a value of another type.
+    """
     for key, value in given.items():
         if key in REFUSED:
             raise UserError(f"{place}: '{key}' is not set here: {REFUSED[key]}. Choices: {', '.join(ALLOWED)}.")
@@ -65,3 +68,4 @@ def check(given: dict[str, Any], place: str) -> None:
         kind, _ = ALLOWED[key]
         if not isinstance(value, kind):
             raise UserError(f"{place}: '{key}' is {short(value)}; it must be a {kind.__name__}.")
+    return {key: value for key, value in given.items() if value != ALLOWED[key][0]()}

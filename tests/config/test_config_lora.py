@@ -24,8 +24,9 @@ def test_every_field_of_the_installed_peft_is_allowed_or_refused():
     """Case 16: in one of the two lists; a newer PEFT with a new field asks for a decision here."""
     from peft import LoraConfig
 
-    there = {field.name for field in fields(LoraConfig)}
-    assert there == lora.ALLOWED.keys() | lora.REFUSED.keys()
+    there = {field.name: field.default for field in fields(LoraConfig)}
+    assert all(there[name] == kind() for name, (kind, _) in lora.ALLOWED.items())
+    assert there.keys() == lora.ALLOWED.keys() | lora.REFUSED.keys()
     assert not lora.ALLOWED.keys() & lora.REFUSED.keys()
 
 
@@ -50,6 +51,13 @@ def test_a_refused_field_says_why(field):
 def test_a_misspelt_field_or_another_type_is_refused(value, words):
     """Case 16: with the nearest field of either list."""
     says(lambda: checked(given(**value)), PLACE, *words)
+
+
+def test_a_field_at_its_default_is_no_field():
+    """Case 16: `use_dora: false` is the same method, cell and spec as no field."""
+    (sweep, _), (plain, _) = checked(given(use_dora=False)), checked(given())
+    (cell,) = sweep.cells.values()
+    assert sweep.train_spec(cell) == plain.train_spec(cell)
 
 
 def test_a_method_that_no_cell_uses_is_checked_too():
