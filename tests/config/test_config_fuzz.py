@@ -1,10 +1,9 @@
-"""Case 15: a config that somebody has broken somewhere gives a safe sweep or one message, and takes no long time."""
+"""Case 15: a config that somebody has broken somewhere gives a safe sweep of some size, or one message."""
 
 import copy
 import itertools
 import math
 import re
-import time
 
 import hypothesis
 from hypothesis import strategies as st
@@ -12,7 +11,7 @@ from swept import files_of, names_of
 from test_workflow import ROOT
 
 from pissa_repro.plan.checked import checked
-from pissa_repro.plan.config import load
+from pissa_repro.plan.config import MOST_SCORES, load
 from pissa_repro.plan.reading import merge, read
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime.errors import UserError
@@ -22,7 +21,6 @@ DEFAULT = ROOT / "config" / "config.yaml"
 SHIPPED = sorted(path for path in (ROOT / "config").glob("*.yaml") if path.stem != "schema")
 SAFE = re.compile(r"[A-Za-z0-9._~-]{1,200}")
 TOP = {"results", "logs", "scratch"}
-SECONDS = 20.0  # no single config takes that long, on a machine that has other work
 
 ODD_TEXTS = [
     "../x", "..", ".", "$(touch X)", "`touch X`", "a/b", "/etc/passwd", "a\nb", "a\n", "\n", "a\0b", "", " ", "é", "٣",
@@ -132,8 +130,7 @@ seen = {"good": 0, "refused": 0}
 )
 @hypothesis.given(broken())
 def test_a_broken_config_gives_a_safe_sweep_or_one_message(content):
-    """Case 15: 1,000 configs, in the process and by the function of the dry run; no other error, no hang."""
-    began = time.monotonic()
+    """Case 15: 1,000 configs, in the process and by the function of the dry run; no other error, no endless sweep."""
     try:
         sweep, batches = checked(content)
     except UserError as error:
@@ -142,9 +139,9 @@ def test_a_broken_config_gives_a_safe_sweep_or_one_message(content):
         str(error).encode("utf-8")
     else:
         seen["good"] += 1
+        assert len(sweep.points) * len(sweep.config["sweep"]["tasks"]) <= MOST_SCORES  # so that no config takes long
         if len(sweep.cells) < 2000:
             is_safe(sweep, batches)
-    assert time.monotonic() - began < SECONDS
 
 
 def test_the_fuzz_sees_both_ends():
