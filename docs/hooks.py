@@ -61,6 +61,18 @@ def plugins(room: str) -> str:
     )
 
 
+def lora() -> str:
+    """The fields of LoraConfig with what each does, or why it may not be set, as tables."""
+    fields = importlib.import_module("pissa_repro.plan.lora")
+    reasons: dict[str, list[str]] = {}
+    for name, reason in fields.REFUSED.items():
+        reasons.setdefault(reason, []).append(f"`{name}`")
+    allowed = [f"| `{name}` | {kind.__name__} | {text} |" for name, (kind, text) in fields.ALLOWED.items()]
+    refused = [f"| {', '.join(names)} | {reason} |" for reason, names in reasons.items()]
+    first = ["| may be set | type | what it does here |", "|---|---|---|", *allowed]
+    return "\n".join([*first, "", "| is refused | why |", "|---|---|", *refused])
+
+
 def on_config(config):
     """Put the rooms' pages under API in the navigation."""
     reference = next(section["Reference"] for section in config.nav if "Reference" in section)
@@ -77,6 +89,7 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, page, config, files):
     """Fill in the lists that a page asks for."""
-    for mark, made in (("make targets", targets), ("commands", commands), ("modules", modules)):
+    lists = (("make targets", targets), ("commands", commands), ("modules", modules), ("lora fields", lora))
+    for mark, made in lists:
         markdown = markdown.replace(f"<!-- {mark} -->", made())
     return re.sub(r"<!-- plug-ins: (\w+) -->", lambda mark: plugins(mark[1]), markdown)

@@ -1,24 +1,25 @@
 # Functions that the rules share. The sweep itself is pissa_repro/plan/sweep.py.
 import functools
 import os
+import shlex
 import sys
 
 from snakemake.exceptions import WorkflowError
 
 # The checkout is the package, installed or not, whatever folder the sweep runs in.
 sys.path.insert(0, str(workflow.basedir))
-shell.prefix(f'export PYTHONPATH="{workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
+shell.prefix(f'export PYTHONPATH={shlex.quote(str(workflow.basedir))}"${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
 
 from pissa_repro import exhibits, methods, quantizers, tasks
 from pissa_repro.plan import code, studies
-from pissa_repro.plan.checked import checked
+from pissa_repro.plan.checked import checked, fitting
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical
 from pissa_repro.scoring import engines, generations
 
 try:
-    SWEEP, BATCHES = checked(config)
+    SWEEP, BATCHES = checked(config, workflow.configfiles)
     exhibits.PLUGINS.check()
 except UserError as error:
     raise WorkflowError(str(error)) from None
@@ -81,8 +82,8 @@ def told(function):
 
 
 def spec(build):
-    """A params function: the canonical JSON of what `build` makes of the wildcards."""
-    return told(lambda wildcards: canonical(build(wildcards)))
+    """A params function: the canonical JSON of what `build` makes of the wildcards, for a command line."""
+    return told(lambda wildcards: fitting(canonical(build(wildcards))))
 
 
 def cell_of(wildcards):

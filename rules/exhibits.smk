@@ -24,8 +24,8 @@ rule table:
     params:
         config=spec(lambda w: SWEEP.config),
     shell:
-        "python -m pissa_repro.stages.table --config {params.config:q} --place {wildcards.table} --out {output} "
-        "> {log} 2>&1"
+        "python -m pissa_repro.stages.table --config {params.config:q} --place {wildcards.table:q} --out {output:q} "
+        "> {log:q} 2>&1"
 
 
 rule figure:
@@ -43,8 +43,8 @@ rule figure:
     params:
         config=spec(lambda w: SWEEP.config),
     shell:
-        "python -m pissa_repro.stages.figure --config {params.config:q} --place {wildcards.figure} --out {output} "
-        "> {log} 2>&1"
+        "python -m pissa_repro.stages.figure --config {params.config:q} --place {wildcards.figure:q} --out {output:q} "
+        "> {log:q} 2>&1"
 
 
 rule studies:

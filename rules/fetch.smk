@@ -14,7 +14,7 @@ rule fetch_model:
     params:
         spec=spec(lambda w: SWEEP.model_spec(w.model)),
     shell:
-        "python -m pissa_repro.stages.fetch --spec {params.spec:q} --out {output} > {log} 2>&1"
+        "python -m pissa_repro.stages.fetch --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule fetch_data:
@@ -31,7 +31,8 @@ rule fetch_data:
     params:
         spec=spec(lambda w: SWEEP.data_spec(w.data)),
     shell:
-        "python -m pissa_repro.stages.fetch --spec {params.spec:q} --out {output.record} --rows {output.rows} > {log} 2>&1"
+        "python -m pissa_repro.stages.fetch --spec {params.spec:q} --out {output.record:q} --rows {output.rows:q} "
+        "> {log:q} 2>&1"
 
 
 # The shipped base model, made again from its recipe: `snakemake --cores all pretrain`.
@@ -44,4 +45,4 @@ rule pretrain:
         "../environment.yml"
     threads: 2
     shell:
-        "python -m pissa_repro.stages.pretrain --out {output} --threads {threads} > {log} 2>&1"
+        "python -m pissa_repro.stages.pretrain --out {output:q} --threads {threads:q} > {log:q} 2>&1"

@@ -16,8 +16,8 @@ rule init:
     params:
         spec=spec(lambda w: SWEEP.init_spec(start_of(w))),
     shell:
-        "python -m pissa_repro.stages.init --spec {params.spec:q} --model {input.model} --out {output} "
-        "--gpus {resources.gpu} > {log} 2>&1"
+        "python -m pissa_repro.stages.init --spec {params.spec:q} --model {input.model:q} --out {output:q} "
+        "--gpus {resources.gpu:q} > {log:q} 2>&1"
 
 
 rule quant_error:
@@ -36,5 +36,5 @@ rule quant_error:
     params:
         spec=spec(lambda w: SWEEP.quant_error_spec(start_of(w))),
     shell:
-        "python -m pissa_repro.stages.quant_error --spec {params.spec:q} --model {input.model} "
-        "--factors {input.factors} --out {output} --gpus {resources.gpu} > {log} 2>&1"
+        "python -m pissa_repro.stages.quant_error --spec {params.spec:q} --model {input.model:q} "
+        "--factors {input.factors:q} --out {output:q} --gpus {resources.gpu:q} > {log:q} 2>&1"

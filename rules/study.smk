@@ -22,8 +22,8 @@ rule study_errors:
     params:
         spec=spec(lambda w: studies.errors_spec(SWEEP, w.model, w.grid)),
     shell:
-        "python -m pissa_repro.stages.study_errors --spec {params.spec:q} --model {input.model} --out {output.csv} "
-        "--record {output.record} --gpus {resources.gpu} > {log} 2>&1"
+        "python -m pissa_repro.stages.study_errors --spec {params.spec:q} --model {input.model:q} --out {output.csv:q} "
+        "--record {output.record:q} --gpus {resources.gpu:q} > {log:q} 2>&1"
 
 
 rule study_spectra:
@@ -41,8 +41,8 @@ rule study_spectra:
     params:
         spec=spec(lambda w: studies.spectra_spec(SWEEP, w.model)),
     shell:
-        "python -m pissa_repro.stages.study_spectra --spec {params.spec:q} --model {input.model} --out {output} "
-        "--gpus {resources.gpu} > {log} 2>&1"
+        "python -m pissa_repro.stages.study_spectra --spec {params.spec:q} --model {input.model:q} --out {output:q} "
+        "--gpus {resources.gpu:q} > {log:q} 2>&1"
 
 
 rule study_solvers:
@@ -61,8 +61,8 @@ rule study_solvers:
     params:
         spec=spec(lambda w: studies.solvers_spec(SWEEP, w.model)),
     shell:
-        "python -m pissa_repro.stages.study_solvers --spec {params.spec:q} --model {input.model} --out {output.csv} "
-        "--record {output.record} --gpus {resources.gpu} > {log} 2>&1"
+        "python -m pissa_repro.stages.study_solvers --spec {params.spec:q} --model {input.model:q} "
+        "--out {output.csv:q} --record {output.record:q} --gpus {resources.gpu:q} > {log:q} 2>&1"
 
 
 rule study_gptq:
@@ -82,8 +82,9 @@ rule study_gptq:
     params:
         spec=spec(lambda w: studies.gptq_spec(SWEEP, w.model)),
     shell:
-        "python -m pissa_repro.stages.study_gptq --spec {params.spec:q} --model {input.model} --calibration {input.calibration} "
-        "--text {input.text} --out {output} --gpus {resources.gpu} > {log} 2>&1"
+        "python -m pissa_repro.stages.study_gptq --spec {params.spec:q} --model {input.model:q} "
+        "--calibration {input.calibration:q} --text {input.text:q} --out {output:q} "
+        "--gpus {resources.gpu:q} > {log:q} 2>&1"
 
 
 rule trained_error:
@@ -103,5 +104,5 @@ rule trained_error:
     params:
         spec=spec(lambda w: studies.trained_error_spec(SWEEP, cell_of(w))),
     shell:
-        "python -m pissa_repro.stages.quant_error --spec {params.spec:q} --model {input.model} --factors {input.init} "
-        "--trained {input.trained} --out {output} --gpus {resources.gpu} > {log} 2>&1"
+        "python -m pissa_repro.stages.quant_error --spec {params.spec:q} --model {input.model:q} "
+        "--factors {input.init:q} --trained {input.trained:q} --out {output:q} --gpus {resources.gpu:q} > {log:q} 2>&1"

@@ -23,9 +23,9 @@ rule train:
     params:
         spec=spec(lambda w: SWEEP.train_spec(cell_of(w))),
     shell:
-        "python -m pissa_repro.stages.train --spec {params.spec:q} --model {input.model} --data {input.data} "
-        "--init {input.init} --trained {output.trained} "
-        f"--scratch {paths.SCRATCH}/{{wildcards.cell}} "
-        "--record {output.record} --steps {output.steps} --gpus {resources.gpu} "
-        "--micro-batch-size {resources.micro_batch_size} --checkpoint-steps {resources.checkpoint_steps} "
-        "> {log} 2>&1"
+        "python -m pissa_repro.stages.train --spec {params.spec:q} --model {input.model:q} --data {input.data:q} "
+        "--init {input.init:q} --trained {output.trained:q} "
+        f"--scratch {paths.SCRATCH}/{{wildcards.cell:q}} "
+        "--record {output.record:q} --steps {output.steps:q} --gpus {resources.gpu:q} "
+        "--micro-batch-size {resources.micro_batch_size:q} --checkpoint-steps {resources.checkpoint_steps:q} "
+        "> {log:q} 2>&1"

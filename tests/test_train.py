@@ -148,14 +148,6 @@ def test_dora_starts_at_the_same_model(tmp_path, tiny_model, tiny_rows, quant):
     assert dora["trainable_parameters"] > same["trainable_parameters"]
 
 
-def test_a_lora_field_that_peft_refuses_is_named(tmp_path, tiny_model, tiny_rows):
-    """The config knows the names of LoraConfig's fields; which values go together only PEFT knows."""
-    run = Run(tmp_path, tiny_model, tiny_rows, "lora", lora={"use_dora": True, "megatron_config": {"a": 1}})
-    run.init()
-    with pytest.raises(UserError, match=r"config\.methods.*DoRA"):
-        run.train()
-
-
 def test_the_adapter_names_its_modules_in_one_order(tmp_path, tiny_model, tiny_rows):
     """PEFT keeps them as a set, whose order differs between processes."""
     run = Run(tmp_path, tiny_model, tiny_rows, "lora")

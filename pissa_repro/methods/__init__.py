@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pissa_repro.linalg.spectrum import Spectrum
 
 Matrix: TypeAlias = "torch.Tensor"  # in quotes, so that a method's file needs no torch for its types
-SVD = r"fast|exact|niter_\d+"  # the solvers of linalg/spectrum.py, for the option `svd`
+SVD = "fast|exact|niter_(0|[1-9][0-9]{0,2})"  # the solvers of linalg/spectrum.py, for the option `svd`
+MOST = 1_000  # of an option that is a number
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Method(Protocol):
     """False: every weight trains; there are no factors, and then no `start`."""
 
     OPTIONS: Mapping[str, Any] = MappingProxyType({})
-    """Options with their defaults, which the config may change: whole numbers from 1, or `svd`, the solver."""
+    """Options with their defaults, which the config may change: whole numbers from 1 to 1,000, or `svd`, the solver."""
 
     QUANTIZED_OPTIONS: Mapping[str, Any] = MappingProxyType({})
     """Further options that apply only on a quantized base."""
@@ -144,7 +145,7 @@ def refusal(name: str, quant: str) -> str | None:
 def options(name: str, quant: str, given: dict[str, Any], place: str) -> dict[str, Any]:
     """The method's options that apply on this base: its defaults, changed by the config.
 
-    Raises UserError for an option that the method does not have.
+    Raises UserError for an option that the method does not have, and for a value that it cannot have.
     """
     plain = dict(load(name).OPTIONS)
     everywhere = plain | dict(load(name).QUANTIZED_OPTIONS)
@@ -153,15 +154,16 @@ def options(name: str, quant: str, given: dict[str, Any], place: str) -> dict[st
             raise unknown("option", key, everywhere, f"{place} ({name})")
         if key == "svd":
             check_svd(value, f"{place} ({name})")
-        elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"{place} ({name}): option '{key}' is {value!r}; it must be a whole number from 1.")
+        elif isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
+            wanted = f"it must be a whole number from 1 to {MOST:,}"
+            raise UserError(f"{place} ({name}): option '{key}' is {value!r}; {wanted}.")
     return {key: given.get(key, default) for key, default in (plain if quant == "none" else everywhere).items()}
 
 
 def check_svd(value: Any, place: str) -> None:
     """Raise UserError for what is not the name of a solver of linalg/spectrum.py."""
     if not re.fullmatch(SVD, str(value)):
-        raise unknown("svd", value, ("fast", "exact", "niter_<n>"), place)
+        raise unknown("svd", value, ("fast", "exact", "niter_<0 to 999>"), place)
 
 
 def display(name: str, quant: str) -> str:

@@ -1,17 +1,39 @@
 """A config as far as it can be checked before any job: what every dry run and `pissa check` do."""
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pissa_repro import methods, quantizers, tasks
 from pissa_repro.plan.batches import Batches
+from pissa_repro.plan.reading import read
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.runtime.errors import UserError
+
+LONGEST_SPEC = 120_000  # bytes of a quoted spec: Linux takes 131,072 for a whole command
 
 
-def checked(raw: Mapping[str, Any]) -> tuple[Sweep, Batches]:
-    """The sweep of a config and its batches. Raises UserError for what makes no sense, also in a plug-in."""
+def checked(raw: Mapping[str, Any], files: Iterable[str | Path] = ()) -> tuple[Sweep, Batches]:
+    """The sweep of a config and its batches. Raises UserError for what makes no sense, also in a plug-in.
+
+    files: those that somebody else has read the config from. They are read again: of a key that is given twice only
+    the file still knows.
+    """
+    for file in files:
+        read(file)
     for room in (methods, quantizers, tasks):
         room.PLUGINS.check()
     sweep = Sweep(raw)
     _ = sweep.starts  # two cells that would share a folder but start differently are refused here
     return sweep, Batches(sweep)
+
+
+def fitting(spec: str) -> str:
+    """The spec, which fits into a command. Raises UserError for a longer one."""
+    if (size := len(shlex.quote(spec).encode())) > LONGEST_SPEC:
+        raise UserError(
+            f"config: the spec of a job has {size:,} bytes, and a command holds {LONGEST_SPEC:,}. Shorten the longest "
+            "lists and texts, or lower config.scoring.cells_per_engine."
+        )
+    return spec

@@ -1,36 +1,23 @@
 """Read and check a config. A wrong one dies here, before any job, with the place named."""
 
-import ast
-import importlib.util
-import json
+import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import jsonschema
-import yaml
 
 from pissa_repro import methods, quantizers, tasks
-from pissa_repro.plan import datasets
+from pissa_repro.plan import datasets, lora
+from pissa_repro.plan.reading import merge, plain, read, short
 from pissa_repro.plan.sections import Config, NamedMethod, WrittenMethod
 from pissa_repro.runtime.errors import UserError, unknown
 
 Section = Literal["models", "datasets", "tasks"]  # those that a sweep takes names of
 SECTIONS: tuple[Section, ...] = ("models", "datasets", "tasks")
 ROOT = Path(__file__).resolve().parents[2]
-
-# Fields of LoraConfig that something else decides: a second place would train another cell under a
-# cell's name, or be ignored, because modules, ranks and scalings are those of the stored factors.
-OWNED = {
-    **dict.fromkeys(("r", "rank_pattern"), "config.sweep.ranks"),
-    **dict.fromkeys(("lora_alpha", "alpha_pattern"), "config.train.alpha"),
-    **dict.fromkeys(("target_modules", "layers_to_transform", "layers_pattern"), "config.train.target_modules"),
-    **dict.fromkeys(("modules_to_save", "lora_bias", "bias", "trainable_token_indices"), "the method: factors only"),
-    **dict.fromkeys(("init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config"), "'init'"),
-    "use_rslora": "config.train.rslora",
-    "lora_dropout": "config.train.dropout",
-}
 
 DEFAULTS = {
     "steps": None,
@@ -46,7 +33,10 @@ DEFAULTS = {
     "max_grad_norm": 1.0,
 }
 
+NUMBER = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 SCORING = {"cells_per_engine": 8}
+MOST_SCORES = 100_000  # of a sweep, unless it says `max_scores`
+MOST_POINTS = 1_000  # of a grid of a study: its spec goes through one command line
 
 # The paper's studies of initialisation and quantization error; `models` are the sweep's.
 STUDIES = {
@@ -66,41 +56,22 @@ STUDIES = {
 
 
 @cache
-def schema() -> dict[str, Any]:
+def validator() -> jsonschema.Draft202012Validator:
     """The JSON Schema, config/schema.yaml."""
-    return yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
+    return jsonschema.Draft202012Validator(read(ROOT / "config" / "schema.yaml"))
 
 
 def load(*paths: str | Path) -> Config:
     """Read config files as Snakemake does: later files win, mappings merge, lists are replaced."""
     merged: dict[str, Any] = {}
     for path in paths:
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not valid YAML: {error}") from None
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read: {error.strerror}.") from None
-        if not isinstance(content, dict):
-            raise UserError(f"{path}: a config is a mapping of sections, this is a {type(content).__name__}.")
-        _merge(merged, content)
+        merge(merged, read(path))
     return check(merged)
-
-
-def _merge(target: dict[str, Any], extra: dict[str, Any]) -> None:
-    for key, value in extra.items():
-        if isinstance(value, dict) and isinstance(target.get(key), dict):
-            _merge(target[key], value)
-        else:
-            target[key] = value
 
 
 def check(given: Mapping[str, Any]) -> Config:
     """The config as plain types with defaults filled in. Raises UserError where it makes no sense."""
-    try:
-        raw = json.loads(json.dumps(given, allow_nan=False))  # Snakemake hands over its own mapping types
-    except (TypeError, ValueError) as error:  # a date, NaN: YAML reads 2024-01-01 and .nan as such
-        raise UserError(f"config: {error}. Put the value into quotes if it is a text.") from None
+    raw = plain(given)
     _check_schema(raw)
     raw.setdefault("methods", {})
     raw.setdefault("overrides", [])
@@ -109,14 +80,15 @@ def check(given: Mapping[str, Any]) -> Config:
     raw["studies"] = STUDIES | {"models": raw["sweep"]["models"]} | raw.get("studies", {})
     config = cast("Config", raw)  # what the schema has checked, and the defaults
     _check_names(config)
+    _check_methods(config)
     _check_cells(config)
     _check_studies(config)
+    _check_size(config)
     return config
 
 
 def _check_schema(config: dict[str, Any]) -> None:
-    validator = jsonschema.Draft202012Validator(schema())
-    error = jsonschema.exceptions.best_match(validator.iter_errors(config))
+    error = jsonschema.exceptions.best_match(validator().iter_errors(config))
     if error is None:
         return
     place = "config." + ".".join(str(part) for part in error.absolute_path) if error.absolute_path else "config"
@@ -124,11 +96,30 @@ def _check_schema(config: dict[str, Any]) -> None:
         known = error.schema.get("properties", {})
         stranger = next(key for key in error.instance if key not in known)
         raise unknown("key", stranger, known, place)
-    if error.validator == "oneOf" and isinstance(error.instance, dict):
+    if error.validator == "oneOf" and "required" in error.validator_value[0]:
         part = ", or 'of' with 'share' or 'without'" if error.absolute_path[0] == "datasets" else ""
         raise UserError(f"{place}: give either 'path', or 'hub' with 'revision' (and 'file' for a dataset){part}.")
-    reasons = " / ".join(inner.message for inner in error.context) if error.validator == "oneOf" else error.message
-    raise UserError(f"{place}: {reasons}.")
+    reasons = " / ".join(map(_reason, error.context)) if error.validator == "oneOf" else _reason(error)
+    raise UserError(f"{place}: {reasons}.{_hint(error)}")
+
+
+def _reason(error: jsonschema.ValidationError) -> str:
+    """What a value is not, in the schema's words where it has some."""
+    if error.validator == "pattern":
+        words = cast("dict[str, Any]", error.schema)["description"]
+        return f"{short(error.instance)} is not {words}"
+    return error.message.replace(repr(error.instance), short(error.instance))
+
+
+def _hint(error: jsonschema.ValidationError) -> str:
+    """What to write where YAML has read another type than the one that is wanted."""
+    types = [one.validator_value for one in (error, *(error.context or ())) if one.validator == "type"]
+    wanted = {kind for one in types for kind in ([one] if isinstance(one, str) else one)}
+    if isinstance(error.instance, str) and wanted & {"integer", "number"} and NUMBER.fullmatch(error.instance):
+        return " It is a text: YAML reads 1e-3 so, and 1.0e-3 as a number; in quotes or the braces of --config all are."
+    if not isinstance(error.instance, str | list | dict) and "string" in wanted:
+        return " YAML reads no, off, on, yes, null and numbers as such: put a text into quotes."
+    return ""
 
 
 def _check_names(config: Config) -> None:
@@ -149,9 +140,6 @@ def _check_names(config: Config) -> None:
         if task["task"] not in tasks.names():
             raise unknown("task file", task["task"], tasks.names(), f"config.tasks.{name}.task")
         _need_fields(config, task["dataset"], tasks.metadata(task["task"])["fields"], f"task '{name}'")
-    for name, method in config["methods"].items():
-        methods.load(method["init"], f"config.methods.{name}.init")
-        _check_lora(method.get("lora", {}), f"config.methods.{name}.lora")
     for number, override in enumerate(config["overrides"]):
         place = f"config.overrides[{number}].where"
         choices: dict[str, Collection[str]] = {"model": config["models"], "dataset": config["datasets"]}
@@ -170,23 +158,15 @@ def _need_fields(config: Config, dataset: str, needed: Iterable[str], user: str)
             )
 
 
-def _check_lora(given: dict[str, Any], place: str) -> None:
-    for key in given:
-        if key in OWNED:
-            raise UserError(f"{place}: '{key}' is not set here, {OWNED[key]} decides it.")
-        if key not in lora_fields():
-            raise unknown("LoraConfig field", key, lora_fields() - OWNED.keys(), place)
-
-
-@cache
-def lora_fields() -> set[str]:
-    """The fields of PEFT's LoraConfig, read from its source: to import it would import torch."""
-    spec = importlib.util.find_spec("peft")
-    if spec is None or not spec.origin:
-        raise UserError("config.methods: PEFT is not installed; see environment.yml.")
-    tree = ast.parse((Path(spec.origin).parent / "tuners" / "lora" / "config.py").read_text(encoding="utf-8"))
-    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "LoraConfig")
-    return {node.target.id for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+def _check_methods(config: Config) -> None:
+    for name, method in config["methods"].items():
+        place, init = f"config.methods.{name}", method["init"]
+        methods.load(init, f"{place}.init")
+        methods.options(init, "none", method.get("options", {}), place)
+        if "lora" in method:
+            method["lora"] = lora.acting(method["lora"], f"{place}.lora")
+        if method.get("lora") and not methods.has_factors(init):
+            raise UserError(f"{place}.lora: {init} trains every weight and has no adapter; leave 'lora' out.")
 
 
 def _check_cells(config: Config) -> None:
@@ -219,6 +199,29 @@ def _check_studies(config: Config) -> None:
                 raise unknown("dataset", name, config["datasets"], f"config.studies.gptq.{key}")
     for name in studies["svd"]:
         methods.check_svd(name, "config.studies.svd")
+
+
+def _check_size(config: Config) -> None:
+    """Refuse a product of lists that nobody means: its plan alone would take minutes and gigabytes."""
+    swept, studies = config["sweep"], config["studies"]
+    axes = [swept[axis] for axis in ("models", "datasets", "cells", "ranks", "learning_rates", "seeds", "tasks")]
+    scores, most = math.prod(map(len, axes)), swept.get("max_scores", MOST_SCORES)
+    if scores > most:
+        raise UserError(
+            f"config.sweep: its lists multiply to {scores:,} scores, more than {most:,}. Shorten a list, or raise "
+            "config.sweep.max_scores."
+        )
+    counts = {key: len(studies[key]) for key in ("ranks", "quants", "blocks", "alternations", "many_alternations")}
+    points = len(studies["methods"]) * max(
+        counts["ranks"] * counts["alternations"],
+        counts["quants"] * counts["alternations"],
+        counts["many_alternations"],
+        counts["blocks"],
+    )
+    if points > MOST_POINTS:
+        raise UserError(
+            f"config.studies: its lists multiply to {points:,} points a model; {MOST_POINTS:,} is the most."
+        )
 
 
 def method_definition(config: Config, name: str, place: str) -> NamedMethod:

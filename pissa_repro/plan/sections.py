@@ -83,7 +83,7 @@ class SweptCell(TypedDict):
 
 
 class Swept(TypedDict):
-    """What is swept: every combination."""
+    """What is swept: every combination. max_scores: how many scores it may come to, where that is more than usual."""
 
     models: list[str]
     datasets: list[str]
@@ -92,6 +92,7 @@ class Swept(TypedDict):
     learning_rates: list[float]
     seeds: list[int]
     tasks: list[str]
+    max_scores: NotRequired[int]
 
 
 class Scoring(TypedDict):
