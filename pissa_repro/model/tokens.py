@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PROBE = "Answer: 1"  # a text whose own tokens show what the tokenizer puts around a text
 
@@ -48,6 +48,19 @@ def prompt_ids(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[l
 def text_ids(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:
     """The ids of each text's own tokens, with nothing in front or behind."""
     return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+
+
+def align(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Let a model's two configs name the tokenizer's bos, eos and pad, and no other token that stops.
+
+    Model folders name others, or none, or several; training targets end with the tokenizer's eos.
+    """
+    from transformers import GenerationConfig
+
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    for name, value in ids.items():
+        setattr(model.config.get_text_config(), name, value)
+    model.generation_config = GenerationConfig(**ids)
 
 
 def _added_behind(tokenizer: "PreTrainedTokenizerBase") -> int:

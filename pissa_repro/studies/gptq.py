@@ -69,14 +69,14 @@ def _errors(missed: torch.Tensor, hessian: torch.Tensor) -> dict[str, float]:
 def perplexity(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> float:
     """exp of the mean negative log-likelihood of a token, every token predicted once (lm-eval's rolling windows)."""
     from lm_eval.api.instance import Instance
-    from lm_eval.models.huggingface import HFLM
+    from pissa_repro.scoring import lms
 
-    scorer = HFLM(
+    scorer = lms.HF(
         pretrained=network, tokenizer=tokenizer, batch_size=1, max_length=min(2048, window(network.config, 2048))
     )
     requests = [Instance("loglikelihood_rolling", {}, (text,), i) for i, text in enumerate(texts)]
     total = sum(scorer.loglikelihood_rolling(requests, disable_tqdm=True))
-    return math.exp(-total / sum(len(scorer.tok_encode(text)) for text in texts))
+    return math.exp(-total / sum(len(scorer.tok_encode(text, add_special_tokens=False)) for text in texts))
 
 
 def measure_perplexities(
