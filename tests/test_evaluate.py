@@ -170,14 +170,14 @@ def test_the_record_comes_last(trained):
 
 def test_prompts_are_tokenized_in_scoring_as_in_training(tiny_model, tiny_rows):
     """The tokenizer puts <s> in front: lm-eval must not leave it out, nor put a second one (pitfall 23)."""
-    from lm_eval.models.huggingface import HFLM
+    from pissa_repro.scoring import lms
 
     tokenizer = load_tokenizer(tiny_model)
     assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
     rows = read_lines(tiny_rows)
     examples, _ = tokenize(rows, tokenizer, 512)
     heads = [example["input_ids"][: example["labels"].count(-100)] for example in examples]
-    lm = HFLM(pretrained=load_base(tiny_model), tokenizer=tokenizer, batch_size=4, max_length=512)
+    lm = lms.HF(pretrained=load_base(tiny_model), tokenizer=tokenizer, batch_size=4, max_length=512)
     texts = [prompt(row) for row in rows]
     ids, mask = lm.tok_batch_encode(texts)
     assert [row[seen.bool()].tolist() for row, seen in zip(ids, mask_of(ids, mask), strict=True)] == heads

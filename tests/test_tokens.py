@@ -9,7 +9,7 @@ from stage import says
 from tiny import ROWS, byte_tokenizer
 
 from pissa_repro.embedded import problems
-from pissa_repro.model.load import load_base
+from pissa_repro.model.load import load_base, window
 from pissa_repro.model.tokens import load_tokenizer, prompt_ids, text_ids
 from pissa_repro.sources.fetched import EMBEDDED
 from pissa_repro.sources.rows import select
@@ -66,6 +66,16 @@ def test_a_texts_perplexity_has_one_bos_in_front(tiny_model, template):
     texts, network = [prompt * 30 for prompt, _ in ROWS[:2]], load_base(tiny_model).eval()
     wanted, found = (perplexity(network, byte_tokenizer(one), texts) for one in ("$A", template))
     assert found == wanted
+
+
+def test_the_window_is_where_neighbours_do_not_count():
+    """Case 1: longrope turns a whole batch otherwise when one of its texts is longer than the first window."""
+    from transformers import Phi3Config
+
+    factors = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    sizes = {"hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 256}
+    long = Phi3Config(**sizes, rope_parameters=factors, original_max_position_embeddings=24)
+    assert (window(long, 10**9), window(Phi3Config(**sizes), 10**9)) == (24, 256)
 
 
 def test_a_damaged_tokenizer_is_one_message(tmp_path, tiny_model):

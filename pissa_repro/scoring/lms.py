@@ -64,7 +64,7 @@ class HF(AsTrained, HFLM):
 def vllm(base: type) -> type:
     """lm-eval's class for vLLM, or whatever stands for it, with the same ids and the same end."""
 
-    class VLLM(AsTrained, base):  # type: ignore[misc]
+    class VLLM(AsTrained, base):
         """vLLM's generate."""
 
         def modify_gen_kwargs(self, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], list[str], int]:

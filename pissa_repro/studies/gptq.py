@@ -69,6 +69,7 @@ def _errors(missed: torch.Tensor, hessian: torch.Tensor) -> dict[str, float]:
 def perplexity(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> float:
     """exp of the mean negative log-likelihood of a token, every token predicted once (lm-eval's rolling windows)."""
     from lm_eval.api.instance import Instance
+
     from pissa_repro.scoring import lms
 
     scorer = lms.HF(
