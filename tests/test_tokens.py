@@ -20,8 +20,8 @@ TEXTS = [prompt for prompt, _ in ROWS] + ["", " a ", "ends with </s>", "<s>begin
 EXAMPLES, PROMPTS = "5a74356d0146c284", "e3ce49032e2ebff1"
 
 
-@pytest.mark.parametrize("behind", ["", " </s>", " </s> </s>", " <s>"])
-@pytest.mark.parametrize("front", ["", "<s> ", "<s> </s> "])
+@pytest.mark.parametrize("behind", ["", " </s>", " </s> <s>"])
+@pytest.mark.parametrize("front", ["", "<s> "])
 def test_what_stands_behind_a_text_is_taken_off_and_what_stands_in_front_stays(front, behind):
     """Case 1: a text's own eos stays too."""
     plain, template = byte_tokenizer("$A"), byte_tokenizer(f"{front}$A{behind}")

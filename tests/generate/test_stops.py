@@ -1,6 +1,5 @@
 """Case 1: answers end at the eos that training targets end with, whatever the folder names and whoever is beside."""
 
-import itertools
 import random
 from types import SimpleNamespace
 
@@ -38,8 +37,7 @@ def text_of(folder, ids):
     return load_tokenizer(folder).decode(ids, skip_special_tokens=True)
 
 
-@pytest.mark.parametrize("named", NAMED)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "named"), [*(("llama", named) for named in NAMED), ("gpt2", "another")])
 def test_an_answer_ends_at_the_tokenizers_eos(models, wanted, tmp_path, kind, named):
     """Case 1: one batch holds short and long answers; config.json and generation_config.json name any eos."""
     ended = [ids[-1] == EOS for ids in wanted[kind]]
@@ -50,19 +48,15 @@ def test_an_answer_ends_at_the_tokenizers_eos(models, wanted, tmp_path, kind, na
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_answer_does_not_depend_on_its_neighbours(models, wanted, tmp_path, kind):
-    """Case 1: batches of 1, 3 and 8, in any order, alone or with one other, and with room for more tokens."""
+    """Case 1: batches of 1, 3 and 8, in any order, and with room for fewer or more tokens."""
     folder = naming(models[kind], tmp_path / "model", **NAMED["a list"])
     texts = [text_of(folder, ids) for ids in wanted[kind]]
     short = [text_of(folder, ids[:SHORT]) for ids in wanted[kind]]
     numbers = list(range(len(texts)))
-    for batch in (1, 3, 8):
-        lm = engine(folder, batch)
-        for new, expected in ((LONG, texts), (SHORT, short)):
-            order = random.Random(batch).sample(numbers, len(numbers))
-            found = answers(lm, [TEXTS[kind][n] for n in order], new)
-            assert dict(zip(order, found, strict=True)) == dict(enumerate(expected)), (batch, new)
-    for pair in list(itertools.pairwise(numbers))[::3]:
-        assert answers(lm, [TEXTS[kind][n] for n in pair], LONG) == [texts[n] for n in pair]
+    for batch, new, expected in ((1, LONG, texts), (3, LONG, texts), (8, LONG, texts), (8, SHORT, short)):
+        order = random.Random(batch).sample(numbers, len(numbers))
+        found = answers(engine(folder, batch), [TEXTS[kind][n] for n in order], new)
+        assert dict(zip(order, found, strict=True)) == dict(enumerate(expected)), (batch, new)
 
 
 def test_a_prompt_is_cut_alone(models):
@@ -84,7 +78,7 @@ def test_a_text_that_begins_with_bos_changes_no_neighbours_ids(models):
     assert [lm.tok_encode(text) for text in texts] == tokenizer(texts)["input_ids"]
 
 
-@pytest.mark.parametrize("pad", ["<s>", "</s>", "A"])
+@pytest.mark.parametrize("pad", ["</s>", "A"])
 def test_pad_is_no_text(models, tmp_path, pad):
     """Case 1: any token may pad, also one that stands for a text."""
     folder = naming(models["llama"], tmp_path / "model", **NAMED["another"])
@@ -94,7 +88,7 @@ def test_pad_is_no_text(models, tmp_path, pad):
     assert answers(engine(folder, 8), texts, SHORT) == [text_of(folder, ids) for ids in by_hand(folder, texts, SHORT)]
 
 
-@pytest.mark.parametrize("named", NAMED)
+@pytest.mark.parametrize("named", ["another", "none", "a list"])
 def test_the_folder_that_vllm_reads_names_the_tokenizers_tokens(models, tmp_path, monkeypatch, named):
     """Case 1: what the engine is launched on, without the engine."""
     folder = naming(models["llama"], tmp_path / "model", **NAMED[named])
