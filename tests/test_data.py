@@ -88,18 +88,11 @@ def test_labels_are_the_response_newline_and_eos(tokenizer):
     assert (lengths.tokens, lengths.response_tokens) == (len(ids), len(target))
 
 
-def closing(tokenizer):
-    """The same tokenizer, made to end every text with eos, as some models' tokenizers do."""
-    from tokenizers import processors
-
-    specials = [("<s>", tokenizer.bos_token_id), ("</s>", tokenizer.eos_token_id)]
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing("<s> $A </s>", special_tokens=specials)
-    return tokenizer
-
-
-def test_a_tokenizer_that_adds_eos_itself_gives_the_same_example(tokenizer):
-    other = closing(byte_tokenizer())
-    assert other("a")["input_ids"][-1] == other.eos_token_id
+@pytest.mark.parametrize("template", ["<s> $A </s>", "<s> $A </s> </s>", "<s> $A <s>"])
+def test_a_tokenizer_that_adds_tokens_behind_a_text_gives_the_same_example(tokenizer, template):
+    """Case 1: eos, as some models' tokenizers do, or anything; the target ends with one eos."""
+    other = byte_tokenizer(template)
+    assert len(other("a")["input_ids"]) > len(tokenizer("a")["input_ids"])
     assert tokenize([ROW], other, 512) == tokenize([ROW], tokenizer, 512)
 
 

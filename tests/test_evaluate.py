@@ -12,7 +12,8 @@ from pissa_repro.model import factors
 from pissa_repro.model.adapter import attach
 from pissa_repro.model.base import set_base
 from pissa_repro.model.checks import logits, relative_difference
-from pissa_repro.model.load import load_base, load_tokenizer
+from pissa_repro.model.load import load_base
+from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json, read_lines
@@ -181,14 +182,14 @@ def test_the_record_comes_last(trained):
 
 def test_prompts_are_tokenized_in_scoring_as_in_training(tiny_model, tiny_rows):
     """The tokenizer puts <s> in front: lm-eval must not leave it out, nor put a second one (pitfall 23)."""
-    from lm_eval.models.huggingface import HFLM
+    from pissa_repro.scoring import lms
 
     tokenizer = load_tokenizer(tiny_model)
     assert tokenizer("a")["input_ids"][0] == tokenizer.bos_token_id
     rows = read_lines(tiny_rows)
     examples, _ = tokenize(rows, tokenizer, 512)
     heads = [example["input_ids"][: example["labels"].count(-100)] for example in examples]
-    lm = HFLM(pretrained=load_base(tiny_model), tokenizer=tokenizer, batch_size=4, max_length=512)
+    lm = lms.HF(pretrained=load_base(tiny_model), tokenizer=tokenizer, batch_size=4, max_length=512)
     texts = [prompt(row) for row in rows]
     ids, mask = lm.tok_batch_encode(texts)
     assert [row[seen.bool()].tolist() for row, seen in zip(ids, mask_of(ids, mask), strict=True)] == heads

@@ -71,8 +71,11 @@ def decaying(shape, generator, spectral: bool):
     return u * (2.0 / torch.arange(1, u.shape[1] + 1) ** 0.5) @ vt
 
 
-def byte_tokenizer():
-    """A byte-level BPE tokenizer of 300 tokens with <s> in front and </s> as eos; no pad token."""
+def byte_tokenizer(template: str = "<s> $A"):
+    """A byte-level BPE tokenizer of 300 tokens with <s> as bos and </s> as eos; no pad token.
+
+    template: what it puts around a text.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -84,5 +87,5 @@ def byte_tokenizer():
         vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
     )
     raw.train_from_iterator([text for row in ROWS for text in row], trainer)
-    raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    raw.post_processor = processors.TemplateProcessing(template, special_tokens=[("<s>", 0), ("</s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")

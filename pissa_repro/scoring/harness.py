@@ -58,10 +58,8 @@ class Task:
         """The model's answers: texts, or of a text to predict {"loglikelihood" (nats), "tokens"}."""
         if self.kind != ROLLING:
             return lm.generate_until(instances, disable_tqdm=True)
-        lm.add_bos_token = False  # lm-eval puts bos in front itself; a second one would be scored as text
         nats = lm.loglikelihood_rolling(instances, disable_tqdm=True)
-        counts = [len(lm.tok_encode(instance.args[0])) for instance in instances]
-        lm.add_bos_token = None
+        counts = [len(lm.tok_encode(instance.args[0], add_special_tokens=False)) for instance in instances]
         if not all(math.isfinite(value) for value in nats):
             raise UserError(f"{self.name}: the log-likelihood of a text is not finite.")
         return [{"loglikelihood": value, "tokens": n} for value, n in zip(nats, counts, strict=True)]

@@ -13,7 +13,8 @@ import torch
 from pissa_repro.linalg import gptq
 from pissa_repro.model import calibration, checkpoint
 from pissa_repro.model.base import set_weight
-from pissa_repro.model.load import load_base, load_tokenizer, window
+from pissa_repro.model.load import load_base, window
+from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.specs import GptqSpec
 from pissa_repro.starts.error import error
@@ -68,14 +69,15 @@ def _errors(missed: torch.Tensor, hessian: torch.Tensor) -> dict[str, float]:
 def perplexity(network: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> float:
     """exp of the mean negative log-likelihood of a token, every token predicted once (lm-eval's rolling windows)."""
     from lm_eval.api.instance import Instance
-    from lm_eval.models.huggingface import HFLM
 
-    scorer = HFLM(
+    from pissa_repro.scoring import lms
+
+    scorer = lms.HF(
         pretrained=network, tokenizer=tokenizer, batch_size=1, max_length=min(2048, window(network.config, 2048))
     )
     requests = [Instance("loglikelihood_rolling", {}, (text,), i) for i, text in enumerate(texts)]
     total = sum(scorer.loglikelihood_rolling(requests, disable_tqdm=True))
-    return math.exp(-total / sum(len(scorer.tok_encode(text)) for text in texts))
+    return math.exp(-total / sum(len(scorer.tok_encode(text, add_special_tokens=False)) for text in texts))
 
 
 def measure_perplexities(
