@@ -62,8 +62,8 @@ def _entries(text: bytes) -> dict[str, Any]:
     if text[:1] != b"{":
         raise ValueError("it does not begin with '{'")
     entries: Any = json.loads(text.decode("utf-8"))
-    metadata = entries.pop("__metadata__", None) or {}
-    if not all(isinstance(value, str) for value in metadata.values()):
+    metadata = entries.pop("__metadata__", None)
+    if metadata is not None and not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its metadata are no texts")
     if not entries:
         raise ValueError("it holds no tensor")

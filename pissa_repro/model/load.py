@@ -38,12 +38,12 @@ def load_base(
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, config=own_config(folder), dtype=DTYPES[dtype], use_safetensors=True, **LOCAL
         )
-    model.generation_config = _only_tokens(model.generation_config)
-    wrong = {name for name, p in model.named_parameters() if p.dtype != DTYPES[dtype]}
-    if wrong:
-        raise UserError(f"{folder}: asked for {dtype}, but {min(wrong)} came as another dtype.")
-    model = model.to(device or default_device())
-    _refuse_values(folder, model)
+        model.generation_config = _only_tokens(model.generation_config)
+        wrong = {name for name, p in model.named_parameters() if p.dtype != DTYPES[dtype]}
+        if wrong:
+            raise UserError(f"{folder}: asked for {dtype}, but {min(wrong)} came as another dtype.")
+        model = model.to(device or default_device())
+        _refuse_values(folder, model)
     return model
 
 
@@ -73,5 +73,11 @@ def _only_tokens(given: "GenerationConfig | None") -> "GenerationConfig":
 
 
 def window(config: Any, fallback: int) -> int:
-    """How many tokens a model of this transformers config can see; `fallback` where it sets no limit."""
-    return getattr(config, "max_position_embeddings", None) or fallback
+    """How many tokens a model of this transformers config can see; `fallback` where it sets no limit.
+
+    Raises UserError for a limit that is no natural number.
+    """
+    limit = getattr(config, "max_position_embeddings", None) or fallback
+    if type(limit) is not int or limit < 1:
+        raise UserError(f"config.json: max_position_embeddings is {limit!r}, not a number of tokens.")
+    return limit

@@ -11,6 +11,8 @@ import torch
 
 from pissa_repro.model.checkpoint import Stored, stored
 from pissa_repro.model.folder import config as read_config
+from pissa_repro.model.folder import is_file, read_json
+from pissa_repro.model.naming import natural
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +38,9 @@ def skeleton(folder: str | Path) -> "PreTrainedModel":
     Raises UserError for damaged files, for what is no causal language model or needs code from the hub, and where
     its weights are not those of the files: one is missing, has another shape, is there twice, or is not used.
     """
-    tensors = stored(folder)
+    tensors, generation = stored(folder), Path(folder) / "generation_config.json"
+    if is_file(generation):
+        read_json(generation)  # of a damaged one transformers would say nothing
     _refuse_counts(folder, len(tensors))
     with as_user_error(folder):
         from transformers import AutoModelForCausalLM
@@ -136,13 +140,13 @@ def _refuse_other_weights(folder: str | Path, model: "PreTrainedModel", tensors:
     for name, found, needed in sorted(report.mismatched_keys):
         raise UserError(f"{folder}: {name} is {tuple(found)}, {kind} needs {tuple(needed)} by this config.json.")
     if report.missing_keys:
-        raise UserError(f"{folder}: {kind} needs {min(report.missing_keys)}, which the files do not hold.")
+        raise UserError(f"{folder}: {kind} needs {min(report.missing_keys, key=natural)}, which the files do not hold.")
     if report.conversion_errors:
         name, error = min(report.conversion_errors.items())
         raise UserError(f"{folder}: {kind} cannot make {name} of the files' tensors: {' '.join(error.split())}")
     if unused := report.unexpected_keys - _masks(tensors, report.unexpected_keys):
         raise UserError(
-            f"{folder}: the files hold {min(unused)}, which {kind} does not use by this config.json "
+            f"{folder}: the files hold {min(unused, key=natural)}, which {kind} does not use by this config.json "
             f"({len(unused)} such tensors): another model would be trained. "
             "Use the config.json that belongs to these weights."
         )

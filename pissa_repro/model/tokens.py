@@ -22,6 +22,7 @@ def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+        tokenizer(PROBE)  # some settings are of a wrong type and show only here
     except Exception as error:  # the library behind it raises bare Exceptions for damaged files
         raise UserError(f"{folder}: transformers cannot load this tokenizer: {error}") from error
     if tokenizer.eos_token_id is None:
