@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pissa_repro.model.checkpoint import all_finite
-from pissa_repro.model.skeleton import LOCAL as LOCAL  # of load_tokenizer too
+from pissa_repro.model.skeleton import LOCAL as LOCAL  # load.LOCAL, beside load.window
 from pissa_repro.model.skeleton import as_user_error, own_config, skeleton
 from pissa_repro.runtime.errors import UserError
 

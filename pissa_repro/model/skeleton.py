@@ -83,8 +83,11 @@ def own_config(folder: str | Path) -> "PretrainedConfig":
 
 
 @contextmanager
-def as_user_error(folder: str | Path) -> Iterator[None]:
-    """Turn whatever a config and its files make transformers raise into one UserError, without its report of keys."""
+def as_user_error(folder: str | Path, kind: str = "model") -> Iterator[None]:
+    """Turn whatever a folder's files make transformers raise into one UserError, without its report of keys.
+
+    kind: what is loaded, for the message.
+    """
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
@@ -98,9 +101,11 @@ def as_user_error(folder: str | Path) -> Iterator[None]:
     except (
         Exception
     ) as error:  # TypeError, KeyError, AttributeError, ...: a class meets a value that it does not expect
-        kind = "" if isinstance(error, (ValueError, OSError, RuntimeError)) else f"{type(error).__name__}: "
-        text = " ".join(str(error).split())
-        raise UserError(f"{folder}: transformers cannot load this model: {kind}{text}") from error
+        name = "" if isinstance(error, (ValueError, OSError, RuntimeError)) else f"{type(error).__name__}: "
+        text = name + " ".join(str(error).split())
+        if "custom code" in text:
+            text = "it needs custom code, which is never run here. Take a model that transformers has a class for."
+        raise UserError(f"{folder}: transformers cannot load this {kind}: {text}") from error
     finally:
         log.setLevel(before)
 
