@@ -193,3 +193,27 @@ def test_init_and_transformers_read_the_same_values(folder):
     model = load_base(folder)
     for name, weight in checkpoint.targets(folder, LLAMA):
         assert torch.equal(model.get_parameter(f"{module_name(model, name)}.weight"), weight)
+
+
+SMALL = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+EXPERTS = {"num_key_value_heads": 2, "num_experts_per_tok": 2}
+CLASSES = {
+    "Mixtral": EXPERTS | {"num_local_experts": 4},
+    "Qwen3Moe": EXPERTS | {"num_experts": 4, "moe_intermediate_size": 16, "head_dim": 8},
+    "GPTNeoX": {},
+    "Phi3": {"pad_token_id": 0},
+    "Mamba2": {"state_size": 4, "num_heads": 8, "head_dim": 8, "n_groups": 1},
+}
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_transformers_saves_is_a_base(name, tied, tmp_path):
+    """Case 2: no refusal where it renames, splits or joins tensors, as the experts of a mixture, or ties the head."""
+    import transformers
+
+    config = getattr(transformers, f"{name}Config")(**SMALL, **CLASSES[name], tie_word_embeddings=tied)
+    saved = transformers.AutoModelForCausalLM.from_config(config)
+    saved.save_pretrained(tmp_path)
+    loaded, wanted = load_base(tmp_path).state_dict(), saved.state_dict()
+    assert loaded.keys() == wanted.keys() and all(torch.equal(loaded[key], wanted[key]) for key in wanted)
