@@ -50,7 +50,7 @@ def weight_files(folder: str | Path) -> dict[Path, set[str]]:
     shards = _promised(index)
     if is_file(single) and set(shards) != {single}:
         raise UserError(
-            f"{folder}: holds {SINGLE} and an {INDEX} that names other files: two models. "
+            f"{folder}: holds {SINGLE}, and {INDEX} names other files: two models. "
             "transformers would take the first. Delete the one that is not meant."
         )
     for path in shards:
