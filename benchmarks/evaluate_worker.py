@@ -93,9 +93,9 @@ class Engine:
 
     def prompts(self, job: Any) -> Any:
         """The job's prompts in tokens."""
-        from transformers import AutoConfig
+        from pissa_repro.model.skeleton import own_config
 
-        window = AutoConfig.from_pretrained(self.args.model, **self.models.LOCAL).max_position_embeddings
+        window = own_config(self.args.model).max_position_embeddings
         return self.generate.Prompts([job], self.tokenizer, window)
 
     def _default(self) -> Any:

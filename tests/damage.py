@@ -51,3 +51,19 @@ def move_in_index(folder: Path) -> None:
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     index["weight_map"]["lm_head.weight"] = parts[1].name
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def rewrite(path: Path, change) -> None:
+    """Put what `change` makes of the header's JSON before the file's tensors, with its right length."""
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = change(json.loads(content[8:end]))
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[end:])
+
+
+def replace(path: Path, kind: str) -> None:
+    """A pipe, a folder, a link to nothing or an empty file in place of a file, or its name alone."""
+    path.unlink(missing_ok=True)
+    make = {"pipe": os.mkfifo, "folder": Path.mkdir, "link": lambda p: p.symlink_to("nowhere"), "empty": Path.touch}
+    make[kind](path)

@@ -235,9 +235,9 @@ def test_the_check_for_numbers_is_exact(bad):
     assert not weight.sum().isfinite()
     if bad is not None:
         weight[299, 6] = bad
-    assert checkpoint._all_finite(weight) == (bad is None)
+    assert checkpoint.all_finite(weight) == (bad is None)
     opposite = torch.tensor([[float("inf"), -float("inf")], [1.0, 2.0]])
-    assert not checkpoint._all_finite(opposite)
+    assert not checkpoint.all_finite(opposite)
 
 
 def test_the_fingerprint_is_of_config_tokenizer_and_weights(tiny_model, tmp_path):

@@ -111,6 +111,14 @@ def test_a_moved_branch_is_another_commit(hub, fetch):
     assert before["fingerprint"] != after["fingerprint"]
 
 
+def test_a_residual_on_the_hub_is_no_base(hub, fetch):
+    """Case 17: its adapter's config is fetched with it and gives it away."""
+    adapter = json.dumps({"base_model_name_or_path": "lab/whole"}).encode()
+    hub.add("models", "lab/tiny", MODEL | {"pissa_init/adapter_config.json": adapter})
+    message = fetch.refused(model())
+    assert "residual" in message and "pissa_init/" in message and "(lab/whole)" in message
+
+
 def test_a_fetched_model_loads(hub, fetch, tiny_model):
     from pissa_repro.model.load import load_base
     from pissa_repro.model.tokens import load_tokenizer

@@ -4,13 +4,13 @@ What can be known from config.json and the files' headers is checked there, befo
 """
 
 import hashlib
-import json
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pissa_repro.model import folder as model_folder
 from pissa_repro.model import naming
+from pissa_repro.model.header import Stored, header
 from pissa_repro.model.naming import types as types  # checkpoint.types, beside checkpoint.projections
 from pissa_repro.runtime.errors import UserError
 
@@ -27,14 +27,6 @@ QUANTIZED = (
 TARGETS = "config.train.target_modules"
 
 
-class Stored(NamedTuple):
-    """A tensor as a safetensors header describes it."""
-
-    path: Path
-    dtype: str  # as safetensors names it: F32, BF16, ...
-    shape: tuple[int, ...]
-
-
 class Weight(NamedTuple):
     """A target module's weight before it is read; shape is (out, in) also where (in, out) is stored."""
 
@@ -47,77 +39,24 @@ class Weight(NamedTuple):
 def files(folder: str | Path) -> list[Path]:
     """The model's safetensors, checked: a config beside them, no missing shard, headers intact, not quantized.
 
-    As transformers reads them: the shards of the index, or model.safetensors; what else lies in the
-    folder (consolidated.safetensors) is not the model. Raises UserError that names the file. Weights
-    in other formats are refused: they can run code.
+    Those that transformers reads; what else lies in the folder (consolidated.safetensors, .bin) is not the model.
+    Raises UserError that names the file. Weights in other formats are refused: they can run code.
     """
     return sorted({tensor.path for tensor in stored(folder).values()})
 
 
 def stored(folder: str | Path) -> dict[str, Stored]:
     """Every tensor of the model by its name, from the headers alone. Checks and raises as `files`."""
-    config = _config(folder)
+    config = model_folder.config(folder)
     tensors: dict[str, Stored] = {}
-    for path, names in _shards(Path(folder)).items():
-        header = _header(path)
-        if names - header.keys():
-            raise UserError(f"{path}: lacks {min(names - header.keys())}, which the index promises. Fetch it again.")
-        tensors |= header
+    for path, names in model_folder.weight_files(folder).items():
+        found = header(path)
+        if lacking := names - found.keys():
+            raise UserError(f"{path}: lacks {min(lacking)}, which the index promises. Fetch it again.")
+        if twice := tensors.keys() & found.keys():
+            raise UserError(f"{path}: holds {min(twice)}, as does {tensors[min(twice)].path.name}. Fetch it again.")
+        tensors |= found
     _refuse_quantized(folder, config, tensors)
-    return tensors
-
-
-def _config(folder: str | Path) -> dict[str, Any]:
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        raise UserError(f"{folder}: not a model folder (no config.json).")
-    return _read(path)
-
-
-def _shards(folder: Path) -> dict[Path, set[str]]:
-    """The files with weights, each with the tensors that an index says it holds."""
-    index = folder / "model.safetensors.index.json"
-    shards: dict[Path, set[str]] = defaultdict(set)
-    if index.is_file():
-        for name, file in _read(index, "weight_map").items():
-            shards[folder / file].add(name)
-    else:
-        shards[folder / "model.safetensors"] = set()
-        if not min(shards).is_file():
-            raise UserError(
-                f"{folder}: neither model.safetensors nor {index.name} with its shards; "
-                "other formats are refused. Convert the weights first."
-            )
-    for path in shards:
-        if not path.is_file():
-            raise UserError(f"{path}: this shard is missing. Fetch the model again.")
-    return shards
-
-
-def _read(path: Path, key: str | None = None) -> dict[str, Any]:
-    """A JSON object, or the object under one of its keys. Raises UserError when it is neither."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content = content[key] if key else content
-        content.values()
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: damaged. Fetch the model again.") from None
-    return content
-
-
-def _header(path: Path) -> dict[str, Stored]:
-    """What the file holds; its size is compared with what its header promises (a cut download begins well)."""
-    with open(path, "rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        try:
-            header: Any = json.loads(file.read(size)) if size < 10**8 else None
-            entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            end = max(entry["data_offsets"][1] for entry in entries.values())
-            tensors = {name: Stored(path, entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}
-        except (ValueError, TypeError, AttributeError, KeyError, MemoryError):
-            raise UserError(f"{path}: damaged safetensors header. Fetch the model again.") from None
-    if path.stat().st_size != 8 + size + end:
-        raise UserError(f"{path}: {path.stat().st_size} bytes, its header promises {8 + size + end}. Fetch it again.")
     return tensors
 
 
@@ -127,7 +66,7 @@ def _refuse_quantized(folder: str | Path, config: dict[str, Any], tensors: dict[
     for name, tensor in tensors.items():
         if name.endswith(QUANTIZED):
             signs.append(f"{tensor.path.name} holds {name}")
-        elif name.endswith(".weight") and tensor.dtype not in FLOATS:
+        elif tensor.dtype not in FLOATS and _is_weight(name, tensor):
             signs.append(f"{name} in {tensor.path.name} is stored as {tensor.dtype}")
     if signs:
         raise UserError(
@@ -136,11 +75,16 @@ def _refuse_quantized(folder: str | Path, config: dict[str, Any], tensors: dict[
         )
 
 
+def _is_weight(name: str, tensor: Stored) -> bool:
+    """Whether a tensor of this name is a weight or a bias, and not a mask of GPT-2's attention (h.0.attn.bias)."""
+    return name.endswith(".weight") or (name.endswith(".bias") and len(tensor.shape) == 1)
+
+
 def fingerprint(folder: str | Path) -> str:
-    """SHA-256 over the config, the tokenizer and the weights: which bits the base is made of."""
+    """SHA-256 over the config, the tokenizer and the weights that are read: which bits the base is made of."""
     folder, digest = Path(folder), hashlib.sha256()
     weights = files(folder)
-    for path in [folder / "config.json", *sorted(folder.glob("tokenizer*")), *weights]:
+    for path in [folder / model_folder.CONFIG, *model_folder.tokenizer_files(folder), *weights]:
         with open(path, "rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
@@ -148,7 +92,7 @@ def fingerprint(folder: str | Path) -> str:
 
 def transposed(folder: str | Path) -> frozenset[str]:
     """The last components of the modules that are stored as (in, out): GPT-2's Conv1D layers; mostly none."""
-    return naming.conv1d_layers(_config(folder))
+    return naming.conv1d_layers(model_folder.config(folder))
 
 
 def projections(folder: str | Path) -> list[str]:
@@ -229,14 +173,14 @@ def _matrix(module: str, place: Weight) -> "torch.Tensor":
     if place.transposed:
         weight = weight.t().contiguous()
     weight = weight.float()
-    if not _all_finite(weight):
+    if not all_finite(weight):
         raise UserError(f"{module}.weight in {place.path} holds NaN or infinite values; the checkpoint is damaged.")
     return weight
 
 
-def _all_finite(weight: "torch.Tensor") -> bool:
-    """Whether a matrix holds no NaN and no infinity, without a temporary of its size.
+def all_finite(weight: "torch.Tensor") -> bool:
+    """Whether a contiguous tensor holds no NaN and no infinity, without a temporary of its size.
 
-    A sum with one of them is never finite. Where the sum alone overflows, the rows are looked at.
+    A sum with one of them is never finite. Where the sum alone overflows, the values are looked at.
     """
-    return bool(weight.sum().isfinite()) or all(rows.isfinite().all() for rows in weight.split(256))
+    return bool(weight.sum().isfinite()) or all(part.isfinite().all() for part in weight.flatten().split(2**20))

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pissa_repro.model.checkpoint import files
+from pissa_repro.model.checkpoint import all_finite
+from pissa_repro.model.skeleton import LOCAL, as_user_error, own_config, skeleton
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
+    from transformers import GenerationConfig, PreTrainedModel
 
-# For every from_pretrained of a tokenizer, config or model: not set, transformers asks on a terminal and runs code.
-LOCAL = {"local_files_only": True, "trust_remote_code": False}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -29,29 +28,36 @@ def load_base(
 ) -> "PreTrainedModel":
     """The untouched model, on the given device or this process's, its dtype asserted (pitfall 15, docs/pitfalls.md).
 
-    Raises UserError for damaged files, for architectures that are no causal language model or need
-    code from the hub, and for files without all of the model's weights.
+    Raises UserError as `skeleton`, and for weights that are not finite or not tied as the config says.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.utils import logging as transformers_logging
+    from transformers import AutoModelForCausalLM
 
-    files(folder)
-    transformers_logging.disable_progress_bar()
-    try:
-        _refuse_architecture(folder, AutoConfig.from_pretrained(folder, **LOCAL))
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **LOCAL
+    skeleton(folder)  # all that headers show: whatever does not fit ends here, before a weight is read
+    with as_user_error(folder):
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder, config=own_config(folder), dtype=DTYPES[dtype], use_safetensors=True, **LOCAL
         )
-    except (ValueError, OSError, RuntimeError) as error:
-        raise UserError(f"{folder}: transformers cannot load this model: {error}") from error
-    model, report = loaded
-    if missing := report["missing_keys"]:  # transformers would start them at random and go on
-        raise UserError(f"{folder}: {type(model).__name__} needs {min(missing)}, which the files do not hold.")
-    model.generation_config = _only_tokens(model.generation_config)
-    wrong = {name for name, p in model.named_parameters() if p.dtype != DTYPES[dtype]}
-    if wrong:
-        raise UserError(f"{folder}: asked for {dtype}, but {min(wrong)} came as another dtype.")
-    return model.to(device or default_device())
+        model.generation_config = _only_tokens(model.generation_config)
+        wrong = {name for name, p in model.named_parameters() if p.dtype != DTYPES[dtype]}
+        if wrong:
+            raise UserError(f"{folder}: asked for {dtype}, but {min(wrong)} came as another dtype.")
+        model = model.to(device or default_device())
+        _refuse_values(folder, model)
+    return model
+
+
+def _refuse_values(folder: str | Path, model: "PreTrainedModel") -> None:
+    """Raise UserError for weights that are no numbers, and for a head that is said to be the embedding and is not."""
+    for name, parameter in model.named_parameters():
+        if not all_finite(parameter.detach()):
+            raise UserError(f"{folder}: {name} holds NaN or infinite values; the checkpoint is damaged.")
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
+    if tied and head is not None and head.weight is not embedding.weight:
+        raise UserError(
+            f"{folder}: config.json ties the head to the embedding (tie_word_embeddings), the files hold two different "
+            "ones. Use the config.json that belongs to these weights."
+        )
 
 
 def _only_tokens(given: "GenerationConfig | None") -> "GenerationConfig":
@@ -65,24 +71,16 @@ def _only_tokens(given: "GenerationConfig | None") -> "GenerationConfig":
     return GenerationConfig(**kept)
 
 
-def _refuse_architecture(folder: str | Path, config: "PretrainedConfig") -> None:
-    """Raise UserError for what the causal language model trainer cannot train, such as T5."""
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
-
-    if getattr(config, "is_encoder_decoder", False) or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise UserError(
-            f"{folder}: a {config.model_type} model cannot be trained or scored here, only causal language models "
-            "(Llama, Mistral, Gemma, Qwen, GPT-2, ...). Initialisation and quantization error work without training."
-        )
-
-
 def window(config: Any, fallback: int) -> int:
     """How many tokens a model of this transformers config can see; `fallback` where it sets no limit.
 
     With longrope, what it was first trained on: beyond, all texts of a batch are turned by other angles
     as soon as one of them is longer, so that an answer would depend on its neighbours.
+    Raises UserError for a limit that is no natural number.
     """
     limit = getattr(config, "max_position_embeddings", None) or fallback
+    if type(limit) is not int or limit < 1:
+        raise UserError(f"config.json: max_position_embeddings is {limit!r}, not a number of tokens.")
     rope = getattr(config, "rope_parameters", None) or {}
     if rope.get("rope_type") == "longrope":
         return min(limit, rope["original_max_position_embeddings"])

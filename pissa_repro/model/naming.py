@@ -48,7 +48,7 @@ def conv1d_layers(config: dict[str, Any]) -> frozenset[str]:
     Also for a model that is put together from others (encoder and decoder, each with a config).
     """
     parts = [config, *(value for value in config.values() if isinstance(value, dict))]
-    return CONV1D_LAYERS if any(part.get("model_type") in CONV1D_TYPES for part in parts) else frozenset()
+    return CONV1D_LAYERS if any(str(part.get("model_type")) in CONV1D_TYPES for part in parts) else frozenset()
 
 
 def is_embedding(module: str) -> bool:

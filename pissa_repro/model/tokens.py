@@ -18,12 +18,11 @@ def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
-    from pissa_repro.model.load import LOCAL
+    from pissa_repro.model.skeleton import LOCAL, as_user_error
 
-    try:
+    with as_user_error(folder, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
-    except Exception as error:  # the library behind it raises bare Exceptions for damaged files
-        raise UserError(f"{folder}: transformers cannot load this tokenizer: {error}") from error
+        tokenizer(PROBE)  # some settings are of a wrong type and show only here
     if tokenizer.eos_token_id is None:
         raise UserError(f"{folder}: the tokenizer has no eos token; training targets end with one.")
     if tokenizer.pad_token_id is None:

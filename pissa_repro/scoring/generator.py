@@ -167,13 +167,11 @@ class Generator:
         return refused
 
     def _start(self, work: list[Job]) -> None:
-        from transformers import AutoConfig
-
-        from pissa_repro.model import load
+        from pissa_repro.model.load import window
+        from pissa_repro.model.skeleton import own_config
 
         tokenizer = tokens.load_tokenizer(self.stored["path"])
-        config = AutoConfig.from_pretrained(self.stored["path"], **load.LOCAL)
-        self.prompts = Prompts(work, tokenizer, load.window(config, 10**9))
+        self.prompts = Prompts(work, tokenizer, window(own_config(self.stored["path"]), 10**9))
         spec = work[0].spec
         options = Options(spec["dtype"], self.batch_size, self.prompts.length, self.tensor_parallel)
         self.engine = BACKENDS[spec["backend"]](tokenizer, options)

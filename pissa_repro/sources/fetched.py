@@ -24,13 +24,23 @@ def fetch_model(source: ModelSource) -> ModelRecord:
     if source.get("path") == "embedded":
         folder, name = EMBEDDED, EMBEDDED_NAME
     elif "path" in source:
-        folder, name = Path(source["path"]).resolve(), source["path"]
-        if not folder.is_dir():
-            raise UserError(f"config.models: no such folder '{source['path']}'.")
+        name = source["path"]
+        folder = _folder(name)
     else:
         name = source["hub"]
         folder, commit = hub.download(name, source["revision"], "model", WEIGHTS, source.get("gated"))
     return {"path": str(folder), "name": name, "commit": commit, "fingerprint": checkpoint.fingerprint(folder)}
+
+
+def _folder(path: str) -> Path:
+    """The model folder that a config names, as an absolute path."""
+    try:
+        folder = Path(path).resolve(strict=True)
+    except (OSError, RuntimeError, ValueError) as error:  # a circle of links, a name that is too long, a null byte
+        raise UserError(f"config.models: no such folder '{path}' ({error}).") from None
+    if not folder.is_dir():
+        raise UserError(f"config.models: '{path}' is a file, not a model folder.")
+    return folder
 
 
 def fetch_dataset(source: DataSource) -> tuple[list[dict[str, Any]], str | None]:

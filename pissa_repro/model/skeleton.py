@@ -1,0 +1,162 @@
+"""A causal language model without its weights: which tensors it needs, compared with those that the files hold."""
+
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pissa_repro.model.checkpoint import Stored, stored
+from pissa_repro.model.folder import config as read_config
+from pissa_repro.model.folder import is_file, read_json
+from pissa_repro.model.naming import natural
+from pissa_repro.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+# For every from_pretrained of a tokenizer, config or model: not set, transformers asks on a terminal and runs code.
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
+# Numbers of a config.json that transformers makes modules and lists of before it looks at any weight.
+LAYERS = frozenset(
+    {"num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_encoder_layers", "num_decoder_layers"}
+    | {"encoder_layers", "decoder_layers"}
+)
+LABELS = 10**6
+# The causal masks of GPT-2, GPT-J and GPT-Neo in older files: a table of what comes before what, (1, 1, n, n), and the
+# number that stands for minus infinity, a scalar. The classes make both anew; neither was ever trained. transformers
+# itself passes over rotary tables, position indices, and what a class lists (_keys_to_ignore_on_load_unexpected).
+MASK = re.compile(r"(^|\.)attn(\.attention)?\.(masked_)?bias$")
+
+
+def skeleton(folder: str | Path) -> "PreTrainedModel":
+    """The folder's model on the meta device, float32: modules, names and shapes; no weight is read, no memory taken.
+
+    Raises UserError for damaged files, for what is no causal language model or needs code from the hub, and where
+    its weights are not those of the files: one is missing, has another shape, is there twice, or is not used.
+    """
+    tensors, generation = stored(folder), Path(folder) / "generation_config.json"
+    if is_file(generation):
+        read_json(generation)  # of a damaged one transformers would say nothing
+    _refuse_counts(folder, len(tensors))
+    with as_user_error(folder):
+        from transformers import AutoModelForCausalLM
+
+        config = own_config(folder)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        _refuse_twice(folder, model, tensors)
+        _refuse_other_weights(folder, model, tensors)
+    return model
+
+
+def _refuse_counts(folder: str | Path, tensors: int) -> None:
+    """Raise UserError for more layers in config.json than tensors in the files: to build them could take days."""
+    content = read_config(folder)
+    for part in (content, *(value for value in content.values() if isinstance(value, dict))):
+        for key, value in part.items():
+            most = tensors if key in LAYERS else LABELS if key == "num_labels" else None
+            if most is not None and isinstance(value, int) and value > most:
+                shown = str(value)[:12]
+                raise UserError(f"{folder}: {key} in config.json is {shown}, the files hold {tensors} tensors.")
+
+
+def own_config(folder: str | Path) -> "PretrainedConfig":
+    """The folder's transformers config, with the attention and experts that transformers chooses by itself.
+
+    A config.json can name others, even some to be fetched from the hub. Raises UserError for an architecture
+    that the causal language model trainer cannot train, such as T5.
+    """
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, **LOCAL)
+    if getattr(config, "is_encoder_decoder", False) or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UserError(
+            f"{folder}: a {config.model_type} model cannot be trained or scored here, only causal language models "
+            "(Llama, Mistral, Gemma, Qwen, GPT-2, ...). Initialisation and quantization error work without training."
+        )
+    config._attn_implementation = config._experts_implementation = None  # of its parts too
+    return config
+
+
+@contextmanager
+def as_user_error(folder: str | Path, kind: str = "model") -> Iterator[None]:
+    """Turn whatever a folder's files make transformers raise into one UserError, without its report of keys.
+
+    kind: what is loaded, for the message.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    log = logging.getLogger("transformers.modeling_utils")
+    before, log.disabled = log.disabled, True  # a level would make transformers compare plans for several cards
+    try:
+        yield
+    except UserError:
+        raise
+    except (
+        Exception
+    ) as error:  # TypeError, KeyError, AttributeError, ...: a class meets a value that it does not expect
+        name = "" if isinstance(error, (ValueError, OSError, RuntimeError)) else f"{type(error).__name__}: "
+        text = name + " ".join(str(error).split())
+        if "custom code" in text:
+            text = "it needs custom code, which is never run here. Take a model that transformers has a class for."
+        raise UserError(f"{folder}: transformers cannot load this {kind}: {text}") from error
+    finally:
+        log.disabled = before
+
+
+def _conversions(model: "PreTrainedModel") -> list[Any]:
+    """How transformers renames, splits and joins a file's tensors for this class."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+
+    return get_model_conversion_mapping(model, None, None)
+
+
+def _refuse_twice(folder: str | Path, model: "PreTrainedModel", tensors: Iterable[str]) -> None:
+    """Raise UserError for two tensors that become one parameter, as with the base model's name in front and without."""
+    from transformers.core_model_loading import WeightConverter, rename_source_key
+
+    steps, needed = _conversions(model), model.state_dict()
+    renamings, converters = ([s for s in steps if isinstance(s, WeightConverter) == kind] for kind in (False, True))
+    places: dict[str, str] = {}
+    for name in tensors:
+        place, joined = rename_source_key(name, renamings, converters, model.base_model_prefix, needed)
+        if joined is None and (other := places.setdefault(place, name)) != name:
+            raise UserError(f"{folder}: {other} and {name} are one weight of {type(model).__name__}. Keep one of them.")
+
+
+def _refuse_other_weights(folder: str | Path, model: "PreTrainedModel", tensors: dict[str, Stored]) -> None:
+    """Raise UserError where transformers would leave weights of the files out, or make some up at random."""
+    from transformers.core_model_loading import convert_and_load_state_dict_in_model
+    from transformers.modeling_utils import LoadStateDictConfig
+
+    place = {"": "meta"}
+    empty = {name: torch.empty(tensor.shape, device="meta") for name, tensor in tensors.items()}
+    asked = LoadStateDictConfig(weight_mapping=_conversions(model), device_map=place, dtype=torch.float32)
+    report, _ = convert_and_load_state_dict_in_model(model, empty, asked, None)
+    model.tie_weights(missing_keys=report.missing_keys, recompute_mapping=False)
+    model._adjust_missing_and_unexpected_keys(report)
+    kind = type(model).__name__
+    for name, found, needed in sorted(report.mismatched_keys):
+        raise UserError(f"{folder}: {name} is {tuple(found)}, {kind} needs {tuple(needed)} by this config.json.")
+    if report.missing_keys:
+        raise UserError(f"{folder}: {kind} needs {min(report.missing_keys, key=natural)}, which the files do not hold.")
+    if report.conversion_errors:
+        name, error = min(report.conversion_errors.items())
+        raise UserError(f"{folder}: {kind} cannot make {name} of the files' tensors: {' '.join(error.split())}")
+    if unused := report.unexpected_keys - _masks(tensors, report.unexpected_keys):
+        raise UserError(
+            f"{folder}: the files hold {min(unused, key=natural)}, which {kind} does not use by this config.json "
+            f"({len(unused)} such tensors): another model would be trained. "
+            "Use the config.json that belongs to these weights."
+        )
+
+
+def _masks(tensors: dict[str, Stored], names: set[str]) -> set[str]:
+    """Those of the names, which may carry the base model's in front, that are causal masks."""
+    masks = [n for n, t in tensors.items() if MASK.search(n) and (not t.shape or t.shape[:2] == (1, 1))]
+    return {name for name in names if any(name == mask or name.endswith(f".{mask}") for mask in masks)}
