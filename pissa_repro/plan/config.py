@@ -67,7 +67,7 @@ STUDIES = {
 @cache
 def schema() -> dict[str, Any]:
     """The JSON Schema, config/schema.yaml."""
-    return yaml.safe_load((ROOT / "config" / "schema.yaml").read_text())
+    return yaml.safe_load((ROOT / "config" / "schema.yaml").read_text(encoding="utf-8"))
 
 
 def load(*paths: str | Path) -> Config:

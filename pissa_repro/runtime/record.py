@@ -14,8 +14,8 @@ from pissa_repro.runtime.errors import UserError, writing
 
 
 def canonical(spec: Any) -> str:
-    """One text for one spec: sorted keys, plain types, no spaces. Raises TypeError otherwise."""
-    return json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    """One text for one spec, in ASCII: sorted keys, plain types, no spaces. Raises TypeError otherwise."""
+    return json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @contextlib.contextmanager
