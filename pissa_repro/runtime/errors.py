@@ -33,7 +33,8 @@ def _failed_write(error: Exception) -> OSError | None:
     """The error of a write that failed, for safetensors and torch have types of their own; None for any other."""
     if isinstance(error, OSError):
         return error if error.errno in FULL + FORBIDDEN else None
-    if found := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors
+    found = re.search(r"\(os error (\d+)\)", str(error))  # safetensors
+    if found and int(found[1]) in FULL + FORBIDDEN:
         return OSError(int(found[1]), os.strerror(int(found[1])))
     if "I/O error" in str(error) or "PytorchStreamWriter" in str(error):
         return OSError(errno.EIO, str(error))
@@ -62,7 +63,10 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's main; turn errors that a user can mend into one message and exit code 1."""
+    """Run a stage's main; turn errors that a user can mend into one message and exit code 1.
+
+    After Ctrl-C and SIGTERM it cleans up and says what is kept; exit code 130 and 143.
+    """
     level = os.environ.get("PISSA_REPRO_LOG", "INFO").upper()
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if not sys.stderr.isatty():
