@@ -30,5 +30,5 @@ def keep(name: str, result: dict[str, Any], folder: Path = RESULTS) -> None:
     path = folder / f"{name}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     line = {"name": name, **result, "hardware": hardware(), "versions": versions(), "git": git_state()}
-    with open(path, "a") as file:
+    with open(path, "a", encoding="utf-8") as file:
         file.write(json.dumps(line, sort_keys=True) + "\n")

@@ -20,7 +20,7 @@ def measure(folder: Path, repeats: int) -> dict[int, list[float]]:
     for _ in range(repeats):
         for cells, seeds in SEEDS.items():
             config = folder / "sweep.yaml"
-            config.write_text(yaml.safe_dump({"sweep": {"seeds": list(range(seeds))}}))
+            config.write_text(yaml.safe_dump({"sweep": {"seeds": list(range(seeds))}}), encoding="utf-8")
             found[cells].append(snakemake(folder, "-n", "-q", "all", "--configfile", str(config)))
     return found
 

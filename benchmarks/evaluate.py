@@ -130,7 +130,7 @@ def costs(names: list[str], size: Size, args: argparse.Namespace, folder: Path) 
     script = [sys.executable, ROOT / "benchmarks" / "evaluate_cells.py", folder]
     asked = [f"--cells={size.cells}", f"--steps={size.steps}", f"--items={size.items}"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*map(str, script), *asked], env=environment, capture_output=True, text=True)
+    done = subprocess.run([*map(str, script), *asked], env=environment, capture_output=True, encoding="utf-8")
     if done.returncode:
         raise RuntimeError(f"the cells could not be made:\n{done.stderr[-3000:]}")
     sweeps = {count: evaluate_cells.sweep(count, size.steps, size.items) for count in (1, size.cells)}

@@ -77,7 +77,7 @@ def generate(folder: Path, found: Sweep, backend: str, batch_size: int, gpus: in
     ]  # fmt: skip
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     started = time.perf_counter()
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8")
     seconds = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(f"generate with {backend} ended with {done.returncode}:\n{done.stderr[-3000:]}")

@@ -27,12 +27,17 @@ class Worker:
 
     def __init__(self, name: str, model: Path, rows: Path, new_tokens: int, batch_size: int, threads: int):
         self.name, self.batch_size = name, batch_size
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the process)
+        self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 (closed with the process)
         words = [name, model, rows, new_tokens, batch_size, repr(time.time())]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
         command = [sys.executable, __file__, *map(str, words)]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, env=environment
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            encoding="utf-8",
+            env=environment,
         )
         self.started = self._answer()
 
@@ -182,7 +187,7 @@ def main() -> None:
     parser.add_argument("batch_size", type=int)
     parser.add_argument("spawned", type=float)
     args = parser.parse_args()
-    with os.fdopen(os.dup(1), "w") as answers:
+    with os.fdopen(os.dup(1), "w", encoding="utf-8") as answers:
         os.dup2(2, 1)  # what libraries print is no answer
         engine = Engine(args)
         print(json.dumps(engine.facts()), file=answers, flush=True)

@@ -62,8 +62,12 @@ def write(folder: Path, kind: str, layers: int, device: str) -> None:
         save_file({f"{name}.weight": _weight(shape, generator) for name, shape in shard.items()}, path)
         index |= {f"{name}.weight": path.name for name in shard}
         _forget(path)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": index}), encoding="utf-8"
+    )
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]}), encoding="utf-8"
+    )
 
 
 def _weight(shape: tuple[int, int], generator: torch.Generator) -> torch.Tensor:
@@ -88,7 +92,7 @@ def _apart(folder: str, ranks: list[int], device: str) -> dict[str, Any]:
     unseen = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
     command = [sys.executable, __file__, "--model", folder, "--ranks", *ranks, "--threads", torch.get_num_threads()]
     found = subprocess.run(
-        [str(part) for part in command], check=True, stdout=subprocess.PIPE, text=True, env=os.environ | unseen
+        [str(part) for part in command], check=True, stdout=subprocess.PIPE, encoding="utf-8", env=os.environ | unseen
     )
     return json.loads(found.stdout)
 
@@ -117,14 +121,16 @@ def start(folder: str, ranks: list[int]) -> dict[str, Any]:
 
 def _peak() -> int:
     """Peak resident bytes of this program. Not ru_maxrss: it begins with what the parent process had."""
-    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    (line,) = [
+        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")
+    ]
     return int(line.split()[1]) * 1024
 
 
 def _read_bytes() -> int | None:
     """Bytes that came from the disk so far; None where the system does not say."""
     try:
-        lines = Path("/proc/self/io").read_text().splitlines()
+        lines = Path("/proc/self/io").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     return int(dict(line.split(": ") for line in lines)["read_bytes"])

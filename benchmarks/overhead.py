@@ -25,8 +25,11 @@ CELLS = {"train": CELL.train, "evaluate": CELL.score("*")}
 
 def shares(folder: Path, wall: float, cores: int) -> dict[str, float]:
     """Fractions of the wall time: work and the rest, on `cores` cores with one job a core."""
-    train, scores = ([json.loads(path.read_text()) for path in folder.glob(str(pattern))] for pattern in CELLS.values())
-    engines = [json.loads(path.read_text()) for path in folder.glob(str(paths.batch("*/*/*")))]
+    train, scores = (
+        [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob(str(pattern))]
+        for pattern in CELLS.values()
+    )
+    engines = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob(str(paths.batch("*/*/*")))]
     generating = sum(record["generated"]["seconds"] for record in scores)
     times = {  # seconds of work, and of the processes that did it
         "train": (sum(record["train_seconds"] for record in train), _inside(train)),
@@ -45,7 +48,7 @@ def _inside(records: list[dict]) -> float:
 
 def elapsed(folder: Path) -> float:
     """Wall seconds of the longest run that Snakemake's logs in the folder tell of."""
-    texts = [path.read_text() for path in (folder / ".snakemake" / "log").glob("*.log")]
+    texts = [path.read_text(encoding="utf-8") for path in (folder / ".snakemake" / "log").glob("*.log")]
     times = [re.search(r"Elapsed time: (\d+):(\d+):([\d.]+)", text) for text in texts]
     return max(int(m[1]) * 3600 + int(m[2]) * 60 + float(m[3]) for m in times if m)
 

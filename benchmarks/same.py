@@ -2,6 +2,7 @@
 
 python benchmarks/same.py BEFORE/results AFTER/results
 python benchmarks/same.py A B --renamed studies/mini-llama/table8=paper/table8 --ignore-columns model
+python benchmarks/same.py A B --interrupted
 python benchmarks/same.py A B --only 'cells/*' --skip '*.samples.jsonl'
 
 For a change that must not change any result: run a small sweep before it and after it. Compared are
@@ -31,6 +32,7 @@ import numpy as np
 # Keys of records, outside of `spec`. csv_sha256 is the hash of a file that is compared itself, and may hold times.
 PROVENANCE = set("provenance versions git hardware finished memory_bytes gpu_memory_bytes csv_sha256".split())
 PROVENANCE |= {"peft_version", "transformers_version"}
+BEGUN = {"resumed_from", "runs", "run", "done"}  # left out with --interrupted: where work went on, and how often
 SECONDS = re.compile(r"(.*_)?seconds")
 FOLDERS = {"path", "folder", "base_model_name_or_path"}  # no difference where both are absolute paths
 COLUMNS = ("*seconds*", "time, *", "*memory*", "commit", "dirty")  # of CSV files and Markdown tables
@@ -76,7 +78,8 @@ def json_file(path: Path, ignored: list[str]) -> Any:
 
 
 def lines_file(path: Path, ignored: list[str]) -> Any:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return [line for line in lines if not (isinstance(line, dict) and {*line} and {*line} <= PROVENANCE)]
 
 
 def csv_file(path: Path, ignored: list[str]) -> Any:
@@ -205,8 +208,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--skip", **several, metavar="GLOB", help="no files of these names")
     parser.add_argument("--renamed", **several, metavar="OLD=NEW", help="names in A that begin so have another in B")
     parser.add_argument("--ignore-columns", **several, metavar="GLOB", help="of CSV files and Markdown tables")
+    parser.add_argument("--interrupted", action="store_true", help="leave out where work went on, and how often")
     parser.add_argument("--limit", type=int, default=50, help="lines to print at most (default 50)")
     args = parser.parse_args(argv)
+    PROVENANCE.update(BEGUN if args.interrupted else ())
     for folder in (args.before, args.after):
         if not folder.is_dir():
             parser.error(f"no such folder: {folder}")

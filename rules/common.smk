@@ -8,7 +8,11 @@ from snakemake.exceptions import WorkflowError
 
 # The checkout is the package, installed or not, whatever folder the sweep runs in.
 sys.path.insert(0, str(workflow.basedir))
-shell.prefix(f'export PYTHONPATH={shlex.quote(str(workflow.basedir))}"${{{{PYTHONPATH:+:$PYTHONPATH}}}}"; ')
+# No stage may ask anything, and all read and write UTF-8, whatever the locale.
+shell.prefix(
+    f'export PYTHONPATH={shlex.quote(str(workflow.basedir))}"${{{{PYTHONPATH:+:$PYTHONPATH}}}}" PYTHONUTF8=1; '
+    "unset PYTHONIOENCODING; exec </dev/null; "
+)
 
 from pissa_repro import exhibits, methods, quantizers, tasks
 from pissa_repro.plan import code, studies

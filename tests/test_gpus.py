@@ -1,5 +1,6 @@
 """Cards are shared between jobs by locks; no card is needed to test that."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -7,20 +8,32 @@ import time
 
 import pytest
 
+from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import UserError
 
-TAKE = (
-    "from pissa_repro.runtime import gpus; gpus.take({}); "
-    "import os; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); {}"
+TORCH = (  # a torch that sees what it is shown, on a machine without cards
+    "import os, sys, types; torch = sys.modules['torch'] = types.SimpleNamespace(); "
+    "torch.cuda = types.SimpleNamespace(is_available=lambda: True, "
+    "device_count=lambda: len(os.environ['CUDA_VISIBLE_DEVICES'].split(','))); "
+)
+TAKE = TORCH + (
+    "from pissa_repro.runtime import gpus; gpus.take({}); print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); {}"
 )
 
 
-def job(folder, count: int, after: str = "") -> subprocess.Popen:
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "4,7", "TMPDIR": str(folder)}
-    environment.pop("LOCAL_RANK", None)
+def environment(folder, shown: str = "4,7") -> dict[str, str]:
+    """Of a process that is shown these cards."""
+    ours = {key: value for key, value in os.environ.items() if key != "LOCAL_RANK"}
+    return ours | {"CUDA_VISIBLE_DEVICES": shown, "TMPDIR": str(folder)}
+
+
+def job(folder, count: int, after: str = "", shown: str = "4,7") -> subprocess.Popen:
+    """A process that takes cards, says which, and then does something."""
     command = [sys.executable, "-c", TAKE.format(count, after)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=environment(folder, shown), stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, cwd=ROOT
+    )
 
 
 def test_jobs_side_by_side_get_cards_of_their_own_and_a_third_waits(tmp_path):
@@ -55,3 +68,89 @@ def test_zero_cards_hides_all_and_too_many_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with pytest.raises(UserError, match="2 asked for, this machine shows 1"):
         gpus.take(2)
+
+
+@pytest.mark.parametrize(
+    ("named", "cards"),
+    [
+        ("0,1", ["0", "1"]), (" 2, 0", ["2", "0"]), ("1gpu2,2ampere", ["1", "2"]), ("+1,02", ["1", "2"]),
+        ("", []), ("-1", []), ("NoDevFiles", []), ("none", []), ("all", []), ("0,-1,1", ["0"]), ("0,,1", ["0"]),
+        (",0", []), ("0,0", []), ("0,00", []), ("0,x,0", ["0"]), ("0,GPU-1", ["0"]),
+        ("GPU-8f2e,GPU-77aa", ["GPU-8f2e", "GPU-77aa"]), ("GPU-8f2e,1", ["GPU-8f2e"]), ("GPU-8f2e,GPU-8f2e", []),
+        ("MIG-3c1a,MIG-GPU-8f2e/1/0", ["MIG-3c1a", "MIG-GPU-8f2e/1/0"]), ("MIG-3c1a,GPU-8f2e", ["MIG-3c1a"]),
+    ],
+)  # fmt: skip
+def test_the_names_of_cards_are_read_by_the_rules_of_cuda(monkeypatch, named, cards):
+    """Case 7: and so as torch reads them."""
+    from torch.cuda import _parse_visible_devices
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert gpus.visible() == cards == [str(card) for card in _parse_visible_devices()]
+
+
+def test_a_card_whose_name_holds_a_slash_is_taken(tmp_path):
+    """Case 7: the older names of MIG devices."""
+    name = "MIG-GPU-8f2e/1/0"
+    assert job(tmp_path, 1, shown=name).communicate(timeout=30)[0].strip() == name
+
+
+STAGES = {
+    "init": ["--spec", "{}", "--model", "gone.json", "--out", "out"],
+    "quant_error": ["--spec", "{}", "--model", "gone.json", "--factors", "gone", "--out", "out"],
+    "study_errors": ["--spec", "{}", "--model", "gone.json", "--out", "out", "--record", "out"],
+    "study_spectra": ["--spec", "{}", "--model", "gone.json", "--out", "out"],
+    "study_solvers": ["--spec", "{}", "--model", "gone.json", "--out", "out", "--record", "out"],
+    "study_gptq": ["--spec", "{}", "--model", "gone.json", "--calibration", "gone", "--text", "gone", "--out", "out"],
+    "train": ["--spec", "{}", "--model", "gone.json", "--data", "gone", "--scratch", "scratch", "--trained", "out",
+              "--record", "out", "--steps", "out"],
+    "generate": ["--spec", '{"backend": "hf"}', "--model", "gone.json", "--out", "out"],
+    "evaluate": ["--spec", '{"generate": {"backend": "hf"}}', "--data", "gone", "--generations", "gone", "--record",
+                 "out", "--samples", "out", "--model", "gone.json", "--trained", "gone"],
+    "parity": ["--model", "gone.json", "--data", "gone", "--first", "gone", "--second", "gone", "--trained", "gone",
+               "--out", "out"],
+}  # fmt: skip
+
+
+def test_every_stage_with_cards_is_known_here():
+    """Case 7."""
+    texts = {path.stem: path.read_text("utf-8") for path in (ROOT / "pissa_repro" / "stages").glob("*.py")}
+    assert {name for name, text in texts.items() if "gpus.take(" in text} == set(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_that_was_given_a_card_does_not_compute_on_the_cpu(stage, tmp_path, monkeypatch):
+    """Case 7: CUDA_VISIBLE_DEVICES names a card, torch sees none; said before a model or a row is read."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    main = importlib.import_module(f"pissa_repro.stages.{stage}").main
+    with pytest.raises(UserError, match="gpus: 1 asked for, torch .* sees 0 .*Change models.<name>.gpus"):
+        main([*STAGES[stage], "--gpus", "1"])
+    with pytest.raises(UserError, match="no such record|gone"):  # the cards are checked first, and only where asked for
+        main([*STAGES[stage], "--gpus", "0"])
+
+
+def test_fewer_and_more_cards_than_taken_are_refused(tmp_path):
+    """Case 7: also where torch sees some."""
+    for sees in ("0", "1", "3"):
+        code = TORCH + f"torch.cuda.device_count = lambda: {sees}; torch.__version__ = '2'; "
+        code += "torch.version = types.SimpleNamespace(cuda='13'); from pissa_repro.runtime import gpus; gpus.take(2)"
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment(tmp_path), cwd=ROOT, capture_output=True, text=True
+        )
+        assert f"gpus: 2 asked for, torch 2 sees {sees} (CUDA_VISIBLE_DEVICES is '4,7')" in done.stderr
+
+
+def test_no_card_asked_for_loads_no_torch(tmp_path):
+    """Case 7: the check costs nothing on the CPU."""
+    code = "from pissa_repro.runtime import gpus; gpus.take(0); import sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], env=environment(tmp_path), cwd=ROOT, check=True)
+
+
+def test_a_negative_number_of_cards_is_refused():
+    """Case 7: it waited for ever."""
+    with pytest.raises(UserError, match="--gpus -1: choices"):
+        gpus.take(-1)

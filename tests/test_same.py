@@ -171,3 +171,13 @@ def test_arguments_that_make_no_sense(same, more, said):
 def test_a_folder_that_is_not_there(same, folders):
     folders[1].rename(folders[1].with_name("c"))
     assert same()[0] == 2
+
+
+def test_where_work_went_on_is_left_out_if_asked(same, folders):
+    """Case 20: a generation that was killed has two runs, a training a step that it went on from."""
+    edit(folders[1], f"{CELL}/generated/task.jsonl", '{"id"', '{"run": {"prompts_cut": 1}}\n{"id"')
+    edit(folders[1], f"{CELL}/train.json", '"list"', '"resumed_from": 3, "list"')
+    assert same()[0] == 1
+    assert same("--interrupted") == (0, "6 files: 6 equal but for provenance, 0 not\n")
+    edit(folders[1], f"{CELL}/generated/task.jsonl", "\u2028b", "\u2028c")
+    assert same("--interrupted")[0] == 1

@@ -148,7 +148,7 @@ def held_out_loss(model: LlamaForCausalLM, batches: Iterator[torch.Tensor]) -> f
 def processor() -> str:
     """The processor's name where Linux tells it, else the architecture."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
 
@@ -184,5 +184,5 @@ def pretrain(out: Path, seed: int, steps: int) -> dict[str, Any]:
     result = record(seed, losses, held_out_loss(model, blocks(tokenizer, f"held out {seed}")), seconds)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    (out / "pretrain.json").write_text(json.dumps(result, indent=2) + "\n")
+    (out / "pretrain.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result

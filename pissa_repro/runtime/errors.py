@@ -1,15 +1,20 @@
 """Errors that a user can act on, and the wrapper that every stage runs under."""
 
+import contextlib
 import difflib
 import errno
+import io
 import logging
 import os
+import re
+import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 INTERRUPTED = "interrupted: finished outputs are kept, run the same command to go on"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.EEXIST)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY)
 
 
 class UserError(Exception):
@@ -24,27 +29,65 @@ def unknown(kind: str, word: object, choices: Iterable[object], place: str) -> U
     return UserError(f"{place}: unknown {kind} '{word}'.{hint} Choices: {', '.join(names) or '(none)'}.")
 
 
+def _failed_write(error: Exception) -> OSError | None:
+    """The error of a write that failed, for safetensors and torch have types of their own; None for any other."""
+    if isinstance(error, OSError):
+        return error if error.errno in FULL + FORBIDDEN else None
+    found = re.search(r"\(os error (\d+)\)", str(error))  # safetensors
+    if found and int(found[1]) in FULL + FORBIDDEN:
+        return OSError(int(found[1]), os.strerror(int(found[1])))
+    if "I/O error" in str(error) or "PytorchStreamWriter" in str(error):
+        return OSError(errno.EIO, str(error))
+    return None
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name `path` in the error of a write that failed within and names no file. Raises OSError for it."""
+    try:
+        yield
+    except Exception as error:
+        failed = _failed_write(error)
+        if failed is None or failed.filename is not None or failed.errno not in FULL:
+            raise
+        raise OSError(failed.errno, failed.strerror, str(path)) from error
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: a batch system takes the machine back, or someone stops the job."""
+
+
+def _terminate(number: int, frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
+    raise _Terminated
+
+
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's main; turn errors that a user can mend into one message and exit code 1."""
+    """Run a stage's main; turn errors that a user can mend into one message and exit code 1.
+
+    After Ctrl-C and SIGTERM it cleans up and says what is kept; exit code 130 and 143.
+    """
     level = os.environ.get("PISSA_REPRO_LOG", "INFO").upper()
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_MININTERVAL", "10")  # libraries' bars: a line now and then in a log
     for chatty in ("httpx", "httpcore", "lm_eval", "datasets", "urllib3", "filelock", "bitsandbytes"):
         logging.getLogger(chatty).setLevel(logging.ERROR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an ASCII terminal shows \xb1 for what it does not have
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(INTERRUPTED, file=sys.stderr)
-        sys.exit(130)
-    except OSError as error:
-        if error.errno in FULL + FORBIDDEN:
-            where = error.filename or "an output file"
-            sys.exit(f"error: cannot read or write {where}: {error.strerror}. Nothing unfinished was kept.")
-        raise
-    except Exception as error:  # safetensors and torch have types of their own for a failed write
-        if "I/O error" in str(error) or "PytorchStreamWriter" in str(error):
-            sys.exit(f"error: cannot read or write the weights: {error}. Nothing unfinished was kept.")
-        raise
+        sys.exit(128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT))
+    except Exception as error:
+        if (failed := _failed_write(error)) is None:
+            raise
+        where = failed.filename or "a file"
+        sys.exit(f"error: cannot read or write {where}: {failed.strerror}. Nothing unfinished was kept.")
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

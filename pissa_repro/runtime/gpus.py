@@ -1,10 +1,12 @@
 """Which GPUs a stage may use. Snakemake counts them, but gives a job none in particular.
 
 A card is taken by a lock on a file of this machine that is held as long as the process lives, so
-that jobs side by side get cards of their own. Call before anything starts CUDA; imports no torch.
+that jobs side by side get cards of their own. Call before anything starts CUDA; torch is imported only
+where a card is taken.
 """
 
 import fcntl
+import itertools
 import logging
 import os
 import re
@@ -15,38 +17,78 @@ from pathlib import Path
 from pissa_repro.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
+ELSE = "Change models.<name>.gpus (--gpus); 0 computes on the CPU."
 _held: list[int] = []  # open locks; they end with the process, and pass through exec
 
 
 def visible() -> list[str]:
-    """The cards that this process may see: CUDA_VISIBLE_DEVICES, else all of the machine."""
+    """The cards that this process may see: those that CUDA_VISIBLE_DEVICES names, else all of the machine."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
-        return [name for name in named.split(",") if name.strip()]
-    matches = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
-    return sorted((match[1] for match in matches if match), key=int)
+        return _listed(named)
+    nodes = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
+    return [str(number) for number in range(len(nodes))]  # CUDA counts what is there: in a container nvidia3 may be 0
+
+
+def _listed(named: str) -> list[str]:
+    """The cards in a value of CUDA_VISIBLE_DEVICES, by the rules of the CUDA runtime.
+
+    The first entry that names none (-1, NoDevFiles, nothing) ends the list; a card named twice empties it. Source: CUDA
+    C++ Programming Guide, "CUDA Environment Variables", and torch.cuda._parse_visible_devices.
+    """
+    kind = next((kind for kind in ("GPU-", "MIG-") if named.startswith(kind)), "")  # the first entry says which
+    form = re.compile(rf"({kind}.*)" if kind else r"\s*\+?(\d+)")
+    matches = itertools.takewhile(bool, map(form.match, named.split(",")))
+    cards = [match[1] if kind else str(int(match[1])) for match in matches if match]
+    return cards if len(set(cards)) == len(cards) else []
 
 
 def take(count: int) -> None:
     """Show this process exactly `count` cards, waiting until so many are free; 0 shows it none.
 
-    Raises UserError when the machine has fewer.
+    Raises UserError when the machine has fewer, and when torch does not see exactly these.
     """
-    if "LOCAL_RANK" in os.environ or 0 < count <= len(_held):
-        return  # started by torchrun, whose parent took the cards; or taken by an earlier call
+    if count < 0:
+        raise UserError(f"--gpus {count}: choices: 0 for the CPU, or a number of cards.")
+    if 0 < count <= len(_held):
+        return  # taken by an earlier call
+    if "LOCAL_RANK" in os.environ:  # started by torchrun, whose parent took the cards
+        _confirm(count)
+        return
     if count == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         return
     cards = visible()
     if count > len(cards):
-        raise UserError(f"gpus: {count} asked for, this machine shows {len(cards)}. Change models.<name>.gpus.")
+        raise UserError(f"gpus: {count} asked for, this machine shows {len(cards)}. {ELSE}")
     if not (locks := _lock(cards, count)):
         log.info("waiting for %d of the GPUs %s to be free", count, ", ".join(cards))
     while not locks:
         time.sleep(2)
         locks = _lock(cards, count)
-    _held.extend(locks.values())
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(locks)
+    try:
+        _confirm(count)
+    except UserError:
+        _release(locks)
+        raise
+    _held.extend(locks.values())
+
+
+def _confirm(count: int) -> None:
+    """Raise UserError unless torch sees exactly so many cards: it would else compute on the CPU, and not say so."""
+    if count == 0:
+        return
+    import torch
+
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if seen != count:
+        shown = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        why = "" if torch.version.cuda else " It is built without CUDA."
+        raise UserError(
+            f"gpus: {count} asked for, torch {torch.__version__} sees {seen} "
+            f"(CUDA_VISIBLE_DEVICES is '{shown}').{why} {ELSE}"
+        )
 
 
 def _lock(cards: list[str], count: int) -> dict[str, int]:
@@ -54,7 +96,8 @@ def _lock(cards: list[str], count: int) -> dict[str, int]:
     scheduled = os.environ.get("SLURM_JOB_ID", "")  # a job of its own numbers its own cards from 0
     locks: dict[str, int] = {}
     for card in cards:
-        path = Path(tempfile.gettempdir()) / f"pissa-repro-gpu-{os.getuid()}{scheduled}-{card}.lock"
+        name = re.sub(r"[^\w-]", "_", card)  # MIG-GPU-.../1/0
+        path = Path(tempfile.gettempdir()) / f"pissa-repro-gpu-{os.getuid()}{scheduled}-{name}.lock"
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         os.set_inheritable(handle, True)
         try:
@@ -64,6 +107,10 @@ def _lock(cards: list[str], count: int) -> dict[str, int]:
             os.close(handle)
         if len(locks) == count:
             return locks
+    _release(locks)
+    return {}
+
+
+def _release(locks: dict[str, int]) -> None:
     for handle in locks.values():
         os.close(handle)
-    return {}

@@ -1,14 +1,13 @@
 """A JSON-lines file that grows while work is done: locked, on disk at once, never with half a line."""
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.lock import alone
 
 
 class JournalFile:
@@ -45,13 +44,9 @@ def open_journal(path: Path, work: str) -> Iterator[JournalFile]:
 
     Raises UserError while another process has it open, and OSError.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
+    with alone(path, work):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{path}: another process is {work} it. Wait for it, or stop it.") from None
-        yield JournalFile(path, descriptor)
-    finally:
-        os.close(descriptor)
+            yield JournalFile(path, descriptor)
+        finally:
+            os.close(descriptor)

@@ -40,7 +40,7 @@ def git_state() -> Git:
 
     def git(*args: str) -> str:
         command = ["git", "-C", str(here), *args]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stdout.strip()
 
     try:
         changes = git("status", "--porcelain", "--", ":/", *(f":(top,exclude){place}" for place in (RESULTS, FIGURES)))
@@ -67,7 +67,7 @@ def hardware() -> Hardware:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")

@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.errors import UserError, writing
 
 
 def canonical(spec: Any) -> str:
-    """One text for one spec: sorted keys, plain types, no spaces. Raises TypeError otherwise."""
-    return json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    """One text for one spec, in ASCII: sorted keys, plain types, no spaces. Raises TypeError otherwise."""
+    return json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @contextlib.contextmanager
@@ -31,7 +31,7 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
         mode, encoding=encoding, dir=path.parent, prefix=f".{path.name}.", delete=False
     )
     try:
-        with handle:
+        with writing(path), handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -45,14 +45,33 @@ def atomic(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """A folder to write into that takes its name, and the place of an older one, once it is whole."""
+    """A folder to write into that takes its name, and the place of an older one, once it is whole and on disk.
+
+    A failure removes it; after a kill the next one that writes there does.
+    """
     path = Path(path)
     unfinished = path.with_name(f".{path.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    yield unfinished
-    shutil.rmtree(path, ignore_errors=True)
-    unfinished.rename(path)
+    try:
+        with writing(path):
+            yield unfinished
+            for file in (file for file in unfinished.rglob("*") if file.is_file()):
+                _to_disk(file)
+            shutil.rmtree(path, ignore_errors=True)
+            unfinished.rename(path)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file is on disk; over a network a full disk is told only now."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _umask() -> int:

@@ -51,17 +51,18 @@ def download(repo: str, revision: str, kind: str, patterns: list[str], gated: st
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Ctrl-C ends the process at once. The client's threads would first finish their files, gigabytes each."""
+    """Ctrl-C and SIGTERM end the process at once. The client would first finish its files, gigabytes each."""
 
-    def stop(*_: object) -> None:
+    def stop(number: int, _: object) -> None:
         print(f"\n{INTERRUPTED}", file=sys.stderr, flush=True)
-        os._exit(130)
+        os._exit(128 + number)
 
     if threading.current_thread() is not threading.main_thread():  # Python lets only that one set a handler
         yield
         return
-    before = signal.signal(signal.SIGINT, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -11,6 +11,7 @@ import time
 
 from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import run_stage
+from pissa_repro.runtime.lock import alone
 from pissa_repro.sources.fetched import base_of, stored_model
 from pissa_repro.stages.options import stage_parser
 from pissa_repro.starts.kept import Kept
@@ -20,11 +21,12 @@ from pissa_repro.starts.make import start_model, write
 def main(argv: list[str] | None = None) -> None:
     parser = stage_parser(__doc__, "spec", "model", "scratch", "gpus", out="folder to write")
     args = parser.parse_args(argv)
-    gpus.take(args.gpus)
-    started = time.perf_counter()
-    model = stored_model(args.model)
-    (made,) = start_model(model["path"], [args.spec], Kept(args.scratch, model["fingerprint"]))
-    write(args.out, args.spec, base_of(model), made, started)
+    with alone(args.out, "writing"):
+        gpus.take(args.gpus)
+        started = time.perf_counter()
+        model = stored_model(args.model)
+        (made,) = start_model(model["path"], [args.spec], Kept(args.scratch, model["fingerprint"]))
+        write(args.out, args.spec, base_of(model), made, started)
 
 
 if __name__ == "__main__":

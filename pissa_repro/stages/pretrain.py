@@ -9,6 +9,9 @@ threads and versions give the same weights on the same machine.
 import torch
 
 from pissa_repro.embedded.pretrain import pretrain
+from pissa_repro.runtime.errors import run_stage
+from pissa_repro.runtime.lock import alone
+from pissa_repro.runtime.record import atomic_folder
 from pissa_repro.stages.options import stage_parser
 
 
@@ -22,9 +25,10 @@ def main(argv: list[str] | None = None) -> None:
         if getattr(options, name) < 1:
             parser.error(f"--{name} {getattr(options, name)}: choices: 1 or more")
     torch.set_num_threads(options.threads)
-    result = pretrain(options.out, options.seed, options.steps)
+    with alone(options.out, "writing"), atomic_folder(options.out) as unfinished:
+        result = pretrain(unfinished, options.seed, options.steps)
     print(f"held-out loss {result['loss_held_out']:.4f}, {result['seconds']} s -> {options.out}")
 
 
 if __name__ == "__main__":
-    main()
+    run_stage(main)

@@ -10,6 +10,7 @@ import time
 
 from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import run_stage
+from pissa_repro.runtime.lock import alone
 from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import write_csv, write_json
 from pissa_repro.sources.fetched import base_of, sha256, stored_model
@@ -24,16 +25,17 @@ def main(argv: list[str] | None = None) -> None:
         out="the CSV to write", record="where the numbers come from, to write",
     )  # fmt: skip
     args = parser.parse_args(argv)
-    gpus.take(args.gpus)
-    started = time.perf_counter()
-    model = stored_model(args.model)
     unfinished = args.scratch / f"{args.model.replace('/', '-')}-{args.out.name}.jsonl"
-    kept = Kept(args.scratch, model["fingerprint"])
-    rows = measure_grid(model["path"], args.spec, kept, unfinished)
-    write_csv(args.out, COLUMNS, rows)
-    record = {"spec": args.spec, "base": base_of(model), "csv_sha256": sha256(args.out)}
-    write_json(args.record, {**record, "provenance": provenance(started)})
-    unfinished.unlink(missing_ok=True)
+    with alone(unfinished, "measuring into"):
+        gpus.take(args.gpus)
+        started = time.perf_counter()
+        model = stored_model(args.model)
+        kept = Kept(args.scratch, model["fingerprint"])
+        rows = measure_grid(model["path"], args.spec, kept, unfinished)
+        write_csv(args.out, COLUMNS, rows)
+        record = {"spec": args.spec, "base": base_of(model), "csv_sha256": sha256(args.out)}
+        write_json(args.record, {**record, "provenance": provenance(started)})
+        unfinished.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

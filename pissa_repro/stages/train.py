@@ -9,13 +9,15 @@ a kill the same command goes on from the last whole one.
 """
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
 import time
 
 from pissa_repro.runtime import gpus
-from pissa_repro.runtime.errors import UserError, run_stage
+from pissa_repro.runtime.errors import UserError, run_stage, writing
+from pissa_repro.runtime.lock import alone
 from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import canonical, write_json
 from pissa_repro.runtime.record_types import TrainRecord
@@ -40,7 +42,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def spread(count: int) -> None:
-    """Replace this process by one process per GPU, if there is more than one GPU to use."""
+    """Replace this process by one process per GPU, if there is more than one GPU to use.
+
+    Its locks of cards stay; the lock of the cell ends here, and the first of the new processes takes it.
+    """
     if count > 1 and "WORLD_SIZE" not in os.environ:
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", __spec__.name]
         os.execv(sys.executable, [sys.executable, *launcher, *sys.argv[1:]])
@@ -48,8 +53,15 @@ def spread(count: int) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     args = arguments(argv)
-    gpus.take(args.gpus)
-    spread(args.gpus)
+    first = os.environ.get("RANK", "0") == "0"  # of several processes one writes; the others take nothing
+    with alone(args.scratch, "training in") if first else contextlib.nullcontext():
+        gpus.take(args.gpus)
+        spread(args.gpus)
+        run(args)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train the cell that the arguments name, on the cards that this process has."""
     started = time.perf_counter()
     from pissa_repro.training import trainer as trainers
 
@@ -64,7 +76,8 @@ def main(argv: list[str] | None = None) -> None:
     if trainer.args.train_batch_size != share.micro:  # the Trainer would use every GPU that it sees
         raise UserError(f"--gpus: a process has to see one GPU, this one sees {trainer.args.n_gpu}.")
     before = time.perf_counter()
-    trainer.train(resume_from_checkpoint=scratch.last())
+    with writing(args.scratch):
+        trainer.train(resume_from_checkpoint=scratch.last())
     seconds = time.perf_counter() - before
     if not trainer.is_world_process_zero():
         return

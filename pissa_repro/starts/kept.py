@@ -4,7 +4,6 @@ One file a weight and slice below scratch/: an init that was killed goes on wher
 ranks, methods, alternations and studies share what is there. The folder may be deleted at any time.
 """
 
-import fcntl
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import save
 from pissa_repro.linalg.spectrum import Store, Triples
 from pissa_repro.plan.sweep import SOLVER_VERSION
 from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.lock import acquire
 from pissa_repro.runtime.record import atomic
 
 
@@ -31,8 +31,8 @@ class Kept:
 
         def keep(part: str, compute: Callable[[], Triples]) -> Triples:
             path = self.folder / f"{module}.{part}.safetensors"
-            with open(self.folder / f"{module}.lock", "w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)  # a job beside this one waits instead of doing the same
+            with open(self.folder / f"{module}.lock", "wb") as lock:
+                acquire(lock.fileno(), path, wait=True)  # a job beside this one waits instead of doing the same
                 if not path.is_file():
                     _write(path, compute())
             try:

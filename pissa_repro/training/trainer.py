@@ -45,10 +45,10 @@ class Scratch:
         self.resumed_from: int | None = None
         self.first = os.environ.get("RANK", "0") == "0"
         mark = folder / "spec.json"
-        if self.first and (not mark.is_file() or mark.read_text() != spec):
+        if self.first and (not mark.is_file() or mark.read_text(encoding="utf-8") != spec):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True, exist_ok=True)
-            mark.write_text(spec)
+            mark.write_text(spec, encoding="utf-8")
 
     def last(self) -> str | None:
         """The newest whole checkpoint, or None; what was cut off is removed. All processes call it."""
@@ -60,7 +60,7 @@ class Scratch:
         if not whole:
             return None
         step = self.resumed_from = max(whole)
-        self.seconds_before = json.loads((whole[step] / WHOLE).read_text())["seconds"]
+        self.seconds_before = json.loads((whole[step] / WHOLE).read_text(encoding="utf-8"))["seconds"]
         log.info("resuming from step %d", step)
         return str(whole[step])
 

@@ -89,7 +89,7 @@ def _serve(pipe: Connection, cpu_seconds: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a child that the kernel ends leaves no dump
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)  # it warns that its alarm is off
-    sys.stderr = open("/dev/null", "w")  # noqa: SIM115  # ANTLR prints every syntax error
+    sys.stderr = open("/dev/null", "w", encoding="utf-8")  # noqa: SIM115  # ANTLR prints every syntax error
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
             pair = pipe.recv()

@@ -44,15 +44,15 @@ def own_user_namespace() -> None:
     user, group = os.getuid(), os.getgid()
     call("unshare", NEWUSER)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
-        with open(f"/proc/self/{name}", "w") as file:
+        with open(f"/proc/self/{name}", "w", encoding="utf-8") as file:
             file.write(text)
-    with open("/proc/sys/user/max_user_namespaces", "w") as file:
+    with open("/proc/sys/user/max_user_namespaces", "w", encoding="utf-8") as file:
         file.write("0")
 
 
 def users() -> tuple[int, int]:
     """The longest range of users of this namespace: the first, and how many."""
-    with open("/proc/self/uid_map") as file:
+    with open("/proc/self/uid_map", encoding="utf-8") as file:
         first, _, count = max((tuple(map(int, line.split())) for line in file), key=lambda row: row[2])
     return first, count
 

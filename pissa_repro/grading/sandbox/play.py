@@ -161,7 +161,7 @@ def send_report(request: "Request") -> None:
 
 def main() -> None:
     request = json.loads(read_all())
-    with open("/proc/self/oom_score_adj", "w") as file:
+    with open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
         file.write("1000")  # when memory runs out, this goes first; a program can write it back
     if request["kind"] == "bubblewrap":  # which has built the root
         send_report(request)
