@@ -111,7 +111,8 @@ def near_ties(model: Model, rows: Path, parted: list[tuple[int, str, str]]) -> i
     """How many of the texts part where rounding decides (parity.py): the model's two best tokens, nearly equal."""
     if not parted:
         return 0
-    from pissa_repro.model.load import load_base, load_tokenizer
+    from pissa_repro.model.load import load_base
+    from pissa_repro.model.tokens import load_tokenizer
     from pissa_repro.scoring import harness, parity
 
     task = harness.Task("gsm8k", rows, model.new_tokens)

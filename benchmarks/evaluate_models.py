@@ -32,7 +32,7 @@ def random_llama(folder: Path, width: int, layers: int) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from pissa_repro.model.load import load_tokenizer
+    from pissa_repro.model.tokens import load_tokenizer
 
     tokenizer, heads = load_tokenizer(EMBEDDED), width // HEAD
     config = LlamaConfig(

@@ -66,7 +66,7 @@ class Engine:
     """The contender itself: an lm-eval model, and the way in which requests are handed to it."""
 
     def __init__(self, args: argparse.Namespace):
-        from pissa_repro.model import checks, load
+        from pissa_repro.model import checks, load, tokens
         from pissa_repro.scoring import engines, generator, harness
 
         if args.name != "vllm":
@@ -75,7 +75,7 @@ class Engine:
         self.logits = checks.logits
         _ = harness.Task
         self.imports = time.time() - args.spawned
-        self.tokenizer = load.load_tokenizer(args.model)
+        self.tokenizer = tokens.load_tokenizer(args.model)
         longest = self.prompts(self.job(args.rows))
         late: list[float] = []
         engines._wrapper = _timed(engines._wrapper, late)
@@ -95,7 +95,7 @@ class Engine:
         """The job's prompts in tokens."""
         from transformers import AutoConfig
 
-        window = AutoConfig.from_pretrained(self.args.model, local_files_only=True).max_position_embeddings
+        window = AutoConfig.from_pretrained(self.args.model, **self.models.LOCAL).max_position_embeddings
         return self.generate.Prompts([job], self.tokenizer, window)
 
     def _default(self) -> Any:

@@ -50,7 +50,7 @@ def test_missing_data_and_unknown_split(tmp_path):
 
 
 def test_examples_longer_than_the_window_are_counted(tiny_model):
-    from pissa_repro.model.load import load_tokenizer
+    from pissa_repro.model.tokens import load_tokenizer
 
     tokenizer = load_tokenizer(tiny_model)
     rows = [{"prompt": p, "response": r} for p, r in [("a", "b"), ("a", "b " * 300), ("a " * 300, "b")]]

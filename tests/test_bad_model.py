@@ -15,7 +15,7 @@ from pissa_repro.stages import fetch
 
 
 def test_without_a_pad_token_eos_pads_on_the_right(tiny_model):
-    from pissa_repro.model.load import load_tokenizer
+    from pissa_repro.model.tokens import load_tokenizer
 
     assert "pad_token" not in json.loads((tiny_model / "tokenizer_config.json").read_text())
     tokenizer = load_tokenizer(tiny_model)
@@ -31,7 +31,7 @@ def broken(tiny_model, tmp_path):
 
 
 def test_a_tokenizer_without_eos_is_refused(broken):
-    from pissa_repro.model.load import load_tokenizer
+    from pissa_repro.model.tokens import load_tokenizer
 
     edit(broken / "tokenizer_config.json", eos_token=None)
     says(lambda: load_tokenizer(broken), str(broken), "no eos token")

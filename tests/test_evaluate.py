@@ -12,7 +12,8 @@ from pissa_repro.model import factors
 from pissa_repro.model.adapter import attach
 from pissa_repro.model.base import set_base
 from pissa_repro.model.checks import logits, relative_difference
-from pissa_repro.model.load import load_base, load_tokenizer
+from pissa_repro.model.load import load_base
+from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json, read_lines

@@ -9,7 +9,8 @@ from helpers import decaying
 
 from pissa_repro.linalg import gptq
 from pissa_repro.model.calibration import hessians
-from pissa_repro.model.load import load_base, load_tokenizer
+from pissa_repro.model.load import load_base
+from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_lines
 

@@ -112,7 +112,8 @@ def test_a_moved_branch_is_another_commit(hub, fetch):
 
 
 def test_a_fetched_model_loads(hub, fetch, tiny_model):
-    from pissa_repro.model.load import load_base, load_tokenizer
+    from pissa_repro.model.load import load_base
+    from pissa_repro.model.tokens import load_tokenizer
 
     hub.add("models", "lab/tiny", {path.name: path.read_bytes() for path in tiny_model.iterdir()})
     record = fetch.ok(model())

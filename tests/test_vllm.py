@@ -204,14 +204,14 @@ def test_an_engine_that_dies_loses_no_finished_item(generated, tmp_path):
 WRONG_WEIGHTS = """
 import logging, sys
 from pathlib import Path
-from pissa_repro.model import load, merged
+from pissa_repro.model import merged, tokens
 from pissa_repro.scoring import engines
 from pissa_repro.sources.fetched import stored_model
 folder, cells = Path(sys.argv[1]), sys.argv[2:]
 import json
 specs = json.loads((folder / "specs.json").read_text())
 stored = stored_model(folder / "model.json")
-tokenizer = load.load_tokenizer(stored["path"])
+tokenizer = tokens.load_tokenizer(stored["path"])
 prompts = tokenizer(["What is 2 + 3?", "A bus has 38 people."])["input_ids"]
 engine = engines.VLLM(tokenizer, engines.Options("float32", 8, 128))
 cells = [merged.TrainedCell(s["train"], Path(s["init"]), Path(s["trained"])) for s in specs]

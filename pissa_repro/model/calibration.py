@@ -22,16 +22,16 @@ def hessians(
     in all). Give a few layers' modules at a time to bound it, at the price of one pass each.
     Raises UserError for a module that the model lacks or does not reach, and when there are no rows.
     """
-    from pissa_repro.model import load
+    from pissa_repro.model import load, tokens
     from pissa_repro.model.base import module_name
 
-    model, tokenizer = load.load_base(folder).eval(), load.load_tokenizer(folder)
+    model, tokenizer = load.load_base(folder).eval(), tokens.load_tokenizer(folder)
     sums: dict[str, torch.Tensor] = {}
     for name in modules:
         model.get_submodule(module_name(model, name)).register_forward_pre_hook(_adds_to(sums, name))
     window = min(window, load.window(model.config, window))
     for row in rows:
-        ids = tokenizer(row["prompt"] + row["response"], truncation=True, max_length=window)["input_ids"]
+        ids = tokens.prompt_ids(tokenizer, [row["prompt"] + row["response"]])[0][:window]
         if ids:
             model(input_ids=torch.tensor([ids], device=next(model.parameters()).device), use_cache=False)
     for name in modules:

@@ -1,4 +1,4 @@
-"""Load a base model and its tokenizer: what every cell starts from."""
+"""Load a base model: what every cell starts from."""
 
 import os
 from pathlib import Path
@@ -10,8 +10,10 @@ from pissa_repro.model.checkpoint import files
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
+# For every from_pretrained of a tokenizer, config or model: not set, transformers asks on a terminal and runs code.
+LOCAL = {"local_files_only": True, "trust_remote_code": False}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -35,11 +37,10 @@ def load_base(
 
     files(folder)
     transformers_logging.disable_progress_bar()
-    local = {"local_files_only": True, "trust_remote_code": False}  # not set, it would ask on a terminal
     try:
-        _refuse_architecture(folder, AutoConfig.from_pretrained(folder, **local))
+        _refuse_architecture(folder, AutoConfig.from_pretrained(folder, **LOCAL))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **local
+            folder, dtype=DTYPES[dtype], use_safetensors=True, output_loading_info=True, **LOCAL
         )
     except (ValueError, OSError, RuntimeError) as error:
         raise UserError(f"{folder}: transformers cannot load this model: {error}") from error
@@ -73,19 +74,6 @@ def _refuse_architecture(folder: str | Path, config: "PretrainedConfig") -> None
             f"{folder}: a {config.model_type} model cannot be trained or scored here, only causal language models "
             "(Llama, Mistral, Gemma, Qwen, GPT-2, ...). Initialisation and quantization error work without training."
         )
-
-
-def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
-    """The model's tokenizer, padding on the right; pad is eos where the model has none (docs/paper_facts.md 3.2)."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"{folder}: the tokenizer has no eos token; training targets end with one.")
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = "right"
-    return tokenizer
 
 
 def window(config: Any, fallback: int) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pissa_repro.model import tokens
 from pissa_repro.model.merged import TrainedCell, merged_model
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
@@ -101,7 +102,7 @@ class Prompts:
         self.ids: dict[Task, dict[int, list[int]]] = {}
         for task in dict.fromkeys(job.task for job in work):
             texts = [task.prompt(i) for i in task.ids]
-            self.ids[task] = dict(zip(task.ids, tokenizer(texts)["input_ids"], strict=True))
+            self.ids[task] = dict(zip(task.ids, tokens.prompt_ids(tokenizer, texts), strict=True))
         self.length = min(window, max(self._needed(job) for job in work))
 
     def _needed(self, job: Job) -> int:
@@ -170,8 +171,8 @@ class Generator:
 
         from pissa_repro.model import load
 
-        tokenizer = load.load_tokenizer(self.stored["path"])
-        config = AutoConfig.from_pretrained(self.stored["path"], local_files_only=True, trust_remote_code=False)
+        tokenizer = tokens.load_tokenizer(self.stored["path"])
+        config = AutoConfig.from_pretrained(self.stored["path"], **load.LOCAL)
         self.prompts = Prompts(work, tokenizer, load.window(config, 10**9))
         spec = work[0].spec
         options = Options(spec["dtype"], self.batch_size, self.prompts.length, self.tensor_parallel)

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from pissa_repro.model import checks, load
+from pissa_repro.model import checks, load, tokens
 from pissa_repro.model.merged import TrainedCell, merged_model
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
@@ -81,12 +81,12 @@ def parted(
     Prompt and answer are tokenized again, together; an answer that ended has the eos token there.
     window: tokens of the prompt that the engines have seen, counted from its end.
     """
-    ids = [[*tokenizer(prompt + text)["input_ids"], tokenizer.eos_token_id] for text in texts]
+    ids = [[*whole, tokenizer.eos_token_id] for whole in tokens.prompt_ids(tokenizer, [prompt + t for t in texts])]
     pairs = zip(*ids, strict=False)
     position = next((k for k, (a, b) in enumerate(pairs) if a != b), min(map(len, ids)) - 1)
-    asked = len(tokenizer(prompt)["input_ids"])
+    asked = len(tokens.prompt_ids(tokenizer, [prompt])[0])
     logits = checks.logits(model, [ids[0][max(0, asked - window) : position]])[0]
-    chosen = [tokens[position] for tokens in ids]
+    chosen = [whole[position] for whole in ids]
     gap = abs(logits[chosen[0]] - logits[chosen[1]]).item()
     return {"token": position - asked, "gap": gap, "top_two": set(chosen) == set(logits.topk(2).indices.tolist())}
 
@@ -160,8 +160,9 @@ def compare_kept(
     task = harness.Task(spec["task"], rows, spec["max_new_tokens"])
     if task.kind == harness.ROLLING:
         raise UserError(f"{spec['task']}: nothing is generated, so there are no texts to compare.")
-    tokenizer = load.load_tokenizer(stored["path"])
-    prompts = [tokenizer(task.prompt(i))["input_ids"][:CHECKED_TOKENS] for i in task.ids[:CHECKED]]
+    tokenizer = tokens.load_tokenizer(stored["path"])
+    texts = [task.prompt(i) for i in task.ids[:CHECKED]]
+    prompts = [ids[:CHECKED_TOKENS] for ids in tokens.prompt_ids(tokenizer, texts)]
     model = merged_model(TrainedCell(spec["train"], init, trained), stored, prompts).model
     window = load.window(model.config, 10**9) - spec["max_new_tokens"]
     facts = report(first, second, compare(model, tokenizer, task, (first, second), window))

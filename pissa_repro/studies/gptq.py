@@ -13,7 +13,8 @@ import torch
 from pissa_repro.linalg import gptq
 from pissa_repro.model import calibration, checkpoint
 from pissa_repro.model.base import set_weight
-from pissa_repro.model.load import load_base, load_tokenizer, window
+from pissa_repro.model.load import load_base, window
+from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.specs import GptqSpec
 from pissa_repro.starts.error import error

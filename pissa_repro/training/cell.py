@@ -57,7 +57,8 @@ def prepare(spec: TrainSpec, stored: ModelRecord, data: Path, init: Path | None)
     from pissa_repro.model.adapter import attach
     from pissa_repro.model.base import cast, set_base
     from pissa_repro.model.checks import logits, relative_difference
-    from pissa_repro.model.load import load_base, load_tokenizer, window
+    from pissa_repro.model.load import load_base, window
+    from pissa_repro.model.tokens import load_tokenizer
 
     settings = spec["settings"]
     tokenizer = load_tokenizer(stored["path"])

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypedDict
 
+from pissa_repro.model.tokens import prompt_ids
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.prompt import PROMPT
 
@@ -41,12 +42,11 @@ def tokenize(
     and what is beyond `max_length` tokens is cut (docs/paper_facts.md 3.2).
     """
     prompts = [PROMPT.format(instruction=row["prompt"]) for row in rows]
-    whole = tokenizer([p + row["response"] + "\n" for p, row in zip(prompts, rows, strict=True)])["input_ids"]
-    heads = tokenizer(prompts)["input_ids"]
+    whole = prompt_ids(tokenizer, [p + row["response"] + "\n" for p, row in zip(prompts, rows, strict=True)])
+    heads = prompt_ids(tokenizer, prompts)
     eos, lengths = tokenizer.eos_token_id, Lengths(examples=len(rows))
     examples: list[Example] = []
     for head, ids in zip(heads, whole, strict=True):
-        head = head[:-1] if head[-1] == eos else head  # some tokenizers close every text with one
         ids = (ids if ids[-1] == eos else [*ids, eos])[:max_length]
         lengths.merged += ids[: len(head)] != head[:max_length]
         lengths.truncated += len(ids) == max_length and ids[-1] != eos and len(head) < max_length

@@ -8,7 +8,7 @@ from generated_cells import other_task
 from judge_server import Judge, running
 from stage import says
 
-from pissa_repro.model import load
+from pissa_repro.model import load, tokens
 from pissa_repro.model.checks import logits
 from pissa_repro.runtime.record import read_json, read_lines
 from pissa_repro.scoring import generations
@@ -29,7 +29,7 @@ def test_perplexity_is_that_of_the_trained_model(fresh, tmp_path, dtype, toleran
     Generator(stored_model(fresh.model), 4).run([job])
     found = generations.read(job.out)
     assert set(found.turns) == {0, 1}
-    tokenizer = load.load_tokenizer(stored_model(fresh.model)["path"])
+    tokenizer = tokens.load_tokenizer(stored_model(fresh.model)["path"])
     model = fresh.merged([[1, 2]]).model
     for item, text in enumerate(texts):
         ids = tokenizer(text)["input_ids"]
@@ -51,7 +51,7 @@ def test_the_second_turn_answers_the_conversation(fresh, tmp_path):
     assert first.strip() in prompt and "And 3 more?" in prompt and prompt.count("### Response:") == 2
     stored = stored_model(fresh.model)
     model = fresh.merged([[1, 2]]).model
-    tokenizer = load.load_tokenizer(stored["path"])
+    tokenizer = tokens.load_tokenizer(stored["path"])
     ids = tokenizer(prompt)["input_ids"]
     start = len(ids)
     while len(ids) - start < 16 and tokenizer.eos_token_id not in ids[start:]:

@@ -1,0 +1,63 @@
+"""From texts to token ids: the one way that training, generation, checks and scoring share."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pissa_repro.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PROBE = "Answer: 1"  # a text whose own tokens show what the tokenizer puts around a text
+
+
+def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
+    """The model's tokenizer, padding on the right; pad is eos where the model has none (docs/paper_facts.md 3.2).
+
+    Raises UserError for a tokenizer that cannot be loaded (damaged files, code from the hub) or has no eos token.
+    """
+    from transformers import AutoTokenizer
+
+    from pissa_repro.model.load import LOCAL
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
+    except Exception as error:  # the library behind it raises bare Exceptions for damaged files
+        raise UserError(f"{folder}: transformers cannot load this tokenizer: {error}") from error
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{folder}: the tokenizer has no eos token; training targets end with one.")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def prompt_ids(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:
+    """The ids of each text as the model sees it when an answer is still to follow.
+
+    What the tokenizer puts in front of a text stays (bos), what it puts behind is taken off: some
+    tokenizers close every text with eos, and a model that was trained to end there says nothing more.
+    Raises UserError where what it adds is not in front or behind.
+    """
+    if not texts:
+        return []
+    added = _added_behind(tokenizer)
+    return [ids[: len(ids) - added] for ids in tokenizer(texts)["input_ids"]]
+
+
+def text_ids(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:
+    """The ids of each text's own tokens, with nothing in front or behind."""
+    return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+
+
+def _added_behind(tokenizer: "PreTrainedTokenizerBase") -> int:
+    """How many tokens the tokenizer puts behind a text."""
+    ids, own = tokenizer(PROBE)["input_ids"], tokenizer(PROBE, add_special_tokens=False)["input_ids"]
+    for behind in range(len(ids) - len(own) + 1):
+        end = len(ids) - behind
+        if own and ids[end - len(own) : end] == own:
+            return behind
+    raise UserError(
+        f"{tokenizer.name_or_path}: the tokens of {PROBE!r} are {own} alone and {ids} with the tokenizer's special "
+        "tokens, so what it adds to a text cannot be told from the text. Choose another tokenizer."
+    )
