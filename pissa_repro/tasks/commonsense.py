@@ -4,7 +4,7 @@ import re
 
 from pissa_repro.runtime.errors import UserError
 
-__all__ = ["KINDS", "choices", "kind", "paper_answer", "process_results", "strict_answer"]
+__all__ = ["KINDS", "check", "choices", "kind", "paper_answer", "process_results", "strict_answer"]
 
 # The words that the published rule looks for, by kind of set (Hu et al. 2023; AGI-Edgerunners/LLM-Adapters
 # commonsense_evaluate.py, extract_answer; the same in GraphPKU/PiSSA test_acc.py). The eight sets:
@@ -52,12 +52,24 @@ def strict_answer(generated: str, offered: list[str]) -> str | None:
     return match.group(1) if match and match.group(1) in offered else None
 
 
-def process_results(doc: dict[str, str], results: list[str]) -> dict[str, float]:
-    """Both metrics of one item: 1.0 for right, 0.0 for wrong."""
-    wanted, generated = doc["answer"], results[0]
+def _labels(doc: dict[str, str]) -> tuple[tuple[str, ...], list[str]]:
+    """All labels of the row's set, and those that its question offers."""
+    wanted = doc["answer"]
     labels, offered = kind(wanted), choices(doc["prompt"])
     if wanted not in offered:
         raise UserError(f"commonsense: the reference {wanted!r} is not offered by the question: {'/'.join(offered)}.")
+    return labels, offered
+
+
+def check(doc: dict[str, str]) -> None:
+    """Raise UserError for a row whose label is unknown, or not one that its question offers."""
+    _labels(doc)
+
+
+def process_results(doc: dict[str, str], results: list[str]) -> dict[str, float]:
+    """Both metrics of one item: 1.0 for right, 0.0 for wrong."""
+    labels, offered = _labels(doc)
+    wanted, generated = doc["answer"], results[0]
     return {
         "paper": float(paper_answer(generated, labels) == wanted),
         "strict": float(strict_answer(generated, offered) == wanted),

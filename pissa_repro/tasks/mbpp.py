@@ -6,13 +6,21 @@ from pissa_repro.grading.answers.programs import INSTRUCTION, cuts, facts, run_a
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.prompt import PROMPT
 
-__all__ = ["facts", "prepare", "process_results", "programs", "prompt", "tests"]
+__all__ = ["check", "facts", "prepare", "process_results", "programs", "prompt", "tests"]
 
 
 def prompt(doc: dict[str, Any]) -> str:
     """evalplus' instruction around the task and its first test, which names the function; in the prompt of training."""
+    check(doc)
     lines = ('"""', doc["prompt"].strip(), _list(doc["tests"])[0].strip(), '"""')
     return PROMPT.format(instruction=INSTRUCTION.format(problem="\n".join(lines)))
+
+
+def check(doc: dict[str, Any]) -> None:
+    """Raise UserError for a row without a first test for the prompt, or without tests to run."""
+    if not _list(doc["tests"]):
+        raise UserError(f"mbpp: no tests for the task {doc['prompt'][:60]!r}.")
+    tests(doc)
 
 
 def _list(value: Any) -> list[str]:

@@ -12,6 +12,7 @@ from pissa_repro.sources.prompt import PROMPT
 __all__ = [
     "REFERENCED",
     "TURNS",
+    "check",
     "facts",
     "first_prompt",
     "judge_prompt",
@@ -51,6 +52,12 @@ def _turns(doc: dict[str, Any]) -> list[str]:
     if not isinstance(value, list) or len(value) != TURNS or not all(isinstance(turn, str) for turn in value):
         raise UserError(f"mt_bench: fields.turns must be a list of two texts, a row has {str(value)[:80]!r}.")
     return value
+
+
+def check(doc: dict[str, Any]) -> None:
+    """Raise UserError for a row without two turns, or with references that are not up to two texts."""
+    _turns(doc)
+    _references(doc)
 
 
 def first_prompt(doc: dict[str, Any]) -> str:
