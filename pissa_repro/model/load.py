@@ -96,7 +96,8 @@ def _other_architecture(config: "PretrainedConfig") -> str | None:
         return f"it is put together of several models ({', '.join(parts)})"
     if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", True):  # BERT and its kin
         return "its tokens see those that follow (is_decoder is false in config.json)"
-    if getattr(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], "_is_stateful", False):  # fast kernels read weights past the factors on them
+    # Fast kernels of such models read weights past the factors on them.
+    if getattr(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], "_is_stateful", False):
         return "it keeps a running state (Mamba and its kin), where factors and padded batches are not tested"
     return None
 
