@@ -122,7 +122,9 @@ def made(record, spec):
 def fetched(section, name):
     """Whether what is fetched is what the config says, as far as files tell."""
     record, spec = (
-        (paths.model(name), SWEEP.model_spec(name)) if section == "models" else (paths.data(name), SWEEP.data_spec(name))
+        (paths.model(name), SWEEP.model_spec(name))
+        if section == "models"
+        else (paths.data(name), SWEEP.data_spec(name))
     )
     return admission.finished(record, spec, local_files(section, name))
 
