@@ -106,9 +106,11 @@ def admitted(purpose, model, done, *rows):
     model's have changed, it is not finished. What was made before there were admissions does not wait either.
     """
     output, same = done
-    sources = [("models", model), *(("datasets", name) for name in rows)]
-    finished = same and all(fetched(*source) for source in sources)
-    if not finished and not (output.exists() and not paths.admission(purpose, model).exists()):
+    gate, sources = paths.admission(purpose, model), [("models", model), *(("datasets", name) for name in rows)]
+    if not gate.exists() and output.exists():
+        return []
+    read = [paths.model(model), *map(paths.rows, rows)]
+    if not (same and admission.passed(gate, read) and all(fetched(*source) for source in sources)):
         checkpoints.admit.get(purpose=purpose, model=model)
     return []
 

@@ -9,7 +9,7 @@ from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import STAGE_VERSION, Sweep
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.record import canonical, read_json
+from pissa_repro.runtime.record import canonical, read_json, unfinished
 from pissa_repro.runtime.specs import AdmitRows, AdmitSpec, AdmitTargets
 
 
@@ -28,6 +28,13 @@ def finished(record: Path, spec: Mapping[str, Any], sources: Iterable[str] = ())
         return same and all(os.path.getmtime(path) <= record.stat().st_mtime for path in sources)
     except (UserError, OSError, KeyError, TypeError):
         return False
+
+
+def passed(record: Path, read: Iterable[Path]) -> bool:
+    """Whether the last check ended well, and none of the files that it read has been made since."""
+    if not record.exists() or unfinished(record):
+        return False
+    return all(path.exists() and path.stat().st_mtime <= record.stat().st_mtime for path in read)
 
 
 def rows(asked: AdmitSpec) -> list[Path]:

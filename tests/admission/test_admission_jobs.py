@@ -12,6 +12,8 @@ from pissa_repro.plan import admission
 from pissa_repro.plan.config import ROOT, load
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime import paths
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import attempt, unfinished
 
 FIELDS = {"prompt": "question", "response": "answer"}
 TARGET = "results/scores.csv"
@@ -84,3 +86,21 @@ def test_what_is_finished_by_its_record(tmp_path, old):
         os.utime(source, (1e10, 1e10))
     assert not admission.finished(record, spec, [str(source)])
     assert not admission.finished(Path("nowhere"), spec)
+
+
+def test_a_check_that_did_not_end_well_holds_every_job(tmp_path):
+    """Case 14: refused, killed or interrupted, or older than the rows: its mark stays until one passes."""
+    gate, rows = tmp_path / "mine.json", tmp_path / "rows.jsonl"
+    rows.touch()
+    with attempt(gate):
+        gate.write_text("{}")
+    assert admission.passed(gate, [rows]) and not unfinished(gate)
+    for _ in range(2):
+        with pytest.raises(UserError), attempt(gate):
+            raise UserError("refused")
+    assert not admission.passed(gate, [rows]) and len(unfinished(gate)) == 2
+    with attempt(gate):
+        pass
+    assert admission.passed(gate, [rows])
+    os.utime(rows, (1e10, 1e10))
+    assert not admission.passed(gate, [rows])
