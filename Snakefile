@@ -13,6 +13,7 @@ report: "docs/report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/fetch.smk"
+include: "rules/admit.smk"
 include: "rules/init.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"

@@ -101,7 +101,7 @@ class Engine:
         from pissa_repro.model.skeleton import own_config
 
         window = own_config(self.args.model).max_position_embeddings
-        return self.generate.Prompts([job], self.tokenizer, window)
+        return self.generate.Prompts([job.task], self.tokenizer, window)
 
     def _default(self) -> Any:
         """As `lm_eval --model hf --model_args pretrained=FOLDER` makes it."""
@@ -141,7 +141,7 @@ class Engine:
             self.lm.model.reset_prefix_cache()  # a prompt seen in an earlier run would cost nothing
         with tempfile.TemporaryDirectory() as folder:
             job = self.job(rows, Path(folder) / "generated.jsonl")
-            lengths = self.prompts(job).lengths(job)
+            lengths = self.prompts(job).lengths(job.task)
             asked = [job.task.request(i, []) for i in job.task.ids]
             before = time.perf_counter()
             texts = job.task.ask(self.lm, asked) if self.args.name == DEFAULT else self._stage(job, lengths)

@@ -15,11 +15,11 @@ shell.prefix(
 )
 
 from pissa_repro import exhibits, methods, quantizers, tasks
-from pissa_repro.plan import code, studies
+from pissa_repro.plan import admission, code, studies
 from pissa_repro.plan.checked import checked, fitting
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record import canonical
+from pissa_repro.runtime.record import canonical, unfinished
 from pissa_repro.scoring import engines, generations
 
 try:
@@ -98,6 +98,72 @@ def start_of(wildcards):
     return SWEEP.start(wildcards.start)
 
 
+@told
+def admission_of(wildcards):
+    return admission.spec(SWEEP, wildcards.purpose, wildcards.model)
+
+
+def admitted(purpose, model, done, *rows):
+    """No input, but the job waits until the model is admitted. A finished job waits for nothing: dry runs stay short.
+
+    done: (its output, whether that is of its spec). rows: the datasets that it reads. Where their sources or the
+    model's have changed, it is not finished. What was made before there were admissions does not wait either.
+    """
+    output, same = done
+    gate, sources = paths.admission(purpose, model), [("models", model), *(("datasets", name) for name in rows)]
+    if not gate.exists() and output.exists():
+        return []
+    read = [paths.model(model), *map(paths.rows, rows)]
+    if not (same and admission.passed(gate, read) and all(fetched(*source) for source in sources)):
+        checkpoints.admit.get(purpose=purpose, model=model)
+    return []
+
+
+def made(record, spec):
+    """The record of a job, and whether it is there and of the job's spec."""
+    return record, admission.finished(record, spec)
+
+
+@functools.cache
+def fetched(section, name):
+    """Whether what is fetched is what the config says, as far as files tell."""
+    record, spec = (
+        (paths.model(name), SWEEP.model_spec(name))
+        if section == "models"
+        else (paths.data(name), SWEEP.data_spec(name))
+    )
+    return admission.finished(record, spec, local_files(section, name))
+
+
+def start_admitted(wildcards):
+    cell = start_of(wildcards)
+    done = made(paths.start_record(cell.start), SWEEP.init_spec(cell))
+    return admitted("sweep", cell.model, done)
+
+
+def cell_admitted(wildcards):
+    cell = cell_of(wildcards)
+    done = made(paths.cell(cell.name).train, SWEEP.train_spec(cell))
+    return admitted("sweep", cell.model, done, cell.data)
+
+
+def batch_admitted(wildcards):
+    batch = batch_of(wildcards)
+    done = made(paths.batch(wildcards.batch), BATCHES.spec(wildcards.batch))
+    return admitted("sweep", batch.model, done, *(SWEEP.config["tasks"][task]["dataset"] for task in batch.tasks))
+
+
+def study_admitted(name, build):
+    """An input function of a study: `name` of its record, and the function that makes its spec."""
+
+    @told
+    def wait(wildcards):
+        record = paths.study(wildcards.model, name.format(**wildcards))
+        return admitted("studies", wildcards.model, made(record, build(wildcards)))
+
+    return wait
+
+
 def init_folder(cell):
     """The cell's initial factors; nothing for a method without factors."""
     return [paths.start(cell.start)] if SWEEP.has_factors(cell) else []
@@ -112,7 +178,7 @@ def local_files(section, name):
     if path == "embedded" or path.startswith("embedded:"):
         return generator_code() if section == "datasets" else []
     if os.path.isdir(path):
-        kinds = (".safetensors", ".json", ".model")
+        kinds = (".safetensors", ".json", ".model", ".txt")  # .txt: slow tokenizers
         return [f"{path}/{name}" for name in sorted(os.listdir(path)) if name.endswith(kinds)]
     return [path] if os.path.isfile(path) else []
 

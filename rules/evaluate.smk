@@ -8,6 +8,7 @@ rule generate:
         batch_rows,
         batch_starts,
         batch_trained,
+        batch_admitted,
         model=lambda w: paths.model(BATCHES.named(w.batch).model),
     output:
         paths.batch("{batch}"),

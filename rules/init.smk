@@ -3,6 +3,7 @@
 
 rule init:
     input:
+        start_admitted,
         model=lambda w: paths.model(start_of(w).model),
     output:
         directory(paths.start("{start}")),

@@ -8,6 +8,7 @@ wildcard_constraints:
 
 rule study_errors:
     input:
+        study_admitted("errors_{grid}.json", lambda w: studies.errors_spec(SWEEP, w.model, w.grid)),
         model=lambda w: paths.model(w.model),
     output:
         csv=paths.study("{model}", "errors_{grid}.csv"),
@@ -28,6 +29,7 @@ rule study_errors:
 
 rule study_spectra:
     input:
+        study_admitted("spectra.json", lambda w: studies.spectra_spec(SWEEP, w.model)),
         model=lambda w: paths.model(w.model),
     output:
         paths.study("{model}", "spectra.json"),
@@ -47,6 +49,7 @@ rule study_spectra:
 
 rule study_solvers:
     input:
+        study_admitted("solvers.json", lambda w: studies.solvers_spec(SWEEP, w.model)),
         model=lambda w: paths.model(w.model),
     output:
         csv=paths.study("{model}", "solvers.csv"),
@@ -67,6 +70,7 @@ rule study_solvers:
 
 rule study_gptq:
     input:
+        study_admitted("gptq.json", lambda w: studies.gptq_spec(SWEEP, w.model)),
         model=lambda w: paths.model(w.model),
         calibration=gptq_rows("calibration"),
         text=gptq_rows("text"),

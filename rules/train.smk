@@ -4,6 +4,7 @@
 
 rule train:
     input:
+        cell_admitted,
         model=lambda w: paths.model(cell_of(w).model),
         data=lambda w: paths.rows(cell_of(w).data),
         init=lambda w: init_folder(cell_of(w)),

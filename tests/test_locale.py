@@ -102,7 +102,8 @@ def test_stages_are_started_in_utf8_and_without_an_input(tmp_path):
     """Case 20: nothing can ask a question in the middle of a sweep, whatever the terminal."""
     rules = (ROOT / "rules" / "common.smk").read_text(encoding="utf-8")
     prefix = rules[rules.index("shell.prefix(") : rules.index("from pissa_repro")]
-    (tmp_path / "Snakefile").write_text(prefix.replace("{workflow.basedir}", str(ROOT)) + ASK, encoding="utf-8")
+    prefix = "import shlex\n" + prefix.replace("workflow.basedir", repr(str(ROOT)))
+    (tmp_path / "Snakefile").write_text(prefix + ASK, encoding="utf-8")
     environment = os.environ | ASCII | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "ask"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, input=b"yes\n", capture_output=True)

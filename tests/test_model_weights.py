@@ -202,7 +202,6 @@ CLASSES = {
     "Qwen3Moe": EXPERTS | {"num_experts": 4, "moe_intermediate_size": 16, "head_dim": 8},
     "GPTNeoX": {},
     "Phi3": {"pad_token_id": 0},
-    "Mamba2": {"state_size": 4, "num_heads": 8, "head_dim": 8, "n_groups": 1},
 }
 
 

@@ -114,11 +114,14 @@ def test_a_second_run_does_nothing(swept):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"ranks": [4, 8]}, {"init": 5, "quant_error": 3, "train": 5, "generate": 1, "evaluate": 5, "collect": 1}),
+        (
+            {"ranks": [4, 8]},
+            {"admit": 1, "init": 5, "quant_error": 3, "train": 5, "generate": 1, "evaluate": 5, "collect": 1},
+        ),
         ({"seeds": [0, 1]}, {"init": 2, "quant_error": 1, "train": 6, "generate": 1, "evaluate": 6, "collect": 1}),
         ({"learning_rates": [3e-3, 1e-3]}, {"train": 6, "generate": 1, "evaluate": 6, "collect": 1}),
         # a batch that grows is scored whole again, from what was kept: seconds, no model
-        ({"tasks": ["gsm-mini", "gsm-mini-long"]}, {"generate": 1, "evaluate": 12, "collect": 1}),
+        ({"tasks": ["gsm-mini", "gsm-mini-long"]}, {"admit": 1, "generate": 1, "evaluate": 12, "collect": 1}),
         (
             {"cells": [*PAIRS, {"method": "milora", "quant": "none"}]},
             {"init": 1, "train": 1, "generate": 1, "evaluate": 7, "collect": 1},
@@ -127,7 +130,10 @@ def test_a_second_run_does_nothing(swept):
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_a_longer_sweep_runs_only_what_is_new(swept, change, expected):
-    """A new rank leaves full fine-tuning alone; a new seed makes new factors for random starts only."""
+    """A new rank leaves full fine-tuning alone; a new seed makes new factors for random starts only.
+
+    Case 14: what is asked of the model anew is checked again, and trains nothing that is finished.
+    """
     assert dry(swept, **change) == expected
 
 

@@ -5,7 +5,7 @@
 
 As the dry run does: the configs are laid over config/config.yaml and over each other like those of `snakemake
 --configfile`, so that mappings merge and lists are replaced. Exit code 1 where something makes no sense, with its
-place and the nearest known word.
+place and the nearest known word. Models and rows are not looked at: the workflow's `admit` does that first.
 """
 
 from pathlib import Path

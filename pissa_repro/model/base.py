@@ -37,6 +37,11 @@ def stores_transposed(layer: torch.nn.Module) -> bool:
     return isinstance(layer, Conv1D)
 
 
+def uses(model: "PreTrainedModel") -> Counter[int]:
+    """Under how many names a model has each parameter, by its id: more than one for an embedding that is the head."""
+    return Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+
+
 def set_base(model: "PreTrainedModel", factors: Factors, quant: str, dtype: str, pack: bool) -> None:
     """Replace W by the frozen base, quantize(W - s * offset), in every target module.
 
@@ -45,11 +50,11 @@ def set_base(model: "PreTrainedModel", factors: Factors, quant: str, dtype: str,
     packed (training); else dequantized (scoring, merging). A Conv1D layer (GPT-2) gets its base transposed and is
     never packed. Raises UserError for a module that the model does not have, or that shares its weight with another.
     """
-    uses = Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
+    counts = uses(model)
     for name in factors.A:
         module = module_name(model, name)
         layer, weight = model.get_submodule(module), model.get_parameter(f"{module}.weight")
-        if uses[id(weight)] > 1:
+        if counts[id(weight)] > 1:
             raise UserError(f"config.train.target_modules: {name} shares its weight with the embedding; take it out.")
         offset = factors.offset_product(name)
         offset = None if offset is None else offset.to(weight.device)

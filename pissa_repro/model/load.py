@@ -85,3 +85,10 @@ def window(config: Any, fallback: int) -> int:
     if rope.get("rope_type") == "longrope":
         return min(limit, rope["original_max_position_embeddings"])
     return limit
+
+
+def check_length(max_length: int, config: Any) -> None:
+    """Raise UserError for training examples that are longer than a model of this config can see."""
+    limit = window(config, max_length)
+    if max_length > limit:
+        raise UserError(f"config.train.max_length: {max_length} tokens, the model sees {limit}.")

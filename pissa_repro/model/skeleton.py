@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # For every from_pretrained of a tokenizer, config or model: not set, transformers asks on a terminal and runs code.
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
+OTHER_PARTS = re.compile("text|vision|image|vq|audio")  # how configs call the models that a multimodal one is made of
 # Numbers of a config.json that transformers makes modules and lists of before it looks at any weight.
 LAYERS = frozenset(
     {"num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_encoder_layers", "num_decoder_layers"}
@@ -70,16 +71,35 @@ def own_config(folder: str | Path) -> "PretrainedConfig":
     A config.json can name others, even some to be fetched from the hub. Raises UserError for an architecture
     that the causal language model trainer cannot train, such as T5.
     """
-    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
+    from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, **LOCAL)
-    if getattr(config, "is_encoder_decoder", False) or type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+    if reason := _other_architecture(config):
         raise UserError(
-            f"{folder}: a {config.model_type} model cannot be trained or scored here, only causal language models "
-            "(Llama, Mistral, Gemma, Qwen, GPT-2, ...). Initialisation and quantization error work without training."
+            f"{folder}: a {config.model_type} model cannot be trained or scored here: {reason}. Choices: causal "
+            "language models of text (Llama, Mistral, Gemma, Qwen, GPT-2, ...). Initialisation and quantization error "
+            "work without training."
         )
     config._attn_implementation = config._experts_implementation = None  # of its parts too
     return config
+
+
+def _other_architecture(config: "PretrainedConfig") -> str | None:
+    """Why a config is no text-only causal language model of attention, if it is none."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
+
+    if getattr(config, "is_encoder_decoder", False):
+        return "it has an encoder and a decoder"
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return "it is no causal language model"
+    if parts := [name for name in config.sub_configs if OTHER_PARTS.match(name)]:
+        return f"it is put together of several models ({', '.join(parts)})"
+    if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", True):  # BERT and its kin
+        return "its tokens see those that follow (is_decoder is false in config.json)"
+    # Fast kernels of such models read weights past the factors on them.
+    if getattr(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], "_is_stateful", False):
+        return "it keeps a running state (Mamba and its kin), where factors and padded batches are not tested"
+    return None
 
 
 @contextmanager

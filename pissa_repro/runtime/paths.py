@@ -101,6 +101,16 @@ def data(name: str, results: Path = RESULTS) -> Path:
     return rows_folder(results) / f"{name}.json"
 
 
+def admissions(results: Path = RESULTS) -> Path:
+    """The folder of the records of what was checked before any work."""
+    return results / "admit"
+
+
+def admission(purpose: str, model: str, results: Path = RESULTS) -> Path:
+    """The record of what was checked of a model, for the "sweep" or the "studies"."""
+    return admissions(results) / purpose / f"{model}.json"
+
+
 def starts(results: Path = RESULTS) -> Path:
     """The folder of all initial factors."""
     return results / "init"
@@ -109,6 +119,11 @@ def starts(results: Path = RESULTS) -> Path:
 def start(name: str, results: Path = RESULTS) -> Path:
     """The folder of initial factors: model/method-quant-rank-seed."""
     return starts(results) / name
+
+
+def start_record(name: str, results: Path = RESULTS) -> Path:
+    """The record of initial factors, in their folder."""
+    return start(name, results) / "init.json"
 
 
 def start_error(name: str, results: Path = RESULTS) -> Path:

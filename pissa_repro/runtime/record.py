@@ -2,10 +2,12 @@
 
 import contextlib
 import csv
+import glob
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -72,6 +74,23 @@ def _to_disk(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def unfinished(record: str | Path) -> list[str]:
+    """The marks of attempts at a record that did not end well."""
+    record = Path(record)
+    return sorted(str(path) for path in record.parent.glob(f"{glob.escape(record.name)}.unfinished-*"))
+
+
+@contextlib.contextmanager
+def attempt(record: str | Path) -> Iterator[None]:
+    """A mark beside a record, of another name each time, that is there until an attempt at it ends well."""
+    mark = Path(f"{record}.unfinished-{time.time_ns()}")
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    yield
+    for path in unfinished(record):
+        os.unlink(path)
 
 
 def _umask() -> int:

@@ -5,7 +5,7 @@ Types only, as in specs.py: keys are what the JSON has, and no code depends on t
 
 from typing import Any, NotRequired, TypedDict
 
-from pissa_repro.runtime.specs import EvaluateSpec, GenerateSpec, ModelSpec, TrainSpec
+from pissa_repro.runtime.specs import AdmitRows, EvaluateSpec, GenerateSpec, ModelSpec, TrainSpec
 
 
 class Git(TypedDict):
@@ -69,6 +69,25 @@ class Identity(TypedDict):
 
     base: Base
     data_sha256: str
+
+
+class AdmittedRows(AdmitRows):
+    """How training rows fit: counts of examples and of tokens (training/examples.py, Lengths)."""
+
+    lengths: dict[str, int]
+
+
+class Admitted(TypedDict):
+    """What an admission found. modules: how many get factors, by type. tokenizer: its tokens, those of them without a
+    row of the embedding, and these rows; None where nothing is trained. tasks: items, tokens of the longest prompt, and
+    prompts that the window cuts.
+    """
+
+    modules: dict[str, int]
+    tokenizer: dict[str, int] | None
+    training: list[AdmittedRows]
+    tasks: dict[str, dict[str, int]]
+    warnings: list[str]
 
 
 class StartFacts(TypedDict):

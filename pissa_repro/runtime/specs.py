@@ -57,6 +57,39 @@ class DataSpec(TypedDict):
     dataset: DataSource
 
 
+class AdmitTargets(TypedDict):
+    """Target modules, None for every projection of the layers, and the ranks of their factors."""
+
+    modules: list[str] | None
+    ranks: list[int]
+
+
+class AdmitRows(TypedDict):
+    """Training rows: the name of their dataset, and the most tokens of an example."""
+
+    rows: str
+    max_length: int
+
+
+class AdmitTask(TypedDict):
+    """A task, the name of the dataset of its rows, and the room for an answer in tokens."""
+
+    task: str
+    rows: str
+    max_new_tokens: int
+
+
+class AdmitSpec(TypedDict):
+    """Spec of checking a model and its rows before any work. trained: whether it is a language model to train."""
+
+    stage: str
+    version: int
+    trained: bool
+    targets: list[AdmitTargets]
+    training: list[AdmitRows]
+    tasks: dict[str, AdmitTask]
+
+
 class StartSpec(TypedDict):
     """The part of an init spec that decides the factors of one weight."""
 

@@ -95,32 +95,32 @@ def jobs(batch: BatchSpec, results: Path) -> Iterator[Job]:
 
 
 class Prompts:
-    """The first prompts of all jobs in tokens, and whether they and the answers fit the model's window."""
+    """The first prompts of all tasks in tokens, and whether they and the answers fit the model's window."""
 
-    def __init__(self, work: list[Job], tokenizer: Any, window: int):
+    def __init__(self, tasks: Iterable["Task"], tokenizer: Any, window: int):
         self.window = window
-        self.ids: dict[Task, dict[int, list[int]]] = {}
-        for task in dict.fromkeys(job.task for job in work):
-            texts = [task.prompt(i) for i in task.ids]
-            self.ids[task] = dict(zip(task.ids, tokens.prompt_ids(tokenizer, texts), strict=True))
-        self.length = min(window, max(self._needed(job) for job in work))
+        self.ids = {
+            task: dict(zip(task.ids, tokens.prompt_ids(tokenizer, [task.prompt(i) for i in task.ids]), strict=True))
+            for task in dict.fromkeys(tasks)
+        }
+        self.length = min(window, max(self._needed(task) for task in self.ids))
 
-    def _needed(self, job: Job) -> int:
+    def _needed(self, task: "Task") -> int:
         """Tokens of the longest prompt and answer. Raises UserError when an answer alone fills the window."""
-        new = job.task.new_tokens
+        new = task.new_tokens
         if new >= self.window:
             raise UserError(f"config.tasks: max_new_tokens {new} fills the model's window of {self.window}.")
-        longest = max(self.lengths(job).values())
-        return longest + 2 + new if job.task.turns == 1 else self.window  # 2: bos, and vLLM's one token of a text
+        longest = max(self.lengths(task).values())
+        return longest + 2 + new if task.turns == 1 else self.window  # 2: bos, and vLLM's one token of a text
 
-    def lengths(self, job: Job) -> dict[int, int]:
+    def lengths(self, task: "Task") -> dict[int, int]:
         """Tokens of each item's first prompt."""
-        return {i: len(ids) for i, ids in self.ids[job.task].items()}
+        return {i: len(ids) for i, ids in self.ids[task].items()}
 
-    def cut(self, job: Job) -> int:
+    def cut(self, task: "Task") -> int:
         """Prompts that are too long for the window beside the answer; lm-eval cuts them on the left."""
-        room = self.window - job.task.new_tokens
-        return sum(n > room for n in self.lengths(job).values()) if job.task.new_tokens else 0
+        room = self.window - task.new_tokens
+        return sum(n > room for n in self.lengths(task).values()) if task.new_tokens else 0
 
     def some(self) -> list[list[int]]:
         """A few prompts to check weights with."""
@@ -171,7 +171,7 @@ class Generator:
         from pissa_repro.model.skeleton import own_config
 
         tokenizer = tokens.load_tokenizer(self.stored["path"])
-        self.prompts = Prompts(work, tokenizer, window(own_config(self.stored["path"]), 10**9))
+        self.prompts = Prompts((job.task for job in work), tokenizer, window(own_config(self.stored["path"]), 10**9))
         spec = work[0].spec
         options = Options(spec["dtype"], self.batch_size, self.prompts.length, self.tensor_parallel)
         self.engine = BACKENDS[spec["backend"]](tokenizer, options)
@@ -181,9 +181,9 @@ class Generator:
         model = merged_model(left[0].cell, self.stored, prompts, self.engine.device)
         lm, checks = self.engine.take(model, prompts)
         for job in left:
-            run = {**self.origin, "checks": model.checks | checks, "prompts_cut": self.prompts.cut(job)}
+            run = {**self.origin, "checks": model.checks | checks, "prompts_cut": self.prompts.cut(job.task)}
             kept[job].begin(run | {"start_seconds": round(self.engine.start_seconds, 3)})
-            generate(job, kept[job], lm, self.prompts.lengths(job), self.batch_size)
+            generate(job, kept[job], lm, self.prompts.lengths(job.task), self.batch_size)
             kept[job].finish(end(self.started))
 
 

@@ -34,11 +34,17 @@ class Task:
         self.new_tokens = 0 if self.kind == ROLLING else max_new_tokens
         if self.kind != ROLLING:
             self._task.set_config("generation_kwargs", {"max_gen_toks": max_new_tokens}, update=True)
+        for number, doc in enumerate(self._task.test_docs()):
+            self._check(number, doc)
         self._task.build_all_requests()
-        for instance in self._task.instances:
-            self.rules.check(instance.doc)
         self._first = {instance.doc_id: instance for instance in self._task.instances}
         self.ids = sorted(self._first)
+
+    def _check(self, number: int, doc: dict[str, Any]) -> None:
+        try:
+            self.rules.check(doc)
+        except UserError as error:
+            raise UserError(f"row {number}: {error}") from None
 
     def prompt(self, item: int) -> str:
         """The first prompt of an item."""

@@ -15,7 +15,7 @@ from pissa_repro.sources.split import span
 
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "model"
 EMBEDDED_NAME = "pissa-repro/embedded"
-WEIGHTS = ["model*.safetensors", "*.json", "*.model", "tokenizer*"]
+WEIGHTS = ["model*.safetensors", "*.json", "*.model", "tokenizer*", "merges.txt", "vocab.txt"]
 
 
 def fetch_model(source: ModelSource) -> ModelRecord:

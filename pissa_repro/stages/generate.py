@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     gpus.take(args.gpus)
     generator = Generator(stored_model(args.model), args.batch_size, args.tensor_parallel)
     work = list(jobs(args.spec, args.results))
-    record = {"jobs": [job.name for job in work], "refused": generator.run(work)}
+    record = {"spec": args.spec, "jobs": [job.name for job in work], "refused": generator.run(work)}
     write_json(args.out, {**record, "provenance": provenance(generator.started)})
 
 

@@ -57,16 +57,14 @@ def prepare(spec: TrainSpec, stored: ModelRecord, data: Path, init: Path | None)
     from pissa_repro.model.adapter import attach
     from pissa_repro.model.base import cast, set_base
     from pissa_repro.model.checks import logits, relative_difference
-    from pissa_repro.model.load import load_base, window
+    from pissa_repro.model.load import check_length, load_base
     from pissa_repro.model.tokens import align, load_tokenizer
 
     settings = spec["settings"]
     tokenizer = load_tokenizer(stored["path"])
     base = load_base(stored["path"])
     align(base, tokenizer)  # full fine-tuning saves what its config says
-    limit = window(base.config, settings["max_length"])
-    if settings["max_length"] > limit:
-        raise UserError(f"config.train.max_length: {settings['max_length']} tokens, the model sees {limit}.")
+    check_length(settings["max_length"], base.config)
     examples, lengths = tokenize(read_lines(data), tokenizer, settings["max_length"])
     prompts = [example["input_ids"] for example in examples[:4]]
     expected = logits(base, prompts)

@@ -128,6 +128,7 @@ def build(prepared: Prepared, spec: TrainSpec, scratch: Scratch, share: Share, c
         # released scripts; adapters stay float32 on a base that is stored in bfloat16.
         bf16=settings["dtype"] == "bfloat16" and spec["init"] is None,
         fp16=False,
+        router_aux_loss_coef=0.0,  # of experts: TRL would add it to the loss, also where config.json leaves it out
         gradient_checkpointing=torch.cuda.is_available(),
         use_cpu=not torch.cuda.is_available(),
         logging_steps=1,

@@ -1,0 +1,127 @@
+"""Check a model against all that a sweep wants of it: modules, tokenizer, training rows, tasks."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pissa_repro.admission.modules import measured, refuse_untrainable, stacks
+from pissa_repro.admission.tokenizer import check_ids, unused, whole_tokenizer
+from pissa_repro.model.load import check_length, window
+from pissa_repro.model.naming import types
+from pissa_repro.model.skeleton import skeleton
+from pissa_repro.runtime import paths
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import read_lines
+from pissa_repro.runtime.record_types import Admitted, AdmittedRows
+from pissa_repro.runtime.specs import AdmitRows, AdmitSpec, AdmitTask
+from pissa_repro.scoring.generator import Prompts
+from pissa_repro.scoring.harness import Task
+from pissa_repro.training.examples import tokenize
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
+NO_LIMIT = 10**9  # tokens that a model without a limit of its own sees
+
+
+class Language(NamedTuple):
+    """What is checked of a language model: the model without weights, and its tokenizer."""
+
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerBase"
+
+    @property
+    def rows(self) -> int:
+        """The rows of the embedding: ids below it have one."""
+        return self.model.get_input_embeddings().weight.shape[0]  # type: ignore[return-value,index]
+
+    @property
+    def window(self) -> int:
+        """Tokens that the model sees."""
+        return window(self.model.config, NO_LIMIT)
+
+
+def admit(folder: str, spec: AdmitSpec, results: Path) -> Admitted:
+    """What was found of the model in a folder and of the rows below `results`; nothing costly is done.
+
+    Raises UserError for what would end a later stage: see the functions called here. What is only cut is counted, and
+    told as a warning.
+    """
+    found: Admitted = {"modules": {}, "tokenizer": None, "training": [], "tasks": {}, "warnings": []}
+    shapes = {name: shape for wanted in spec["targets"] for name, shape in measured(folder, wanted).items()}
+    found["modules"] = dict(Counter(types(shapes).values()))
+    if spec["trained"]:
+        language = Language(skeleton(folder), whole_tokenizer(folder))
+        refuse_untrainable(folder, shapes, language.model)
+        found["tokenizer"] = {
+            "tokens": len(language.tokenizer),
+            "unused": unused(language.tokenizer, language.rows),
+            "embedding_rows": language.rows,
+        }
+        found["training"] = [_training(language, asked, results) for asked in spec["training"]]
+        found["tasks"] = _tasks(language, spec["tasks"], results)
+        found["warnings"] = [*_warnings(found), *_stacked(language.model, bool(shapes))]
+    for warning in found["warnings"]:
+        log.warning("%s", warning)
+    return found
+
+
+def _training(language: Language, asked: AdmitRows, results: Path) -> AdmittedRows:
+    """How training rows fit. Raises UserError when they are longer than the model sees, or leave nothing."""
+    place = f"config.datasets.{asked['rows']}"
+    check_length(asked["max_length"], language.model.config)
+    rows = read_lines(paths.rows(asked["rows"], results))
+    examples, lengths = tokenize(rows, language.tokenizer, asked["max_length"])
+    check_ids((example["input_ids"] for example in examples), language.rows, place)
+    return {**asked, "lengths": lengths.as_dict()}
+
+
+def _tasks(language: Language, asked: Mapping[str, AdmitTask], results: Path) -> dict[str, dict[str, int]]:
+    """How the prompts of each task fit. Raises UserError for a row that its task cannot score."""
+    found = {}
+    for name, wanted in asked.items():
+        place = f"config.tasks.{name} ({wanted['rows']})"
+        try:
+            task = Task(wanted["task"], paths.rows(wanted["rows"], results), wanted["max_new_tokens"])
+            prompts = Prompts([task], language.tokenizer, language.window)
+        except UserError as error:
+            raise UserError(f"{place}: {error}") from None
+        check_ids(prompts.ids[task].values(), language.rows, place)
+        if empty := [number for number, ids in prompts.ids[task].items() if not ids]:
+            raise UserError(f"{place}: item {empty[0]} has no tokens.")
+        longest = max(prompts.lengths(task).values())
+        found[name] = {"items": len(task.ids), "longest": longest, "cut": prompts.cut(task)}
+    return found
+
+
+def _warnings(found: Admitted) -> Iterator[str]:
+    if found["tokenizer"] and (count := found["tokenizer"]["unused"]):
+        yield f"{count} added tokens of the tokenizer have no row of the embedding; no row here has them."
+    for asked in found["training"]:
+        lengths, place = asked["lengths"], f"config.datasets.{asked['rows']}, max_length {asked['max_length']}"
+        if count := lengths["truncated"]:
+            yield f"{place}: {count} of {lengths['examples']} examples are cut."
+        if count := lengths["dropped"]:
+            yield f"{place}: {count} of {lengths['examples']} examples are dropped, no token of the response is left."
+    for task, counts in found["tasks"].items():
+        if counts["cut"]:
+            yield f"config.tasks.{task}: {counts['cut']} of {counts['items']} prompts are cut to the model's window."
+
+
+def _stacked(model: "PreTrainedModel", factors: bool) -> Iterator[str]:
+    """Experts that train with no method but full fine-tuning."""
+    if factors and (kept := stacks(model)):
+        names = ", ".join(f"{name} {shape}" for name, shape in kept.items())
+        yield f"config.train.target_modules: the experts ({names}) get no factors; they are no matrices."
+
+
+def counts(found: Admitted) -> dict[str, int]:
+    """How much was checked, for the log."""
+    return {
+        "modules": sum(found["modules"].values()),
+        "examples": sum(asked["lengths"]["examples"] for asked in found["training"]),
+        "items": sum(counts["items"] for counts in found["tasks"].values()),
+    }

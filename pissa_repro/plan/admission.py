@@ -1,0 +1,91 @@
+"""What is checked of a model before its first costly job, for the sweep and for the studies. Imports no torch."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pissa_repro.plan.cells import Cell
+from pissa_repro.plan.sweep import STAGE_VERSION, Sweep
+from pissa_repro.runtime import paths
+from pissa_repro.runtime.errors import UserError, unknown
+from pissa_repro.runtime.record import canonical, read_json, unfinished
+from pissa_repro.runtime.specs import AdmitRows, AdmitSpec, AdmitTargets
+
+
+def spec(sweep: Sweep, purpose: str, model: str) -> AdmitSpec:
+    """Spec of the admission of a model to a purpose: "sweep" or "studies". Raises UserError for another."""
+    specs = {"sweep": _of_sweep, "studies": _of_studies}
+    if purpose not in specs:
+        raise unknown("purpose", purpose, specs, str(paths.admissions()))
+    return specs[purpose](sweep, model)
+
+
+def finished(record: Path, spec: Mapping[str, Any], sources: Iterable[str] = ()) -> bool:
+    """Whether a record is there, of this spec and not older than any of its source files."""
+    try:
+        same = canonical(read_json(record)["spec"]) == canonical(spec)
+        return same and all(os.path.getmtime(path) <= record.stat().st_mtime for path in sources)
+    except (UserError, OSError, KeyError, TypeError):
+        return False
+
+
+def passed(record: Path, read: Iterable[Path]) -> bool:
+    """Whether the last check ended well, and none of the files that it read has been made since."""
+    if not record.exists() or unfinished(record):
+        return False
+    return all(path.exists() and path.stat().st_mtime <= record.stat().st_mtime for path in read)
+
+
+def rows(asked: AdmitSpec) -> list[Path]:
+    """The files of the rows that an admission reads, each once."""
+    named = [training["rows"] for training in asked["training"]] + [task["rows"] for task in asked["tasks"].values()]
+    return [paths.rows(name) for name in dict.fromkeys(named)]
+
+
+def _of_sweep(sweep: Sweep, model: str) -> AdmitSpec:
+    cells = [cell for cell in sweep.cells.values() if cell.model == model]
+    if not cells:
+        raise unknown("model", model, sweep.config["sweep"]["models"], "config.sweep.models")
+    tasks = {name: sweep.config["tasks"][name] for name in sweep.config["sweep"]["tasks"]}
+    return {
+        "stage": "admit",
+        "version": STAGE_VERSION["admit"],
+        "trained": True,
+        "targets": list(_targets(sweep, cells)),
+        "training": list(_training(cells)),
+        "tasks": {
+            name: {"task": task["task"], "rows": task["dataset"], "max_new_tokens": task["max_new_tokens"]}
+            for name, task in tasks.items()
+        },
+    }
+
+
+def _targets(sweep: Sweep, cells: list[Cell]) -> Iterator[AdmitTargets]:
+    """The target modules of the cells with factors, each set once with all its ranks."""
+    ranks: dict[tuple[str, ...], set[int]] = {}
+    for cell in filter(sweep.has_factors, cells):
+        ranks.setdefault(dict(cell.train)["target_modules"], set()).add(cell.rank)
+    for modules, used in ranks.items():
+        yield {"modules": list(modules), "ranks": sorted(used)}
+
+
+def _training(cells: list[Cell]) -> Iterator[AdmitRows]:
+    """The datasets that the cells train on, each once with every length that it is cut to."""
+    for data, length in dict.fromkeys((cell.data, dict(cell.train)["max_length"]) for cell in cells):
+        yield {"rows": data, "max_length": length}
+
+
+def _of_studies(sweep: Sweep, model: str) -> AdmitSpec:
+    """Weights are decomposed and nothing is trained; GPTQ alone runs the model on rows."""
+    studies = sweep.config["studies"]
+    if model not in studies["models"]:
+        raise unknown("model", model, studies["models"], "config.studies.models")
+    return {
+        "stage": "admit",
+        "version": STAGE_VERSION["admit"],
+        "trained": studies["gptq"] is not None,
+        "targets": [{"modules": studies["target_modules"], "ranks": sorted({studies["rank"], *studies["ranks"]})}],
+        "training": [],
+        "tasks": {},
+    }
