@@ -12,6 +12,7 @@ shell.prefix(f'export PYTHONPATH="{workflow.basedir}${{{{PYTHONPATH:+:$PYTHONPAT
 from pissa_repro import exhibits, quantizers, tasks
 from pissa_repro.plan import code, studies
 from pissa_repro.plan.checked import checked
+from pissa_repro.results import records
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical
@@ -36,26 +37,8 @@ wildcard_constraints:
     second=r"[^/~]+",
 
 
-def source(path):
-    """A file of this repository as an input, so that an edit makes a cheap stage run again."""
-    return os.path.relpath(os.path.join(workflow.basedir, path))
-
-
-def code_of(*modules):
-    """The source files that these modules of the package reach, as inputs."""
-    return [source(path) for path in code.files(*modules)]
-
-
-def generator_code():
-    """The source files of the embedded rows as inputs.
-
-    Without packages' own files: they hold words and the version, and a release must not train everything again.
-    """
-    return [path for path in code_of("pissa_repro.embedded.problems") if not path.endswith("__init__.py")]
-
-
-def plugin_code():
-    """The source files of the plug-ins that this config names: they are found by name, so no import says so.
+def plugins():
+    """The modules and files of the plug-ins that this config names: they are found by name, so no import says so.
 
     Of the quantizers all, since figures draw them by their place among the others.
     """
@@ -65,7 +48,27 @@ def plugin_code():
     modules = [f"pissa_repro.methods.{name}" for name in sorted(named)]
     modules += [f"pissa_repro.quantizers.{name}" for name in quantizers.PLUGINS.names()]
     modules += [tasks.load(name).rules.__name__ for name in used]
-    return code_of(*modules) + [source(tasks.PLUGINS.file(name)) for name in used]
+    return modules, [tasks.PLUGINS.file(name) for name in used]
+
+
+def code_of(*modules, data=()):
+    """A param: the hash of the source files that a cheap stage reaches, and of the plug-ins that this config names.
+
+    So an edit makes the stage run again, and a checkout in another place does not, as files among the inputs would.
+    """
+    named, files = plugins()
+    return code.digest({*code.files(*modules, *named), *files, *data})
+
+
+def generator_code(wildcards):
+    """The same of the embedded rows; nothing for others.
+
+    Without packages' own files: they hold words and the version, and a release must not train everything again.
+    """
+    if not SWEEP.config["datasets"].get(wildcards.data, {}).get("path", "").startswith("embedded:"):
+        return ""
+    files = code.files("pissa_repro.embedded.problems")
+    return code.digest(path for path in files if not path.endswith("__init__.py"))
 
 
 def told(function):
@@ -103,7 +106,7 @@ def local_files(section, name):
     """The files of a local model or dataset as inputs, so that an edit is noticed."""
     path = SWEEP.config[section].get(name, {}).get("path", "")
     if path == "embedded" or path.startswith("embedded:"):
-        return generator_code() if section == "datasets" else []
+        return []
     if os.path.isdir(path):
         kinds = (".safetensors", ".json", ".model")
         return [f"{path}/{name}" for name in sorted(os.listdir(path)) if name.endswith(kinds)]
@@ -127,9 +130,78 @@ def check_backends():
             engines.check(BATCHES.named(name).backend, gpus(BATCHES.named(name).model))
 
 
-def batch_rows(wildcards):
-    """The test rows of a batch's tasks."""
-    return sorted({paths.rows(SWEEP.config["tasks"][task]["dataset"]) for task in batch_of(wildcards).tasks})
+def fetched(files):
+    """An input function: the fetched files that a stage reads by their use, and under `before` those of earlier stages.
+
+    They are `ancient`: neither their age nor their place decides a rerun, their content does. See `content`.
+    """
+
+    def inputs(wildcards):
+        found = {use: list(map(ancient, some)) for use, some in files(wildcards).items()}
+        return {**found, "records": [ancient(path.with_suffix(".json")) for path in flat(files(wildcards))]}
+
+    return inputs
+
+
+def content(files):
+    """A params function: the hashes of the same files' content, of what was fetched last.
+
+    Like a spec it holds what earlier stages were made from: so a score whose training failed since is seen to be old.
+    """
+    return spec(lambda wildcards: [records.content(path.with_suffix(".json")) for path in flat(files(wildcards))])
+
+
+def flat(files):
+    return [path for some in files.values() for path in some]
+
+
+def of_start(wildcards):
+    return {"model": [paths.model(start_of(wildcards).model)]}
+
+
+def of_cell(wildcards):
+    cell = cell_of(wildcards)
+    return {"model": [paths.model(cell.model)], "data": [paths.rows(cell.data)]}
+
+
+def of_batch(wildcards):
+    batch = batch_of(wildcards)
+    trained_on = sorted({paths.rows(SWEEP.cell(name).data) for name in batch.cells})
+    return {"model": [paths.model(batch.model)], "data": rows_of(*batch.tasks), "before": trained_on}
+
+
+def of_task(wildcards):
+    cell = cell_of(wildcards)
+    return {"data": rows_of(wildcards.task), "before": [paths.model(cell.model), paths.rows(cell.data)]}
+
+
+def of_pair(wildcards):
+    cell = cell_of(wildcards)
+    model, rows = [paths.model(cell.model)], rows_of(wildcards.first)
+    return {"model": model, "data": rows, "before": [paths.rows(cell.data)]}
+
+
+def of_sweep(wildcards):
+    swept = SWEEP.config["sweep"]
+    models, rows = map(paths.model, swept["models"]), map(paths.rows, swept["datasets"])
+    return {"before": [*models, *rows, *rows_of(*swept["tasks"])]}
+
+
+def of_study(wildcards):
+    return {"model": [paths.model(wildcards.model)]}
+
+
+def of_gptq(wildcards):
+    settings = SWEEP.config["studies"]["gptq"]
+    if not settings:
+        raise WorkflowError("config.studies.gptq names no datasets: give calibration, text and rows.")
+    rows = {use: [paths.rows(settings[use])] for use in ("calibration", "text")}
+    return {"model": [paths.model(wildcards.model)], **rows}
+
+
+def rows_of(*names):
+    """The rows of tasks, each once."""
+    return sorted({paths.rows(SWEEP.config["tasks"][task]["dataset"]) for task in names})
 
 
 def batch_starts(wildcards):
@@ -196,18 +268,6 @@ def needs(kind, place):
 
 @told
 def exhibit_code(kind, place):
-    """The source files of a table or figure, of the stage that makes it, and of the plug-ins that the config names."""
-    own = code_of(f"pissa_repro.stages.{kind}", exhibits.output(SWEEP, kind, place).module)
-    return sorted({*own, *plugin_code()})
-
-
-def gptq_rows(which):
-    """An input function: the rows of the dataset that config.studies.gptq names."""
-
-    def path(wildcards):
-        settings = SWEEP.config["studies"]["gptq"]
-        if not settings:
-            raise WorkflowError("config.studies.gptq names no datasets: give calibration, text and rows.")
-        return paths.rows(settings[which])
-
-    return path
+    """The hash of what makes a table or figure: its source files, those of its stage, and the published numbers."""
+    published = ["reference/paper_tables.yaml", "reference/identities.yaml"]
+    return code_of(f"pissa_repro.stages.{kind}", exhibits.output(SWEEP, kind, place).module, data=published)

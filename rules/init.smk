@@ -3,7 +3,7 @@
 
 rule init:
     input:
-        model=lambda w: paths.model(start_of(w).model),
+        unpack(fetched(of_start)),
     output:
         directory(paths.start("{start}")),
     log:
@@ -14,6 +14,7 @@ rule init:
     resources:
         gpu=lambda w: min(1, gpus(start_of(w).model)),
     params:
+        content=content(of_start),
         spec=spec(lambda w: SWEEP.init_spec(start_of(w))),
     shell:
         "python -m pissa_repro.stages.init --spec {params.spec:q} --model {input.model} --out {output} "
@@ -22,7 +23,7 @@ rule init:
 
 rule quant_error:
     input:
-        model=lambda w: paths.model(start_of(w).model),
+        unpack(fetched(of_start)),
         factors=paths.start("{start}"),
     output:
         paths.start_error("{start}"),
@@ -34,6 +35,7 @@ rule quant_error:
     resources:
         gpu=lambda w: min(1, gpus(start_of(w).model)),
     params:
+        content=content(of_start),
         spec=spec(lambda w: SWEEP.quant_error_spec(start_of(w))),
     shell:
         "python -m pissa_repro.stages.quant_error --spec {params.spec:q} --model {input.model} "

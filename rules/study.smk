@@ -8,7 +8,7 @@ wildcard_constraints:
 
 rule study_errors:
     input:
-        model=lambda w: paths.model(w.model),
+        unpack(fetched(of_study)),
     output:
         csv=paths.study("{model}", "errors_{grid}.csv"),
         record=paths.study("{model}", "errors_{grid}.json"),
@@ -20,6 +20,7 @@ rule study_errors:
     resources:
         gpu=lambda w: min(1, gpus(w.model)),
     params:
+        content=content(of_study),
         spec=spec(lambda w: studies.errors_spec(SWEEP, w.model, w.grid)),
     shell:
         "python -m pissa_repro.stages.study_errors --spec {params.spec:q} --model {input.model} --out {output.csv} "
@@ -28,7 +29,7 @@ rule study_errors:
 
 rule study_spectra:
     input:
-        model=lambda w: paths.model(w.model),
+        unpack(fetched(of_study)),
     output:
         paths.study("{model}", "spectra.json"),
     log:
@@ -39,6 +40,7 @@ rule study_spectra:
     resources:
         gpu=lambda w: min(1, gpus(w.model)),
     params:
+        content=content(of_study),
         spec=spec(lambda w: studies.spectra_spec(SWEEP, w.model)),
     shell:
         "python -m pissa_repro.stages.study_spectra --spec {params.spec:q} --model {input.model} --out {output} "
@@ -47,7 +49,7 @@ rule study_spectra:
 
 rule study_solvers:
     input:
-        model=lambda w: paths.model(w.model),
+        unpack(fetched(of_study)),
     output:
         csv=paths.study("{model}", "solvers.csv"),
         record=paths.study("{model}", "solvers.json"),
@@ -59,6 +61,7 @@ rule study_solvers:
     resources:
         gpu=lambda w: min(1, gpus(w.model)),
     params:
+        content=content(of_study),
         spec=spec(lambda w: studies.solvers_spec(SWEEP, w.model)),
     shell:
         "python -m pissa_repro.stages.study_solvers --spec {params.spec:q} --model {input.model} --out {output.csv} "
@@ -67,9 +70,7 @@ rule study_solvers:
 
 rule study_gptq:
     input:
-        model=lambda w: paths.model(w.model),
-        calibration=gptq_rows("calibration"),
-        text=gptq_rows("text"),
+        unpack(fetched(of_gptq)),
     output:
         paths.study("{model}", "gptq.json"),
     log:
@@ -80,6 +81,7 @@ rule study_gptq:
     resources:
         gpu=lambda w: min(1, gpus(w.model)),
     params:
+        content=content(of_gptq),
         spec=spec(lambda w: studies.gptq_spec(SWEEP, w.model)),
     shell:
         "python -m pissa_repro.stages.study_gptq --spec {params.spec:q} --model {input.model} --calibration {input.calibration} "
@@ -88,7 +90,7 @@ rule study_gptq:
 
 rule trained_error:
     input:
-        model=lambda w: paths.model(cell_of(w).model),
+        unpack(fetched(of_cell)),
         init=lambda w: init_folder(cell_of(w)),
         trained=paths.cell("{cell}").trained,
     output:
@@ -101,6 +103,7 @@ rule trained_error:
     resources:
         gpu=lambda w: min(1, gpus(cell_of(w).model)),
     params:
+        content=content(of_cell),
         spec=spec(lambda w: studies.trained_error_spec(SWEEP, cell_of(w))),
     shell:
         "python -m pissa_repro.stages.quant_error --spec {params.spec:q} --model {input.model} --factors {input.init} "
