@@ -131,14 +131,15 @@ def check_backends():
 
 
 def fetched(files):
-    """An input function: the fetched files that a stage reads by their use, and under `before` those of earlier stages.
+    """An input function: the fetched files that a stage reads, by their use, and the records of what is `before` it.
 
     They are `ancient`: neither their age nor their place decides a rerun, their content does. See `content`.
     """
 
     def inputs(wildcards):
-        found = {use: list(map(ancient, some)) for use, some in files(wildcards).items()}
-        return {**found, "records": [ancient(path.with_suffix(".json")) for path in flat(files(wildcards))]}
+        uses = files(wildcards)
+        found = {use: [ancient(path) for path in some] for use, some in uses.items() if use != "before"}
+        return {**found, "records": [ancient(path) for path in fetch_records(uses)]}
 
     return inputs
 
@@ -148,11 +149,12 @@ def content(files):
 
     Like a spec it holds what earlier stages were made from: so a score whose training failed since is seen to be old.
     """
-    return spec(lambda wildcards: [records.content(path.with_suffix(".json")) for path in flat(files(wildcards))])
+    return spec(lambda wildcards: [records.content(path) for path in fetch_records(files(wildcards))])
 
 
-def flat(files):
-    return [path for some in files.values() for path in some]
+def fetch_records(uses):
+    """The record of each file; a model is given as its record."""
+    return [path.with_suffix(".json") for some in uses.values() for path in some]
 
 
 def of_start(wildcards):
@@ -166,25 +168,25 @@ def of_cell(wildcards):
 
 def of_batch(wildcards):
     batch = batch_of(wildcards)
-    trained_on = sorted({paths.rows(SWEEP.cell(name).data) for name in batch.cells})
+    trained_on = sorted({paths.data(SWEEP.cell(name).data) for name in batch.cells})
     return {"model": [paths.model(batch.model)], "data": rows_of(*batch.tasks), "before": trained_on}
 
 
 def of_task(wildcards):
     cell = cell_of(wildcards)
-    return {"data": rows_of(wildcards.task), "before": [paths.model(cell.model), paths.rows(cell.data)]}
+    return {"data": rows_of(wildcards.task), "before": [paths.model(cell.model), paths.data(cell.data)]}
 
 
 def of_pair(wildcards):
     cell = cell_of(wildcards)
     model, rows = [paths.model(cell.model)], rows_of(wildcards.first)
-    return {"model": model, "data": rows, "before": [paths.rows(cell.data)]}
+    return {"model": model, "data": rows, "before": [paths.data(cell.data)]}
 
 
 def of_sweep(wildcards):
     swept = SWEEP.config["sweep"]
-    models, rows = map(paths.model, swept["models"]), map(paths.rows, swept["datasets"])
-    return {"before": [*models, *rows, *rows_of(*swept["tasks"])]}
+    tests = {SWEEP.config["tasks"][task]["dataset"] for task in swept["tasks"]}
+    return {"before": [*map(paths.model, swept["models"]), *map(paths.data, sorted({*swept["datasets"], *tests}))]}
 
 
 def of_study(wildcards):
