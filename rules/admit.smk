@@ -24,4 +24,5 @@ checkpoint admit:
     params:
         spec=spec(lambda w: admission_of(w)),
     shell:
-        "python -m pissa_repro.stages.admit --spec {params.spec:q} --model {input.model} --out {output} > {log} 2>&1"
+        "python -m pissa_repro.stages.admit --spec {params.spec:q} --model {input.model:q} --out {output:q} "
+        "> {log:q} 2>&1"

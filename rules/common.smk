@@ -17,6 +17,7 @@ shell.prefix(
 from pissa_repro import exhibits, methods, quantizers, tasks
 from pissa_repro.plan import admission, code, studies
 from pissa_repro.plan.checked import checked, fitting
+from pissa_repro.results import records
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical, unfinished
@@ -41,26 +42,8 @@ wildcard_constraints:
     second=r"[^/~]+",
 
 
-def source(path):
-    """A file of this repository as an input, so that an edit makes a cheap stage run again."""
-    return os.path.relpath(os.path.join(workflow.basedir, path))
-
-
-def code_of(*modules):
-    """The source files that these modules of the package reach, as inputs."""
-    return [source(path) for path in code.files(*modules)]
-
-
-def generator_code():
-    """The source files of the embedded rows as inputs.
-
-    Without packages' own files: they hold words and the version, and a release must not train everything again.
-    """
-    return [path for path in code_of("pissa_repro.embedded.problems") if not path.endswith("__init__.py")]
-
-
-def plugin_code():
-    """The source files of the plug-ins that this config names: they are found by name, so no import says so."""
+def plugins():
+    """The modules and files of the plug-ins that this config names: they are found by name, so no import says so."""
     cells, studied = SWEEP.config["sweep"]["cells"], SWEEP.config["studies"]
     named = {SWEEP.definition(cell["method"])["init"] for cell in cells}
     named |= {*studied["methods"], *methods.references()}
@@ -69,7 +52,27 @@ def plugin_code():
     modules = [f"pissa_repro.methods.{name}" for name in sorted(named)]
     modules += [f"pissa_repro.quantizers.{name}" for name in sorted({quantizers.find(quant).file for quant in quants})]
     modules += [tasks.load(name).rules.__name__ for name in used]
-    return code_of(*modules) + [source(tasks.PLUGINS.file(name)) for name in used]
+    return modules, [tasks.PLUGINS.file(name) for name in used]
+
+
+def code_of(*modules, data=()):
+    """A param: the hash of the source files that a cheap stage reaches, and of the plug-ins that this config names.
+
+    So an edit makes the stage run again, and a checkout in another place does not, as files among the inputs would.
+    """
+    named, files = plugins()
+    return code.digest({*code.files(*modules, *named), *files, *data})
+
+
+def generator_code(wildcards):
+    """The same of the embedded rows; nothing for others.
+
+    Without packages' own files: they hold words and the version, and a release must not train everything again.
+    """
+    if not SWEEP.config["datasets"].get(wildcards.data, {}).get("path", "").startswith("embedded:"):
+        return ""
+    files = code.files("pissa_repro.embedded.problems")
+    return code.digest(path for path in files if not path.endswith("__init__.py"))
 
 
 def told(function):
@@ -103,54 +106,29 @@ def admission_of(wildcards):
     return admission.spec(SWEEP, wildcards.purpose, wildcards.model)
 
 
-def admitted(purpose, model, done, *rows):
-    """No input, but the job waits until the model is admitted. A finished job waits for nothing: dry runs stay short.
-
-    done: (its output, whether that is of its spec). rows: the datasets that it reads. Where their sources or the
-    model's have changed, it is not finished. What was made before there were admissions does not wait either.
-    """
-    output, same = done
-    gate, sources = paths.admission(purpose, model), [("models", model), *(("datasets", name) for name in rows)]
-    if not gate.exists() and output.exists():
-        return []
-    read = [paths.model(model), *map(paths.rows, rows)]
-    if not (same and admission.passed(gate, read) and all(fetched(*source) for source in sources)):
+def admitted(purpose, model, record, spec, data=None):
+    """No input, but the job waits until the model is admitted. A finished one waits for nothing: dry runs stay exact."""
+    if not records.finished(record, spec, model, data):
         checkpoints.admit.get(purpose=purpose, model=model)
     return []
 
 
-def made(record, spec):
-    """The record of a job, and whether it is there and of the job's spec."""
-    return record, admission.finished(record, spec)
-
-
-@functools.cache
-def fetched(section, name):
-    """Whether what is fetched is what the config says, as far as files tell."""
-    record, spec = (
-        (paths.model(name), SWEEP.model_spec(name))
-        if section == "models"
-        else (paths.data(name), SWEEP.data_spec(name))
-    )
-    return admission.finished(record, spec, local_files(section, name))
-
-
+@told
 def start_admitted(wildcards):
     cell = start_of(wildcards)
-    done = made(paths.start_record(cell.start), SWEEP.init_spec(cell))
-    return admitted("sweep", cell.model, done)
+    return admitted("sweep", cell.model, paths.start_record(cell.start), SWEEP.init_spec(cell))
 
 
+@told
 def cell_admitted(wildcards):
     cell = cell_of(wildcards)
-    done = made(paths.cell(cell.name).train, SWEEP.train_spec(cell))
-    return admitted("sweep", cell.model, done, cell.data)
+    return admitted("sweep", cell.model, paths.cell(cell.name).train, SWEEP.train_spec(cell), cell.data)
 
 
+@told
 def batch_admitted(wildcards):
-    batch = batch_of(wildcards)
-    done = made(paths.batch(wildcards.batch), BATCHES.spec(wildcards.batch))
-    return admitted("sweep", batch.model, done, *(SWEEP.config["tasks"][task]["dataset"] for task in batch.tasks))
+    model = batch_of(wildcards).model
+    return admitted("sweep", model, paths.batch(wildcards.batch), BATCHES.spec(wildcards.batch))
 
 
 def study_admitted(name, build):
@@ -159,7 +137,7 @@ def study_admitted(name, build):
     @told
     def wait(wildcards):
         record = paths.study(wildcards.model, name.format(**wildcards))
-        return admitted("studies", wildcards.model, made(record, build(wildcards)))
+        return admitted("studies", wildcards.model, record, build(wildcards))
 
     return wait
 
@@ -176,7 +154,7 @@ def local_files(section, name):
         return local_files(section, definition["of"])
     path = definition.get("path", "")
     if path == "embedded" or path.startswith("embedded:"):
-        return generator_code() if section == "datasets" else []
+        return []
     if os.path.isdir(path):
         kinds = (".safetensors", ".json", ".model", ".txt")  # .txt: slow tokenizers
         return [f"{path}/{name}" for name in sorted(os.listdir(path)) if name.endswith(kinds)]
@@ -200,9 +178,82 @@ def check_backends():
             engines.check(BATCHES.named(name).backend, gpus(BATCHES.named(name).model))
 
 
-def batch_rows(wildcards):
-    """The test rows of a batch's tasks."""
-    return sorted({paths.rows(SWEEP.config["tasks"][task]["dataset"]) for task in batch_of(wildcards).tasks})
+def fetched(files):
+    """An input function: the fetched files that a stage reads, by their use, and the records of what is `before` it.
+
+    They are `ancient`: neither their age nor their place decides a rerun, their content does. See `content`.
+    """
+
+    def inputs(wildcards):
+        uses = files(wildcards)
+        found = {use: [ancient(path) for path in some] for use, some in uses.items() if use != "before"}
+        return {**found, "records": [ancient(path) for path in fetch_records(uses)]}
+
+    return inputs
+
+
+def content(files):
+    """A params function: the hashes of the same files' content, of what was fetched last.
+
+    Like a spec it holds what earlier stages were made from: so a score whose training failed since is seen to be old.
+    """
+    return spec(lambda wildcards: [records.content(path) for path in fetch_records(files(wildcards))])
+
+
+def fetch_records(uses):
+    """The record of each file; a model is given as its record."""
+    return [path.with_suffix(".json") for some in uses.values() for path in some]
+
+
+def of_start(wildcards):
+    return {"model": [paths.model(start_of(wildcards).model)]}
+
+
+def of_cell(wildcards):
+    cell = cell_of(wildcards)
+    return {"model": [paths.model(cell.model)], "data": [paths.rows(cell.data)]}
+
+
+def of_batch(wildcards):
+    batch = batch_of(wildcards)
+    trained_on = sorted({paths.data(SWEEP.cell(name).data) for name in batch.cells})
+    return {"model": [paths.model(batch.model)], "data": rows_of(*batch.tasks), "before": trained_on}
+
+
+def of_task(wildcards):
+    cell = cell_of(wildcards)
+    return {
+        "data": rows_of(wildcards.task), "trained_on": [paths.rows(cell.data)], "before": [paths.model(cell.model)],
+    }  # fmt: skip
+
+
+def of_pair(wildcards):
+    cell = cell_of(wildcards)
+    model, rows = [paths.model(cell.model)], rows_of(wildcards.first)
+    return {"model": model, "data": rows, "before": [paths.data(cell.data)]}
+
+
+def of_sweep(wildcards):
+    swept = SWEEP.config["sweep"]
+    tests = {SWEEP.config["tasks"][task]["dataset"] for task in swept["tasks"]}
+    return {"before": [*map(paths.model, swept["models"]), *map(paths.data, sorted({*swept["datasets"], *tests}))]}
+
+
+def of_study(wildcards):
+    return {"model": [paths.model(wildcards.model)]}
+
+
+def of_gptq(wildcards):
+    settings = SWEEP.config["studies"]["gptq"]
+    if not settings:
+        raise WorkflowError("config.studies.gptq names no datasets: give calibration, text and rows.")
+    rows = {use: [paths.rows(settings[use])] for use in ("calibration", "text")}
+    return {"model": [paths.model(wildcards.model)], **rows}
+
+
+def rows_of(*names):
+    """The rows of tasks, each once."""
+    return sorted({paths.rows(SWEEP.config["tasks"][task]["dataset"]) for task in names})
 
 
 def batch_starts(wildcards):
@@ -269,18 +320,6 @@ def needs(kind, place):
 
 @told
 def exhibit_code(kind, place):
-    """The source files of a table or figure, of the stage that makes it, and of the plug-ins that the config names."""
-    own = code_of(f"pissa_repro.stages.{kind}", exhibits.output(SWEEP, kind, place).module)
-    return sorted({*own, *plugin_code()})
-
-
-def gptq_rows(which):
-    """An input function: the rows of the dataset that config.studies.gptq names."""
-
-    def path(wildcards):
-        settings = SWEEP.config["studies"]["gptq"]
-        if not settings:
-            raise WorkflowError("config.studies.gptq names no datasets: give calibration, text and rows.")
-        return paths.rows(settings[which])
-
-    return path
+    """The hash of what makes a table or figure: its source files, those of its stage, and the published numbers."""
+    published = ["reference/paper_tables.yaml", "reference/identities.yaml"]
+    return code_of(f"pissa_repro.stages.{kind}", exhibits.output(SWEEP, kind, place).module, data=published)

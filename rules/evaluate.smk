@@ -5,11 +5,10 @@
 # which is no output: Snakemake deletes the outputs of a failed job, and the next try goes on from the kept items.
 rule generate:
     input:
-        batch_rows,
         batch_starts,
         batch_trained,
         batch_admitted,
-        model=lambda w: paths.model(BATCHES.named(w.batch).model),
+        unpack(fetched(of_batch)),
     output:
         paths.batch("{batch}"),
     log:
@@ -23,6 +22,7 @@ rule generate:
         tensor_parallel=1,
         batch_size=batch_prompts,
     params:
+        content=content(of_batch),
         spec=spec(lambda w: BATCHES.spec(w.batch)),
     shell:
         "python -m pissa_repro.stages.generate --spec {params.spec:q} --model {input.model:q} --out {output:q} "
@@ -34,8 +34,7 @@ rule evaluate:
     input:
         paths.cell("{cell}").trained,
         batch_mark,
-        data=lambda w: paths.rows(SWEEP.config["tasks"][w.task]["dataset"]),
-        trained_on=lambda w: paths.rows(cell_of(w).data),
+        unpack(fetched(of_task)),
     output:
         record=paths.cell("{cell}").score("{task}"),
         samples=paths.cell("{cell}").samples("{task}"),
@@ -45,6 +44,7 @@ rule evaluate:
         "../environment.yml"
     threads: 1
     params:
+        content=content(of_task),
         spec=spec(lambda w: SWEEP.evaluate_spec(cell_of(w), w.task)),
         generations=lambda w: generated(w, w.task),
     shell:
@@ -57,9 +57,8 @@ rule evaluate:
 rule compare_backends:
     input:
         two_batch_marks,
+        unpack(fetched(of_pair)),
         trained=paths.cell("{cell}").trained,
-        model=lambda w: paths.model(cell_of(w).model),
-        data=lambda w: paths.rows(SWEEP.config["tasks"][w.first]["dataset"]),
         init=lambda w: init_folder(cell_of(w)),
     output:
         paths.parity("{cell}", "{first}", "{second}"),
@@ -71,6 +70,7 @@ rule compare_backends:
     resources:
         gpu=lambda w: min(1, gpus(cell_of(w).model)),
     params:
+        content=content(of_pair),
         first=lambda w: generated(w, w.first),
         second=lambda w: generated(w, w.second),
     shell:
@@ -96,7 +96,7 @@ rule collect:
         train_records,
         scores,
         quant_errors,
-        code=lambda w: sorted({*code_of("pissa_repro.stages.collect"), *plugin_code()}),
+        unpack(fetched(of_sweep)),
     output:
         paths.scores(),
     log:
@@ -104,6 +104,8 @@ rule collect:
     conda:
         "../environment.yml"
     params:
+        content=content(of_sweep),
         config=spec(lambda w: SWEEP.config),
+        code=code_of("pissa_repro.stages.collect"),
     shell:
         "python -m pissa_repro.stages.collect --config {params.config:q} --out {output:q} > {log:q} 2>&1"

@@ -1,5 +1,5 @@
-# Tables and figures: one file each in pissa_repro/exhibits/, which says what it needs. They are cheap, so their source
-# files are inputs: an edit makes them again. Targets: results/gsm8k_table.csv, results/paper/table8.csv,
+# Tables and figures: one file each in pissa_repro/exhibits/, which says what it needs. They are cheap, so the hash of
+# their source files is a param: an edit makes them again. Targets: results/gsm8k_table.csv, results/paper/table8.csv,
 # figures/paper/figure14.svg, figures/extra/depth.svg; `all` and `studies`.
 
 
@@ -11,9 +11,6 @@ wildcard_constraints:
 rule table:
     input:
         lambda w: needs("table", w.table),
-        code=lambda w: exhibit_code("table", w.table),
-        published=source("reference/paper_tables.yaml"),
-        identities=source("reference/identities.yaml"),
     output:
         csv=report(paths.table("{table}"), caption="../docs/report/table.rst", category="Tables"),
         markdown=paths.table("{table}", "md"),
@@ -23,6 +20,7 @@ rule table:
         "../environment.yml"
     params:
         config=spec(lambda w: SWEEP.config),
+        code=lambda w: exhibit_code("table", w.table),
     shell:
         "python -m pissa_repro.stages.table --config {params.config:q} --place {wildcards.table:q} --out {output:q} "
         "> {log:q} 2>&1"
@@ -31,8 +29,6 @@ rule table:
 rule figure:
     input:
         lambda w: needs("figure", w.figure),
-        code=lambda w: exhibit_code("figure", w.figure),
-        published=source("reference/paper_tables.yaml"),
     output:
         svg=report(paths.figure("{figure}"), caption="../docs/report/figure.rst", category="Figures"),
         png=paths.figure("{figure}", "png"),
@@ -42,6 +38,7 @@ rule figure:
         "../environment.yml"
     params:
         config=spec(lambda w: SWEEP.config),
+        code=lambda w: exhibit_code("figure", w.figure),
     shell:
         "python -m pissa_repro.stages.figure --config {params.config:q} --place {wildcards.figure:q} --out {output:q} "
         "> {log:q} 2>&1"

@@ -1,7 +1,8 @@
-# Models and datasets: downloaded at a pinned revision, found on disk, or generated.
+# Models and datasets: downloaded at a pinned revision, found on disk, or generated. Checkpoints: when it is known what
+# was fetched, Snakemake looks again at what comes after, and only other bits make that run again.
 
 
-rule fetch_model:
+checkpoint fetch_model:
     input:
         lambda w: local_files("models", w.model),
     output:
@@ -17,7 +18,7 @@ rule fetch_model:
         "python -m pissa_repro.stages.fetch --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
 
 
-rule fetch_data:
+checkpoint fetch_data:
     input:
         lambda w: local_files("datasets", w.data),
     output:
@@ -30,6 +31,7 @@ rule fetch_data:
         "../environment.yml"
     params:
         spec=spec(lambda w: SWEEP.data_spec(w.data)),
+        code=generator_code,
     shell:
         "python -m pissa_repro.stages.fetch --spec {params.spec:q} --out {output.record:q} --rows {output.rows:q} "
         "> {log:q} 2>&1"

@@ -4,7 +4,7 @@
 rule init:
     input:
         start_admitted,
-        model=lambda w: paths.model(start_of(w).model),
+        unpack(fetched(of_start)),
     output:
         directory(paths.start("{start}")),
     log:
@@ -15,6 +15,7 @@ rule init:
     resources:
         gpu=lambda w: min(1, gpus(start_of(w).model)),
     params:
+        content=content(of_start),
         spec=spec(lambda w: SWEEP.init_spec(start_of(w))),
     shell:
         "python -m pissa_repro.stages.init --spec {params.spec:q} --model {input.model:q} --out {output:q} "
@@ -23,7 +24,7 @@ rule init:
 
 rule quant_error:
     input:
-        model=lambda w: paths.model(start_of(w).model),
+        unpack(fetched(of_start)),
         factors=paths.start("{start}"),
     output:
         paths.start_error("{start}"),
@@ -35,6 +36,7 @@ rule quant_error:
     resources:
         gpu=lambda w: min(1, gpus(start_of(w).model)),
     params:
+        content=content(of_start),
         spec=spec(lambda w: SWEEP.quant_error_spec(start_of(w))),
     shell:
         "python -m pissa_repro.stages.quant_error --spec {params.spec:q} --model {input.model:q} "

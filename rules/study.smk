@@ -9,7 +9,7 @@ wildcard_constraints:
 rule study_errors:
     input:
         study_admitted("errors_{grid}.json", lambda w: studies.errors_spec(SWEEP, w.model, w.grid)),
-        model=lambda w: paths.model(w.model),
+        unpack(fetched(of_study)),
     output:
         csv=paths.study("{model}", "errors_{grid}.csv"),
         record=paths.study("{model}", "errors_{grid}.json"),
@@ -21,6 +21,7 @@ rule study_errors:
     resources:
         gpu=lambda w: min(1, gpus(w.model)),
     params:
+        content=content(of_study),
         spec=spec(lambda w: studies.errors_spec(SWEEP, w.model, w.grid)),
     shell:
         "python -m pissa_repro.stages.study_errors --spec {params.spec:q} --model {input.model:q} --out {output.csv:q} "
@@ -30,7 +31,7 @@ rule study_errors:
 rule study_spectra:
     input:
         study_admitted("spectra.json", lambda w: studies.spectra_spec(SWEEP, w.model)),
-        model=lambda w: paths.model(w.model),
+        unpack(fetched(of_study)),
     output:
         paths.study("{model}", "spectra.json"),
     log:
@@ -41,6 +42,7 @@ rule study_spectra:
     resources:
         gpu=lambda w: min(1, gpus(w.model)),
     params:
+        content=content(of_study),
         spec=spec(lambda w: studies.spectra_spec(SWEEP, w.model)),
     shell:
         "python -m pissa_repro.stages.study_spectra --spec {params.spec:q} --model {input.model:q} --out {output:q} "
@@ -50,7 +52,7 @@ rule study_spectra:
 rule study_solvers:
     input:
         study_admitted("solvers.json", lambda w: studies.solvers_spec(SWEEP, w.model)),
-        model=lambda w: paths.model(w.model),
+        unpack(fetched(of_study)),
     output:
         csv=paths.study("{model}", "solvers.csv"),
         record=paths.study("{model}", "solvers.json"),
@@ -62,6 +64,7 @@ rule study_solvers:
     resources:
         gpu=lambda w: min(1, gpus(w.model)),
     params:
+        content=content(of_study),
         spec=spec(lambda w: studies.solvers_spec(SWEEP, w.model)),
     shell:
         "python -m pissa_repro.stages.study_solvers --spec {params.spec:q} --model {input.model:q} "
@@ -71,9 +74,7 @@ rule study_solvers:
 rule study_gptq:
     input:
         study_admitted("gptq.json", lambda w: studies.gptq_spec(SWEEP, w.model)),
-        model=lambda w: paths.model(w.model),
-        calibration=gptq_rows("calibration"),
-        text=gptq_rows("text"),
+        unpack(fetched(of_gptq)),
     output:
         paths.study("{model}", "gptq.json"),
     log:
@@ -84,6 +85,7 @@ rule study_gptq:
     resources:
         gpu=lambda w: min(1, gpus(w.model)),
     params:
+        content=content(of_gptq),
         spec=spec(lambda w: studies.gptq_spec(SWEEP, w.model)),
     shell:
         "python -m pissa_repro.stages.study_gptq --spec {params.spec:q} --model {input.model:q} "
@@ -93,7 +95,7 @@ rule study_gptq:
 
 rule trained_error:
     input:
-        model=lambda w: paths.model(cell_of(w).model),
+        unpack(fetched(of_cell)),
         init=lambda w: init_folder(cell_of(w)),
         trained=paths.cell("{cell}").trained,
     output:
@@ -106,6 +108,7 @@ rule trained_error:
     resources:
         gpu=lambda w: min(1, gpus(cell_of(w).model)),
     params:
+        content=content(of_cell),
         spec=spec(lambda w: studies.trained_error_spec(SWEEP, cell_of(w))),
     shell:
         "python -m pissa_repro.stages.quant_error --spec {params.spec:q} --model {input.model:q} "

@@ -5,8 +5,7 @@
 rule train:
     input:
         cell_admitted,
-        model=lambda w: paths.model(cell_of(w).model),
-        data=lambda w: paths.rows(cell_of(w).data),
+        unpack(fetched(of_cell)),
         init=lambda w: init_folder(cell_of(w)),
     output:
         record=paths.cell("{cell}").train,
@@ -22,6 +21,7 @@ rule train:
         micro_batch_size=lambda w: SWEEP.config["models"][cell_of(w).model].get("micro_batch_size", 4),
         checkpoint_steps=50,
     params:
+        content=content(of_cell),
         spec=spec(lambda w: SWEEP.train_spec(cell_of(w))),
     shell:
         "python -m pissa_repro.stages.train --spec {params.spec:q} --model {input.model:q} --data {input.data:q} "

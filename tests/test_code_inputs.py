@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
@@ -120,17 +119,17 @@ def done(tmp_path_factory):
     skip = shutil.ignore_patterns("__pycache__")
     for name in ("pissa_repro", "rules", "config", "profiles", "reference", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=skip)
-    shutil.copy(ROOT / "Snakefile", folder)
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copy(ROOT / name, folder)
     (folder / "small.yaml").write_text(yaml.safe_dump({"sweep": {"seeds": [0]}}))
     summary = snakemake(folder, TABLE, "--summary")
     outputs = re.findall(r"^((?:results|figures)/[^\t\n]+)\t", summary, re.MULTILINE)
     assert {SCORES, TABLE} < set(outputs)
     for path in map(folder.joinpath, outputs):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir() if path.name == "trained" or "results/init/" in path.as_posix() else path.touch()
-    now = time.time()
-    for path in folder.rglob("*"):
-        os.utime(path, (now - 100, now - 100))
+        is_folder = path.name == "trained" or "results/init/" in path.as_posix()
+        path.mkdir() if is_folder else path.write_text("{}")
+    snakemake(folder, TABLE, "--touch", "--forceall", "--cores", "1", "--quiet", "all")
     return folder
 
 

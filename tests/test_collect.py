@@ -81,10 +81,11 @@ def test_all_metrics_are_collected_as_recorded_and_one_without_an_error_has_none
     write_json(tmp_path / "fetch/data/d.json", {"sha256": "b" * 64})
     write_json(tmp_path / "fetch/data/text.json", {"sha256": "c" * 64})
     numbers = {"final_loss": 0.5, "trainable_parameters": 7, "train_seconds": 1.0}
-    train = base | numbers | {"spec": sweep.train_spec(cell), "data_sha256": "b" * 64}
+    weights = {"trained_sha256": {"model.safetensors": "d" * 64}}
+    train = base | numbers | weights | {"spec": sweep.train_spec(cell), "data_sha256": "b" * 64}
     write_json(tmp_path / "cells" / cell.name / "train.json", train)
     score = base | {"spec": sweep.evaluate_spec(cell, "text"), "data_sha256": "c" * 64, "metrics": metrics}
-    score |= {"generated": {"runs": [made]}, "seen_in_training": 2}
+    score |= weights | {"generated": {"runs": [made]}, "seen_in_training": 2}
     write_json(tmp_path / "cells" / cell.name / "eval/text.json", score)
     arguments = ["--config", canonical(sweep.config), "--results", tmp_path, "--out", tmp_path / "scores.csv"]
     collect.main([str(word) for word in arguments])
@@ -93,3 +94,7 @@ def test_all_metrics_are_collected_as_recorded_and_one_without_an_error_has_none
     rows = [(row["metric"], row["value"], row["stderr"], row["n"]) for row in found]
     assert [row["seen_in_training"] for row in found] == ["2", "2"]
     assert rows == [("paper", "2.25", "0.125", "3"), ("perplexity", "9.5", "", "3")]
+    other = {"trained_sha256": {"model.safetensors": "e" * 64}}
+    write_json(tmp_path / "cells" / cell.name / "eval/text.json", score | other)
+    with pytest.raises(UserError, match="other trained weights"):
+        collect.main([str(word) for word in arguments])

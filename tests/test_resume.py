@@ -12,9 +12,9 @@ import pytest
 from helpers import Run
 
 from pissa_repro.plan.config import ROOT
-from pissa_repro.runtime.record import canonical
+from pissa_repro.runtime.record import read_json
 from pissa_repro.stages import train
-from pissa_repro.training.trainer import WHOLE, Scratch
+from pissa_repro.training.trainer import MARK, WHOLE, Scratch
 
 STEPS, EVERY = 17, 3
 CELLS = {  # twelve rows in batches of five: three steps an epoch, so a kill falls into any of six
@@ -159,7 +159,7 @@ def test_two_kills_in_a_row_change_no_bit_and_all_time_is_counted(killed, whole,
     interrupt(killed, monkeypatch, at=12)
     left = {path.name for path in killed.scratch.glob("checkpoint-*")}
     assert "checkpoint-9" in left and len(left) <= 3, "two whole ones, and the one being written"
-    before = Scratch(killed.scratch, canonical(killed.spec))
+    before = Scratch(killed.scratch, read_json(killed.scratch / MARK))
     before.last()
     record = killed.train(*arguments())
     assert record["resumed_from"] == 9 == before.resumed_from

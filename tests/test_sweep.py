@@ -7,7 +7,7 @@ import pytest
 from stage import says
 
 from pissa_repro import methods
-from pissa_repro.plan import config
+from pissa_repro.plan import config, studies
 from pissa_repro.plan.batches import Batches
 from pissa_repro.plan.sweep import STAGE_VERSION, Sweep
 from pissa_repro.runtime import paths
@@ -122,7 +122,7 @@ def test_the_papers_recipe():
     assert (settings["schedule"], settings["warmup_ratio"], settings["weight_decay"]) == ("cosine", 0.03, 0)
     assert spec["init"]["alpha"] == spec["init"]["rank"] == 128 and len(spec["init"]["target_modules"]) == 7
     assert settings["max_length"] == 512 and settings["dropout"] == 0 and settings["max_grad_norm"] == 1
-    assert spec["data"]["dataset"]["rows"] == 100_000
+    assert found.data_spec(cell.data)["dataset"]["rows"] == 100_000
 
 
 def test_cells_that_would_share_a_start_but_differ_are_refused():
@@ -141,3 +141,19 @@ def test_an_unknown_cell_names_the_nearest():
 
 def test_versions_of_all_stages_are_whole_numbers():
     assert all(isinstance(version, int) and version >= 1 for version in STAGE_VERSION.values())
+
+
+def keys(spec):
+    """The keys of a spec and of all within it."""
+    return set(spec).union(*(keys(value) for value in spec.values() if isinstance(value, dict)))
+
+
+def test_specs_after_fetch_name_no_place():
+    """Case 20: what comes after fetch need not know where the model and the rows are, nor what they are called."""
+    found = Sweep(config.load(DEFAULT, PAPER))
+    cell = found.cell("llama-2-7b/metamath-100k/pissa-nf4-r128-lr2e-05-s0")
+    grid = studies.errors_spec(found, "llama-2-7b", "ranks")
+    for spec in (found.evaluate_spec(cell, "gsm8k"), found.quant_error_spec(cell), grid):
+        assert not {"path", "hub", "revision", "file", "fields", "model", "data", "dataset"} & keys(spec)
+        assert "llama" not in canonical(spec).lower() and "metamath" not in canonical(spec).lower()
+    assert {"hub", "revision"} <= keys(found.model_spec("llama-2-7b"))

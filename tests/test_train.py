@@ -89,8 +89,9 @@ def test_the_start_up_gate_refuses_factors_that_change_the_model(tmp_path, tiny_
     """Factors whose fingerprint is right but whose offset is lost: the adapter on the untouched base (pitfall 2)."""
     run = Run(tmp_path, tiny_model, tiny_rows, "pissa", dtype=dtype)
     run.init()
-    base = run.start / "base.json"
-    base.write_text(base.read_text().replace('"offset": "start"', '"offset": null'))
+    made = factors.load(run.start, read_json(run.model))
+    made.offset = None
+    factors.save(run.start, made, read_json(run.model))
     with pytest.raises(UserError, match=r"start-up: base \+ sBA moves"):
         run.train()
     assert not run.trained.exists() and not run.record.exists()

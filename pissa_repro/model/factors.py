@@ -5,6 +5,8 @@ adapter_config.json that says the initialisation is done. It belongs on the *bas
 (quantize(W - s * offset)), not on the untouched model.
 """
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record import read_json, write_json
+from pissa_repro.runtime.record import canonical, content, read_json, write_json
 from pissa_repro.runtime.record_types import Base, ModelRecord
 
 Matrices = dict[str, torch.Tensor]
 ADAPTER, OFFSET, CONFIG = "adapter_model.safetensors", "offset.safetensors", "adapter_config.json"
+BASE = "base.json"  # the base of the factors, what was taken out of it, and the hash of the folder
 
 
 @dataclass
@@ -97,7 +100,25 @@ def save(folder: str | Path, factors: Factors, base: Base) -> None:
     if factors.offset == "own" and factors.taken:
         save_file(_peft_names(*factors.taken), folder / OFFSET, {"format": "pt"})
     write_json(folder / CONFIG, adapter_config(factors, base))
-    write_json(folder / "base.json", {**base, "offset": factors.offset})
+    belongs = {**base, "offset": factors.offset}
+    write_json(folder / BASE, {**belongs, "sha256": _hash(folder, belongs)})
+
+
+def sha256(folder: str | Path) -> str:
+    """What a folder of factors is: the hash of A, B and offset, of how they are used, and of the base's weights.
+
+    Raises UserError where a file is not as `save` left it: an edited r or lora_alpha makes another model.
+    """
+    belongs = read_json(Path(folder) / BASE)
+    found = _hash(Path(folder), belongs)
+    if belongs.get("sha256") != found:
+        raise UserError(f"{folder}: these factors were changed after they were made. Delete the folder and run again.")
+    return found
+
+
+def _hash(folder: Path, belongs: Mapping[str, Any]) -> str:
+    files = {name: one for name, one in content(folder).items() if name in (ADAPTER, OFFSET, CONFIG)}
+    return hashlib.sha256(canonical([files, belongs["fingerprint"], belongs["offset"]]).encode()).hexdigest()
 
 
 def _peft_names(a: Matrices, b: Matrices) -> Matrices:
@@ -108,16 +129,17 @@ def _peft_names(a: Matrices, b: Matrices) -> Matrices:
 def load(folder: str | Path, model: ModelRecord) -> Factors:
     """Read a folder of factors that belong to a fetched model (its record).
 
-    Raises UserError when a part is missing or damaged, or when they were made from other weights.
+    Raises UserError when a part is missing, damaged or changed, or when they were made from other weights.
     """
     folder = Path(folder)
-    config, base = read_json(folder / CONFIG), read_json(folder / "base.json")
+    config, base = read_json(folder / CONFIG), read_json(folder / BASE)
     if base["fingerprint"] != model["fingerprint"]:
         raise UserError(
             f"{folder}: these factors are of another model: {base['name']} {base['fingerprint'][:12]}, "
             f"not {model['name']} {model['fingerprint'][:12]}. Delete the folder and run again."
         )
     a, b = _load_pair(folder / ADAPTER)
+    sha256(folder)
     own = _load_pair(folder / OFFSET) if base["offset"] == "own" else ({}, {})
     return Factors(a, b, base["offset"], config["r"], config["lora_alpha"], config["use_rslora"], *own)
 

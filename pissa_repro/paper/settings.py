@@ -77,7 +77,7 @@ def _data(sweep: Sweep, cell: Cell, task: str, score: Ours, entry: Published) ->
         reasons.append(f"trained on {rows} rows, the paper on {ROWS[data]}")
     if score.n not in ITEMS[benchmark]:
         reasons.append(f"{score.n} items, the benchmark has {' or '.join(map(str, ITEMS[benchmark]))}")
-    if benchmark == "mbpp" and "test" in sweep.asked(task)["data"]["dataset"]["fields"]:
+    if benchmark == "mbpp" and "test" in sweep.data_spec(sweep.config["tasks"][task]["dataset"])["dataset"]["fields"]:
         reasons.append("scored by the tests of MBPP+, the paper by those of MBPP")  # card of fxmeng/pissa-dataset
     return reasons
 

@@ -1,15 +1,12 @@
 """What is checked of a model before its first costly job, for the sweep and for the studies. Imports no torch."""
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import STAGE_VERSION, Sweep
 from pissa_repro.runtime import paths
-from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.record import canonical, read_json, unfinished
+from pissa_repro.runtime.errors import unknown
 from pissa_repro.runtime.specs import AdmitRows, AdmitSpec, AdmitTargets
 
 
@@ -19,22 +16,6 @@ def spec(sweep: Sweep, purpose: str, model: str) -> AdmitSpec:
     if purpose not in specs:
         raise unknown("purpose", purpose, specs, str(paths.admissions()))
     return specs[purpose](sweep, model)
-
-
-def finished(record: Path, spec: Mapping[str, Any], sources: Iterable[str] = ()) -> bool:
-    """Whether a record is there, of this spec and not older than any of its source files."""
-    try:
-        same = canonical(read_json(record)["spec"]) == canonical(spec)
-        return same and all(os.path.getmtime(path) <= record.stat().st_mtime for path in sources)
-    except (UserError, OSError, KeyError, TypeError):
-        return False
-
-
-def passed(record: Path, read: Iterable[Path]) -> bool:
-    """Whether the last check ended well, and none of the files that it read has been made since."""
-    if not record.exists() or unfinished(record):
-        return False
-    return all(path.exists() and path.stat().st_mtime <= record.stat().st_mtime for path in read)
 
 
 def rows(asked: AdmitSpec) -> list[Path]:

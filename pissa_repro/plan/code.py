@@ -4,12 +4,14 @@ Nothing is imported: files are parsed, each once per process. Snakemake reads th
 """
 
 import ast
+import hashlib
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 
 from pissa_repro.plan.config import ROOT
+from pissa_repro.runtime.record import sha256
 
 BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")  # where a statement holds other statements
 
@@ -38,6 +40,15 @@ def files(module: str, *more: str, root: Path = ROOT) -> list[str]:
         if name not in reached:
             raise ModuleNotFoundError(f"{root} holds no source file of the module '{name}'.", name=name)
     return sorted(path.relative_to(root).as_posix() for path in reached.values())
+
+
+def digest(files: Iterable[str], root: Path = ROOT) -> str:
+    """The SHA-256 of files, given as from `files`, with their names: the same wherever the checkout lies."""
+    lines = [f"{name} {_sha256(root / name)}" for name in sorted(files)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+_sha256 = cache(sha256)
 
 
 @cache

@@ -88,8 +88,6 @@ def gptq_spec(sweep: Sweep, model: str) -> GptqSpec:
         )
     return {
         **_spec(sweep, model, "gptq"),
-        "calibration": sweep.data_spec(asked["calibration"]),
-        "text": sweep.data_spec(asked["text"]),
         "rank": studies["rank"],
         "rows": asked["rows"],
     }
@@ -104,7 +102,6 @@ def _spec(sweep: Sweep, model: str, stage: str) -> StudySpec:
         "version": VERSION[stage],
         "solver_version": SOLVER_VERSION,
         "method_versions": {name: methods.load(name).VERSION for name in studies["methods"]},
-        "model": sweep.model_spec(model),
         "target_modules": studies["target_modules"],
     }
 

@@ -1,8 +1,9 @@
 """The sweep: which cells exist, where their files are, and the spec of each stage.
 
-A spec is a plain mapping that holds everything that decides a stage's result and nothing else.
-It contains the specs of the stages before, so that a change upstream changes it too. Imports no
-torch: Snakemake reads this module for every dry run.
+A spec is a plain mapping that holds what decides a stage's result, but for the bits that it reads:
+weights and rows count by the hashes that fetching has found, never by a path or a label, so only
+the specs of fetching name a place. A spec contains those of the stages before, so that a change
+upstream changes it too. Imports no torch: Snakemake reads this module for every dry run.
 """
 
 import copy
@@ -157,7 +158,6 @@ class Sweep:
             "stage": "init",
             "version": STAGE_VERSION["init"],
             "solver_version": SOLVER_VERSION,
-            "model": self.model_spec(cell.model),
             "method": definition["init"],
             "method_version": methods.load(definition["init"]).VERSION,
             "options": options,
@@ -184,12 +184,10 @@ class Sweep:
         return {
             "stage": "train",
             "version": STAGE_VERSION["train"],
-            "model": self.model_spec(cell.model),
             "method": self.definition(cell.method)["init"],
             "quant": cell.quant,
             "init": self.init_spec(cell),
             "lora": self.definition(cell.method)["lora"],
-            "data": self.data_spec(cell.data),
             "learning_rate": cell.learning_rate,
             "seed": cell.seed,
             "settings": settings,
@@ -208,7 +206,6 @@ class Sweep:
             "max_new_tokens": definition["max_new_tokens"],
             "backend": definition.get("backend", "hf"),
             "dtype": definition.get("dtype", "float32"),
-            "data": self.data_spec(definition["dataset"]),
         }
 
     def evaluate_spec(self, cell: Cell, task: str) -> EvaluateSpec:

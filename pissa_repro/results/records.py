@@ -31,6 +31,29 @@ def differing(wanted: Any, given: Any, place: str = "spec") -> Iterator[str]:
         yield f"{place} is {given!r}, the config says {wanted!r}"
 
 
+def content(record: Path) -> str | None:
+    """The hash of what was fetched, by its record. None before there is one. Snakemake asks once for every job."""
+    return _content(record, record.stat().st_mtime_ns) if record.is_file() else None
+
+
+@functools.cache
+def _content(record: Path, changed: int) -> str | None:
+    found = read_json(record)
+    return found.get("fingerprint") or found.get("sha256")
+
+
+def finished(path: Path, spec: Mapping[str, Any], model: str, data: str | None = None) -> bool:
+    """Whether a record is there, of this spec, and of the weights and rows that were fetched last."""
+    try:
+        record = read_json(path)
+        weights, rows = content(paths.model(model)), content(paths.data(data)) if data else None
+    except UserError:  # Snakemake would overlook it in an input function; it shows when `content` is a param
+        return False
+    if any(differing(spec, record.get("spec"))) or record["base"]["fingerprint"] != weights:
+        return False
+    return data is None or record["data_sha256"] == rows
+
+
 class Fetched:
     """What the fetched models and data are now, to compare with what a record was made from."""
 
@@ -38,13 +61,22 @@ class Fetched:
         self.results = results
         self.read = functools.cache(read_json)
 
-    def compare(self, path: Path, record: Mapping[str, Any], model: str, data: str | None = None) -> None:
-        """Raise UserError when the record at `path` was made from other weights or other rows."""
+    def compare(
+        self, path: Path, record: Mapping[str, Any], model: str, data: str | None = None, **others: str
+    ) -> None:
+        """Raise UserError when the record at `path` was made from other weights or other rows.
+
+        data: the dataset whose hash the record holds as data_sha256. others: the same by the record's key.
+        """
         weights = self.read(paths.model(model, self.results))["fingerprint"]
         pairs = [("weights", model, weights, record["base"]["fingerprint"])]
-        if data:
-            rows = self.read(paths.data(data, self.results))["sha256"]
-            pairs.append(("rows", data, rows, record["data_sha256"]))
+        for key, name in {**({"data_sha256": data} if data else {}), **others}.items():
+            pairs.append(("rows", name, self.read(paths.data(name, self.results))["sha256"], record[key]))
         for kind, name, now, then in pairs:
             if now != then:
                 raise UserError(f"{path}: made from other {kind} of {name} ({then[:12]}, now {now[:12]}). Delete it.")
+
+    def compare_trained(self, path: Path, record: Mapping[str, Any], train: Path) -> None:
+        """Raise UserError when the record at `path` was made from other trained weights than those of `train`."""
+        if record["trained_sha256"] != self.read(train)["trained_sha256"]:
+            raise UserError(f"{path}: made from other trained weights than those of {train}. Delete it and run again.")

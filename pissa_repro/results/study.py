@@ -13,7 +13,7 @@ from pissa_repro.results.curves import read_table
 from pissa_repro.results.records import Fetched, checked
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.sources.fetched import sha256
+from pissa_repro.runtime.record import sha256
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,14 @@ class Study:
         """Where a file of the studies of this model is."""
         return paths.study(self.model, name, self.results)
 
-    def record(self, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """A record of the studies. Raises UserError when it was made from another config or other weights."""
+    def record(self, name: str, spec: Mapping[str, Any], **rows: str) -> dict[str, Any]:
+        """A record of the studies. Raises UserError when it was made from another config, other weights or rows.
+
+        rows: datasets by the key under which the record holds their hash.
+        """
         path = self.place(f"{name}.json")
         record: dict[str, Any] = checked(path, spec)
-        Fetched(self.results).compare(path, record, self.model)
+        Fetched(self.results).compare(path, record, self.model, **rows)
         return record
 
     def rows(self, name: str, spec: Mapping[str, Any], columns: tuple[str, ...]) -> pandas.DataFrame:

@@ -35,6 +35,7 @@ def rows(sweep: Sweep, results: Path) -> Iterator[dict[str, Any]]:
             path = home.score(task)
             score: ScoreRecord = checked(path, sweep.evaluate_spec(cell, task))
             fetched.compare(path, score, cell.model, sweep.config["tasks"][task]["dataset"])
+            fetched.compare_trained(path, score, home.train)
             for metric, facts in score["metrics"].items():
                 yield {
                     **identity(sweep, cell),

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -14,10 +15,36 @@ from typing import IO, Any
 
 from pissa_repro.runtime.errors import UserError, writing
 
+# Keys of the configs beside weights that name where these came from: no part of what they are.
+LABELS = {"base_model_name_or_path", "revision", "peft_version", "transformers_version"}
+
 
 def canonical(spec: Any) -> str:
     """One text for one spec, in ASCII: sorted keys, plain types, no spaces. Raises TypeError otherwise."""
     return json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def sha256(path: str | Path) -> str:
+    """The hash of a file's bytes, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content(folder: str | Path) -> dict[str, str]:
+    """What a folder of weights is: {file: SHA-256} of its safetensors and of its configs, which say how they are used.
+
+    Of a config the values count, not the layout, and not LABELS: the same weights from another place are the same.
+    Raises UserError for a config that is no JSON.
+    """
+    weights = {path.name: sha256(path) for path in Path(folder).glob("*.safetensors")}
+    return dict(sorted({**weights, **{path.name: _values(path) for path in Path(folder).glob("*.json")}}.items()))
+
+
+def _values(path: Path) -> str:
+    values = read_json(path)
+    if isinstance(values, dict):
+        values = {key: value for key, value in values.items() if key not in LABELS}
+    return hashlib.sha256(canonical(values).encode()).hexdigest()
 
 
 @contextlib.contextmanager

@@ -122,10 +122,20 @@ class Step(TypedDict):
     grad_norm: float
 
 
-class TrainFacts(Identity):
-    """What the record of a training says of its start and its steps."""
+class MadeFrom(TypedDict):
+    """All that decides a training, by content: its spec, and the hashes of weights, rows and start (None without)."""
 
     spec: TrainSpec
+    weights: str
+    rows: str
+    start: str | None
+
+
+class TrainFacts(Identity):
+    """What the record of a training says of its start and its steps. start_sha256: None without factors."""
+
+    spec: TrainSpec
+    start_sha256: str | None
     start_up: dict[str, float | None]
     trainable_parameters: int
     steps: int
@@ -136,8 +146,9 @@ class TrainFacts(Identity):
 
 
 class TrainRecord(TrainFacts):
-    """The record of a training. resumed_from: a step, or None."""
+    """The record of a training. resumed_from: a step, or None. trained_sha256: of what it wrote, by file."""
 
+    trained_sha256: dict[str, str]
     dtypes: dict[str, list[str]]
     train_seconds: float
     resumed_from: int | None

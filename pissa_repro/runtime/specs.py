@@ -1,7 +1,8 @@
-"""What specs hold: the types of the plain mappings that say everything that decides a stage's result.
+"""What specs hold: the types of the plain mappings that say what a stage is asked to do.
 
-plan/sweep.py and plan/studies.py make them. Types only: keys are what the JSON has, and no code depends on this at run
-time. What records hold is in record_types.py.
+plan/sweep.py and plan/studies.py make them. Only fetching is asked for a place. What comes after it depends on weights
+and rows by their content, whose hashes its record holds. Types only: keys are what the JSON has, and no code depends on
+this at run time. What records hold is in record_types.py.
 """
 
 from typing import Any, NotRequired, TypedDict
@@ -109,12 +110,11 @@ class ModelStartSpec(StartSpec):
 
 
 class InitSpec(ModelStartSpec):
-    """Spec of making initial factors. By hand, the versions and the model's spec are not there."""
+    """Spec of making initial factors. By hand, the versions are not there."""
 
     stage: str
     version: NotRequired[int]
     solver_version: NotRequired[int]
-    model: NotRequired[ModelSpec]
     method_version: NotRequired[int]
 
 
@@ -149,12 +149,10 @@ class TrainSpec(TypedDict):
 
     stage: str
     version: int
-    model: ModelSpec
     method: str
     quant: str
     init: InitSpec | None
     lora: dict[str, Any]
-    data: DataSpec
     learning_rate: float
     seed: int
     settings: TrainSettings
@@ -167,7 +165,6 @@ class TaskSpec(TypedDict):
     max_new_tokens: int
     backend: str
     dtype: str
-    data: DataSpec
 
 
 class GenerateSpec(TaskSpec):
@@ -225,7 +222,6 @@ class StudySpec(TypedDict):
     version: int
     solver_version: int
     method_versions: dict[str, int]
-    model: ModelSpec
     target_modules: list[str] | None
 
 
@@ -253,8 +249,6 @@ class SolversSpec(StudySpec):
 class GptqSpec(StudySpec):
     """Spec of GPTQ of W and of PiSSA's residual. rows: how many are taken of either dataset."""
 
-    calibration: DataSpec
-    text: DataSpec
     rank: int
     rows: int
 

@@ -16,11 +16,13 @@ from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.provenance import end, provenance
+from pissa_repro.runtime.record import sha256
 from pissa_repro.runtime.record_types import ModelRecord, Origin
 from pissa_repro.runtime.specs import BatchSpec, GenerateSpec
 from pissa_repro.scoring.engines import BACKENDS, EngineError, Options
 from pissa_repro.scoring.generations import Journal, journal, place
-from pissa_repro.sources.fetched import base_of, sha256
+from pissa_repro.sources.fetched import base_of
+from pissa_repro.training.cell import verified
 
 if TYPE_CHECKING:
     from pissa_repro.scoring.harness import Task
@@ -60,13 +62,11 @@ class Job:
             "spec": self.spec,
             "base": base_of(stored),
             "data_sha256": sha256(self.rows),
-            "trained_sha256": _weights(self.trained),
+            "trained_sha256": _verified(self.trained, self.init),
         }
 
 
-@functools.cache
-def _weights(folder: Path) -> dict[str, str]:
-    return {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+_verified = functools.cache(verified)  # once for all tasks of a cell
 
 
 @functools.cache

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from pissa_repro.model import checks, load, tokens
 from pissa_repro.model.merged import TrainedCell, merged_model
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record import read_json
+from pissa_repro.runtime.record import read_json, sha256
 from pissa_repro.runtime.record_types import ModelRecord
 from pissa_repro.scoring import generations, harness
 from pissa_repro.scoring.generator import CHECKED, CHECKED_TOKENS
-from pissa_repro.sources.fetched import sha256
+from pissa_repro.training.cell import verified
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -56,7 +56,6 @@ def _source(kept: generations.Generations) -> dict[str, Any]:
         "task": spec["task"],
         "max_new_tokens": spec["max_new_tokens"],
         "dtype": spec["dtype"],
-        "data": spec["data"],
         "train": spec["train"],
         "base": kept.origin["base"],
         "trained_sha256": kept.origin["trained_sha256"],
@@ -156,6 +155,8 @@ def compare_kept(
     """The record, less its provenance, of what two back-ends have generated for a cell: the files at `paths`."""
     first, second = (generations.read(path) for path in paths)
     same_source(first, second, rows)
+    if verified(trained, init) != first.origin["trained_sha256"]:
+        raise UserError(f"{first.path}: generated from other weights than {trained} holds now. Generate it again.")
     spec = first.origin["spec"]
     task = harness.Task(spec["task"], rows, spec["max_new_tokens"])
     if task.kind == harness.ROLLING:

@@ -9,11 +9,10 @@ from pissa_repro.plan.sweep import STAGE_VERSION
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.provenance import provenance
-from pissa_repro.runtime.record import read_json, read_lines, write_json, write_lines
+from pissa_repro.runtime.record import read_json, read_lines, sha256, write_json, write_lines
 from pissa_repro.runtime.record_types import MetricValue, Sample, ScoreFacts, ScoreRecord
 from pissa_repro.runtime.specs import EvaluateSpec
 from pissa_repro.scoring import generations
-from pissa_repro.sources.fetched import sha256
 from pissa_repro.sources.split import seen_in_training
 
 log = logging.getLogger(__name__)

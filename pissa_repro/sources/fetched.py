@@ -1,12 +1,11 @@
 """Models and datasets on this machine, and exactly which ones they are."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from pissa_repro.model import checkpoint
 from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.record import read_json
+from pissa_repro.runtime.record import read_json, sha256
 from pissa_repro.runtime.record_types import Base, Identity, ModelRecord
 from pissa_repro.runtime.specs import DataSource, ModelSource
 from pissa_repro.sources import hub
@@ -88,9 +87,3 @@ def base_of(stored: ModelRecord) -> Base:
 def identities(stored: ModelRecord, rows: Path) -> Identity:
     """Which weights and which rows a stage has used, for its record; collect compares them."""
     return {"base": base_of(stored), "data_sha256": sha256(rows)}
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,8 +16,8 @@ from typing import Any
 
 from pissa_repro.runtime.errors import run_stage
 from pissa_repro.runtime.provenance import provenance
-from pissa_repro.runtime.record import write_json, write_lines
-from pissa_repro.sources.fetched import fetch_dataset, fetch_model, sha256
+from pissa_repro.runtime.record import sha256, write_json, write_lines
+from pissa_repro.sources.fetched import fetch_dataset, fetch_model
 from pissa_repro.stages.options import stage_parser
 
 log = logging.getLogger(__name__)

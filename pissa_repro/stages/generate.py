@@ -14,7 +14,7 @@ from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import write_json
 from pissa_repro.scoring import engines
 from pissa_repro.scoring.generator import Generator, jobs
-from pissa_repro.sources.fetched import stored_model
+from pissa_repro.sources.fetched import base_of, stored_model
 from pissa_repro.stages.options import stage_parser
 
 
@@ -26,7 +26,8 @@ def main(argv: list[str] | None = None) -> None:
     gpus.take(args.gpus)
     generator = Generator(stored_model(args.model), args.batch_size, args.tensor_parallel)
     work = list(jobs(args.spec, args.results))
-    record = {"spec": args.spec, "jobs": [job.name for job in work], "refused": generator.run(work)}
+    made = {"spec": args.spec, "base": base_of(generator.stored), "jobs": [job.name for job in work]}
+    record = {**made, "refused": generator.run(work)}
     write_json(args.out, {**record, "provenance": provenance(generator.started)})
 
 

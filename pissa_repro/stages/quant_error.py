@@ -20,6 +20,7 @@ from pissa_repro.runtime.record import write_json
 from pissa_repro.sources.fetched import base_of, stored_model
 from pissa_repro.stages.options import stage_parser
 from pissa_repro.starts.error import measure_stored
+from pissa_repro.training.cell import verified
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,9 +33,10 @@ def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     model, start = stored_model(args.model), args.spec["init"]
     quants = args.spec.get("evaluated_as") or [start["quant"]]
+    content = {"trained_sha256": verified(args.trained, args.factors)} if args.trained else {}
     errors = measure_stored(model, start, args.factors, args.trained, quants)
     facts = {"evaluated_as": errors} if args.trained else errors[start["quant"]]
-    record = {"spec": args.spec, "base": base_of(model), **facts}
+    record = {"spec": args.spec, "base": base_of(model), **content, **facts}
     write_json(args.out, {**record, "provenance": provenance(started)})
 
 

@@ -12,8 +12,8 @@ from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import run_stage
 from pissa_repro.runtime.lock import alone
 from pissa_repro.runtime.provenance import provenance
-from pissa_repro.runtime.record import write_csv, write_json
-from pissa_repro.sources.fetched import base_of, sha256, stored_model
+from pissa_repro.runtime.record import sha256, write_csv, write_json
+from pissa_repro.sources.fetched import base_of, stored_model
 from pissa_repro.stages.options import stage_parser
 from pissa_repro.starts.kept import Kept
 from pissa_repro.studies.errors import COLUMNS, measure_grid

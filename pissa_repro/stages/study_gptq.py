@@ -14,7 +14,7 @@ import time
 from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import run_stage
 from pissa_repro.runtime.provenance import provenance
-from pissa_repro.runtime.record import read_lines, write_json
+from pissa_repro.runtime.record import read_lines, sha256, write_json
 from pissa_repro.sources.fetched import base_of, stored_model
 from pissa_repro.stages.options import stage_parser
 from pissa_repro.starts.kept import Kept
@@ -36,7 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     texts = [row["prompt"] + row["response"] for row in read_lines(args.text)[: args.spec["rows"]]]
     kept = Kept(args.scratch, stored["fingerprint"])
     result = measure_perplexities(stored["path"], args.spec, rows, texts, kept)
-    write_json(args.out, {"spec": args.spec, "base": base_of(stored), **result, "provenance": provenance(started)})
+    hashes = {"calibration_sha256": sha256(args.calibration), "text_sha256": sha256(args.text)}
+    record = {"spec": args.spec, "base": base_of(stored), **hashes, **result}
+    write_json(args.out, {**record, "provenance": provenance(started)})
     log.info("perplexity %s", ", ".join(f"{key} {value:.4g}" for key, value in result["perplexity"].items()))
 
 

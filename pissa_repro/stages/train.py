@@ -19,11 +19,19 @@ from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import UserError, run_stage, writing
 from pissa_repro.runtime.lock import alone
 from pissa_repro.runtime.provenance import provenance
-from pissa_repro.runtime.record import canonical, write_json
+from pissa_repro.runtime.record import content, write_json
 from pissa_repro.runtime.record_types import TrainRecord
 from pissa_repro.sources.fetched import identities, stored_model
 from pissa_repro.stages.options import stage_parser
-from pissa_repro.training.cell import build_record, check_dtypes, prepare, save_trained, split_batch, write_steps
+from pissa_repro.training.cell import (
+    build_record,
+    check_dtypes,
+    made_from,
+    prepare,
+    save_trained,
+    split_batch,
+    write_steps,
+)
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +76,9 @@ def run(args: argparse.Namespace) -> None:
     stored, spec = stored_model(args.model), args.spec
     prepared = prepare(spec, stored, args.data, args.init)
     log.info("%s", {k: v for k, v in prepared.lengths.as_dict().items() if v})
-    scratch = trainers.Scratch(args.scratch, canonical(spec))
+    identity = identities(stored, args.data)
+    made = made_from(spec, identity, args.init)
+    scratch = trainers.Scratch(args.scratch, made)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     share = split_batch(spec["settings"]["batch_size"], args.micro_batch_size, world)
     trainer = trainers.build(prepared, spec, scratch, share, args.checkpoint_steps)
@@ -84,7 +94,8 @@ def run(args: argparse.Namespace) -> None:
     save_trained(trainer.model, args.trained)
     rows = write_steps(args.steps, trainer.state.log_history)
     record = TrainRecord(
-        **build_record(spec, identities(stored, args.data), prepared, trainer, rows),
+        **build_record(made, identity, prepared, trainer, rows),
+        trained_sha256=content(args.trained),
         dtypes=dtypes,
         train_seconds=scratch.seconds_before + seconds,
         resumed_from=scratch.resumed_from,

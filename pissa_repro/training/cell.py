@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record import atomic_folder, read_json, read_lines, write_csv, write_json
-from pissa_repro.runtime.record_types import Identity, ModelRecord, Step, TrainFacts
+from pissa_repro.runtime.record import atomic_folder, content, read_json, read_lines, write_csv, write_json
+from pissa_repro.runtime.record_types import Identity, MadeFrom, ModelRecord, Step, TrainFacts, TrainRecord
 from pissa_repro.runtime.specs import TrainSpec
 from pissa_repro.training.examples import Example, Lengths, tokenize
 
@@ -49,6 +50,18 @@ def split_batch(batch: int, micro: int, world: int) -> Share:
     share = batch // world
     size = max(n for n in range(1, min(micro, share) + 1) if share % n == 0)
     return Share(size, share // size)
+
+
+def made_from(spec: TrainSpec, identity: Identity, init: Path | None) -> MadeFrom:
+    """What a training is made from, which a checkpoint has to share to be gone on with."""
+    from pissa_repro.model import factors
+
+    return {
+        "spec": spec,
+        "weights": identity["base"]["fingerprint"],
+        "rows": identity["data_sha256"],
+        "start": factors.sha256(init) if init else None,
+    }
 
 
 def prepare(spec: TrainSpec, stored: ModelRecord, data: Path, init: Path | None) -> Prepared:
@@ -117,15 +130,36 @@ def save_trained(model: Any, folder: Path) -> None:
             write_json(path, config | {"target_modules": sorted(config["target_modules"])})
 
 
+def verified(trained: Path, init: Path | None) -> dict[str, str]:
+    """The content of a trained cell's folder, whose training has recorded the same, and the same start.
+
+    init: of a cell with factors. Raises UserError for a folder that is not what the record beside it tells of.
+    """
+    from pissa_repro.model import factors
+
+    path, found = paths.Cell(trained.parent).train, content(trained)
+    record: TrainRecord = read_json(path)
+    wanted = record.get("trained_sha256", {})
+    if changed := sorted(name for name in found | wanted if found.get(name) != wanted.get(name)):
+        raise UserError(
+            f"{trained}: {', '.join(changed)}: not as the training left it ({path}). Put it back, or delete "
+            "that record and run again: the cell is then trained again."
+        )
+    if init and factors.sha256(init) != record["start_sha256"]:
+        raise UserError(f"{trained}: trained from other factors than {init} holds now. Delete {path} and run again.")
+    return found
+
+
 def build_record(
-    spec: TrainSpec, identity: Identity, prepared: Prepared, trainer: "SFTTrainer", rows: list[Step]
+    made: MadeFrom, identity: Identity, prepared: Prepared, trainer: "SFTTrainer", rows: list[Step]
 ) -> TrainFacts:
     """The facts of the training record; the final loss is the mean over the last tenth of the steps."""
     tail = rows[-max(1, len(rows) // 10) :]
     options = trainer.args
     return {
-        "spec": spec,
+        "spec": made["spec"],
         **identity,
+        "start_sha256": made["start"],
         "start_up": {"logits_difference": prepared.logits_difference},
         "trainable_parameters": trainer.get_num_trainable_parameters(),
         "steps": len(rows),

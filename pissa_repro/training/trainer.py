@@ -1,6 +1,5 @@
 """TRL's SFTTrainer set to the paper's recipe, with checkpoints that survive any kill."""
 
-import json
 import logging
 import math
 import os
@@ -18,12 +17,14 @@ from trl import SFTConfig, SFTTrainer
 
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import Plain
-from pissa_repro.runtime.record import write_json
+from pissa_repro.runtime.record import read_json, write_json
+from pissa_repro.runtime.record_types import MadeFrom
 from pissa_repro.runtime.specs import TrainSpec
 from pissa_repro.training.cell import Prepared, Share
 
 log = logging.getLogger(__name__)
 WHOLE = "whole.json"  # written into a checkpoint after everything else in it
+MARK = "made_from.json"  # what the checkpoints of a folder were made from
 
 
 def together() -> None:
@@ -33,22 +34,30 @@ def together() -> None:
 
 
 class Scratch:
-    """The checkpoints of one cell, in a folder that belongs to one spec.
+    """The checkpoints of one cell, in a folder that belongs to one content: spec, weights, rows and start.
 
     A kill may fall into the middle of a checkpoint; only those with the mark are used. The time
     spent before a kill is kept, so that the record counts all of it. With several processes the
     first one alone writes and deletes here.
     """
 
-    def __init__(self, folder: Path, spec: str):
+    def __init__(self, folder: Path, made: MadeFrom):
         self.folder, self.seconds_before = folder, 0.0
         self.resumed_from: int | None = None
         self.first = os.environ.get("RANK", "0") == "0"
-        mark = folder / "spec.json"
-        if self.first and (not mark.is_file() or mark.read_text(encoding="utf-8") != spec):
+        if self.first and (other := self._other(made)):
+            if any(folder.glob("checkpoint-*")):
+                log.warning("%s: checkpoints of another training (%s); this one starts anew", folder, other)
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True, exist_ok=True)
-            mark.write_text(spec, encoding="utf-8")
+            write_json(folder / MARK, made)
+
+    def _other(self, made: MadeFrom) -> str:
+        """In what the training of the checkpoints was another, in words; empty where it was the same."""
+        try:
+            before: Any = read_json(self.folder / MARK)
+        except UserError:
+            return "no whole mark"
+        return ", ".join(f"other {name}" for name, value in made.items() if before.get(name) != value)
 
     def last(self) -> str | None:
         """The newest whole checkpoint, or None; what was cut off is removed. All processes call it."""
@@ -60,7 +69,7 @@ class Scratch:
         if not whole:
             return None
         step = self.resumed_from = max(whole)
-        self.seconds_before = json.loads((whole[step] / WHOLE).read_text(encoding="utf-8"))["seconds"]
+        self.seconds_before = read_json(whole[step] / WHOLE)["seconds"]
         log.info("resuming from step %d", step)
         return str(whole[step])
 

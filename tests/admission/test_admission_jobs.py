@@ -1,8 +1,6 @@
 """Case 14: the workflow's check before the first costly job of a model."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 import yaml
@@ -11,9 +9,10 @@ from test_workflow import snakemake
 from pissa_repro.plan import admission
 from pissa_repro.plan.config import ROOT, load
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.results import records
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record import attempt, unfinished
+from pissa_repro.runtime.record import attempt, unfinished, write_json
 
 FIELDS = {"prompt": "question", "response": "answer"}
 TARGET = "results/scores.csv"
@@ -68,36 +67,34 @@ def test_an_admission_asks_once_for_each_model_and_names_all_that_is_swept():
     assert (studied["trained"], studied["training"], studied["tasks"]) == (False, [], {})
 
 
-@pytest.mark.parametrize("old", ["spec", "file", "none"])
-def test_what_is_finished_by_its_record(tmp_path, old):
-    """Case 14: a job whose record is of its spec, with sources that have not changed since, waits for no check."""
-    record, source, spec = tmp_path / "record.json", tmp_path / "rows.jsonl", {"stage": "train", "version": 1}
-    source.touch()
-    record.write_text(json.dumps({"spec": spec}))
-    assert admission.finished(record, spec, [str(source)])
-    if old == "none":
+@pytest.mark.parametrize("other", ["spec", "weights", "rows", "none"])
+def test_what_is_finished_by_its_record(tmp_path, monkeypatch, other):
+    """Case 14: a job whose record is of its spec, and of what was fetched last, waits for no check."""
+    monkeypatch.chdir(tmp_path)
+    write_json(paths.model("m"), {"fingerprint": "a"})
+    write_json(paths.data("d"), {"sha256": "b"})
+    record, spec = tmp_path / "record.json", {"stage": "train", "version": 1}
+    made = {"spec": spec, "base": {"fingerprint": "a"}, "data_sha256": "b"}
+    write_json(record, made)
+    assert records.finished(record, spec, "m", "d") and records.finished(record, spec, "m")
+    changes = {"spec": {"spec": spec | {"version": 2}}, "weights": {"base": {"fingerprint": "c"}}}
+    if other == "none":
         record.unlink()
-    elif old == "spec":
-        record.write_text(json.dumps({"spec": spec | {"version": 2}}))
     else:
-        os.utime(source, (1e10, 1e10))
-    assert not admission.finished(record, spec, [str(source)])
-    assert not admission.finished(Path("nowhere"), spec)
+        write_json(record, made | changes.get(other, {"data_sha256": "c"}))
+    assert not records.finished(record, spec, "m", "d")
 
 
-def test_a_check_that_did_not_end_well_holds_every_job(tmp_path):
-    """Case 14: refused, killed or interrupted, or older than the rows: its mark stays until one passes."""
-    gate, rows = tmp_path / "mine.json", tmp_path / "rows.jsonl"
-    rows.touch()
+def test_a_check_that_did_not_end_well_leaves_a_mark(tmp_path):
+    """Case 14: refused, killed or interrupted: its mark is an input of the next check, until one passes."""
+    gate = tmp_path / "mine.json"
     with attempt(gate):
         gate.write_text("{}")
-    assert admission.passed(gate, [rows]) and not unfinished(gate)
-    for _ in range(2):
+    assert not unfinished(gate)
+    for count in (1, 2):
         with pytest.raises(UserError), attempt(gate):
             raise UserError("refused")
-    assert not admission.passed(gate, [rows]) and len(unfinished(gate)) == 2
+        assert len(unfinished(gate)) == count
     with attempt(gate):
         pass
-    assert admission.passed(gate, [rows])
-    os.utime(rows, (1e10, 1e10))
-    assert not admission.passed(gate, [rows])
+    assert not unfinished(gate)

@@ -1,8 +1,9 @@
 """What tests of generation share: the lines of a journal, records that may be compared, other tasks."""
 
 import json
+import shutil
 
-from pissa_repro.runtime.record import write_lines
+from pissa_repro.runtime.record import content, read_json, write_json, write_lines
 from pissa_repro.scoring.generator import Job
 
 ITEMS = 24
@@ -17,6 +18,19 @@ def items(path):
 def comparable(record):
     """A score's record without what time and process decide."""
     return {key: value for key, value in record.items() if key not in ("provenance", "generated")}
+
+
+def trained_copy(run, folder, source=None):
+    """Trained weights, or those of another folder, in a cell's folder of their own with the record of the training."""
+    shutil.copytree(source or run.trained, folder / "trained")
+    shutil.copy(run.record, folder / "train.json")
+    return folder / "trained"
+
+
+def recorded(run, trained):
+    """Let the record beside a folder tell of what is in it, as if a training had left it so."""
+    record = read_json(trained.with_name("train.json"))
+    write_json(trained.with_name("train.json"), record | {"trained_sha256": content(trained)})
 
 
 def other_task(run, folder, task, rows, fields, new=16):

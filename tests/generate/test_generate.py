@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from generated_cells import ITEMS, comparable, items
+from generated_cells import ITEMS, comparable, items, recorded, trained_copy
 from helpers import counted
 
 from pissa_repro.model import load
@@ -67,12 +67,12 @@ def test_a_finished_cell_is_not_generated_again(fresh, monkeypatch):
 def test_other_weights_are_generated_anew(fresh, tmp_path):
     """The same spec trained again to other bits: what was generated before is not the new cell's."""
     first = fresh.evaluate()
-    other = tmp_path / "other"
-    shutil.copytree(fresh.trained, other)
+    other = trained_copy(fresh, tmp_path / "other")
     path = other / "adapter_model.safetensors"
     from safetensors.torch import load_file, save_file
 
     save_file({key: 1.1 * tensor for key, tensor in load_file(path).items()}, path, {"format": "pt"})
+    recorded(fresh, other)
     argv = [str(other) if word == str(fresh.trained) else word for word in fresh.evaluate_argv()]
     evaluate.main(argv)
     again = read_json(fresh.folder / "task.json")
@@ -91,7 +91,9 @@ def jobs_of(run, tmp_path, trained):
 def test_many_cells_share_one_engine_and_a_refused_one_does_not_stop_the_others(fresh, tmp_path, monkeypatch):
     """The second cell's training changed nothing; the third is generated all the same, and scoring says why."""
     started = counted(monkeypatch, Generator, "_start")
-    work = jobs_of(fresh, tmp_path, [fresh.trained, fresh.start, fresh.trained])
+    nothing = trained_copy(fresh, tmp_path / "nothing", fresh.start)
+    recorded(fresh, nothing)
+    work = jobs_of(fresh, tmp_path, [fresh.trained, nothing, fresh.trained])
     generator = Generator(stored_model(fresh.model), 8)
     refused = generator.run(work)
     assert list(refused) == ["cell 1"] and "do not change the model's output" in refused["cell 1"]
@@ -107,7 +109,7 @@ def test_the_batch_of_a_sweep_as_the_workflow_runs_it(fresh, tmp_path, monkeypat
     results, sweep = tmp_path / "results", fresh.sweep
     (name,) = Batches(sweep).by_name
     cell = results / "cells" / fresh.cell.name
-    shutil.copytree(fresh.trained, cell / "trained")
+    trained_copy(fresh, cell)
     shutil.copytree(fresh.start, results / "init" / fresh.cell.start)
     rows = results / "fetch" / "data" / "rows.jsonl"
     rows.parent.mkdir(parents=True)

@@ -46,7 +46,8 @@ def _gptq(study: Study, theirs: dict[str, Any]) -> list[Row]:
     settings = study.sweep.config["studies"]["gptq"]
     if not settings:
         return []
-    perplexities = study.record("gptq", studies.gptq_spec(study.sweep, study.model))["perplexity"]
+    rows = {"calibration_sha256": settings["calibration"], "text_sha256": settings["text"]}
+    perplexities = study.record("gptq", studies.gptq_spec(study.sweep, study.model), **rows)["perplexity"]
     names = {"qlora": methods.display("lora", "nf4"), "qpissa": methods.display("pissa", "nf4")}
     row = {"model": study.display, "quant": "gptq", "rank": study.sweep.config["studies"]["rank"], "T": 1}
     row |= {f"error {name}": perplexities[key] for key, name in names.items()}

@@ -19,9 +19,10 @@ def trained_as(sweep: Sweep, results: Path, heading: str) -> Table:
 
 def _rows(study: Study) -> Iterator[Row]:
     for cell in studies.quantized(study.sweep, study.model):
-        path = paths.cell(cell.name, study.results).trained_error
-        record = checked(path, studies.trained_error_spec(study.sweep, cell))
-        Fetched(study.results).compare(path, record, cell.model)
+        home, fetched = paths.cell(cell.name, study.results), Fetched(study.results)
+        record = checked(home.trained_error, studies.trained_error_spec(study.sweep, cell))
+        fetched.compare(home.trained_error, record, cell.model)
+        fetched.compare_trained(home.trained_error, record, home.train)
         errors = {f"as {quant}": part["total"]["nuclear"] for quant, part in record["evaluated_as"].items()}
         same = {"method": study.sweep.display(cell), "config name": cell.method, "rank": cell.rank, "data": cell.data,
                 "learning rate": cell.learning_rate, "seed": cell.seed, "trained as": cell.quant}  # fmt: skip
