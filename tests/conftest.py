@@ -45,7 +45,7 @@ def shared_data() -> Path:
 def tiny_rows(tmp_path_factory) -> Path:
     """A .jsonl of twelve {"prompt", "response"} rows, as the fetch stage writes them."""
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    path.write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in ROWS))
+    path.write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in ROWS), encoding="utf-8")
     return path
 
 

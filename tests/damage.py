@@ -6,8 +6,8 @@ from pathlib import Path
 
 
 def edit(path: Path, **changes) -> None:
-    content = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+    content = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}), encoding="utf-8")
 
 
 def shards(folder: Path) -> list[Path]:
@@ -21,7 +21,7 @@ def shards(folder: Path) -> list[Path]:
     for part in parts:
         save_file({name: tensors[name] for name in names if where[name] == part}, part, {"format": "pt"})
     index = {"metadata": {}, "weight_map": {name: part.name for name, part in where.items()}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     whole.unlink()
     return parts
 
@@ -48,9 +48,9 @@ def add(folder: Path, leave_out: tuple[str, ...] = (), **tensors) -> None:
 def move_in_index(folder: Path) -> None:
     """Say in the index that a tensor is in the other shard."""
     parts = shards(folder)
-    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
     index["weight_map"]["lm_head.weight"] = parts[1].name
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
 def rewrite(path: Path, change) -> None:

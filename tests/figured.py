@@ -44,12 +44,12 @@ def made(tmp_path, steps=36, curve=lambda t: 5 / t, sections=None, **axes):
         path = paths.cell(cell.name, tmp_path).steps
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = [f"{t},{curve(t) * (1 + number / 10)},0.01,{curve(t) * (2 + number / 10)}" for t in range(1, steps + 1)]
-        path.write_text("\n".join(["step,loss,learning_rate,grad_norm", *lines]) + "\n")
+        path.write_text("\n".join(["step,loss,learning_rate,grad_norm", *lines]) + "\n", encoding="utf-8")
         rows += [
             f"{cell.name},bench,paper,{0.2 + number / 10},{0.01 + number / 1000},300",
             f"{cell.name},bench,other,,,300",
         ]
-    (paths.scores(tmp_path)).write_text("\n".join(rows) + "\n")
+    (paths.scores(tmp_path)).write_text("\n".join(rows) + "\n", encoding="utf-8")
     return sweep
 
 

@@ -53,13 +53,15 @@ def product(triples) -> torch.Tensor:
 def save_weights(folder: Path, weights: dict[str, torch.Tensor]) -> Path:
     """A model folder with these modules and no more, each in a shard of its own; enough for init and quant_error."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}), encoding="utf-8")
     place = {}
     for number, (module, weight) in enumerate(weights.items(), 1):
         shard = f"model-{number:05}-of-{len(weights):05}.safetensors"
         save_file({f"{module}.weight": weight.contiguous()}, folder / shard, {"format": "pt"})
         place[f"{module}.weight"] = shard
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": place}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {}, "weight_map": place}), encoding="utf-8"
+    )
     return folder
 
 
@@ -162,7 +164,7 @@ class Run:
 
     def history(self) -> list[SimpleNamespace]:
         """The rows of train_steps.csv as floats."""
-        with open(self.steps, newline="") as file:
+        with open(self.steps, newline="", encoding="utf-8") as file:
             return [SimpleNamespace(**{k: float(v) for k, v in row.items()}) for row in csv.DictReader(file)]
 
 
@@ -220,7 +222,7 @@ def module_names(folder: Path) -> list[str]:
 
 def load_json(path: Path):
     """A JSON file that is not one of our records."""
-    return json.loads(Path(path).read_text())
+    return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def scored_rows(folder: Path, count: int = 3) -> Path:

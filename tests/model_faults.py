@@ -55,7 +55,7 @@ def damaged_bytes(data: st.DataObject, folder: Path) -> None:
 def damaged_keys(data: st.DataObject, folder: Path) -> None:
     """Take a key out of a JSON file, or give it another value."""
     path = data.draw(st.sampled_from([folder / "config.json", *sorted(folder.glob("*.json"))]))
-    key = data.draw(st.sampled_from(sorted(json.loads(path.read_text())) + KEYS))
+    key = data.draw(st.sampled_from(sorted(json.loads(path.read_text(encoding="utf-8"))) + KEYS))
     edit(path, **{key: data.draw(st.sampled_from([None, *ODD]))})
 
 
@@ -128,7 +128,7 @@ def damaged_index(data: st.DataObject, folder: Path) -> None:
     """Change the index, or put one beside a single file."""
     path, files = folder / "model.safetensors.index.json", sorted(path.name for path in folder.glob("*.safetensors"))
     made = {"metadata": {}, "weight_map": {name: file for file in files for name in load_file(folder / file)}}
-    index = json.loads(path.read_text()) if path.exists() else made
+    index = json.loads(path.read_text(encoding="utf-8")) if path.exists() else made
     name = data.draw(st.sampled_from(sorted(index["weight_map"])))
     kind, file = (
         data.draw(st.integers(0, 3)),
@@ -140,7 +140,7 @@ def damaged_index(data: st.DataObject, folder: Path) -> None:
         del index["weight_map"][name]
     else:
         index["weight_map"][name] = file
-    path.write_text(json.dumps(index))
+    path.write_text(json.dumps(index), encoding="utf-8")
 
 
 FAULTS = [damaged_bytes, damaged_keys, damaged_keys, damaged_header, damaged_tensors, damaged_index]

@@ -17,7 +17,7 @@ from pissa_repro.stages import fetch
 def test_without_a_pad_token_eos_pads_on_the_right(tiny_model):
     from pissa_repro.model.tokens import load_tokenizer
 
-    assert "pad_token" not in json.loads((tiny_model / "tokenizer_config.json").read_text())
+    assert "pad_token" not in json.loads((tiny_model / "tokenizer_config.json").read_text(encoding="utf-8"))
     tokenizer = load_tokenizer(tiny_model)
     batch = tokenizer(["a", "a b c"], padding=True)
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
@@ -231,7 +231,7 @@ def test_a_weight_that_transformers_would_make_up_at_random(broken):
 def test_code_in_the_folder_is_not_run(broken, capsys):
     from pissa_repro.model.load import load_base
 
-    (broken / "configuration_own.py").write_text("raise SystemExit('this ran')")
+    (broken / "configuration_own.py").write_text("raise SystemExit('this ran')", encoding="utf-8")
     edit(broken / "config.json", model_type="own", auto_map={"AutoConfig": "configuration_own.Own"})
     says(lambda: load_base(broken), str(broken), "cannot load this model", "custom code")
     assert "y/N" not in capsys.readouterr().out

@@ -30,7 +30,9 @@ def ran(bench, tmp_path_factory):
     out, printed, evaluate = tmp_path_factory.mktemp("bench"), io.StringIO(), bench("evaluate")
     with redirect_stdout(printed):
         evaluate.main(["--quick", "--skip-vllm", "--gpus", "0", "--threads", "1", "--out", str(out)])
-    return [json.loads(line) for line in (out / "evaluate.jsonl").read_text().splitlines()], printed.getvalue()
+    return [
+        json.loads(line) for line in (out / "evaluate.jsonl").read_text(encoding="utf-8").splitlines()
+    ], printed.getvalue()
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ def ran(bench, tmp_path_factory):
 
 @pytest.fixture
 def lines(ran) -> dict:
-    rows = [json.loads(line) for line in (ran[0] / "init.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (ran[0] / "init.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["name"] for row in rows] == NAMES
     return {row["name"]: row for row in rows}
 
@@ -149,7 +149,7 @@ def test_a_contender_over_its_budget_runs_once(bench):
 def test_whole_model(bench, tmp_path):
     command = "--whole-model tiny --layers 1 --rank 4 --device cpu --out"
     bench("init").main([*command.split(), str(tmp_path)])
-    line = json.loads((tmp_path / "init.jsonl").read_text())
+    line = json.loads((tmp_path / "init.jsonl").read_text(encoding="utf-8"))
     assert set(FIELDS) <= line.keys()
     assert (line["name"], line["matrices"], line["layers"]) == ("whole-model", 7, 1)
     assert line["bytes"] == 2 * (4 * 128**2 + 3 * 128 * 192)

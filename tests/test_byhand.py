@@ -219,7 +219,7 @@ def test_a_hub_id_is_a_model_too(tmp_path, command):
         words = [sys.executable, "-m", "pissa_repro", command, "lab/tiny", "--revision", "v1"]
         out = tmp_path / "out"
         words += ["--rank", "4", "--quant", "nf4", "--out", str(out)]
-        done = subprocess.run(words, env=clean, cwd=tmp_path, text=True, capture_output=True, timeout=120)
+        done = subprocess.run(words, env=clean, cwd=tmp_path, encoding="utf-8", capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     record = read_json(out / "init.json" if out.is_dir() else out)
     assert (record["base"]["name"], record["base"]["commit"]) == ("lab/tiny", commit)

@@ -39,7 +39,7 @@ def folder(tmp_path):
 
     def make(tensors: dict[str, torch.Tensor], **config) -> Path:
         save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
-        (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **config}))
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **config}), encoding="utf-8")
         return tmp_path
 
     return make
@@ -54,24 +54,27 @@ def models_of_transformers() -> Path:
 def test_the_conv1d_models_are_those_of_transformers():
     types, layers = set(), set()
     for source in models_of_transformers().glob("*/modeling_*.py"):
-        names = re.findall(r"self\.(\w+) = Conv1D\(", source.read_text())
+        names = re.findall(r"self\.(\w+) = Conv1D\(", source.read_text(encoding="utf-8"))
         if names:
             layers |= set(names)
-            assert not re.search(rf"self\.({'|'.join(names)}) = nn\.", source.read_text())  # of these names all are
+            assert not re.search(
+                rf"self\.({'|'.join(names)}) = nn\.", source.read_text(encoding="utf-8")
+            )  # of these names all are
             for config in source.parent.glob("configuration_*.py"):
-                types |= set(re.findall(r'model_type = "([^"]+)"', config.read_text()))
+                types |= set(re.findall(r'model_type = "([^"]+)"', config.read_text(encoding="utf-8")))
     assert layers == naming.CONV1D_LAYERS
     assert types == naming.CONV1D_TYPES | {"clvp_encoder"}  # in one folder with a decoder that has some
 
 
 def test_embeddings_are_known_by_the_names_of_transformers():
     for source in models_of_transformers().glob("*/modeling_*.py"):
-        linear = re.findall(r"self\.(\w+) = nn\.Linear\(", source.read_text())
+        linear = re.findall(r"self\.(\w+) = nn\.Linear\(", source.read_text(encoding="utf-8"))
         assert [name for name in linear if naming.is_embedding(name)] == [], source
     for name in "llama mistral gemma gemma2 qwen2 qwen3 gpt2 openai t5 opt bloom falcon gpt_neox bert bart".split():
         source = models_of_transformers() / name / f"modeling_{name}.py"
         found = re.findall(
-            r"self\.(\w+) = (?:nn\.Embedding|\w+WordEmbedding|\w+LearnedPositional\w+)\(", source.read_text()
+            r"self\.(\w+) = (?:nn\.Embedding|\w+WordEmbedding|\w+LearnedPositional\w+)\(",
+            source.read_text(encoding="utf-8"),
         )
         assert found and all(naming.is_embedding(f"model.{name}") for name in found), (source, found)
 
@@ -244,5 +247,5 @@ def test_the_fingerprint_is_of_config_tokenizer_and_weights(tiny_model, tmp_path
     copy = Path(shutil.copytree(tiny_model, tmp_path / "copy"))
     before = checkpoint.fingerprint(tiny_model)
     assert checkpoint.fingerprint(copy) == before
-    (copy / "tokenizer_config.json").write_text("{}")
+    (copy / "tokenizer_config.json").write_text("{}", encoding="utf-8")
     assert checkpoint.fingerprint(copy) != before

@@ -78,7 +78,7 @@ def test_a_new_file_is_a_new_command(tmp_path):
     for name in ("__init__.py", "__main__.py"):
         shutil.copy(ROOT / "pissa_repro" / name, tmp_path / "pissa_repro")
     text = '"""Say a word."""\n\n\ndef throw_away(word: str):\n    print(word)\n'
-    (tmp_path / "pissa_repro/cli/throw_away.py").write_text(text)
+    (tmp_path / "pissa_repro/cli/throw_away.py").write_text(text, encoding="utf-8")
     assert "  throw-away   Say a word.\n" in command("--help", folder=tmp_path).stdout
     assert command("throw-away", "thrown", folder=tmp_path).stdout == "thrown\n"
 
@@ -134,7 +134,7 @@ def test_rescoring_says_what_has_changed(tried, capsys):
     pissa("rescore", record)
     capsys.readouterr()
     kept = record.with_suffix(".samples.jsonl")
-    kept.write_text(kept.read_text().replace('"paper": 1', '"paper": 0', 1))
+    kept.write_text(kept.read_text(encoding="utf-8").replace('"paper": 1', '"paper": 0', 1), encoding="utf-8")
     pissa("rescore", record)
     assert capsys.readouterr().out.startswith(f"{record}: 1 of 20 items changed; paper 0.2000")
 
@@ -157,12 +157,12 @@ def test_a_shipped_config_is_checked(name, capsys):
 
 def test_a_config_is_refused_in_the_words_of_the_dry_run(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("sweep: {ranks: [8, 4], cells: [{method: pisa, quant: none}]}\n")
+    path.write_text("sweep: {ranks: [8, 4], cells: [{method: pisa, quant: none}]}\n", encoding="utf-8")
     checked = command("check", path)
     assert checked.returncode == 1 and checked.stdout == "" and checked.stderr.count("\n") == 1
     assert checked.stderr.startswith("error: config.sweep.cells[0].method: unknown method 'pisa'. Did you mean 'pissa'")
     snakemake = [Path(sys.executable).parent / "snakemake", "-s", ROOT / "Snakefile", "-n", "--configfile", path]
-    dry = subprocess.run([*snakemake, "-d", tmp_path], capture_output=True, text=True)
+    dry = subprocess.run([*snakemake, "-d", tmp_path], capture_output=True, encoding="utf-8")
     assert dry.returncode != 0 and checked.stderr.removeprefix("error: ").strip() in dry.stdout + dry.stderr
 
 
@@ -178,15 +178,15 @@ def test_ctrl_c_ends_a_command_in_one_line(tmp_path):
     pipe = tmp_path / "config.yaml"
     os.mkfifo(pipe)
     words = [sys.executable, "-m", "pissa_repro", "check", str(pipe)]
-    running = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    with open(pipe, "w"):  # opens when the command reads
+    running = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, encoding="utf-8")
+    with open(pipe, "w", encoding="utf-8"):  # opens when the command reads
         running.send_signal(signal.SIGINT)
         _, told = running.communicate(timeout=60)
     assert running.returncode == 130 and told.startswith("interrupted: ") and told.count("\n") == 1
 
 
 def test_the_script_is_the_command():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     module, _, name = project["scripts"]["pissa"].partition(":")
     assert getattr(importlib.import_module(module), name) is main.main
 

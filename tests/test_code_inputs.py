@@ -25,7 +25,7 @@ def reached(tmp_path):
         for name, text in ({"__init__": ""} | modules).items():
             path = tmp_path / "house" / f"{name}.py"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
         found = files(*(f"house.{name}" for name in asked or ("a",)), root=tmp_path)
         assert found == sorted(found)
         return [path.removeprefix("house/").removesuffix(".py") for path in found if path != "house/__init__.py"]
@@ -90,7 +90,7 @@ def test_what_a_stage_loads_is_among_the_files_that_it_reaches():
     """Python's own account of the imports at the top, against the one that is read from the text."""
     loaded = "(module.__file__ for name, module in sys.modules.items() if name.startswith('pissa_repro'))"
     code = f"import sys, {', '.join(CODE[TABLE])}, pissa_repro.report.tables.sweep\nprint(*{loaded})"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, encoding="utf-8")
     loaded = {os.path.relpath(path, ROOT) for path in done.stdout.split()}
     assert len(loaded) > 15
     assert loaded <= set(files(*CODE[TABLE]))
@@ -99,7 +99,7 @@ def test_what_a_stage_loads_is_among_the_files_that_it_reaches():
 def snakemake(folder, *arguments):
     environment = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
     command = ["snakemake", *arguments, "--configfile", "small.yaml"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout + done.stderr
 
@@ -121,28 +121,31 @@ def done(tmp_path_factory):
         shutil.copytree(ROOT / name, folder / name, ignore=skip)
     for name in ("Snakefile", "environment.yml"):
         shutil.copy(ROOT / name, folder)
-    (folder / "small.yaml").write_text(yaml.safe_dump({"sweep": {"seeds": [0]}}))
+    (folder / "small.yaml").write_text(yaml.safe_dump({"sweep": {"seeds": [0]}}), encoding="utf-8")
     summary = snakemake(folder, TABLE, "--summary")
     outputs = re.findall(r"^((?:results|figures)/[^\t\n]+)\t", summary, re.MULTILINE)
     assert {SCORES, TABLE} < set(outputs)
     for path in map(folder.joinpath, outputs):
         path.parent.mkdir(parents=True, exist_ok=True)
         is_folder = path.name == "trained" or "results/init/" in path.as_posix()
-        path.mkdir() if is_folder else path.write_text("{}")
+        path.mkdir() if is_folder else path.write_text("{}", encoding="utf-8")
     snakemake(folder, TABLE, "--touch", "--forceall", "--cores", "1", "--quiet", "all")
     return folder
 
 
 def edited(folder, *paths):
     """What a dry run would make again after an edit of these files; then they are put back."""
-    before = {folder / path: ((folder / path).read_text(), (folder / path).stat().st_mtime_ns) for path in paths}
+    before = {
+        folder / path: ((folder / path).read_text(encoding="utf-8"), (folder / path).stat().st_mtime_ns)
+        for path in paths
+    }
     for path, (text, _) in before.items():
-        path.write_text(text + "\n# an edit\n")
+        path.write_text(text + "\n# an edit\n", encoding="utf-8")
     try:
         return would_make(folder)
     finally:
         for path, (text, then) in before.items():
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
             os.utime(path, ns=(then, then))
 
 

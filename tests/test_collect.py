@@ -89,7 +89,7 @@ def test_all_metrics_are_collected_as_recorded_and_one_without_an_error_has_none
     write_json(tmp_path / "cells" / cell.name / "eval/text.json", score)
     arguments = ["--config", canonical(sweep.config), "--results", tmp_path, "--out", tmp_path / "scores.csv"]
     collect.main([str(word) for word in arguments])
-    with open(tmp_path / "scores.csv", newline="") as file:
+    with open(tmp_path / "scores.csv", newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file))
     rows = [(row["metric"], row["value"], row["stderr"], row["n"]) for row in found]
     assert [row["seen_in_training"] for row in found] == ["2", "2"]

@@ -152,7 +152,7 @@ def test_through_lm_eval(tmp_path):
 
     rows = [{"prompt": question(BOOLQ), "answer": "true"}] * 4
     path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     manager = TaskManager(include_path=str(TASKS), include_defaults=False, metadata={"path": str(path)})
     results = simple_evaluate(Stored(), tasks=["commonsense"], task_manager=manager, bootstrap_iters=1)["results"][
         "commonsense"

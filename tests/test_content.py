@@ -36,11 +36,11 @@ def interrupted(run: Run, monkeypatch) -> None:
 
 def edit(path, **values):
     """Change values of a JSON file as by hand."""
-    path.write_text(json.dumps(read_json(path) | values))
+    path.write_text(json.dumps(read_json(path) | values), encoding="utf-8")
 
 
 def other_rows(run: Run) -> None:
-    run.rows.write_text(run.rows.read_text().replace("apples", "pears"))
+    run.rows.write_text(run.rows.read_text(encoding="utf-8").replace("apples", "pears"), encoding="utf-8")
 
 
 def other_weights(run: Run) -> None:
@@ -99,9 +99,9 @@ def test_labels_are_no_content(tmp_path):
     from pissa_repro.runtime.record import content
 
     path = tmp_path / "adapter_config.json"
-    path.write_text(json.dumps({"r": 4, "base_model_name_or_path": "a", "revision": None}))
+    path.write_text(json.dumps({"r": 4, "base_model_name_or_path": "a", "revision": None}), encoding="utf-8")
     first = content(tmp_path)
-    path.write_text(json.dumps({"revision": "1", "base_model_name_or_path": "b", "r": 4}, indent=2))
+    path.write_text(json.dumps({"revision": "1", "base_model_name_or_path": "b", "r": 4}, indent=2), encoding="utf-8")
     assert content(tmp_path) == first
     edit(path, r=8)
     assert content(tmp_path) != first
@@ -140,7 +140,7 @@ def test_a_trained_folder_that_was_changed_by_hand_generates_nothing(cells, meth
     run = cells[method]
     path = run.folder / name
     text = path.read_bytes() if path.exists() else None
-    path.write_text(json.dumps((json.loads(text) if text else {}) | values))
+    path.write_text(json.dumps((json.loads(text) if text else {}) | values), encoding="utf-8")
     try:
         says(run.evaluate, str(run.trained), path.name, "not as the training left it", "delete")
         assert not (run.folder / "task.json").exists() and not run.generated.exists()

@@ -161,7 +161,7 @@ def test_every_format_gives_the_same_rows_in_order(tmp_path, name):
 
 def test_empty_lines_do_not_count(tmp_path):
     path = write(tmp_path / "rows.jsonl")
-    path.write_text("\n" + path.read_text() + "\n  \n")
+    path.write_text("\n" + path.read_text(encoding="utf-8") + "\n  \n", encoding="utf-8")
     assert list(read_rows(path)) == ROWS
 
 

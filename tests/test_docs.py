@@ -18,8 +18,8 @@ CODE = sorted(
     for path in (ROOT / folder).rglob("*")
     if path.suffix in {".py", ".smk", ".yaml", ".md"} and path != Path(__file__)
 )
-PITFALLS = (DOCS / "pitfalls.md").read_text()
-FACTS = (DOCS / "paper_facts.md").read_text()
+PITFALLS = (DOCS / "pitfalls.md").read_text(encoding="utf-8")
+FACTS = (DOCS / "paper_facts.md").read_text(encoding="utf-8")
 SECTIONS = set(re.findall(r"^#+ ([\d.]+?)\.? .*\{#section-", FACTS, flags=re.MULTILINE))
 NUMBERS = r"\d+(?:(?:, and |, | and | to )\d+)*"
 # "traps 12 to 15", "pitfall 10", "pitfalls 20, 24"
@@ -55,20 +55,20 @@ def cited_sections(text: str) -> set[str]:
 def anchors(page: Path) -> set[str]:
     """The ids of a page's headings, as mkdocs and GitHub make them."""
     ids = set()
-    for heading in re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE):
+    for heading in re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
         text, _, given = heading.partition(" {#")
         ids.add(given.rstrip("}") or re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-"))
     return ids
 
 
 def test_the_navigation_holds_every_page():
-    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     assert listed(config["nav"]) == {str(page.relative_to(DOCS)) for page in PAGES} | MADE
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_a_page_has_one_title_and_says_something(page):
-    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     assert page.parent.name == "embedded" or len(re.findall(r"^# ", text, flags=re.MULTILINE)) == 1
     assert len(re.sub(r"^#.*", "", text, flags=re.MULTILINE).split()) > 30
 
@@ -78,28 +78,28 @@ def test_a_page_has_one_title_and_says_something(page):
 )
 def test_relative_links_lead_somewhere(page):
     """mkdocs checks the site's own; this one checks them as GitHub shows the pages."""
-    for target, _, anchor in re.findall(r"\]\(((?!https?:)[^)#\s]*)(#?)([^)\s]*)\)", page.read_text()):
+    for target, _, anchor in re.findall(r"\]\(((?!https?:)[^)#\s]*)(#?)([^)\s]*)\)", page.read_text(encoding="utf-8")):
         there = page.parent / target if target else page
         made = page.is_relative_to(DOCS) and name(there.resolve()).removeprefix("docs/") in MADE
         assert there.exists() or made, f"{target}: no such file"
         assert not anchor or made or anchor in anchors(there), f"{target}#{anchor}: no such heading"
 
 
-@pytest.mark.parametrize("path", [path for path in CODE if cited_pitfalls(path.read_text())], ids=name)
+@pytest.mark.parametrize("path", [path for path in CODE if cited_pitfalls(path.read_text(encoding="utf-8"))], ids=name)
 def test_cited_pitfalls_exist(path):
     known = {int(number) for number in re.findall(r"^### (\d+)\. .*\{#pitfall-\1\}$", PITFALLS, flags=re.MULTILINE)}
     assert known == set(range(1, len(known) + 1))
-    assert cited_pitfalls(path.read_text()) <= known
+    assert cited_pitfalls(path.read_text(encoding="utf-8")) <= known
 
 
-@pytest.mark.parametrize("path", [path for path in CODE if cited_sections(path.read_text())], ids=name)
+@pytest.mark.parametrize("path", [path for path in CODE if cited_sections(path.read_text(encoding="utf-8"))], ids=name)
 def test_cited_sections_of_the_paper_facts_exist(path):
-    assert cited_sections(path.read_text()) <= SECTIONS
+    assert cited_sections(path.read_text(encoding="utf-8")) <= SECTIONS
 
 
-@pytest.mark.parametrize("path", [path for path in CODE if "docs/" in path.read_text()], ids=name)
+@pytest.mark.parametrize("path", [path for path in CODE if "docs/" in path.read_text(encoding="utf-8")], ids=name)
 def test_named_pages_exist(path):
-    named = re.findall(r"(?<![\w/])docs/[\w/-]+\.(?:md|rst)", path.read_text())
+    named = re.findall(r"(?<![\w/])docs/[\w/-]+\.(?:md|rst)", path.read_text(encoding="utf-8"))
     missing = [page for page in named if not (ROOT / page).exists() and page.removeprefix("docs/") not in MADE]
     assert not missing
 
@@ -111,7 +111,7 @@ def test_citations_are_found_in_every_form():
 
 def test_facts_cite_data_that_were_seen():
     """A key of the data file that the page names is there, and is no recollection."""
-    data = yaml.safe_load((ROOT / "reference/paper_tables.yaml").read_text())
+    data = yaml.safe_load((ROOT / "reference/paper_tables.yaml").read_text(encoding="utf-8"))
     tables = data["tables"] | data["followup_tables"]
     parts = data.keys() | {f"setup.{key}" for key in data["setup"]} | data["setup"].keys()
     words = set(re.findall(r"`([a-z][a-z_.\d]*_[a-z_.\d]*)`", FACTS))
@@ -123,8 +123,8 @@ def test_facts_cite_data_that_were_seen():
 
 
 def test_every_config_key_has_a_row():
-    schema = yaml.safe_load((ROOT / "config/schema.yaml").read_text())
-    page = (DOCS / "reference/config.md").read_text()
+    schema = yaml.safe_load((ROOT / "config/schema.yaml").read_text(encoding="utf-8"))
+    page = (DOCS / "reference/config.md").read_text(encoding="utf-8")
     sections = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL))
     assert schema["properties"].keys() <= sections.keys()
     for section, text in sections.items():
@@ -134,7 +134,7 @@ def test_every_config_key_has_a_row():
 
 
 def test_the_drawing_of_the_floors_is_that_of_the_code():
-    text = (DOCS / "project/architecture.md").read_text()
+    text = (DOCS / "project/architecture.md").read_text(encoding="utf-8")
     drawing = re.search(r"<!-- floors -->\n```text\n(.*?)```\n<!-- /floors -->", text, flags=re.DOTALL)[1]
     drawn = [tuple(line.split(" | ")) for line in drawing.splitlines()]
     assert drawn[::-1] == [tuple(floor) for floor in ROOMS]

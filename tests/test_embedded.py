@@ -93,7 +93,7 @@ def test_fewer_rows_are_a_prefix():
 
 def test_a_fresh_process_prints_the_same():
     command = [sys.executable, "-m", "pissa_repro", "problems", "--split", "test"]
-    done = subprocess.run([*command, "--rows", "20"], capture_output=True, text=True, check=True)
+    done = subprocess.run([*command, "--rows", "20"], capture_output=True, encoding="utf-8", check=True)
     printed = [json.loads(line) for line in done.stdout.splitlines()]
     assert printed == problems.generate("test", 20)
 
@@ -185,14 +185,14 @@ def test_shipped_model_loads_with_exactly_its_keys(tokenizer):
 def test_shipped_model_is_small_and_is_the_recipe():
     assert sum(f.stat().st_size for f in MODEL.iterdir()) <= 10_000_000
     assert all(t.dtype == torch.float32 for t in load_file(MODEL / "model.safetensors").values())
-    record = json.loads((MODEL / "pretrain.json").read_text())
+    record = json.loads((MODEL / "pretrain.json").read_text(encoding="utf-8"))
     assert record["recipe"] == pretrain.RECIPE
     assert record["shape"] == pretrain.SHAPE
     assert record["seed"] == 0
 
 
 def test_shipped_tokenizer_is_the_recipe():
-    shipped = json.loads((MODEL / "tokenizer.json").read_text())
+    shipped = json.loads((MODEL / "tokenizer.json").read_text(encoding="utf-8"))
     assert json.loads(build_tokenizer(0).backend_tokenizer.to_str())["model"] == shipped["model"]
 
 
@@ -210,5 +210,5 @@ def test_recipe_runs_and_repeats(tmp_path, same_threads):
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[key], two[key]) for key in one)
-    record = json.loads((tmp_path / "one" / "pretrain.json").read_text())
+    record = json.loads((tmp_path / "one" / "pretrain.json").read_text(encoding="utf-8"))
     assert record["steps"] == 3 and record["seed"] == 3

@@ -30,12 +30,12 @@ def trained(tmp_path_factory, tiny_model):
     folder = tmp_path_factory.mktemp("cell")
     rows = folder / "rows.jsonl"
     row = '{"prompt": "What is 2 + 3?", "response": "The answer is: 5\\n#### 5"}\n'
-    rows.write_text(row * 4)
+    rows.write_text(row * 4, encoding="utf-8")
     run = Run(folder, tiny_model, rows, "pissa", rank=32, learning_rate=1e-2, steps=60, max_new_tokens=40)
     run.init()
     run.train()
     other = '{"prompt": "How many legs have 7 cats?", "response": "7 * 4 = 28\\n#### 28"}\n'
-    rows.write_text(row + other + row)
+    rows.write_text(row + other + row, encoding="utf-8")
     return run
 
 
@@ -63,8 +63,10 @@ def test_metrics_samples_and_record(trained):
 def test_the_record_and_the_log_say_which_scored_prompts_were_trained_on(trained, tmp_path, caplog):
     """Case 21: two of the three; and none of other rows, without a warning."""
     others, taught = (tmp_path / name for name in ("others.jsonl", "taught.jsonl"))
-    others.write_text('{"prompt": "What is 2 + 4?", "response": "6"}\n')
-    taught.write_text('{"prompt": " What is  2 + 3?", "response": "5"}\n' + others.read_text())
+    others.write_text('{"prompt": "What is 2 + 4?", "response": "6"}\n', encoding="utf-8")
+    taught.write_text(
+        '{"prompt": " What is  2 + 3?", "response": "5"}\n' + others.read_text(encoding="utf-8"), encoding="utf-8"
+    )
     assert trained.evaluate("--trained-on", str(others))["seen_in_training"] == 0
     assert "prompt" not in caplog.text
     assert trained.evaluate("--trained-on", str(taught))["seen_in_training"] == 2

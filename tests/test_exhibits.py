@@ -69,7 +69,7 @@ def run(checkout: Path, *command: str) -> subprocess.CompletedProcess:
         cwd=checkout.parent / "run",
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
 
 
@@ -148,7 +148,7 @@ def test_the_list_has_every_target_and_paper_reference(capsys):
 
 def test_a_further_exhibit_is_one_file(checkout):
     """It is listed, made by the target that it belongs to, and drawn; nothing else is edited."""
-    (checkout / "pissa_repro/exhibits/figure99.py").write_text(THROW_AWAY)
+    (checkout / "pissa_repro/exhibits/figure99.py").write_text(THROW_AWAY, encoding="utf-8")
     listed = run(checkout, "python", "-c", "from pissa_repro.cli.exhibits import exhibits; exhibits()").stdout
     assert re.search(
         r"^figures/paper/figure99.svg +Figure 99 +How many weights' files a model has.$", listed, re.MULTILINE
@@ -181,13 +181,15 @@ def test_a_further_exhibit_is_one_file(checkout):
 def test_an_exhibit_that_is_not_whole_is_refused(checkout, old, new, words):
     text = THROW_AWAY.replace(old, new)
     assert text != THROW_AWAY
-    (checkout / "pissa_repro/exhibits/figure99.py").write_text(text)
+    (checkout / "pissa_repro/exhibits/figure99.py").write_text(text, encoding="utf-8")
     said = run(checkout, "python", "-c", "from pissa_repro.exhibits import PLUGINS; PLUGINS.check()").stderr
     assert all(word in said for word in ("pissa_repro/exhibits/figure99.py", *words)), said
 
 
 def test_the_dry_run_refuses_an_exhibit_that_is_not_whole_whatever_is_asked(checkout):
-    (checkout / "pissa_repro/exhibits/figure99.py").write_text(THROW_AWAY.replace("def needs(", "def nedes("))
+    (checkout / "pissa_repro/exhibits/figure99.py").write_text(
+        THROW_AWAY.replace("def needs(", "def nedes("), encoding="utf-8"
+    )
     said = snakemake(checkout, "-n", "results/scores.csv")
     assert "pissa_repro/exhibits/figure99.py: unknown name 'nedes'" in said and not said.endswith("exit 0")
 

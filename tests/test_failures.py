@@ -29,11 +29,11 @@ def left(folder: Path) -> list[str]:
 @pytest.mark.parametrize("mode", ["w", "wb"])
 def test_a_failed_write_keeps_the_old_file(tmp_path, mode):
     path = tmp_path / "record.json"
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
     with pytest.raises(ZeroDivisionError), record.atomic(path, mode) as file:
         file.write("half" if mode == "w" else b"half")
         1 / 0  # noqa: B018
-    assert path.read_text() == "old" and left(tmp_path) == ["record.json"]
+    assert path.read_text(encoding="utf-8") == "old" and left(tmp_path) == ["record.json"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object()])
@@ -46,7 +46,7 @@ def test_a_record_that_cannot_be_written_leaves_none(tmp_path, value):
 @pytest.mark.parametrize("content", ["", '{"a": 1', "\x00"])
 def test_a_damaged_record_is_named(tmp_path, content):
     path = tmp_path / "record.json"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     says(lambda: record.read_json(path), str(path), "not a complete record", "again")
 
 
@@ -74,7 +74,11 @@ def test_a_file_that_may_not_grow(tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     done = subprocess.run(
-        command(out, many_rows(tmp_path, 1000)), preexec_fn=limit_file_size, capture_output=True, text=True, cwd=ROOT
+        command(out, many_rows(tmp_path, 1000)),
+        preexec_fn=limit_file_size,
+        capture_output=True,
+        encoding="utf-8",
+        cwd=ROOT,
     )
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert "error: cannot read or write" in done.stderr and "too large" in done.stderr
@@ -136,7 +140,7 @@ def test_a_stopped_stage_leaves_no_output(tmp_path, kill, code):
     """Case 20: SIGTERM is what a batch system sends when it takes a machine back."""
     out, rows = tmp_path / "out", many_rows(tmp_path, 1_000_000)
     out.mkdir()
-    process = subprocess.Popen(command(out, rows), stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    process = subprocess.Popen(command(out, rows), stderr=subprocess.PIPE, encoding="utf-8", cwd=ROOT)
     deadline = time.monotonic() + 30
     while not started(process, rows) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -150,14 +154,14 @@ def test_a_stopped_stage_leaves_no_output(tmp_path, kill, code):
 def test_a_machine_that_dies_in_the_middle_of_a_write(tmp_path):
     """kill -9 between the first byte and the rename: the old file stays, the half one has another name."""
     path = tmp_path / "record.json"
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
     code = (
         "import os, signal, sys; from pissa_repro.runtime import record\n"
         "with record.atomic(sys.argv[1]) as file:\n"
         "    file.write('half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], cwd=ROOT)
-    assert done.returncode == -9 and path.read_text() == "old"
-    assert [p.read_text() for p in tmp_path.glob(".record.json.*")] == ["half"], (
+    assert done.returncode == -9 and path.read_text(encoding="utf-8") == "old"
+    assert [p.read_text(encoding="utf-8") for p in tmp_path.glob(".record.json.*")] == ["half"], (
         "the half file was expected under a dot name"
     )

@@ -95,7 +95,7 @@ def with_text(tmp_path, stderr="0.02", n=40, tasks=("bench", "text")):
     config["sweep"]["tasks"] = list(tasks)
     rows = [f"{cell},text,paper,{2.1 + number / 10},{stderr},{n}" for number, cell in enumerate(sweep.cells)]
     rows += [f"{cell},text,perplexity,8,,{n}" for cell in sweep.cells]
-    with open(paths.scores(tmp_path), "a") as file:
+    with open(paths.scores(tmp_path), "a", encoding="utf-8") as file:
         file.write("\n".join(rows) + "\n")
     return Sweep(config)
 
@@ -196,7 +196,7 @@ def test_a_missing_record_stops_the_figure_and_leaves_no_file(tmp_path):
 def test_scores_with_holes_are_refused(change, message, tmp_path):
     sweep = made(tmp_path)
     scores = paths.scores(tmp_path)
-    scores.write_text(change(scores.read_text()))
+    scores.write_text(change(scores.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(UserError, match=message):
         drawn("accuracy", sweep, tmp_path)
 
@@ -204,6 +204,6 @@ def test_scores_with_holes_are_refused(change, message, tmp_path):
 def test_seeds_with_other_steps_are_refused(tmp_path):
     sweep = made(tmp_path)
     record = paths.cell(list(sweep.cells)[1], tmp_path).steps
-    record.write_text("\n".join(record.read_text().splitlines()[:-1]) + "\n")
+    record.write_text("\n".join(record.read_text(encoding="utf-8").splitlines()[:-1]) + "\n", encoding="utf-8")
     with pytest.raises(UserError, match="no mean over seeds is possible"):
         drawn("figure4a", sweep, tmp_path)

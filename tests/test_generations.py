@@ -82,7 +82,7 @@ def test_every_spec_has_a_file_of_its_own():
 def test_a_second_process_is_refused(kept):
     with generations.journal(kept, ORIGIN):
         code = f"from pissa_repro.scoring import generations as g\nwith g.journal(g.Path({str(kept)!r}), {{}}): pass"
-        found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert "another process is generating into it" in found.stderr and found.returncode
     assert generations.read(kept).origin == ORIGIN
 

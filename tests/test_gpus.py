@@ -32,7 +32,12 @@ def job(folder, count: int, after: str = "", shown: str = "4,7") -> subprocess.P
     """A process that takes cards, says which, and then does something."""
     command = [sys.executable, "-c", TAKE.format(count, after)]
     return subprocess.Popen(
-        command, env=environment(folder, shown), stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True, cwd=ROOT
+        command,
+        env=environment(folder, shown),
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        encoding="utf-8",
+        cwd=ROOT,
     )
 
 
@@ -139,7 +144,7 @@ def test_fewer_and_more_cards_than_taken_are_refused(tmp_path):
         code = TORCH + f"torch.cuda.device_count = lambda: {sees}; torch.__version__ = '2'; "
         code += "torch.version = types.SimpleNamespace(cuda='13'); from pissa_repro.runtime import gpus; gpus.take(2)"
         done = subprocess.run(
-            [sys.executable, "-c", code], env=environment(tmp_path), cwd=ROOT, capture_output=True, text=True
+            [sys.executable, "-c", code], env=environment(tmp_path), cwd=ROOT, capture_output=True, encoding="utf-8"
         )
         assert f"gpus: 2 asked for, torch 2 sees {sees} (CUDA_VISIBLE_DEVICES is '4,7')" in done.stderr
 

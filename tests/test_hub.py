@@ -54,7 +54,7 @@ class Fetch:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
         clean |= {"HF_ENDPOINT": self.hub.url, "HF_HOME": str(self.cache), "PYTHONPATH": str(ROOT)}
         return subprocess.Popen(
-            [*command, "--rows", str(self.rows)], env=clean | env, cwd=self.folder, text=True,
+            [*command, "--rows", str(self.rows)], env=clean | env, cwd=self.folder, encoding="utf-8",
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 
@@ -63,7 +63,7 @@ class Fetch:
         process = self.start(source, kind, **env)
         _, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
-        return json.loads(self.record.read_text())
+        return json.loads(self.record.read_text(encoding="utf-8"))
 
     def refused(self, source: dict, kind: str = "model", **env) -> str:
         """The one message of a run that fails, which leaves no output."""
@@ -133,7 +133,7 @@ def test_a_fetched_model_loads(hub, fetch, tiny_model):
 def test_dataset_rows_and_record(hub, fetch):
     commit = hub.add("datasets", "lab/sums", DATA)
     record = fetch.ok(dataset(rows=3), "dataset")
-    rows = [json.loads(line) for line in fetch.rows.read_text().splitlines()]
+    rows = [json.loads(line) for line in fetch.rows.read_text(encoding="utf-8").splitlines()]
     assert rows == [{"prompt": f"q{i}", "response": f"a{i}"} for i in range(3)]
     assert record["rows"] == 3 and record["commit"] == commit
     assert record["sha256"] == hashlib.sha256(fetch.rows.read_bytes()).hexdigest()

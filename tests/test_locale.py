@@ -12,7 +12,9 @@ from encodings_used import bare
 from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime.record import canonical, read_lines
 
-SOURCES = sorted(path for room in ("pissa_repro", "benchmarks", "docs") for path in (ROOT / room).rglob("*.py"))
+SOURCES = sorted(
+    path for room in ("pissa_repro", "benchmarks", "docs", "tests") for path in (ROOT / room).rglob("*.py")
+)
 ASCII = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
 TEXT = "Zoë paid 3 € \u2212 1 €: 答え ±2 \U0001d538"
 

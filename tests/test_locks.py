@@ -81,7 +81,9 @@ def test_children_do_not_keep_the_lock(tmp_path):
     """Case 20: neither a program that was started nor one that takes this process's place."""
     started = "import subprocess; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); input()"
     command = [sys.executable, "-c", HOLD.format(str(tmp_path / "cell"), started)]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8"
+    ) as process:
         child = int(process.stdout.readline())
         process.kill()
         process.wait()

@@ -198,7 +198,7 @@ def test_through_lm_eval(tmp_path):
 
     rows = [{"prompt": "How many?", "response": r"It is $\boxed{\frac{1}{2}}$."}] * 4
     path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     manager = TaskManager(include_path=str(TASKS), include_defaults=False, metadata={"path": str(path)})
     results = simple_evaluate(Stored(), tasks=["math"], task_manager=manager, bootstrap_iters=1)["results"]["math"]
     assert (results["paper,none"], results["math_verify,none"]) == (0.25, 0.5)

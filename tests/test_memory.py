@@ -65,7 +65,7 @@ def test_an_initialisation_takes_a_few_copies_of_the_largest_weight_as_announced
     # freed memory goes back to the system at once, so that the peak is what was in use
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", CHILD, *(str(folder) for folder in models), json.dumps(spec)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=120)
     assert done.returncode == 0, done.stderr
     rows, columns = LARGE
     largest, factors = 4 * rows * columns, 4 * RANK * LAYERS * (rows + 3 * columns)

@@ -80,7 +80,9 @@ def test_no_torch_before_a_start_is_made():
         "[methods.load(name) for name in methods.names()]\n"
         "print(sorted({'torch', 'transformers', 'bitsandbytes', 'numpy'} & set(sys.modules)))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=config.ROOT, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=config.ROOT, check=True
+    )
     assert found.stdout.strip() == "[]"
 
 

@@ -112,9 +112,9 @@ def test_an_index_names_safetensors_of_its_folder_only(folder, file):
     (folder / "sub").mkdir()
     shutil.copy(folder / "model.safetensors", folder / "sub" / "a.safetensors")
     shards(folder)
-    index = json.loads((folder / INDEX).read_text())
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     index["weight_map"]["lm_head.weight"] = file
-    (folder / INDEX).write_text(json.dumps(index))
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
     says(lambda: fetch_model({"path": str(folder)}), INDEX, "lm_head.weight", repr(file), "no safetensors file of this")
 
 
@@ -195,7 +195,9 @@ def asked(monkeypatch):
 def coded(folder):
     """The folder with code of its own for config, model and tokenizer, which leaves a trace when it is run."""
     for name in ("own", "tokenization_own", "modeling_own"):
-        (folder / f"{name}.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nraise SystemExit('this ran')\n")
+        (folder / f"{name}.py").write_text(
+            f"open({str(folder / 'ran')!r}, 'w')\nraise SystemExit('this ran')\n", encoding="utf-8"
+        )
     edit(folder / "config.json", auto_map={"AutoConfig": "own.Own", "AutoModelForCausalLM": "modeling_own.Own"})
     edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_own.Own", None]})
     return folder

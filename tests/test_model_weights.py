@@ -61,10 +61,10 @@ def test_an_index_of_the_single_file_is_the_same_model(folder, tiny_model):
     """Case 2: an index that names the single file alone says nothing else, and its promises are checked."""
     names = list(load_file(folder / "model.safetensors"))
     index = {"metadata": {}, "weight_map": dict.fromkeys(names, "model.safetensors")}
-    (folder / INDEX).write_text(json.dumps(index))
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
     assert fingerprint(folder) == fingerprint(tiny_model) and same_weights(folder, tiny_model)
     index["weight_map"]["model.more.weight"] = "model.safetensors"
-    (folder / INDEX).write_text(json.dumps(index))
+    (folder / INDEX).write_text(json.dumps(index), encoding="utf-8")
     says(lambda: fingerprint(folder), "model.safetensors", "lacks model.more.weight")
 
 
@@ -73,7 +73,7 @@ def test_what_is_not_read_is_not_the_model(folder, tiny_model):
     zeros = {name: torch.zeros_like(tensor) for name, tensor in load_file(folder / "model.safetensors").items()}
     save_file(zeros, folder / "consolidated.safetensors")
     torch.save(zeros, folder / "pytorch_model.bin")
-    (folder / "model.safetensors.index.json.old").write_text("{")
+    (folder / "model.safetensors.index.json.old").write_text("{", encoding="utf-8")
     assert fingerprint(folder) == fingerprint(tiny_model) and same_weights(folder, tiny_model)
     (folder / "model.safetensors").unlink()
     says(lambda: fingerprint(folder), str(folder), "neither model.safetensors", "Convert")
@@ -152,16 +152,16 @@ def test_a_config_that_leads_elsewhere_is_refused(folder, key):
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "vocab.txt", "special_tokens_map.json", "spiece.model"])
 def test_the_fingerprint_covers_the_files_of_slow_tokenizers(folder, tiny_model, name):
     """Case 2: what a tokenizer may be made of is a part of what was read."""
-    (folder / name).write_text("{}")
+    (folder / name).write_text("{}", encoding="utf-8")
     once = fingerprint(folder)
-    (folder / name).write_text("{ }")
+    (folder / name).write_text("{ }", encoding="utf-8")
     assert len({fingerprint(tiny_model), once, fingerprint(folder)}) == 3
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"])
 def test_an_adapter_beside_the_weights_is_no_base(folder, name):
     """Case 17: transformers puts it on the model without a word."""
-    (folder / name).write_text('{"base_model_name_or_path": "owner/base"}')
+    (folder / name).write_text('{"base_model_name_or_path": "owner/base"}', encoding="utf-8")
     words = ["owner/base"] if name == "adapter_config.json" else []
     says(lambda: fingerprint(folder), str(folder), name, "no base model", "merge", *words)
     (folder / "config.json").unlink()
@@ -172,7 +172,7 @@ def test_an_adapter_beside_the_weights_is_no_base(folder, name):
 def test_a_published_residual_is_no_base(folder, name):
     """Case 17: W - BA was taken for W; the model is the residual and its adapter."""
     (folder / name).mkdir()
-    (folder / name / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/base"}')
+    (folder / name / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/base"}', encoding="utf-8")
     says(lambda: fingerprint(folder), str(folder), "residual", f"{name}/", "base model", "(owner/base)")
 
 

@@ -35,19 +35,19 @@ class Sweep:
     def __init__(self, folder: Path):
         self.folder, self.work, self.ran = folder, folder / "work", folder / "ran"
         save_tiny_model(folder / "model")
-        (folder / "rows.jsonl").write_text(ROWS)
+        (folder / "rows.jsonl").write_text(ROWS, encoding="utf-8")
         self.place(folder / "model", folder / "rows.jsonl")
         stub = folder / "bin" / "python"
         for path in (self.work, stub.parent):
             path.mkdir()
-        stub.write_text(CHEAP_STAGES.format(python=sys.executable, ran=self.ran))
+        stub.write_text(CHEAP_STAGES.format(python=sys.executable, ran=self.ran), encoding="utf-8")
         stub.chmod(0o755)
         outputs = re.findall(r"^((?:results|figures)/[^\t\n]+)\t", self.run("all", "--summary"), re.MULTILINE)
         for path in map(self.work.joinpath, outputs):
             is_folder = path.name == "trained" or "results/init/" in path.as_posix()
             path.mkdir(parents=True) if is_folder else path.parent.mkdir(parents=True, exist_ok=True)
             if not is_folder:
-                path.write_text("{}")
+                path.write_text("{}", encoding="utf-8")
         self.run("--until", "fetch_model", "fetch_data", "--forcerun", "fetch_model", "fetch_data", "--cores", "1")
         self.record()
         self.run("all", "--touch", "--forceall", "--cores", "1")
@@ -80,14 +80,17 @@ class Sweep:
                 "cells": [{"method": "pissa", "quant": "nf4"}, {"method": "full", "quant": "none"}],
             },
         }
-        (self.folder / "moved.yaml").write_text(yaml.safe_dump(changes))
+        (self.folder / "moved.yaml").write_text(yaml.safe_dump(changes), encoding="utf-8")
 
     def run(self, *arguments: str, fails: bool = False) -> str:
         """What snakemake says; it ends well unless it `fails`."""
         command = [BIN / "snakemake", "-s", ROOT / "Snakefile", "-d", self.work, *arguments]
         environment = os.environ | {"PATH": f"{self.folder / 'bin'}:{BIN}:{os.environ['PATH']}"}
         done = subprocess.run(
-            [*command, "--configfile", self.folder / "moved.yaml"], capture_output=True, text=True, env=environment
+            [*command, "--configfile", self.folder / "moved.yaml"],
+            capture_output=True,
+            encoding="utf-8",
+            env=environment,
         )
         assert bool(done.returncode) == fails, done.stdout[-2000:] + done.stderr[-2000:]
         return done.stdout + done.stderr
@@ -103,7 +106,7 @@ class Sweep:
         """The stages after fetch and admit that a run for all scores begins."""
         self.ran.unlink(missing_ok=True)
         self.run("--cores", "1", *self.scores, fails=fails)
-        return set(self.ran.read_text().split()) if self.ran.exists() else set()
+        return set(self.ran.read_text(encoding="utf-8").split()) if self.ran.exists() else set()
 
 
 @pytest.fixture(scope="module")
@@ -148,17 +151,17 @@ def test_rows_that_moved_retrain_nothing(sweep):
     """Case 20: the same lines in another file, newer; then one line is another."""
     moved = sweep.folder / "deep" / "rows.jsonl"
     moved.parent.mkdir()
-    moved.write_text((sweep.folder / "rows.jsonl").read_text())
+    moved.write_text((sweep.folder / "rows.jsonl").read_text(encoding="utf-8"), encoding="utf-8")
     (sweep.folder / "rows.jsonl").unlink()
     sweep.place(sweep.folder / "model", moved)
     assert sweep.run_stages(fails=False) == set()
     assert sweep.would_run() == CHEAP
-    moved.write_text(ROWS.replace("1 + 1?", "1 + one?"))
+    moved.write_text(ROWS.replace("1 + 1?", "1 + one?"), encoding="utf-8")
     assert sweep.run_stages(fails=True) == {"train"}
     assert sweep.would_run(*sweep.scores) == {"train", "generate", "evaluate"}
 
 
 def test_a_record_of_fetching_that_is_damaged_is_named(sweep):
     """Case 20: what was fetched decides, so it has to be known."""
-    (sweep.work / "results" / "fetch" / "models" / "mini-llama.json").write_text("{")
+    (sweep.work / "results" / "fetch" / "models" / "mini-llama.json").write_text("{", encoding="utf-8")
     assert "mini-llama.json: not a complete record" in sweep.run("-n", "all", fails=True)

@@ -154,7 +154,7 @@ def test_the_metrics(judge, tmp_path):
     scores, facts = rate(tmp_path, [ESSAY, SUM], [["a", "b"], ["c", "d"]])
     assert scores == [{"paper": 6.25, "turn_1": 8.0, "turn_2": 4.5}] * 2
     assert facts["judge"]["model"] == "gpt-4" and facts["judge"]["judgements"] == 4
-    kept = [json.loads(line) for line in (tmp_path / "judgements.jsonl").read_text().splitlines()]
+    kept = [json.loads(line) for line in (tmp_path / "judgements.jsonl").read_text(encoding="utf-8").splitlines()]
     assert sorted((line["question"], line["turn"]) for line in kept) == [(1, 1), (1, 2), (2, 1), (2, 2)]
 
 
@@ -177,7 +177,9 @@ def test_a_changed_second_answer_is_the_only_one_judged_anew(judge, tmp_path):
 
 
 def real_rows(folder):
-    questions = [json.loads(line) for line in (folder / "mt_bench" / "question.jsonl").read_text().splitlines()]
+    questions = [
+        json.loads(line) for line in (folder / "mt_bench" / "question.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     fields = {"turns": "turns", "category": "category", "reference": "reference"}
     return select(questions, {"fields": fields}, "config.datasets.mt_bench")
 

@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "pissa_repro"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.]*)")  # no local version such as +cpu, no marker
 
@@ -39,7 +39,9 @@ def pins(lines: list[str]) -> dict[str, str]:
 
 DECLARED = pins(PROJECT["dependencies"])
 TEST = pins(EXTRAS["test"] + EXTRAS["docs"])  # what `make` installs beside the dependencies
-LOCK = pins([line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")])
+LOCK = pins(
+    [line for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+)
 
 
 def test_constraints_lock_the_declared_pins():
@@ -64,7 +66,7 @@ def test_installed_version_is_the_pin(name):
 
 
 def test_conda_environment_takes_the_same_pins():
-    *conda, last = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    *conda, last = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
     assert last["pip"] == PROJECT["dependencies"] + EXTRAS["test"] + EXTRAS["docs"]
     python = next(line.partition("=")[2] for line in conda if line.startswith("python="))
     classifiers = [line.rpartition(" :: ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
@@ -77,7 +79,7 @@ def imported(folder: Path) -> dict[str, str]:
     found = {}
     own = {"pissa_repro"} if folder == PACKAGE else {"pissa_repro"} | {path.stem for path in folder.rglob("*.py")}
     for path in sorted(folder.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -116,7 +118,7 @@ def test_wheel_holds_every_file_of_the_package(tmp_path):
             shutil.copy(ROOT / name, source)
     out.mkdir()
     build = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
-    done = subprocess.run([sys.executable, "-c", build, str(out)], cwd=source, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", build, str(out)], cwd=source, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     (wheel,) = out.glob("pissa_repro-*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -127,12 +129,12 @@ def test_wheel_holds_every_file_of_the_package(tmp_path):
 
 
 def test_changelog_has_an_entry_for_this_version():
-    version = re.search(r'__version__ = "(.+)"', (PACKAGE / "__init__.py").read_text())[1]
-    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+    version = re.search(r'__version__ = "(.+)"', (PACKAGE / "__init__.py").read_text(encoding="utf-8"))[1]
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def make_targets() -> set[str]:
-    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 
 @pytest.mark.parametrize(
@@ -140,37 +142,37 @@ def make_targets() -> set[str]:
     [
         path
         for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("docs/*/**/*.md")])
-        if "make " in path.read_text()
+        if "make " in path.read_text(encoding="utf-8")
     ],
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_documented_make_targets_exist(page):
-    named = re.findall(r"(?:^\s*(?:\$ )?|`)make ([a-z-]+)", page.read_text(), flags=re.MULTILINE)
+    named = re.findall(r"(?:^\s*(?:\$ )?|`)make ([a-z-]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert set(named) <= make_targets()
 
 
 def test_phony_targets_are_the_targets():
-    phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)[1]
+    phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)[1]
     assert set(phony.split()) == make_targets()
 
 
 def test_ci_checks_before_it_runs_the_documented_test_command():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    *before, last = script.read_text().splitlines()
+    *before, last = script.read_text(encoding="utf-8").splitlines()
     assert before[-2:] == ["make lint", "make docs"]
     assert last == "exec make test"
 
 
 def test_the_workflow_on_github_runs_the_ci_script():
-    steps = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["run"]["steps"]
+    steps = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]["run"]["steps"]
     assert steps[-1] == {"run": ".ci/run"}
     python = next(step["with"]["python-version"] for step in steps if "setup-python" in step.get("uses", ""))
     assert f"Programming Language :: Python :: {python}" in PROJECT["classifiers"]
 
 
 def test_hooks_before_a_commit_are_local_and_pinned():
-    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
     assert [repository["repo"] for repository in repositories] == ["local"]
     tools = {hook["entry"].split()[0] for hook in repositories[0]["hooks"]}
     assert tools - set(TEST) == {"bash"}
@@ -182,7 +184,7 @@ def test_hooks_before_a_commit_are_local_and_pinned():
 )
 def test_issue_forms_have_what_github_asks_for(form):
     """A form with a part missing, or an id twice, is not shown, and nothing says so."""
-    content = yaml.safe_load(form.read_text())
+    content = yaml.safe_load(form.read_text(encoding="utf-8"))
     assert {"name", "description", "body"} <= content.keys()
     ids = [part["id"] for part in content["body"]]
     assert len(set(ids)) == len(ids)
@@ -193,7 +195,10 @@ def test_issue_forms_have_what_github_asks_for(form):
 
 
 def test_citation_names_this_version_and_licence():
-    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert citation["version"] == re.search(r'__version__ = "(.+)"', (PACKAGE / "__init__.py").read_text())[1]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (
+        citation["version"]
+        == re.search(r'__version__ = "(.+)"', (PACKAGE / "__init__.py").read_text(encoding="utf-8"))[1]
+    )
     assert citation["license"] == PROJECT["license"]
     assert {"cff-version", "message", "title", "authors"} <= citation.keys()

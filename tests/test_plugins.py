@@ -47,7 +47,7 @@ def room(tmp_path, monkeypatch):
         package = f"toys_{next(COUNT)}"
         for name, text in {"__init__": "", "_shared": "X = 1\n", **files}.items():
             (tmp_path / package).mkdir(exist_ok=True)
-            (tmp_path / package / f"{name}.py").write_text(text)
+            (tmp_path / package / f"{name}.py").write_text(text, encoding="utf-8")
         return plugins.Room(package, "toy", Toy, **more)
 
     return build
@@ -130,7 +130,7 @@ def roundtrip(weight, options, spare):
     """The nearest multiple of the step."""
     return (weight / options["step"]).round() * options["step"]
 '''
-TASK = (ROOT / "pissa_repro/tasks/gsm8k.yaml").read_text().replace("task: gsm8k", "task: sums")
+TASK = (ROOT / "pissa_repro/tasks/gsm8k.yaml").read_text(encoding="utf-8").replace("task: gsm8k", "task: sums")
 FILES = {"methods/nothing.py": METHOD, "quantizers/whole.py": QUANTIZER, "tasks/sums.yaml": TASK}
 CONFIG = {
     "tasks": {"sums": {"task": "sums", "dataset": "gsm-mini-test", "max_new_tokens": 8}},
@@ -155,15 +155,15 @@ def checkout(tmp_path):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", copy)
     for name, text in FILES.items():
-        (copy / "pissa_repro" / name).write_text(text)
-    (copy / "mine.yaml").write_text(yaml.safe_dump(CONFIG))
+        (copy / "pissa_repro" / name).write_text(text, encoding="utf-8")
+    (copy / "mine.yaml").write_text(yaml.safe_dump(CONFIG), encoding="utf-8")
     return copy
 
 
 def run(copy, *command):
     """Run a Python command in the copy; its exit code and all that it said."""
     environment = os.environ | {"PYTHONPATH": str(copy), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run([sys.executable, *command], cwd=copy, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *command], cwd=copy, env=environment, capture_output=True, encoding="utf-8")
     return done.returncode, done.stdout + done.stderr
 
 
@@ -192,7 +192,7 @@ def test_one_file_each_runs(checkout, tiny_model, tmp_path):
     code, said = run(checkout, "-m", "pissa_repro", "quant-error", *options, "--out", str(tmp_path / "error.json"))
     assert code == 0 and "reduction 0.00 %" in said, said[-2000:]
     rows = [f'{{"prompt": "{n} + 1?", "response": "#### {n + 1}"}}\n' for n in (2, 3)]
-    (checkout / "rows.jsonl").write_text("".join(rows))
+    (checkout / "rows.jsonl").write_text("".join(rows), encoding="utf-8")
     code, said = run(checkout, "-c", SCORE)
     assert code == 0 and "{'paper': 0.5, 'strict': 0.5}" in said, said[-2000:]
 
@@ -217,7 +217,7 @@ NOT_WHOLE = {
 @pytest.mark.parametrize("name", NOT_WHOLE)
 def test_a_dry_run_refuses_what_is_not_whole(checkout, name):
     for text, words in NOT_WHOLE[name]:
-        (checkout / "pissa_repro" / name).write_text(text)
+        (checkout / "pissa_repro" / name).write_text(text, encoding="utf-8")
         code, said = dry_run(checkout)
         assert code == 1 and "Traceback" not in said, said[-2000:]
         for word in (f"pissa_repro/{name}", *words):

@@ -50,7 +50,9 @@ def test_no_torch_before_a_weight_is_quantized():
         "import sys\nfrom pissa_repro import quantizers\nquantizers.names()\n"
         "print(sorted({'torch', 'bitsandbytes', 'numpy'} & set(sys.modules)))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=config.ROOT, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=config.ROOT, check=True
+    )
     assert found.stdout.strip() == "[]"
 
 

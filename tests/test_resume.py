@@ -60,7 +60,7 @@ def launch(run):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-m", "pissa_repro.stages.train", *run.train_argv(*arguments())],
-        cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8",
     )  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def weights(run):
 
 
 def assert_the_same(whole, resumed):
-    assert resumed.steps.read_text() == whole.steps.read_text()
+    assert resumed.steps.read_text(encoding="utf-8") == whole.steps.read_text(encoding="utf-8")
     assert weights(resumed) == weights(whole) != {}
     assert not resumed.scratch.exists()
 

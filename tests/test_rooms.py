@@ -67,7 +67,7 @@ def test_an_upward_import_is_found(tmp_path, line):
     copy = tmp_path / "measure.py"
     shutil.copy(PACKAGE / "results" / "measure.py", copy)
     assert not upward(copy, "results")
-    copy.write_text(copy.read_text() + f"\n\ndef late():\n    {line}\n")
+    copy.write_text(copy.read_text(encoding="utf-8") + f"\n\ndef late():\n    {line}\n", encoding="utf-8")
     assert upward(copy, "results") == {line.replace(" import ", ".").split("pissa_repro.")[1].split(".")[0]}
 
 

@@ -170,7 +170,7 @@ def test_a_part_that_makes_no_sense_ends_the_dry_run(datasets, words):
 def test_a_share_without_rows_is_an_error(tmp_path):
     """Case 21: nothing is trained on an empty side."""
     path = tmp_path / "one.jsonl"
-    path.write_text(json.dumps({"question": "q", "answer": "a"}))
+    path.write_text(json.dumps({"question": "q", "answer": "a"}), encoding="utf-8")
     source = {"path": str(path), "fields": FIELDS, "parts": [{"share": 1e-9, "seed": 0}]}
     says(lambda: fetch_dataset(source), "one.jsonl", "empty")
 

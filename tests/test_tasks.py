@@ -43,12 +43,12 @@ def changed(tmp_path, monkeypatch):
     folder = tmp_path / "tasks"
     shutil.copytree(tasks.TASKS, folder)
     monkeypatch.setattr(tasks, "TASKS", folder)
-    path = next(path for path in sorted(folder.glob("*.yaml")) if "rows.dataset" in path.read_text())
+    path = next(path for path in sorted(folder.glob("*.yaml")) if "rows.dataset" in path.read_text(encoding="utf-8"))
 
     def load(old, new):
-        text, count = re.subn(old, new, path.read_text(), flags=re.DOTALL | re.MULTILINE)
+        text, count = re.subn(old, new, path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
         assert count
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         tasks._Tasks("pissa_repro.tasks", "task file", tasks.Task).check()
 
     return load

@@ -81,5 +81,5 @@ def test_the_window_is_where_neighbours_do_not_count():
 def test_a_damaged_tokenizer_is_one_message(tmp_path, tiny_model):
     """Case 1: before anything is trained, with the folder's name."""
     shutil.copytree(tiny_model, tmp_path / "model")
-    (tmp_path / "model" / "tokenizer.json").write_text('{"version": ')
+    (tmp_path / "model" / "tokenizer.json").write_text('{"version": ', encoding="utf-8")
     says(lambda: load_tokenizer(tmp_path / "model"), str(tmp_path / "model"), "cannot load this tokenizer")

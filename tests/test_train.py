@@ -164,7 +164,7 @@ def test_steps_are_written_to_the_last_bit(tmp_path):
     keys = ("loss", "learning_rate", "grad_norm")
     history = [dict.fromkeys(keys, value) | {"step": n} for n, value in enumerate(values, 1)]
     cell.write_steps(path, [*history, {"step": 4, "train_loss": 0.5}])
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     assert lines[0] == "step,loss,learning_rate,grad_norm" and len(lines) == 5
     assert [tuple(map(float, line.split(",")[1:])) for line in lines[1:]] == [(v, v, v) for v in values]
 
@@ -175,7 +175,7 @@ def test_the_same_seed_trains_to_the_same_bits_and_another_does_not(tmp_path, ti
         run = Run(tmp_path / str(number), tiny_model, tiny_rows, "pissa", seed=seed, steps=4)
         run.init()
         run.train()
-        texts.append((run.steps.read_text(), (run.trained / factors.ADAPTER).read_bytes()))
+        texts.append((run.steps.read_text(encoding="utf-8"), (run.trained / factors.ADAPTER).read_bytes()))
     assert texts[0] == texts[1]
     assert texts[0][0] != texts[2][0]
 

@@ -96,7 +96,9 @@ def command(sweep, results, backend, size=64):
 
 
 def run(argv) -> str:
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        argv, cwd=ROOT, capture_output=True, encoding="utf-8", env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr
 
@@ -190,12 +192,14 @@ def test_an_engine_that_dies_loses_no_finished_item(generated, tmp_path):
     assert done.returncode == -signal.SIGKILL, done.stderr[-3000:]
     assert not (copy / "generated" / "vllm.json").exists()
     paths = {cell: kept(sweep, copy, cell, "vllm") for cell in sweep.cells}
-    before = {cell: path.read_text() for cell, path in paths.items() if path.exists()}
+    before = {cell: path.read_text(encoding="utf-8") for cell, path in paths.items() if path.exists()}
     assert sum(text.count('"turn"') for text in before.values()) == killed_after
     run(argv)
     for cell, path in paths.items():
-        assert path.read_text().startswith(before.get(cell, "")), "what was finished was generated again"
-        lines = [json.loads(line) for line in path.read_text().split("\n") if line]
+        assert path.read_text(encoding="utf-8").startswith(before.get(cell, "")), (
+            "what was finished was generated again"
+        )
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
         ids = [line["id"] for line in lines if "id" in line]
         assert len(ids) == len(set(ids)) == ITEMS
         assert generations.read(path).turns == generations.read(kept(sweep, results, cell, "vllm")).turns
@@ -233,11 +237,11 @@ def test_an_engine_that_ignores_the_trained_weights_is_found_out(generated, tmp_
     for name, cell in ((name, cell) for name, cell in sweep.cells.items() if sweep.has_factors(cell)):
         start, trained = results / "init" / cell.start, results / "cells" / name / "trained"
         specs.append({"train": sweep.train_spec(cell), "init": str(start), "trained": str(trained)})
-    (tmp_path / "specs.json").write_text(json.dumps(specs))
+    (tmp_path / "specs.json").write_text(json.dumps(specs), encoding="utf-8")
     shutil.copy(results.parent / "model.json", tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", WRONG_WEIGHTS, str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        cwd=ROOT, capture_output=True, encoding="utf-8", env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     assert "UserError vllm: its log-probabilities differ from the merged model's" in done.stdout, done.stderr[-3000:]
 
@@ -260,7 +264,7 @@ def test_a_model_that_vllm_cannot_run_is_refused_with_its_reason(tmp_path, tiny_
     spec["generate"]["backend"] = "vllm"
     argv = [canonical(spec) if n == 1 else word for n, word in enumerate(cell.evaluate_argv("--gpus", "0"))]
     done = subprocess.run(
-        [sys.executable, "-m", "pissa_repro.stages.evaluate", *argv], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "pissa_repro.stages.evaluate", *argv], cwd=ROOT, capture_output=True, encoding="utf-8"
     )
     assert done.returncode == 1 and "vllm cannot run this model" in done.stderr, done.stderr[-3000:]
     assert not (tmp_path / "task.json").exists()

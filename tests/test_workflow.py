@@ -25,14 +25,14 @@ TINY = {
     },
     "sweep": {"ranks": [4], "seeds": [0]},
 }
-PAIRS = yaml.safe_load((ROOT / "config/config.yaml").read_text())["sweep"]["cells"]
+PAIRS = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))["sweep"]["cells"]
 
 
 def snakemake(*arguments: str, folder: Path = ROOT, check: bool = True) -> subprocess.CompletedProcess:
     """Run snakemake on the project's Snakefile in a folder of its own."""
     command = [BIN / "snakemake", "-s", ROOT / "Snakefile", "-d", folder, *arguments]
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
     assert not check or done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done
 
@@ -46,7 +46,7 @@ def jobs(done: subprocess.CompletedProcess) -> dict[str, int]:
 def config(folder: Path, **sweep: list) -> str:
     """The tiny config with another sweep, written to the folder."""
     path = folder / "tiny.yaml"
-    path.write_text(yaml.safe_dump(TINY | {"sweep": TINY["sweep"] | sweep}))
+    path.write_text(yaml.safe_dump(TINY | {"sweep": TINY["sweep"] | sweep}), encoding="utf-8")
     return str(path)
 
 
@@ -78,7 +78,7 @@ def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep").resolve()
     command = [BIN / "snakemake", "-s", ROOT / "Snakefile", "-d", folder, "--cores", "2", "all"]
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    with open(folder / "first.log", "w") as log:
+    with open(folder / "first.log", "w", encoding="utf-8") as log:
         running = subprocess.Popen(
             [*command, "--configfile", config(folder)], stdout=log, stderr=subprocess.STDOUT, env=environment
         )
@@ -143,9 +143,9 @@ def test_a_setting_of_a_task_may_go_and_come_back(swept):
     kept = {p: p.read_bytes() for p in (swept / cells / "generated").iterdir()}
     target = f"{cells}/eval/gsm-mini.json"
     for tokens in (9, 8):
-        path.write_text(yaml.safe_dump(TINY | {"tasks": {"gsm-mini": {"max_new_tokens": tokens}}}))
+        path.write_text(yaml.safe_dump(TINY | {"tasks": {"gsm-mini": {"max_new_tokens": tokens}}}), encoding="utf-8")
         snakemake("--cores", "2", target, "--configfile", str(path), folder=swept)
-        assert f'"max_new_tokens": {tokens}' in (swept / target).read_text()
+        assert f'"max_new_tokens": {tokens}' in (swept / target).read_text(encoding="utf-8")
     assert {p: p.read_bytes() for p in kept} == kept
     snakemake("--cores", "2", "all", "--configfile", config(swept), folder=swept)
 
@@ -153,8 +153,10 @@ def test_a_setting_of_a_task_may_go_and_come_back(swept):
 def test_what_was_generated_and_then_deleted_is_said(swept):
     """With the way out: the record of the batch is deleted, and the same command makes both again."""
     cell = swept / "results/cells/mini-llama/gsm-mini-train/lora-none-r4-lr0.003-s0"
-    (kept,) = (path for path in (cell / "generated").iterdir() if '"max_new_tokens": 8' in path.read_text())
-    before = kept.read_text().count('"id"')
+    (kept,) = (
+        path for path in (cell / "generated").iterdir() if '"max_new_tokens": 8' in path.read_text(encoding="utf-8")
+    )
+    before = kept.read_text(encoding="utf-8").count('"id"')
     kept.unlink()
     (cell / "eval" / "gsm-mini.json").unlink()
     argv = ["--cores", "2", str((cell / "eval" / "gsm-mini.json").relative_to(swept)), "--configfile", config(swept)]
@@ -163,13 +165,13 @@ def test_what_was_generated_and_then_deleted_is_said(swept):
     for mark in (swept / "results" / "generated").rglob("*.json"):
         mark.unlink()
     snakemake(*argv, folder=swept)
-    assert kept.read_text().count('"id"') == before
+    assert kept.read_text(encoding="utf-8").count('"id"') == before
     snakemake("--cores", "2", "all", "--configfile", config(swept), folder=swept)
 
 
 def test_a_changed_recipe_trains_again(swept):
     path = Path(config(swept))
-    path.write_text(yaml.safe_dump(TINY | {"train": {"weight_decay": 0.1}}))
+    path.write_text(yaml.safe_dump(TINY | {"train": {"weight_decay": 0.1}}), encoding="utf-8")
     found = jobs(snakemake("-n", "results/scores.csv", "--configfile", str(path), folder=swept))
     assert (found["train"], found["evaluate"], "init" in found) == (6, 6, False)
 
@@ -212,14 +214,16 @@ def test_a_killed_collect_leaves_no_half_table(swept, tmp_path):
         time.sleep(random.uniform(0.02, 0.4))
         process.kill()
         process.wait()
-        assert not out.exists() or out.read_text() == (swept / "results" / "scores.csv").read_text()
+        assert not out.exists() or out.read_text(encoding="utf-8") == (swept / "results" / "scores.csv").read_text(
+            encoding="utf-8"
+        )
     subprocess.run(command, cwd=swept, env=environment, check=True, capture_output=True)
-    assert out.read_text() == (swept / "results" / "scores.csv").read_text()
+    assert out.read_text(encoding="utf-8") == (swept / "results" / "scores.csv").read_text(encoding="utf-8")
 
 
 def test_the_report_is_made(swept):
     snakemake("all", "--configfile", config(swept), "--report", "report.html", folder=swept)
-    assert "gsm8k_table.csv" in (swept / "report.html").read_text()
+    assert "gsm8k_table.csv" in (swept / "report.html").read_text(encoding="utf-8")
 
 
 def test_lint_and_format():
@@ -237,7 +241,7 @@ def test_every_shipped_config_dry_runs_offline(path, tmp_path):
 
 
 def test_a_wrong_config_stops_before_any_job(tmp_path):
-    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump({"sweep": {"seeds": [0], "rnks": [1]}}))
+    (tmp_path / "wrong.yaml").write_text(yaml.safe_dump({"sweep": {"seeds": [0], "rnks": [1]}}), encoding="utf-8")
     done = snakemake("--cores", "1", "--configfile", str(tmp_path / "wrong.yaml"), folder=tmp_path, check=False)
     assert done.returncode != 0 and "Did you mean 'ranks'?" in done.stderr
     assert not (tmp_path / "results").exists()
@@ -245,13 +249,13 @@ def test_a_wrong_config_stops_before_any_job(tmp_path):
 
 def test_an_edited_local_file_is_fetched_again(tmp_path):
     rows, target = tmp_path / "mine.jsonl", "results/fetch/data/mine.jsonl"
-    rows.write_text('{"q": "1+1?", "a": "2"}\n')
+    rows.write_text('{"q": "1+1?", "a": "2"}\n', encoding="utf-8")
     mine = {"path": str(rows), "fields": {"prompt": "q", "response": "a"}}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"datasets": {"mine": mine}}))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"datasets": {"mine": mine}}), encoding="utf-8")
     arguments = (target, "--configfile", str(tmp_path / "mine.yaml"))
     snakemake("--cores", "1", *arguments, folder=tmp_path)
     assert jobs(snakemake("-n", *arguments, folder=tmp_path)) == {}
-    rows.write_text('{"q": "1+2?", "a": "3"}\n')
+    rows.write_text('{"q": "1+2?", "a": "3"}\n', encoding="utf-8")
     assert jobs(snakemake("-n", *arguments, folder=tmp_path))["fetch_data"] == 1
 
 
@@ -272,7 +276,7 @@ def test_a_back_end_that_cannot_run_stops_the_sweep_before_its_trainings(tmp_pat
 
     gpus = 0 if installed() == "vllm" else 1
     changes = {"models": {"mini-llama": {"gpus": gpus}}, "tasks": {"gsm-mini": {"backend": "vllm"}}}
-    (tmp_path / "vllm.yaml").write_text(yaml.safe_dump(changes))
+    (tmp_path / "vllm.yaml").write_text(yaml.safe_dump(changes), encoding="utf-8")
     argv = ["--cores", "1", "results/scores.csv", "--configfile", str(tmp_path / "vllm.yaml")]
     done = snakemake(*argv, folder=tmp_path, check=False)
     assert done.returncode and "config.tasks, backend vllm" in done.stdout + done.stderr

@@ -25,8 +25,10 @@ def said(numbers) -> str:
 @pytest.fixture
 def mine(tiny_model, tmp_path) -> list[str]:
     """A sweep of one cell whose last test row has no number: what snakemake needs to run it."""
-    (tmp_path / "train.jsonl").write_text(said(range(8)))
-    (tmp_path / "test.jsonl").write_text(said(range(3)) + '{"question": "Say 14", "answer": "fourteen"}\n')
+    (tmp_path / "train.jsonl").write_text(said(range(8)), encoding="utf-8")
+    (tmp_path / "test.jsonl").write_text(
+        said(range(3)) + '{"question": "Say 14", "answer": "fourteen"}\n', encoding="utf-8"
+    )
     train = {"path": "train.jsonl", "fields": FIELDS, "response_format": "gsm8k"}
     own = {
         "models": {"mine": {"path": str(tiny_model)}},
@@ -35,7 +37,7 @@ def mine(tiny_model, tmp_path) -> list[str]:
         "tasks": {"g": {"task": "gsm8k", "dataset": "test", "max_new_tokens": 8}},
         "sweep": {"models": ["mine"], "datasets": ["train"], "tasks": ["g"], "ranks": [4], "seeds": [0]},
     }
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(own))
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(own), encoding="utf-8")
     return [TARGET, "--cores", "1", "--configfile", str(tmp_path / "mine.yaml")]
 
 
@@ -47,10 +49,10 @@ def test_a_test_row_without_a_reference_stops_the_sweep_before_its_starts(mine, 
     )
     made = {path.name for path in (tmp_path / "results").iterdir()}
     assert made == {"fetch", "admit"}, "no start, no training"
-    (tmp_path / "test.jsonl").write_text(said(range(3)))
+    (tmp_path / "test.jsonl").write_text(said(range(3)), encoding="utf-8")
     record = paths.admission("sweep", "mine")
     snakemake(str(record), *mine[1:], folder=tmp_path)
-    found = json.loads((tmp_path / record).read_text())
+    found = json.loads((tmp_path / record).read_text(encoding="utf-8"))
     assert found["tasks"]["g"]["items"] == 3 and found["provenance"] and found["spec"]["stage"] == "admit"
     assert [path.name for path in (tmp_path / record).parent.iterdir()] == ["mine.json"]
 
@@ -89,7 +91,7 @@ def test_a_check_that_did_not_end_well_leaves_a_mark(tmp_path):
     """Case 14: refused, killed or interrupted: its mark is an input of the next check, until one passes."""
     gate = tmp_path / "mine.json"
     with attempt(gate):
-        gate.write_text("{}")
+        gate.write_text("{}", encoding="utf-8")
     assert not unfinished(gate)
     for count in (1, 2):
         with pytest.raises(UserError), attempt(gate):

@@ -62,7 +62,7 @@ def test_attention_only_targets_of_experts_work_to_the_score(experts, tmp_path, 
     assert found["modules"] == dict.fromkeys(ATTENTION, 2)
     assert "experts" in found["warnings"][0] and "gate_up_proj" in found["warnings"][0]
     rows = tmp_path / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in ROWS[:4]))
+    rows.write_text("".join(json.dumps({"prompt": p, "response": r}) + "\n" for p, r in ROWS[:4]), encoding="utf-8")
     run = Run(tmp_path / "cell", experts[name], rows, method, target_modules=ATTENTION, steps=2)
     run.init()
     assert run.train()["steps"] == 2
@@ -95,7 +95,7 @@ def test_other_architectures_are_told_before_any_weight_is_read(tmp_path, name):
     """Case 14: Mamba, models that see what follows, encoder and decoder, text and pictures."""
     config, words = OTHERS[name]
     content = config if isinstance(config, dict) else config.to_dict()
-    (tmp_path / "config.json").write_text(json.dumps(content))
+    (tmp_path / "config.json").write_text(json.dumps(content), encoding="utf-8")
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
     says(lambda: skeleton(tmp_path), str(tmp_path), name, words, "Choices: causal language models of text")
 

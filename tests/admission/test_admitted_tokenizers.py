@@ -20,22 +20,22 @@ def copied(tiny_model, tmp_path) -> Path:
 
 def with_token(folder: Path, text: str, **fields) -> None:
     """Add a token beyond the embedding's 300 rows to the tokenizer's files."""
-    whole = json.loads((folder / "tokenizer.json").read_text())
+    whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     token = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     whole["added_tokens"].append({"id": 300, "content": text, "special": True, **token})
-    (folder / "tokenizer.json").write_text(json.dumps(whole))
+    (folder / "tokenizer.json").write_text(json.dumps(whole), encoding="utf-8")
     edit(folder / "tokenizer_config.json", **fields)
 
 
 def slow(folder: Path, *files: str) -> None:
     """Put the vocabulary into the files of a slow tokenizer, of which only these are there."""
-    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     (folder / "tokenizer.json").unlink()
     edit(folder / "tokenizer_config.json", tokenizer_class="GPT2Tokenizer", unk_token="</s>")
     merges = "\n".join(pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"])
     texts = {"vocab.json": json.dumps(model["vocab"]), "merges.txt": f"#version: 0.2\n{merges}\n"}
     for name in files:
-        (folder / name).write_text(texts[name])
+        (folder / name).write_text(texts[name], encoding="utf-8")
 
 
 def test_a_pad_token_without_an_embedding(copied, tmp_path):
@@ -57,9 +57,9 @@ def test_an_added_token_without_an_embedding_may_be_there_but_not_in_rows(copied
 
 def test_another_models_tokenizer(copied, tmp_path):
     """Case 14: a vocabulary that is larger than the embedding."""
-    whole = json.loads((copied / "tokenizer.json").read_text())
+    whole = json.loads((copied / "tokenizer.json").read_text(encoding="utf-8"))
     whole["model"]["vocab"] |= {f"token{n}": 300 + n for n in range(50)}
-    (copied / "tokenizer.json").write_text(json.dumps(whole))
+    (copied / "tokenizer.json").write_text(json.dumps(whole), encoding="utf-8")
     says(lambda: admitted(copied, tmp_path), "350 tokens", "300 rows", "another model")
 
 

@@ -17,7 +17,7 @@ def test_items_in_another_order_are_the_same_items(cells, capsys):
     folder = at(cells["lora"], 0)
     before = run(capsys, at(cells["pissa"], 0), folder)
     path = folder / "eval" / "gsm-mini.samples.jsonl"
-    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    path.write_text("".join(reversed(path.read_text(encoding="utf-8").splitlines(keepends=True))), encoding="utf-8")
     assert run(capsys, at(cells["pissa"], 0), folder) == before
 
 
@@ -36,14 +36,14 @@ def test_other_items_are_refused_with_the_number_of_shared_ones(cells, seed):
 def test_samples_written_twice_are_refused(cells):
     """A file that was opened for append doubles the denominator (pitfall 22, docs/pitfalls.md)."""
     path = at(cells["lora"], 0) / "eval" / "gsm-mini.samples.jsonl"
-    path.write_text(path.read_text() * 2)
+    path.write_text(path.read_text(encoding="utf-8") * 2, encoding="utf-8")
     with pytest.raises(UserError, match="do not give the score"):
         pissa("compare", at(cells["pissa"], 0), at(cells["lora"], 0))
 
 
 def test_samples_of_another_run_are_refused(cells):
     path = at(cells["lora"], 0) / "eval" / "gsm-mini.samples.jsonl"
-    path.write_text(path.read_text().replace('"paper": 0', '"paper": 1', 1))
+    path.write_text(path.read_text(encoding="utf-8").replace('"paper": 0', '"paper": 1', 1), encoding="utf-8")
     with pytest.raises(UserError, match="do not give the score"):
         pissa("compare", at(cells["pissa"], 0), at(cells["lora"], 0))
 
@@ -88,7 +88,7 @@ def test_missing_samples_and_other_files_are_named(cells):
 )
 def test_damaged_samples_are_named(cells, line, message):
     path = at(cells["lora"], 1) / "eval" / "gsm-mini.samples.jsonl"
-    path.write_text(path.read_text() + line)
+    path.write_text(path.read_text(encoding="utf-8") + line, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         pissa("compare", cells["pissa"], cells["lora"])
 
@@ -96,7 +96,7 @@ def test_damaged_samples_are_named(cells, line, message):
 @pytest.mark.parametrize("value", ["null", '"1"', "NaN"])
 def test_a_missing_number_is_never_a_score(cells, value):
     path = at(cells["lora"], 1) / "eval" / "gsm-mini.samples.jsonl"
-    path.write_text(path.read_text().replace('"paper": 0', f'"paper": {value}', 1))
+    path.write_text(path.read_text(encoding="utf-8").replace('"paper": 0', f'"paper": {value}', 1), encoding="utf-8")
     with pytest.raises(UserError, match=r"item \d+ has no number for metric 'paper'"):
         pissa("compare", cells["pissa"], cells["lora"])
 
@@ -115,10 +115,10 @@ def test_the_command_starts_without_torch_and_lm_eval(cells):
         "heavy = {'torch', 'lm_eval', 'transformers', 'datasets', 'pandas', 'matplotlib', 'scipy.stats'}; "
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, encoding="utf-8", cwd=ROOT)
     assert (done.returncode, done.stderr) == (0, "") and "Verdict: A is better" in done.stdout
     command = [sys.executable, "-m", "pissa_repro", "compare", "nowhere", "lost"]
-    failed = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    failed = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT)
     assert failed.returncode == 1 and failed.stderr.startswith("error: nowhere: no such score.")
     assert failed.stderr.count("\n") == 1
 

@@ -63,7 +63,7 @@ def test_the_same_text_with_another_score_is_said(cells, capsys):
 
 def test_the_json_holds_the_examples_that_are_shown(cells, capsys, tmp_path):
     run(capsys, cells["pissa"], cells["lora"], "--json", tmp_path / "out.json", "--examples", "1")
-    (example,) = json.loads((tmp_path / "out.json").read_text())["examples"]["a"]
+    (example,) = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["examples"]["a"]
     rows = samples(answers("pissa", example["seeds"][0]))
     assert example["generated"][0] == rows[example["id"]]["generated"]
     assert example["scores"] == [1.0, 0.0]

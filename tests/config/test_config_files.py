@@ -123,7 +123,7 @@ def test_anchors_and_merge_keys_are_understood(written):
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
 def test_what_ships_is_read_as_yaml_reads_it(path):
     """Case 15: the checks change nothing of a sound file, in YAML and with a byte order mark."""
-    assert read(path) == yaml.safe_load(path.read_text())
+    assert read(path) == yaml.safe_load(path.read_text(encoding="utf-8"))
     assert plain(read(path)) == read(path)
 
 

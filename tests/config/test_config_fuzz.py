@@ -154,7 +154,7 @@ def test_the_fuzz_sees_both_ends():
 @st.composite
 def scribbled(draw):
     """The text of a shipped config with one to three edits of lines or characters."""
-    text = draw(st.sampled_from(SHIPPED)).read_text()
+    text = draw(st.sampled_from(SHIPPED)).read_text(encoding="utf-8")
     for _ in range(draw(st.integers(1, 3))):
         lines = text.split("\n")
         first, second = (draw(st.integers(0, len(lines) - 1)) for _ in range(2))

@@ -12,7 +12,7 @@ from pissa_repro.plan import config
 from pissa_repro.plan.batches import Batches
 from pissa_repro.plan.checked import checked
 
-SCHEMA = yaml.safe_load((config.ROOT / "config" / "schema.yaml").read_text())
+SCHEMA = yaml.safe_load((config.ROOT / "config" / "schema.yaml").read_text(encoding="utf-8"))
 SECTIONS = ("models", "datasets", "methods", "tasks")
 UNSAFE = [
     "..", ".", "a/b", "/a", "$(touch X)", "`touch X`", "a b", "a;b", "a\n", "-n", "~", "a'b", 'a"b', "{a}", "*", "é",
@@ -53,7 +53,7 @@ def test_the_longest_names_fit_into_file_names(section):
 
 def test_every_definition_of_the_schema_is_used():
     """Case 15: the pattern of names stood there, and nothing referred to it."""
-    used = set(re.findall(r'"#/\$defs/(\w+)"', (config.ROOT / "config" / "schema.yaml").read_text()))
+    used = set(re.findall(r'"#/\$defs/(\w+)"', (config.ROOT / "config" / "schema.yaml").read_text(encoding="utf-8")))
     assert used == SCHEMA["$defs"].keys()
 
 

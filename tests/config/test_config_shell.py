@@ -8,7 +8,7 @@ from test_workflow import BIN, ROOT
 
 from pissa_repro.runtime.record import read_json
 
-RULES = [path for path in sorted((ROOT / "rules").glob("*.smk")) if "shell:" in path.read_text()]
+RULES = [path for path in sorted((ROOT / "rules").glob("*.smk")) if "shell:" in path.read_text(encoding="utf-8")]
 ODD = "a b'c $(touch X)"
 
 
@@ -22,7 +22,7 @@ def commands(text):
 @pytest.mark.parametrize("path", RULES, ids=lambda path: path.stem)
 def test_everything_that_is_substituted_is_quoted(path):
     """Case 15: inputs, outputs, wildcards, logs, parameters and resources."""
-    for command in commands(path.read_text()):
+    for command in commands(path.read_text(encoding="utf-8")):
         fields = re.findall(r"\{+([a-z][^{}]*)\}+", command)
         plain = [field for field in fields if not field.endswith(":q")]
         assert fields and plain in ([], ["paths.SCRATCH"]), command
@@ -38,7 +38,7 @@ def test_a_checkout_and_a_working_folder_may_have_any_name(tmp_path):
     command = [BIN / "snakemake", "-s", checkout / "Snakefile", "-d", folder, "--cores", "1", "--quiet", "all", "--"]
     target = "results/fetch/data/gsm-mini-test.jsonl"
     environment = {"PATH": f"{BIN}:/usr/bin:/bin", "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, target], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = subprocess.run([*command, target], cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert read_json((folder / target).with_suffix(".json"))["rows"] == 250
     assert not list(tmp_path.rglob("X"))

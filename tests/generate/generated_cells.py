@@ -11,7 +11,7 @@ ITEMS = 24
 
 def items(path):
     """The (item, turn) of every line, repetitions included."""
-    lines = [json.loads(line) for line in path.read_text().split("\n") if line] if path.exists() else []
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line] if path.exists() else []
     return [(line["id"], line["turn"]) for line in lines if "id" in line]
 
 

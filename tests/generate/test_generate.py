@@ -138,8 +138,8 @@ def test_the_models_own_generation_settings_do_not_count(fresh, tmp_path):
     copy = tmp_path / "model"
     shutil.copytree(stored["path"], copy)
     given = read_json(copy / "generation_config.json")
-    (copy / "generation_config.json").write_text(json.dumps(given | GENERATION))
-    (tmp_path / "model.json").write_text(json.dumps(stored | {"path": str(copy)}))
+    (copy / "generation_config.json").write_text(json.dumps(given | GENERATION), encoding="utf-8")
+    (tmp_path / "model.json").write_text(json.dumps(stored | {"path": str(copy)}), encoding="utf-8")
     fresh.generated.unlink()
     evaluate.main([str(tmp_path / "model.json") if w == str(fresh.model) else w for w in fresh.evaluate_argv()])
     again = read_json(fresh.folder / "task.json")

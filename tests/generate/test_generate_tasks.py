@@ -97,11 +97,11 @@ def test_programs_are_scored_in_the_sandbox_and_the_record_says_which(fresh, tmp
     row = {"prompt": header, "response": "    return 2 * x\n", "test": test, "entry_point": "double"}
     job = other_task(fresh, tmp_path, "humaneval", [row, row], ["prompt", "response", "test", "entry_point"])
     Generator(stored_model(fresh.model), 4).run([job])
-    lines = [json.loads(line) for line in job.out.read_text().split("\n") if line]
+    lines = [json.loads(line) for line in job.out.read_text(encoding="utf-8").split("\n") if line]
     for line in lines:
         if line.get("id") == 0:
             line["generated"] = "```python\ndef double(x):\n    return 2 * x\n```"
-    job.out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    job.out.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     spec, record = {"stage": "evaluate", "version": 1, "generate": job.spec}, tmp_path / "code.json"
     evaluate.main([
         "--spec", json.dumps(spec), "--data", str(job.rows), "--generations", str(job.out), "--record", str(record),

@@ -18,13 +18,13 @@ def test_scoring_says_what_is_missing(fresh):
     fresh.evaluate()
     argv = fresh.evaluate_argv()
     without = [w for n, w in enumerate(argv) if not {w, argv[n - 1]} & {"--trained", "--model"}]
-    lines = fresh.generated.read_text().splitlines(keepends=True)
-    fresh.generated.write_text("".join(lines[:-5]))  # four items, and the end of the run
+    lines = fresh.generated.read_text(encoding="utf-8").splitlines(keepends=True)
+    fresh.generated.write_text("".join(lines[:-5]), encoding="utf-8")  # four items, and the end of the run
     says(lambda: evaluate.main(without), f"4 of {ITEMS} items are not generated yet", "results/generated")
     fresh.generated.unlink()
     says(lambda: evaluate.main(without), "no generations")
     other = [w.replace('"max_new_tokens":12', '"max_new_tokens":13') for w in without]
-    fresh.generated.write_text("".join(lines))
+    fresh.generated.write_text("".join(lines), encoding="utf-8")
     says(lambda: evaluate.main(other), "generated from another spec")
 
 
@@ -38,7 +38,7 @@ def test_rescoring_applies_the_rules_of_today_without_a_model(fresh, tmp_path, m
     samples = read_lines(fresh.folder / "task.samples.jsonl")
     samples[3] |= {"generated": f"The answer is: {samples[3]['target'].rpartition(' ')[2]}", "paper": 0.0}
     write_lines(folder / "task.samples.jsonl", samples)
-    (folder / "task.json").write_text(json.dumps(record | {"spec": record["spec"] | {"version": 0}}))
+    (folder / "task.json").write_text(json.dumps(record | {"spec": record["spec"] | {"version": 0}}), encoding="utf-8")
     loaded = counted(monkeypatch, load, "load_base")
     pissa("rescore", folder / "task.json")
     again = read_json(folder / "task.json")

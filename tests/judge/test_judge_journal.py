@@ -93,11 +93,14 @@ def test_a_line_torn_anywhere_costs_only_itself(judge, journal):
 def test_a_rating_that_is_none_is_not_taken_from_the_journal(judge, journal):
     ask(journal, ASKED[:1])
     for bad in ("42", "0", '"7"', "NaN", "null"):
-        journal.write_text(journal.read_text().splitlines()[0].replace('"rating": 7.0', f'"rating": {bad}') + "\n")
+        journal.write_text(
+            journal.read_text(encoding="utf-8").splitlines()[0].replace('"rating": 7.0', f'"rating": {bad}') + "\n",
+            encoding="utf-8",
+        )
         judge.requests = []
         assert ask(journal, ASKED[:1]) == [7]
         assert len(judge.requests) == 1, bad
-        journal.write_text(journal.read_text().splitlines()[-1] + "\n")
+        journal.write_text(journal.read_text(encoding="utf-8").splitlines()[-1] + "\n", encoding="utf-8")
 
 
 KILLED = """

@@ -21,7 +21,7 @@ def test_the_key_is_sent(judge, journal, monkeypatch):
 
 def test_no_other_key_is_sent_than_the_one_that_was_set(judge, journal, monkeypatch, tmp_path):
     """requests would take one from ~/.netrc."""
-    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password elsewhere\n")
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password elsewhere\n", encoding="utf-8")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     ask(journal, ASKED[:1])
     point_at(monkeypatch, judge.url, SECRET)
@@ -51,7 +51,7 @@ def test_the_key_goes_nowhere_but_to_the_judge(judge, journal, monkeypatch, capl
         except UserError as error:
             text += str(error) + repr(error.__cause__) + repr(error.args)
     text += caplog.text + "".join(capfd.readouterr()) + repr(endpoint())
-    text += "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    text += "".join(path.read_text(encoding="utf-8") for path in tmp_path.rglob("*") if path.is_file())
     assert judge.requests[0].key == SECRET
     assert SECRET not in text
 

@@ -20,13 +20,13 @@ def marked(node, found):
 
 
 def test_the_file_has_recollections_and_none_is_left_after_reading():
-    raw = yaml.safe_load(published.PATH.read_text())
+    raw = yaml.safe_load(published.PATH.read_text(encoding="utf-8"))
     assert len(marked(raw, [])) >= 3
     assert marked(published.without_memory(raw), []) == []
 
 
 def test_no_entry_is_a_recollection():
-    sections = marked(yaml.safe_load(published.PATH.read_text())["tables"], [])
+    sections = marked(yaml.safe_load(published.PATH.read_text(encoding="utf-8"))["tables"], [])
     values = {
         (row["model"], published.METHODS[row["method"]][0], benchmark, row[benchmark])
         for section in sections
@@ -52,11 +52,11 @@ def test_mbpp_and_mt_bench_were_seen_in_v4_only():
 
 
 def test_a_table_marked_as_recollection_disappears(tmp_path, monkeypatch):
-    raw = yaml.safe_load(published.PATH.read_text())
+    raw = yaml.safe_load(published.PATH.read_text(encoding="utf-8"))
     row = raw["tables"]["rank_sweep_gsm8k_digitised"]["rows"][0]
     row["confidence"] = published.MEMORY
     assert published.lookup("llama-2-7b", "lora", "none", 64, "gsm8k")[0].mean == row["lora"][6]
-    (tmp_path / "tables.yaml").write_text(yaml.safe_dump(raw))
+    (tmp_path / "tables.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
     monkeypatch.setattr(published, "PATH", tmp_path / "tables.yaml")
     published.entries.cache_clear()
     try:

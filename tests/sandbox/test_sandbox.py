@@ -44,7 +44,7 @@ def as_root_of_a_container(users):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout.readline() == b"\n"
         for kind in ("uid", "gid"):
-            Path(f"/proc/{process.pid}/{kind}_map").write_text(users)
+            Path(f"/proc/{process.pid}/{kind}_map").write_text(users, encoding="utf-8")
         *found, weaknesses = json.loads(process.communicate(b"\n")[0])
     return found, any("share the limit on processes" in word for word in weaknesses)
 
@@ -132,7 +132,9 @@ def test_no_sandbox_no_run(tmp_path):
     )
     tmp_path.chmod(0o777)
     environment = {name: value for name, value in os.environ.items() if name != sandbox.FORCE}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT, env=environment
+    )
     assert "Install bubblewrap" in done.stdout and "namespaces: " in done.stdout, done.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -50,8 +50,8 @@ assert set(os.environ) <= {"PYTHONHASHSEED", "OMP_NUM_THREADS", "OPENBLAS_NUM_TH
 
 
 def test_descriptors_of_the_caller(way, tmp_path):
-    (tmp_path / "secret").write_text("x")
-    with open(tmp_path / "secret") as file:
+    (tmp_path / "secret").write_text("x", encoding="utf-8")
+    with open(tmp_path / "secret", encoding="utf-8") as file:
         os.set_inheritable(file.fileno(), True)
         found = sandbox.run(
             "import os\nassert set(os.listdir('/proc/self/fd')) <= set('01234')\nassert not os.read(0, 9)"

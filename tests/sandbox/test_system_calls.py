@@ -148,5 +148,5 @@ def test_a_machine_whose_system_calls_are_not_known_says_so():
         "import os, types\nfrom pissa_repro.grading.sandbox import confine\n"
         "os.uname = lambda: types.SimpleNamespace(machine='riscv64')\nprint(confine.renounce())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=ROOT)
     assert "no filter of system calls here" in done.stdout, done.stderr

@@ -30,10 +30,14 @@ class World:
         self.folder.mkdir()
         self.files = [folder / self.mark for folder in (self.folder, *CANARIES)]
         for file in self.files:
-            file.write_text(self.mark)
+            file.write_text(self.mark, encoding="utf-8")
 
     def changes(self) -> list[str]:
-        lost = [f"{file} changed" for file in self.files if not file.is_file() or file.read_text() != self.mark]
+        lost = [
+            f"{file} changed"
+            for file in self.files
+            if not file.is_file() or file.read_text(encoding="utf-8") != self.mark
+        ]
         folders = {file.parent for file in self.files} | {ROOT, Path.home()}
         new = [str(path) for folder in folders for path in folder.glob(f"*{self.mark}-*")]
         return lost + new
@@ -51,7 +55,7 @@ class World:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError:  # it has just ended
         return ""
 

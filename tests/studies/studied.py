@@ -84,7 +84,7 @@ def rewrite(path: Path, table: pandas.DataFrame, **changes) -> None:
 
 def rows(study: Study, grid: str, **point) -> list[dict[str, str]]:
     """The rows of a grid where each column has that value."""
-    with open(record(study, f"errors_{grid}.csv"), newline="") as file:
+    with open(record(study, f"errors_{grid}.csv"), newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file))
     return [row for row in found if all(row[key] == str(value) for key, value in point.items())]
 

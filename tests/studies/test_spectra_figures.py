@@ -87,6 +87,6 @@ def test_a_spoilt_spectrum_is_refused(copied):
     with pytest.raises(UserError, match="unknown entry 'student_t'"):
         drawn("figure11", copied)
     found["singular_values"]["W"][0] = float("nan")
-    path.write_text(json.dumps(found))
+    path.write_text(json.dumps(found), encoding="utf-8")
     with pytest.raises(UserError, match="'singular_values' holds what is not a finite number"):
         drawn("figure3", copied)

@@ -45,8 +45,12 @@ def save_t5(folder: Path) -> Path:
 def snakemake(folder: Path, *arguments: str) -> None:
     command = [BIN / "snakemake", "-s", ROOT / "Snakefile", "-d", folder, "--cores", "2", *arguments]
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    logs = "".join(path.read_text()[-600:] for path in folder.glob("logs/**/*.log")) if done.returncode else ""
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
+    logs = (
+        "".join(path.read_text(encoding="utf-8")[-600:] for path in folder.glob("logs/**/*.log"))
+        if done.returncode
+        else ""
+    )
     assert done.returncode == 0, done.stderr[-2000:] + logs
 
 
@@ -68,7 +72,7 @@ def studied(tmp_path_factory, tiny_model, tiny_gpt2):
                     "blocks": ["nf4-b32", "nf4"], "svd": ["niter_1", "fast", "exact"], "trained": True},
     }  # fmt: skip
     path = folder / "studies.yaml"
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
     snakemake(folder, "all", "studies", "--configfile", str(path))
     return folder
 
@@ -129,7 +133,7 @@ def test_table_6_shows_the_losses_of_the_trainings(studied):
     assert found.dropna().index.tolist() == [("niter_1", 4), ("fast", 4)]
     for svd, method in (("fast", "pissa"), ("niter_1", "pissa-niter-1")):
         (record,) = studied.glob(f"results/cells/llama/*/{method}-none-r4-*/train.json")
-        assert found[svd, 4] == pytest.approx(json.loads(record.read_text())["final_loss"], rel=1e-5)
+        assert found[svd, 4] == pytest.approx(json.loads(record.read_text(encoding="utf-8"))["final_loss"], rel=1e-5)
     assert table(studied, "gpt2", "paper/table6").get("final_loss", pandas.Series(dtype=float)).dropna().empty
 
 
@@ -161,12 +165,14 @@ def test_tables_name_the_models_in_a_column(studied):
         found = pandas.read_csv(studied / paths.table(f"paper/{name}"))
         ours = found[found["source"] == "measured"] if "source" in found else found
         assert list(dict.fromkeys(ours.model)) == list(KINDS)
-        heading = (studied / paths.table(f"paper/{name}", "md")).read_text().splitlines()[0]
+        heading = (studied / paths.table(f"paper/{name}", "md")).read_text(encoding="utf-8").splitlines()[0]
         assert heading.endswith(": llama, gpt2, t5")
 
 
 def test_a_model_of_the_paper_gets_a_verdict():
-    theirs = published.without_memory(yaml.safe_load(published.PATH.read_text()))["tables"]["quant_error_reduction_v4"]
+    theirs = published.without_memory(yaml.safe_load(published.PATH.read_text(encoding="utf-8")))["tables"][
+        "quant_error_reduction_v4"
+    ]
     row = next(r for r in theirs["rows"] if (r["model"], r["method"], r["niter"]) == ("llama-2-7b", "pissa", 1))
     kinds = ("q", "k", "v", "o", "gate", "up", "down")
     ours = {f"{kind}_proj": row[kind] + 0.1 for kind in kinds} | {"avg": row["avg"]}
@@ -244,7 +250,7 @@ def test_a_stopped_grid_goes_on_where_it_was(tmp_path, tiny_model, monkeypatch):
 )
 def test_a_wrong_study_stops_before_any_job(tmp_path, change, words):
     path = tmp_path / "wrong.yaml"
-    path.write_text(yaml.safe_dump({"studies": change}))
+    path.write_text(yaml.safe_dump({"studies": change}), encoding="utf-8")
     says(lambda: load(ROOT / "config/config.yaml", path), *words)
 
 

@@ -69,11 +69,11 @@ def make(folder, config, only=lambda row: True, table="gsm8k", scored=None, **ch
                 {"id": i, "prompt": f"q{i}", "target": "1", "generated": ""} | dict(zip(metrics, values, strict=True))
                 for i, values in enumerate(zip(*(values for values, _ in metrics.values()), strict=True))
             ]
-            path.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+            path.write_text("".join(json.dumps(sample) + "\n" for sample in samples), encoding="utf-8")
             for metric, (_, value) in metrics.items():
                 score = {"task": task, "metric": metric, "value": value, "stderr": 0.03, "n": len(samples)}
                 rows.append(facts_of(sweep, cell) | score | {"record": str(path)})
-    with open(paths.scores(folder), "w", newline="") as file:
+    with open(paths.scores(folder), "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, SCORES)
         writer.writeheader()
         writer.writerows(row for row in rows if only(row))
@@ -86,5 +86,5 @@ def make(folder, config, only=lambda row: True, table="gsm8k", scored=None, **ch
 def run(folder, config, **changes):
     """The rows of the CSV as text, and the Markdown."""
     stage_table.main(make(folder, config, **changes))
-    with open(folder / "out.csv", newline="") as file:
-        return list(csv.DictReader(file)), (folder / "out.md").read_text()
+    with open(folder / "out.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file)), (folder / "out.md").read_text(encoding="utf-8")

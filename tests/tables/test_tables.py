@@ -209,7 +209,7 @@ def test_the_hash_of_the_fetched_rows_reaches_the_verdict(tmp_path, monkeypatch,
     if sha256:
         record = paths.data("gsm8k-test", tmp_path)
         record.parent.mkdir(parents=True)
-        record.write_text(json.dumps({"sha256": sha256}))
+        record.write_text(json.dumps({"sha256": sha256}), encoding="utf-8")
     rows, _ = run(tmp_path, paper, models=["llama-2-7b"], seeds=[0, 1])
     assert {row["verdict"] for row in rows} == words
 
@@ -224,7 +224,7 @@ def test_a_missing_score_is_refused(tmp_path, config):
 def test_samples_of_another_run_are_refused(tmp_path, config):
     arguments = make(tmp_path, config, seeds=[0])
     path = next(tmp_path.glob("cells/*/*/pissa-none-*/eval/*.samples.jsonl"))
-    path.write_text(path.read_text().replace('"paper": 0.0', '"paper": 1.0', 1))
+    path.write_text(path.read_text(encoding="utf-8").replace('"paper": 0.0', '"paper": 1.0', 1), encoding="utf-8")
     with pytest.raises(UserError, match="do not give the score"):
         stage_table.main(arguments)
 
@@ -232,7 +232,7 @@ def test_samples_of_another_run_are_refused(tmp_path, config):
 def test_other_items_are_refused_and_both_cells_named(tmp_path, config):
     arguments = make(tmp_path, config, seeds=[0])
     path = next(tmp_path.glob("cells/*/*/pissa-none-*/eval/*.samples.jsonl"))
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
     with pytest.raises(UserError, match=r"pissa-none-.* \(199 items\) and .*full-none-.* \(200\)"):
         stage_table.main(arguments)
 

@@ -143,7 +143,7 @@ def test_a_second_metric_that_some_seeds_lack_is_left_empty(tmp_path, config):
         tmp_path, config, only=lambda row: (row["method"], row["seed"], row["metric"]) != ("pissa", 1, "strict")
     )
     stage_table.main(arguments)
-    with open(tmp_path / "out.csv", newline="") as file:
+    with open(tmp_path / "out.csv", newline="", encoding="utf-8") as file:
         found = {
             row["method"]: (row["second_metric"], row["second_mean"], row["second_std"]) for row in csv.DictReader(file)
         }
