@@ -50,8 +50,11 @@ def test_vllm_sees_the_same_prompts_and_ends_at_the_same_eos(tmp_path):
     """Case 1: a folder that names other stops, and a tokenizer that appends eos; in any order, with any room."""
     done = subprocess.run(
         [sys.executable, "-c", ANSWERS, str(tmp_path)],
-        cwd=ROOT, capture_output=True, encoding="utf-8", env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.split("FOUND")[1])
     assert found["vllm ids"] == found["hf ids"] == found["wanted ids"]
