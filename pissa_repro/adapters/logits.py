@@ -1,11 +1,14 @@
 """Whether an adapter on one model gives the logits of another adapter on another model."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from pissa_repro.adapters.folder import find
 from pissa_repro.model import checks
-from pissa_repro.model.load import load_base
+from pissa_repro.model.load import default_device
+from pissa_repro.model.skeleton import LOCAL, as_user_error
 from pissa_repro.runtime.errors import UserError
 
 LIMIT = 1e-4  # |difference| / |logits| in float32: a residual that is stored in float32 gives 1e-6
@@ -30,14 +33,17 @@ def checked(first: tuple[Path, Path], second: tuple[Path, Path]) -> str:
 
 
 def _logits(model: Path, adapter: Path) -> torch.Tensor:
+    """Logits (prompts, vocabulary) of an adapter on a model, which may be a residual (load_base takes no such)."""
     from peft import PeftConfig, PeftModel
+    from transformers import AutoModelForCausalLM
 
-    from pissa_repro.adapters.folder import find
-
-    base, adapter = load_base(model), find(adapter, "ADAPTER")
-    config = PeftConfig.from_pretrained(str(adapter))
+    adapter = find(adapter, "ADAPTER")
+    config: Any = PeftConfig.from_pretrained(str(adapter))
     config.init_lora_weights = True  # "pissa" would decompose the residual once more
-    wrapped = PeftModel.from_pretrained(base, str(adapter), config=config).eval()
+    with as_user_error(model, "model with the adapter"):
+        base: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, use_safetensors=True, **LOCAL)
+        base.to(default_device())
+        wrapped = PeftModel.from_pretrained(base, str(adapter), config=config).eval()
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(wrapped.config.vocab_size, (PROMPTS, LENGTH), generator=generator)
     return checks.logits(wrapped, tokens.tolist())

@@ -144,8 +144,12 @@ def test_a_cell_of_ours_is_converted_alike(tiny_model, tiny_rows, tmp_path, meth
 
 
 def test_the_logits_are_compared_where_that_is_asked_for(pissa_trained, tiny_model, tmp_path, capsys):
-    convert(pissa_trained, tmp_path / "out", "--check", pissa_trained.residual, "--base-folder", tiny_model)
+    """On a residual as it is released, with its start in the folder."""
+    shutil.copytree(pissa_trained.residual, tmp_path / "released")
+    shutil.copytree(pissa_trained.init, tmp_path / "released/pissa_init")
+    check = ("--check", tmp_path / "released", "--base-folder", tiny_model)
+    pissa("convert", pissa_trained.adapter, "--init", tmp_path / "released", "--out", tmp_path / "out", *check)
     assert "Checked: its logits are within" in capsys.readouterr().out
-    words = ("--to", "pissa", "--check", pissa_trained.residual, "--base-folder", tiny_model)
-    pissa("convert", tmp_path / "out", "--init", pissa_trained.init, "--out", tmp_path / "back", *words)
+    words = ("--init", tmp_path / "released", "--out", tmp_path / "back", "--to", "pissa")
+    pissa("convert", tmp_path / "out", *words, *check)
     assert "Checked: its logits are within" in capsys.readouterr().out

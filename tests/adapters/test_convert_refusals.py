@@ -186,9 +186,13 @@ def test_a_wrong_option_is_named(pissa_trained, tmp_path, options, words):
     refused(pissa_trained.adapter, pissa_trained.init, tmp_path / "out", *words, options=options)
 
 
-def test_a_base_that_is_not_the_residual_is_found(pissa_trained, tiny_model, tmp_path):
+def test_a_base_that_is_not_the_residual_is_found(pissa_trained, tiny_model, tiny_gpt2, tmp_path):
     options = ("--check", tiny_model, "--base-folder", tiny_model)
     refused(pissa_trained.adapter, pissa_trained.init, tmp_path / "out", "logits differ", "limit", options=options)
+    options = ("--check", tiny_gpt2["saved"], "--base-folder", tiny_model)
+    refused(pissa_trained.adapter, pissa_trained.init, tmp_path / "out", str(tiny_gpt2["saved"]), options=options)
+    options = ("--check", tmp_path / "none", "--base-folder", tiny_model)
+    refused(pissa_trained.adapter, pissa_trained.init, tmp_path / "out", str(tmp_path / "none"), options=options)
 
 
 def test_no_space_is_told_before_the_work(pissa_trained, tmp_path, monkeypatch):
