@@ -85,7 +85,7 @@ def test_a_new_file_is_a_new_command(tmp_path):
 
 @pytest.fixture(scope="module")
 def tried(tmp_path_factory):
-    """A folder in which the examples run: scores of two methods, a record of parity, a start of the embedded model."""
+    """A folder in which the examples run: scores of two methods, a record of parity, starts of the embedded model."""
     folder = tmp_path_factory.mktemp("tried")
     (folder / "config").symlink_to(ROOT / "config")
     rows = folder / "results/fetch/data/gsm-mini-test.jsonl"
@@ -99,6 +99,9 @@ def tried(tmp_path_factory):
     start = ("--quant", "nf4", "--rank", "2", "--target-module", "q_proj", "--scratch", folder / "kept")
     pissa("decompose", "embedded", *start, "--out", folder / "START")
     shutil.copytree(folder / "START", folder / "TRAINED")
+    pissa("decompose", "embedded", *start[2:], "--out", folder / "INIT")
+    shutil.copytree(folder / "INIT", folder / "ADAPTER")
+    pissa("convert", folder / "ADAPTER", "--init", folder / "INIT", "--out", folder / "LORA")
     return folder
 
 

@@ -1,0 +1,186 @@
+"""An adapter's folder as PEFT writes it: its config, and what each of its tensors is. Read from headers alone."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pissa_repro.model.factors import ADAPTER, CONFIG, scaling
+from pissa_repro.model.header import Stored, header
+from pissa_repro.runtime.errors import UserError
+
+PREFIX = "base_model.model."
+FACTOR = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.weight)?")
+DTYPES = ("F32", "F16", "BF16")
+EMBEDDINGS = ("embed_tokens", "lm_head")  # what PEFT saves unasked where the vocabulary grew (save_embedding_layers)
+MERGE = "Merge it instead: load it on the base that it was trained on, merge_and_unload(), save_pretrained()"
+# Fields of LoraConfig that make an adapter more than W + s B A, with what to do about it.
+MORE_THAN_LORA = {
+    "use_dora": f"DoRA scales the columns of W + s B A, which no plain LoRA can. {MERGE}",
+    "lora_bias": f"B has a bias of its own. {MERGE}",
+    "alora_invocation_tokens": "it acts after its tokens only, and before them the base must be the residual",
+    "layer_replication": f"its layers are copies that share one base weight. {MERGE}",
+    "target_parameters": f"its factors belong to stacked parameters (experts), not to modules. {MERGE}",
+    "megatron_config": "its factors belong to Megatron's parallel layers, which are split among processes",
+    **dict.fromkeys(
+        ("use_qalora", "use_bdlora", "arrow_config", "kasa_config", "velora_config", "monteclora_config"),
+        f"no plain LoRA computes what it computes. {MERGE}",
+    ),
+}
+
+
+class Module(NamedTuple):
+    """The factors of one module: their keys, the rank, and the factor before B @ A."""
+
+    a: str
+    b: str
+    rank: int
+    alpha: float
+    scaling: float
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A folder that was read. modules: by the name in the base model; others: keys that are no factors."""
+
+    path: Path
+    config: dict[str, Any]
+    tensors: dict[str, Stored]
+    modules: dict[str, Module]
+    others: list[str]
+
+    @property
+    def weights(self) -> Path:
+        """The file of its tensors."""
+        return self.path / ADAPTER
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of a module."""
+        return max(module.rank for module in self.modules.values())
+
+
+def read(path: Path, place: str) -> Adapter:
+    """Read a LoRA adapter's config and the header of its weights. place: the argument that names it.
+
+    Raises UserError when it is no whole safetensors LoRA of PEFT, or more than W + s B A.
+    """
+    folder = find(path, place)
+    config = _config(folder / CONFIG)
+    for field, reason in MORE_THAN_LORA.items():
+        if config.get(field):
+            raise UserError(f"{folder}: {field} is set, and cannot be converted: {reason}.")
+    tensors = header(_weights(folder))
+    modules = _modules(folder, config, tensors)
+    factors = {key for module in modules.values() for key in (module.a, module.b)}
+    others = sorted(tensors.keys() - factors)
+    _refuse_unexplained(folder, config, others)
+    return Adapter(folder, config, tensors, modules, others)
+
+
+def find(path: Path, place: str) -> Path:
+    """The folder itself, or its only subfolder with an adapter (PEFT's for a named one; pissa_init beside a residual).
+
+    Raises UserError when there is none, or several.
+    """
+    if not path.is_dir():
+        raise UserError(
+            f"{place} {path}: no such folder. One on a hub: `hf download OWNER/NAME --local-dir DIR` first."
+        )
+    if (path / CONFIG).is_file():
+        return path
+    inside = sorted(config.parent for config in path.glob(f"*/{CONFIG}"))
+    if len(inside) > 1:
+        raise UserError(f"{place} {path}: holds several adapters. Choose one: {', '.join(map(str, inside))}.")
+    if not inside:
+        raise UserError(f"{place} {path}: not an adapter's folder (no {CONFIG}).")
+    return inside[0]
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """The config, which must be a LoRA's, with a rank, an alpha, and patterns that are regular expressions."""
+    try:
+        config: Any = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}).") from None
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise UserError(f"{path}: not the config of a LoRA adapter (peft_type LORA).")
+    ranks = {"r": config.get("r"), **(config.get("rank_pattern") or {})}
+    alphas = {"lora_alpha": config.get("lora_alpha"), **(config.get("alpha_pattern") or {})}
+    for key, value in (*ranks.items(), *alphas.items()):
+        if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+            raise UserError(f"{path}: {key} is {value!r}; a number above 0 is needed.")
+        try:
+            re.compile(key)
+        except re.error as error:
+            raise UserError(f"{path}: the pattern {key!r} is no regular expression ({error}).") from None
+    return config
+
+
+def _weights(folder: Path) -> Path:
+    path = folder / ADAPTER
+    if (old := path.with_suffix(".bin")).is_file() and not path.is_file():
+        raise UserError(
+            f"{old}: a pickle, which can run code when it is read. Convert it where you trust it: "
+            f"safetensors.torch.save_file(torch.load('{old.name}', weights_only=True), '{ADAPTER}')."
+        )
+    if not path.is_file():
+        raise UserError(f"{folder}: has no {ADAPTER}.")
+    return path
+
+
+def _modules(folder: Path, config: dict[str, Any], tensors: dict[str, Stored]) -> dict[str, Module]:
+    """The factors by module; both must be there, of the config's rank, in one floating dtype."""
+    sides: dict[str, dict[str, str]] = {}
+    for key in tensors:
+        if found := FACTOR.fullmatch(key):
+            sides.setdefault(found["module"].removeprefix(PREFIX), {})[found["side"]] = key
+    if not sides:
+        raise UserError(f"{folder}: holds no LoRA factors (keys that end in lora_A.weight and lora_B.weight).")
+    modules = {}
+    for name, keys in sides.items():
+        if missing := {"A", "B"} - keys.keys():
+            raise UserError(f"{folder}: {name} has no lora_{min(missing)}. The file is not whole.")
+        a, b, made = tensors[keys["A"]], tensors[keys["B"]], module_of(config, name, keys["A"], keys["B"])
+        if min(len(a.shape), len(b.shape)) < 2 or not a.shape[0] == b.shape[1] == made.rank:
+            raise UserError(
+                f"{folder}: the factors of {name} have shapes {a.shape} and {b.shape}, {CONFIG} says rank {made.rank}. "
+                "PEFT cuts a rank above the smaller side of a weight: give that module its own in rank_pattern."
+            )
+        if a.dtype != b.dtype or a.dtype not in DTYPES:
+            raise UserError(f"{folder}: {name} in {a.dtype} and {b.dtype}; one of {', '.join(DTYPES)} is needed.")
+        modules[name] = made
+    return modules
+
+
+def module_of(config: dict[str, Any], name: str, a: str, b: str) -> Module:
+    """What a config says of the module `name`, whose factors have the keys a and b."""
+    rank, alpha = (_of(config, which, name) for which in ("rank", "alpha"))
+    return Module(a, b, rank, alpha, scaling(alpha, rank, bool(config.get("use_rslora"))))
+
+
+def _of(config: dict[str, Any], which: str, module: str) -> Any:
+    """A module's rank or alpha: the first pattern that its name ends in, as PEFT's get_pattern_key finds it."""
+    for key, value in (config.get(f"{which}_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({key})$", module):
+            return value
+    return config["r" if which == "rank" else "lora_alpha"]
+
+
+def _refuse_unexplained(folder: Path, config: dict[str, Any], others: list[str]) -> None:
+    """Raise UserError for a tensor that no field of the config asks for, or a module_to_save without its tensors."""
+    saved = config.get("modules_to_save") or []
+    for name in saved:
+        if not any(name in key.split(".") or f".{name}." in key for key in others):
+            raise UserError(f"{folder}: {CONFIG} has modules_to_save {name}, but no tensor of it is in {ADAPTER}.")
+    for key in others:
+        parts = key.split(".")
+        known = (
+            any(name in parts or f".{name}." in key for name in saved)
+            or (parts[-1] == "bias" and config.get("bias", "none") != "none")
+            or (config.get("trainable_token_indices") and "trainable_tokens" in key)
+            or (parts[-1] == "weight" and any(name in parts for name in EMBEDDINGS))
+        )  # fmt: skip
+        if not known:
+            raise UserError(f"{folder / ADAPTER}: holds {key}, which {CONFIG} does not account for.")

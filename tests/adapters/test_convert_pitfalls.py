@@ -1,0 +1,138 @@
+"""The pitfalls of PEFT's folders that a conversion ends (docs/pitfalls.md), each by its number."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+from commands import pissa
+from helpers import Run
+from peer import START, TARGETS, changed, convert, loaded, logits, of_rank, plain, train
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+
+from pissa_repro.model.checks import relative_difference
+
+
+@pytest.fixture(scope="module")
+def gradient_start(tiny_model, tmp_path_factory):
+    """LoRA-GA by stock PEFT, two steps."""
+    return train(tiny_model, tmp_path_factory.mktemp("ga"), **START["lora_ga"])
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="pitfall 2: PEFT loses LoRA-GA's offset in a reload")
+def test_peft_reloads_lora_ga(gradient_start, tiny_model, tmp_path):
+    raw = changed(gradient_start.adapter, tmp_path / "raw", init_lora_weights="lora_ga")
+    assert relative_difference(loaded(tiny_model, raw), gradient_start.logits) < 1e-3
+
+
+def test_lora_ga_is_converted_with_its_offset(gradient_start, tiny_model, tmp_path):
+    """Pitfall 2."""
+    convert(gradient_start, tmp_path / "out")
+    assert (loaded(tiny_model, tmp_path / "out") - gradient_start.logits).abs().max() < 1e-5
+
+
+def test_without_it_the_model_is_the_untouched_one(pissa_trained, tiny_model, tmp_path):
+    """Pitfall 3. PEFT's PiSSA leaves the residual there."""
+    convert(pissa_trained, tmp_path / "out")
+    wrapped, untouched = PeftModel.from_pretrained(plain(tiny_model), tmp_path / "out"), logits(plain(tiny_model))
+    with wrapped.disable_adapter():
+        assert torch.equal(logits(wrapped), untouched)
+    assert torch.equal(logits(wrapped.unload()), untouched)
+    config = LoraConfig(**START["pissa"], target_modules=TARGETS)
+    assert not torch.equal(logits(get_peft_model(plain(tiny_model), config).unload()), untouched)
+
+
+def test_another_adapter_beside_it_has_the_untouched_base(pissa_trained, tiny_model, tmp_path):
+    """Pitfall 4. A new LoRA adds nothing to the untouched model."""
+    convert(pissa_trained, tmp_path / "out")
+    wrapped = PeftModel.from_pretrained(plain(tiny_model), tmp_path / "out")
+    wrapped.add_adapter("new", LoraConfig(r=2, target_modules=TARGETS, task_type="CAUSAL_LM"))
+    wrapped.set_adapter("new")
+    assert torch.equal(logits(wrapped), logits(plain(tiny_model)))
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="pitfall 5: PEFT's conversion drops modules_to_save")
+@pytest.mark.filterwarnings("ignore")
+def test_pefts_conversion_keeps_modules_to_save(tiny_model, tmp_path):
+    trained = train(tiny_model, tmp_path, rate=1e-2, modules_to_save=["lm_head"], **START["pissa"])
+    trained.model.save_pretrained(tmp_path / "peft", path_initial_model_for_weight_conversion=str(trained.init))
+    assert any("lm_head" in key for key in load_file(tmp_path / "peft/adapter_model.safetensors"))
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="pitfall 5: PEFT's conversion fails on a slash at the end")
+def test_pefts_conversion_takes_a_trailing_slash(pissa_trained, tmp_path):
+    shutil.copytree(pissa_trained.init, tmp_path / "init")
+    initial = f"{tmp_path}/init/"
+    pissa_trained.model.save_pretrained(tmp_path / "peft", path_initial_model_for_weight_conversion=initial)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_peft_drops_or_refuses_is_checked_by_us(tiny_model, tmp_path):
+    """Pitfall 5: modules_to_save, with rsLoRA and both patterns, and slashes at the ends of the paths."""
+    fields = {"use_rslora": True, "rank_pattern": {"q_proj": 3}, "alpha_pattern": {"v_proj": 7}}
+    trained = train(tiny_model, tmp_path, rate=1e-2, modules_to_save=["lm_head"], **START["pissa"], **fields)
+    pissa("convert", f"{trained.adapter}/", "--init", f"{trained.init}/", "--out", f"{tmp_path}/out/")
+    assert (loaded(tiny_model, tmp_path / "out") - trained.logits).abs().max() < 1e-5
+
+
+@pytest.mark.xfail(strict=True, raises=RuntimeError, reason="pitfall 6: low_cpu_mem_usage crashes on PiSSA")
+def test_peft_loads_pissa_with_little_memory(pissa_trained, tiny_model, tmp_path):
+    raw = changed(pissa_trained.adapter, tmp_path / "raw", init_lora_weights="pissa")
+    PeftModel.from_pretrained(plain(tiny_model), raw, low_cpu_mem_usage=True)
+
+
+def test_a_converted_one_is_loaded_with_little_memory(pissa_trained, tiny_model, tmp_path):
+    """Pitfall 6."""
+    convert(pissa_trained, tmp_path / "out")
+    wrapped = PeftModel.from_pretrained(plain(tiny_model), tmp_path / "out", low_cpu_mem_usage=True)
+    assert (logits(wrapped) - pissa_trained.logits).abs().max() < 1e-5
+
+
+def test_olora_on_gpt2_is_converted(tiny_gpt2, tiny_rows, tmp_path):
+    """Pitfall 6: PEFT's OLoRA crashes on Conv1D. The names of the hub's files lack a prefix that the model has."""
+    targets = ["attn.c_attn", "mlp.c_fc"]
+    run = Run(tmp_path / "run", tiny_gpt2["hub"], tiny_rows, "olora", target_modules=targets)
+    run.init()
+    run.train()
+    pissa("convert", run.trained, "--init", run.start, "--out", tmp_path / "out")
+    prompt = [3, 40, 17, 9]
+    wrapped = PeftModel.from_pretrained(plain(tiny_gpt2["saved"]), tmp_path / "out").eval()
+    with torch.no_grad():
+        found = wrapped(input_ids=torch.tensor([prompt])).logits[0, -1:]
+    assert relative_difference(found, run.merged([prompt]).logits) < 1e-5
+
+
+def test_the_card_names_the_rank_that_vllm_needs(pissa_trained, tmp_path):
+    """Pitfall 21: twice the rank, where vLLM takes 16 unless it is told otherwise, and certain ranks only."""
+    limits = {}
+    for rank in (4, 16, 20, 256, 300):
+        folder = tmp_path / str(rank)
+        made = [of_rank(rank, source, folder) for source in (pissa_trained.adapter, pissa_trained.init)]
+        pissa("convert", made[0], "--init", made[1], "--out", folder / "out")
+        found = re.search(r"--max-lora-rank (\d+)", (folder / "out/README.md").read_text())
+        limits[rank] = int(found[1]) if found else None
+    assert limits == {4: 8, 16: 32, 20: 64, 256: 512, 300: None}
+
+
+BASES = [  # what the start's config says, what is asked for, and what is kept
+    ("lab/base", None, "lab/base"),
+    ("/models/base", None, None),
+    ("base", None, None),
+    ("lab/base", "lab/other", "lab/other"),
+    (None, None, None),
+]
+
+
+@pytest.mark.parametrize(("said", "asked", "kept"), BASES)
+def test_the_base_is_a_hub_id_or_none(pissa_trained, tmp_path, said, asked, kept):
+    """The start names the untouched model; the adapter names the residual that it was trained on."""
+    init = changed(pissa_trained.init, tmp_path / "init", base_model_name_or_path=said, revision="abc")
+    adapter = changed(pissa_trained.adapter, tmp_path / "a", base_model_name_or_path="lab/residual")
+    pissa("convert", adapter, "--init", init, "--out", tmp_path / "out", *(["--base", asked] if asked else []))
+    config = json.loads((tmp_path / "out/adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == (kept, "abc" if kept and kept == said else None)
+    card = (tmp_path / "out/README.md").read_text()
+    assert "residual\n" not in card and (f"base_model: {kept}\n" in card) == bool(kept)
+    assert "init_lora_weights" in config and str(tmp_path) not in card
