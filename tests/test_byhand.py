@@ -155,7 +155,7 @@ def test_a_rank_of_none_is_refused_before_anything_is_written(hand):
 WRONG = [
     (("--method", "pisa"), ["--method", "method 'pisa'", "'pissa'", "olora"]),
     (("--quant", "nf5"), ["--quant", "quant 'nf5'", "'nf4'", *quantizers.names()]),
-    (("--svd", "slow"), ["pissa", "svd 'slow'", "exact", "fast", "niter_<n>"]),
+    (("--svd", "slow"), ["pissa", "svd 'slow'", "exact", "fast", "niter_<0 to 999>"]),
     (("--alternations", "0", "--quant", "nf4"), ["alternations", "0", "whole number"]),
     (("--alpha", "0"), ["--alpha 0", "above 0"]),
     (("--alpha", "-8"), ["--alpha -8", "above 0"]),

@@ -1,6 +1,7 @@
 """Scoring a trained cell: on the weights that were trained, with the prompts that were trained on."""
 
 import math
+import shutil
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from pissa_repro.model.load import load_base
 from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record import read_json, read_lines
+from pissa_repro.runtime.record import content, read_json, read_lines, write_json
 from pissa_repro.stages import evaluate
 from pissa_repro.tasks.rows import prompt
 from pissa_repro.training.examples import tokenize
@@ -139,7 +140,10 @@ def test_a_training_that_changed_nothing_is_refused(tmp_path, tiny_model, tiny_r
     """Pitfall 20. Untrained factors, also where quantization or rounding alone changes the logits."""
     run = Run(tmp_path, tiny_model, tiny_rows, method, quant, dtype=dtype)
     run.init()
-    run.trained, run.rows = run.start if run.init_spec else tiny_model, scored_rows(tmp_path)
+    shutil.copytree(run.start if run.init_spec else tiny_model, run.trained)
+    start = factors.sha256(run.start) if run.init_spec else None
+    write_json(run.record, {"trained_sha256": content(run.trained), "start_sha256": start})
+    run.rows = scored_rows(tmp_path)
     with pytest.raises(UserError, match="do not change the model's output"):
         run.evaluate()
     assert not (tmp_path / "task.json").exists()

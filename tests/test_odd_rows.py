@@ -133,7 +133,7 @@ def test_files_that_are_damaged(drawn, encoding, data):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    from pissa_repro.model.load import load_tokenizer
+    from pissa_repro.model.tokens import load_tokenizer
 
     return load_tokenizer(EMBEDDED)
 

@@ -71,8 +71,8 @@ def loaded(base: Path, adapter: Path) -> torch.Tensor:
 def changed(source: Path, target: Path, tensors=lambda given: given, **fields) -> Path:
     """A copy of an adapter's folder with other tensors and fields of its config."""
     target.mkdir(parents=True)
-    config = json.loads((source / "adapter_config.json").read_text()) | fields
-    (target / "adapter_config.json").write_text(json.dumps(config))
+    config = json.loads((source / "adapter_config.json").read_text(encoding="utf-8")) | fields
+    (target / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
     made = tensors(load_file(source / "adapter_model.safetensors"))
     save_file({key: value.contiguous() for key, value in made.items()}, target / "adapter_model.safetensors")
     return target

@@ -31,7 +31,7 @@ RULES = {
 
 
 def config_of(folder) -> dict:
-    return json.loads((folder / "adapter_config.json").read_text())
+    return json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -139,7 +139,9 @@ def test_a_cell_of_ours_is_converted_alike(tiny_model, tiny_rows, tmp_path, meth
         found = torch.stack([wrapped(input_ids=torch.tensor([p])).logits[0, -1] for p in ([3, 40, 17, 9], [250, 8])])
     assert (found - merged.logits).abs().max() < 1e-4 * merged.logits.abs().max()
     assert config_of(tmp_path / "out")["base_model_name_or_path"] == "lab/tiny"
-    text = "".join(path.read_text() for path in (tmp_path / "out").iterdir() if path.suffix in (".json", ".md"))
+    text = "".join(
+        path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir() if path.suffix in (".json", ".md")
+    )
     assert str(tmp_path) not in text and str(tiny_model) not in text
 
 

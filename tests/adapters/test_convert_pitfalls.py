@@ -111,7 +111,7 @@ def test_the_card_names_the_rank_that_vllm_needs(pissa_trained, tmp_path):
         folder = tmp_path / str(rank)
         made = [of_rank(rank, source, folder) for source in (pissa_trained.adapter, pissa_trained.init)]
         pissa("convert", made[0], "--init", made[1], "--out", folder / "out")
-        found = re.search(r"--max-lora-rank (\d+)", (folder / "out/README.md").read_text())
+        found = re.search(r"--max-lora-rank (\d+)", (folder / "out/README.md").read_text(encoding="utf-8"))
         limits[rank] = int(found[1]) if found else None
     assert limits == {4: 8, 16: 32, 20: 64, 256: 512, 300: None}
 
@@ -131,8 +131,8 @@ def test_the_base_is_a_hub_id_or_none(pissa_trained, tmp_path, said, asked, kept
     init = changed(pissa_trained.init, tmp_path / "init", base_model_name_or_path=said, revision="abc")
     adapter = changed(pissa_trained.adapter, tmp_path / "a", base_model_name_or_path="lab/residual")
     pissa("convert", adapter, "--init", init, "--out", tmp_path / "out", *(["--base", asked] if asked else []))
-    config = json.loads((tmp_path / "out/adapter_config.json").read_text())
+    config = json.loads((tmp_path / "out/adapter_config.json").read_text(encoding="utf-8"))
     assert (config["base_model_name_or_path"], config["revision"]) == (kept, "abc" if kept and kept == said else None)
-    card = (tmp_path / "out/README.md").read_text()
+    card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
     assert "residual\n" not in card and (f"base_model: {kept}\n" in card) == bool(kept)
     assert "init_lora_weights" in config and str(tmp_path) not in card

@@ -149,7 +149,9 @@ def test_the_adapter_of_a_quantized_cell(tiny_model, tiny_rows, tmp_path, capsys
     if method == "pissa":
         refused(run.trained, run.start, tmp_path / "out", "quantized (nf4)", "--lossy", "quantization error")
         pissa("convert", run.trained, "--init", run.start, "--out", tmp_path / "out", "--lossy")
-        assert "Not exact" in capsys.readouterr().out and "Not exact" in (tmp_path / "out/README.md").read_text()
+        assert "Not exact" in capsys.readouterr().out and "Not exact" in (tmp_path / "out/README.md").read_text(
+            encoding="utf-8"
+        )
     elif method == "loftq":
         refused(run.trained, run.start, tmp_path / "out", "LoftQ", "own quantized base")
     else:
@@ -159,16 +161,16 @@ def test_the_adapter_of_a_quantized_cell(tiny_model, tiny_rows, tmp_path, capsys
 
 def test_a_released_residual_in_few_bits_is_seen(pissa_trained, tmp_path):
     shutil.copytree(pissa_trained.init, tmp_path / "model/pissa_init")
-    config = json.loads((pissa_trained.residual / "config.json").read_text())
+    config = json.loads((pissa_trained.residual / "config.json").read_text(encoding="utf-8"))
     config["quantization_config"] = {"quant_method": "bitsandbytes"}
-    (tmp_path / "model/config.json").write_text(json.dumps(config))
+    (tmp_path / "model/config.json").write_text(json.dumps(config), encoding="utf-8")
     words = ("quantized (bitsandbytes)", "--lossy")
     refused(pissa_trained.adapter, tmp_path / "model", tmp_path / "out", *words)
 
 
 def test_a_folder_that_exists_is_not_touched(pissa_trained, tmp_path):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out/mine").write_text("mine")
+    (tmp_path / "out/mine").write_text("mine", encoding="utf-8")
     words = ("convert", pissa_trained.adapter, "--init", pissa_trained.init, "--out", tmp_path / "out")
     says(lambda: pissa(*words), "--out", "exists already")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
