@@ -69,7 +69,7 @@ def generator_code(wildcards):
 
     Without packages' own files: they hold words and the version, and a release must not train everything again.
     """
-    if not SWEEP.config["datasets"].get(wildcards.data, {}).get("path", "").startswith("embedded:"):
+    if not place("datasets", wildcards.data).startswith("embedded:"):
         return ""
     files = code.files("pissa_repro.embedded.problems")
     return code.digest(path for path in files if not path.endswith("__init__.py"))
@@ -106,9 +106,9 @@ def admission_of(wildcards):
     return admission.spec(SWEEP, wildcards.purpose, wildcards.model)
 
 
-def admitted(purpose, model, record, spec, data=None):
+def admitted(purpose, model, record, spec, *data):
     """No input, but the job waits until the model is admitted. A finished one waits for nothing: dry runs stay exact."""
-    if not records.finished(record, spec, model, data):
+    if not records.finished(record, spec, model, *data):
         checkpoints.admit.get(purpose=purpose, model=model)
     return []
 
@@ -127,8 +127,9 @@ def cell_admitted(wildcards):
 
 @told
 def batch_admitted(wildcards):
-    model = batch_of(wildcards).model
-    return admitted("sweep", model, paths.batch(wildcards.batch), BATCHES.spec(wildcards.batch))
+    batch = batch_of(wildcards)
+    rows = {SWEEP.config["tasks"][task]["dataset"] for task in batch.tasks}
+    return admitted("sweep", batch.model, paths.batch(wildcards.batch), BATCHES.spec(wildcards.batch), *rows)
 
 
 def study_admitted(name, build):
@@ -147,16 +148,20 @@ def init_folder(cell):
     return [paths.start(cell.start)] if SWEEP.has_factors(cell) else []
 
 
+@told
+def place(section, name):
+    """The path of a local model or dataset, of a part that of its whole; nothing for one on a hub."""
+    source = SWEEP.model_spec(name)["model"] if section == "models" else SWEEP.data_spec(name)["dataset"]
+    return source.get("path", "")
+
+
 def local_files(section, name):
     """The files of a local model or dataset as inputs, so that an edit is noticed."""
-    definition = SWEEP.config[section].get(name, {})
-    if "of" in definition:
-        return local_files(section, definition["of"])
-    path = definition.get("path", "")
+    path = place(section, name)
     if path == "embedded" or path.startswith("embedded:"):
         return []
     if os.path.isdir(path):
-        kinds = (".safetensors", ".json", ".model", ".txt")  # .txt: slow tokenizers
+        kinds = (".safetensors", ".json", ".model", ".txt", ".bpe")  # the last two: slow tokenizers
         return [f"{path}/{name}" for name in sorted(os.listdir(path)) if name.endswith(kinds)]
     return [path] if os.path.isfile(path) else []
 

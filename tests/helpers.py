@@ -11,7 +11,7 @@ from stage import LLAMA
 
 from pissa_repro import quantizers
 from pissa_repro.model import factors
-from pissa_repro.model.checkpoint import target_names
+from pissa_repro.model.checkpoint import weights
 from pissa_repro.model.merged import Merged, TrainedCell, merged_model
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime.record import canonical, read_json, write_json, write_lines
@@ -217,7 +217,7 @@ def sides(start, weight: torch.Tensor, scaling: float, quant: str) -> tuple[torc
 
 def module_names(folder: Path) -> list[str]:
     """The target modules of a Llama folder."""
-    return list(target_names(folder, LLAMA))
+    return list(weights(folder, LLAMA))
 
 
 def load_json(path: Path):

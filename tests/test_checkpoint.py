@@ -150,7 +150,7 @@ def test_short_names_stand_for_the_modules_and_for_no_other(modules, others, wan
 
 def test_projection_types_for_tables(tiny_model, tiny_gpt2, t5):
     def kinds(path):
-        return checkpoint.types(checkpoint.shapes(path, checkpoint.projections(path)))
+        return naming.types(checkpoint.shapes(path, checkpoint.projections(path)))
 
     llama = kinds(tiny_model)
     assert llama["model.layers.1.self_attn.q_proj"] == "q_proj" and set(llama.values()) == set(LLAMA)
@@ -162,7 +162,7 @@ def test_projection_types_for_tables(tiny_model, tiny_gpt2, t5):
         "mlp.c_proj",
     }
     assert set(kinds(t5["relu"]).values()) == {*ATTENTION, "wi", "wo"}
-    assert checkpoint.types(["decoder.layers.0.fc1", "x.0.experts.1.w1", "x.0.experts.0.w1"].__iter__()) == {
+    assert naming.types(["decoder.layers.0.fc1", "x.0.experts.1.w1", "x.0.experts.0.w1"].__iter__()) == {
         "decoder.layers.0.fc1": "fc1", "x.0.experts.1.w1": "w1", "x.0.experts.0.w1": "w1"}  # fmt: skip
 
 
@@ -170,7 +170,7 @@ def test_shapes_and_dtypes_come_from_headers_alone(tiny_gpt2, monkeypatch):
     walked = {name: tuple(weight.shape) for name, weight in checkpoint.targets(tiny_gpt2["hub"], GPT2)}
     monkeypatch.setattr("safetensors.safe_open", None)
     found = checkpoint.shapes(tiny_gpt2["hub"], GPT2)
-    assert found == walked and list(found) == list(walked) == list(checkpoint.target_names(tiny_gpt2["hub"], GPT2))
+    assert found == walked and list(found) == list(walked) == list(checkpoint.weights(tiny_gpt2["hub"], GPT2))
     assert {w.dtype for w in checkpoint.weights(tiny_gpt2["hub"], GPT2).values()} == {"F32"}
 
 

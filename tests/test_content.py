@@ -9,9 +9,12 @@ from helpers import Run, scored_rows
 from stage import says
 
 from pissa_repro.model import factors
-from pissa_repro.runtime.record import read_json, write_json
+from pissa_repro.runtime.record import content, read_json, write_json
+from pissa_repro.scoring import parity
+from pissa_repro.scoring.generations import Generations, journal
 from pissa_repro.sources.fetched import fetch_model
 from pissa_repro.stages import train
+from pissa_repro.training.cell import verified
 from pissa_repro.training.trainer import Watch
 
 
@@ -96,7 +99,6 @@ def test_a_checkpoint_of_the_same_content_in_another_place_is_gone_on_with(
 
 def test_labels_are_no_content(tmp_path):
     """Case 20: the name of the base and the layout of the file do not count; a value does."""
-    from pissa_repro.runtime.record import content
 
     path = tmp_path / "adapter_config.json"
     path.write_text(json.dumps({"r": 4, "base_model_name_or_path": "a", "revision": None}), encoding="utf-8")
@@ -186,3 +188,36 @@ def test_the_record_says_what_was_trained_from_what(cells):
     assert set(record["trained_sha256"]) == {"adapter_config.json", "adapter_model.safetensors"}
     assert read_json(cells["full"].record)["start_sha256"] is None
     assert "config.json" in read_json(cells["full"].record)["trained_sha256"]
+
+
+def test_generations_are_gone_on_with_where_the_same_weights_have_another_name(tmp_path, caplog):
+    """Case 20: a model that moved loses no answers; other weights begin anew."""
+    spec = {"task": "gsm8k", "max_new_tokens": 8, "dtype": "float32", "train": {}}
+    origin = {"spec": spec, "base": {"name": "a", "commit": None, "fingerprint": "f"}, "data_sha256": "b"}
+    moved = origin | {"base": {"name": "elsewhere", "commit": "c", "fingerprint": "f"}, "trained_sha256": {}}
+    origin |= {"trained_sha256": {}}
+    with journal(tmp_path / "kept.jsonl", origin) as kept:
+        kept.add([{"id": 0, "turn": 0, "generated": "4", "tokens": 1, "seconds": 0.1}])
+    for again in (moved, origin):
+        with journal(tmp_path / "kept.jsonl", again) as kept:
+            assert list(kept.turns) == [0]
+    assert parity._source(kept) == parity._source(Generations(tmp_path / "other", [moved]))
+    with journal(tmp_path / "kept.jsonl", origin | {"base": origin["base"] | {"fingerprint": "g"}}) as kept:
+        assert not kept.turns
+    assert "begun anew" in caplog.text
+
+
+@pytest.mark.parametrize("record", [[], {}, {"trained_sha256": "a"}, {"trained_sha256": {}}], ids=str)
+def test_a_record_of_another_version_is_named(tmp_path, record):
+    """Case 12: no traceback for what an older version or a hand wrote."""
+    (tmp_path / "trained").mkdir()
+    write_json(tmp_path / "train.json", record)
+    says(lambda: verified(tmp_path / "trained", None), "train.json", "no record of a training")
+
+
+def test_a_config_or_a_base_that_says_nothing_is_named(tmp_path):
+    """Case 12: NaN in a config beside weights, and a base.json without the base."""
+    (tmp_path / "adapter_config.json").write_text('{"r": NaN}', encoding="utf-8")
+    says(lambda: content(tmp_path), "adapter_config.json", "NaN")
+    (tmp_path / "base.json").write_text("{}", encoding="utf-8")
+    says(lambda: factors.sha256(tmp_path), "base.json", "Delete the folder")

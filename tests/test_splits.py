@@ -140,6 +140,10 @@ WRONG = {
         {"a": {"of": "b", "share": 0.1}, "b": {"of": "c", "share": 0.1}, "c": {"of": "a", "share": 0.1}},
         ["circle", "a, b, c, a"],
     ),
+    "too deep": (
+        {"a0": {"of": "all", "share": 0.5}, **{f"a{n}": {"of": f"a{n - 1}", "share": 0.5} for n in range(1, 40)}},
+        ["parts of parts", "16 deep"],
+    ),
     "itself": ({"a": {"of": "a", "share": 0.1}}, ["datasets.a.of", "circle"]),
     "all of it": ({"a": {"of": "all", "share": 1}}, ["datasets.a.share", "1"]),
     "nothing": ({"a": {"of": "all", "share": 0.0}}, ["datasets.a.share", "0"]),

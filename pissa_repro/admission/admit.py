@@ -11,6 +11,7 @@ from pissa_repro.admission.tokenizer import check_ids, unused, whole_tokenizer
 from pissa_repro.model.load import check_length, window
 from pissa_repro.model.naming import types
 from pissa_repro.model.skeleton import skeleton
+from pissa_repro.model.tokens import prompt_ids
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_lines
@@ -18,7 +19,7 @@ from pissa_repro.runtime.record_types import Admitted, AdmittedRows
 from pissa_repro.runtime.specs import AdmitRows, AdmitSpec, AdmitTask
 from pissa_repro.scoring.generator import Prompts
 from pissa_repro.scoring.harness import Task
-from pissa_repro.training.examples import tokenize
+from pissa_repro.training.examples import tokenize, whole_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -75,7 +76,8 @@ def _training(language: Language, asked: AdmitRows, results: Path) -> AdmittedRo
     check_length(asked["max_length"], language.model.config)
     rows = read_lines(paths.rows(asked["rows"], results))
     examples, lengths = tokenize(rows, language.tokenizer, asked["max_length"])
-    check_ids((example["input_ids"] for example in examples), language.rows, place)
+    if any(max(example["input_ids"]) >= language.rows for example in examples):
+        check_ids(whole_ids(rows, language.tokenizer), language.rows, place)  # again, since short rows are left out
     return {**asked, "lengths": lengths.as_dict()}
 
 
@@ -92,8 +94,11 @@ def _tasks(language: Language, asked: Mapping[str, AdmitTask], results: Path) ->
         check_ids(prompts.ids[task].values(), language.rows, place)
         if empty := [number for number, ids in prompts.ids[task].items() if not ids]:
             raise UserError(f"{place}: item {empty[0]} has no tokens.")
-        longest = max(prompts.lengths(task).values())
-        found[name] = {"items": len(task.ids), "longest": longest, "cut": prompts.cut(task)}
+        later = prompt_ids(language.tokenizer, task.later_prompts())
+        check_ids(later, language.rows, f"{place}, later turns")
+        lengths = [*prompts.lengths(task).values(), *map(len, later)]
+        cut = sum(n > language.window - task.new_tokens for n in lengths) if task.new_tokens else 0
+        found[name] = {"items": len(task.ids), "longest": max(lengths), "cut": cut}
     return found
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pissa_repro.model.folder import TOKENIZERS
 from pissa_repro.model.tokens import load_tokenizer, prompt_ids
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.prompt import PROMPT
@@ -37,9 +38,8 @@ def whole_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
 
 
 def _vocabularies(folder: Path) -> list[str]:
-    kinds = ("tokenizer*.json", "*.model", "vocab.*", "merges.txt", "tekken.json")
-    found = {path.name for kind in kinds for path in folder.glob(kind)}
-    return sorted(found - {"tokenizer_config.json"})
+    found = {path.name for kind in TOKENIZERS for path in folder.glob(kind)}
+    return sorted(found - {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"})
 
 
 def _missing(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> list[str]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pissa_repro.model import folder as model_folder
 from pissa_repro.model import naming
 from pissa_repro.model.header import Stored, header
-from pissa_repro.model.naming import types as types  # checkpoint.types, beside checkpoint.projections
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -145,11 +144,6 @@ def _refusal(module: str, shape: tuple[int, ...]) -> str | None:
 def shapes(folder: str | Path, target_modules: list[str]) -> dict[str, tuple[int, int]]:
     """The shape (out, in) of every target module, in natural order. Reads headers only; raises as `weights`."""
     return {module: weight.shape for module, weight in weights(folder, target_modules).items()}
-
-
-def target_names(folder: str | Path, target_modules: list[str]) -> dict[str, Path]:
-    """The target modules in natural order, each with the file that holds its weight. Raises as `weights`."""
-    return {module: weight.path for module, weight in weights(folder, target_modules).items()}
 
 
 def targets(folder: str | Path, target_modules: list[str]) -> Iterator[tuple[str, "torch.Tensor"]]:

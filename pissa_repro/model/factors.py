@@ -109,11 +109,19 @@ def sha256(folder: str | Path) -> str:
 
     Raises UserError where a file is not as `save` left it: an edited r or lora_alpha makes another model.
     """
-    belongs = read_json(Path(folder) / BASE)
+    belongs = _belongs(Path(folder))
     found = _hash(Path(folder), belongs)
     if belongs.get("sha256") != found:
         raise UserError(f"{folder}: these factors were changed after they were made. Delete the folder and run again.")
     return found
+
+
+def _belongs(folder: Path) -> dict[str, Any]:
+    """What base.json says: the base model and the offset."""
+    belongs = read_json(folder / BASE)
+    if not isinstance(belongs, dict) or not {"name", "fingerprint", "offset"} <= belongs.keys():
+        raise UserError(f"{folder / BASE}: not what this version writes. Delete the folder and run again.")
+    return belongs
 
 
 def _hash(folder: Path, belongs: Mapping[str, Any]) -> str:
@@ -132,7 +140,7 @@ def load(folder: str | Path, model: ModelRecord) -> Factors:
     Raises UserError when a part is missing, damaged or changed, or when they were made from other weights.
     """
     folder = Path(folder)
-    config, base = read_json(folder / CONFIG), read_json(folder / BASE)
+    config, base = read_json(folder / CONFIG), _belongs(folder)
     if base["fingerprint"] != model["fingerprint"]:
         raise UserError(
             f"{folder}: these factors are of another model: {base['name']} {base['fingerprint'][:12]}, "

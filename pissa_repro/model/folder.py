@@ -13,7 +13,10 @@ from pissa_repro.runtime.errors import UserError
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 LARGEST = 10**8  # bytes of a JSON file; safetensors has the same limit for its headers
-TOKENIZERS = ("tokenizer*", "*.model", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json")
+# All that a tokenizer may be made of.
+TOKENIZERS = (
+    "tokenizer*", "*.model", "vocab.*", "merges.txt", "tekken.json", "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
 # Keys of a config.json that make transformers read another config, other weights, or fuse layers (other outputs).
 STEERING = ("configuration_files", "transformers_weights", "fusion_config")
 

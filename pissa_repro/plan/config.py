@@ -197,6 +197,7 @@ def _check_studies(config: Config) -> None:
         for key, name in (("calibration", gptq["calibration"]), ("text", gptq["text"])):
             if name not in config["datasets"]:
                 raise unknown("dataset", name, config["datasets"], f"config.studies.gptq.{key}")
+            _need_fields(config, name, ("prompt", "response"), "studies.gptq")
     for name in studies["svd"]:
         methods.check_svd(name, "config.studies.svd")
 

@@ -10,6 +10,7 @@ from pissa_repro.sources.split import span
 PLACE = "config.datasets"
 OWN = ("path", "hub", "revision", "file", "rows", "fields", "response_format")  # what says which rows, not a name
 INHERITED = ("path", "hub", "revision", "file", "fields")  # what a part takes from the dataset that it is of
+DEEPEST = 16  # parts of parts
 Datasets = Mapping[str, Mapping[str, Any]]
 
 
@@ -26,6 +27,8 @@ def _source(datasets: Datasets, name: str, place: str, way: tuple[str, ...]) -> 
         raise unknown("dataset", name, datasets, place)
     if name in way:
         raise UserError(f"{place}: parts in a circle: {', '.join([*way, name])}.")
+    if len(way) > DEEPEST:
+        raise UserError(f"{place}: parts of parts, more than {DEEPEST} deep.")
     definition = datasets[name]
     here = f"{PLACE}.{name}"
     _check(definition, here)

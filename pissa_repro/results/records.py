@@ -42,16 +42,19 @@ def _content(record: Path, changed: int) -> str | None:
     return found.get("fingerprint") or found.get("sha256")
 
 
-def finished(path: Path, spec: Mapping[str, Any], model: str, data: str | None = None) -> bool:
-    """Whether a record is there, of this spec, and of the weights and rows that were fetched last."""
+def finished(path: Path, spec: Mapping[str, Any], model: str, *data: str) -> bool:
+    """Whether a record is there, of this spec, and of the weights and rows that were fetched last.
+
+    Its `data_sha256` is a hash, or those of several datasets by their names.
+    """
     try:
         record = read_json(path)
-        weights, rows = content(paths.model(model)), content(paths.data(data)) if data else None
+        weights, rows = content(paths.model(model)), {name: content(paths.data(name)) for name in data}
     except UserError:  # Snakemake would overlook it in an input function; it shows when `content` is a param
         return False
     if any(differing(spec, record.get("spec"))) or record["base"]["fingerprint"] != weights:
         return False
-    return data is None or record["data_sha256"] == rows
+    return not data or record["data_sha256"] in (rows, *rows.values())
 
 
 class Fetched:

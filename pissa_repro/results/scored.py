@@ -199,7 +199,7 @@ def conditions(cell: Scored) -> dict[str, Any]:
     record: Mapping[str, Any] = cell.record
     base = record.get("base") or {}
     shared = {
-        "base model": f"{base.get('name')} {str(base.get('fingerprint'))[:12]}",
+        "base model (fingerprint)": str(base.get("fingerprint"))[:12],
         "scored rows (SHA-256)": str(record.get("data_sha256"))[:12],
         **dict(_settings(record["spec"])),
         **dict(_settings({key: value for key, value in record.items() if key not in USUAL})),

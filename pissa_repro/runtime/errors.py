@@ -26,7 +26,8 @@ def unknown(kind: str, word: object, choices: Iterable[object], place: str) -> U
     names = sorted(str(choice) for choice in choices)
     near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.5)
     hint = f" Did you mean '{near[0]}'?" if near else ""
-    return UserError(f"{place}: unknown {kind} '{word}'.{hint} Choices: {', '.join(names) or '(none)'}.")
+    shown = str(word) if str(word).isprintable() else ascii(word)[1:-1]
+    return UserError(f"{place}: unknown {kind} '{shown}'.{hint} Choices: {', '.join(names) or '(none)'}.")
 
 
 def _failed_write(error: Exception) -> OSError | None:

@@ -44,7 +44,10 @@ def _values(path: Path) -> str:
     values = read_json(path)
     if isinstance(values, dict):
         values = {key: value for key, value in values.items() if key not in LABELS}
-    return hashlib.sha256(canonical(values).encode()).hexdigest()
+    try:
+        return hashlib.sha256(canonical(values).encode()).hexdigest()
+    except ValueError:
+        raise UserError(f"{path}: holds NaN or an infinite number.") from None
 
 
 @contextlib.contextmanager

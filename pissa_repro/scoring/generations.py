@@ -61,6 +61,11 @@ class Generations:
         return [i for i in ids if len(self.turns.get(i, ())) <= turn]
 
 
+def made_from(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides generations: their origin, the base model by its weights and not by its name or place."""
+    return {**origin, "base": origin.get("base", {}).get("fingerprint")}
+
+
 class Journal(Generations):
     """Generations that are being written. Made by `journal`."""
 
@@ -95,7 +100,7 @@ def journal(path: Path, origin: Mapping[str, Any]) -> Iterator[Journal]:
     """
     with open_journal(path, "generating into") as file:
         lines = _whole_lines(path)
-        fresh = not lines or lines[0] != json.loads(json.dumps(origin))
+        fresh = not lines or made_from(lines[0]) != made_from(json.loads(json.dumps(origin)))
         if fresh and lines:
             log.warning("%s: was generated from something else; it is begun anew", path)
         file.cut(0 if fresh else sum(size for _, size in _sized(path)))

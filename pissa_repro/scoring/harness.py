@@ -50,6 +50,12 @@ class Task:
         """The first prompt of an item."""
         return self._first[item].args[0]
 
+    def later_prompts(self) -> list[str]:
+        """The prompts after the first of each item, as long as they are before anything is answered."""
+        turns = [(item, [""] * count) for item in self.ids for count in range(1, self.turns)]
+        asked = [self.request(item, texts) for item, texts in turns]
+        return [instance.args[0] for instance in asked if instance]
+
     def request(self, item: int, texts: list[Any]) -> Instance | None:
         """What to ask after these answers; None when the item has all that it needs."""
         first = self._first[item]

@@ -57,7 +57,7 @@ def _source(kept: generations.Generations) -> dict[str, Any]:
         "max_new_tokens": spec["max_new_tokens"],
         "dtype": spec["dtype"],
         "train": spec["train"],
-        "base": kept.origin["base"],
+        "weights": kept.origin["base"]["fingerprint"],
         "trained_sha256": kept.origin["trained_sha256"],
     }
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pissa_repro.model import checkpoint
+from pissa_repro.model.folder import TOKENIZERS
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import read_json, sha256
 from pissa_repro.runtime.record_types import Base, Identity, ModelRecord
@@ -14,7 +15,7 @@ from pissa_repro.sources.split import span
 
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "model"
 EMBEDDED_NAME = "pissa-repro/embedded"
-WEIGHTS = ["model*.safetensors", "*.json", "*.model", "tokenizer*", "merges.txt", "vocab.txt"]
+WEIGHTS = ["model*.safetensors", "*.json", *TOKENIZERS]
 
 
 def fetch_model(source: ModelSource) -> ModelRecord:

@@ -6,7 +6,7 @@ python -m pissa_repro.stages.fetch --spec '{..."dataset":{"path":"embedded:test"
     --out data.json --rows data.jsonl
 
 A model's record holds the folder, the resolved commit and a fingerprint of the weights. A
-dataset's rows are written as {"prompt", "response"} lines, the record holds their count and hash.
+dataset's rows are written as lines of {role: value} (sources/roles.py), the record holds their count and hash.
 """
 
 import logging

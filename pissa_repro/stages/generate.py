@@ -11,7 +11,7 @@ answer rule needs no model.
 from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import run_stage
 from pissa_repro.runtime.provenance import provenance
-from pissa_repro.runtime.record import write_json
+from pissa_repro.runtime.record import sha256, write_json
 from pissa_repro.scoring import engines
 from pissa_repro.scoring.generator import Generator, jobs
 from pissa_repro.sources.fetched import base_of, stored_model
@@ -27,7 +27,8 @@ def main(argv: list[str] | None = None) -> None:
     generator = Generator(stored_model(args.model), args.batch_size, args.tensor_parallel)
     work = list(jobs(args.spec, args.results))
     made = {"spec": args.spec, "base": base_of(generator.stored), "jobs": [job.name for job in work]}
-    record = {**made, "refused": generator.run(work)}
+    rows = {path.stem: sha256(path) for path in {job.rows for job in work}}
+    record = {**made, "data_sha256": rows, "refused": generator.run(work)}
     write_json(args.out, {**record, "provenance": provenance(generator.started)})
 
 

@@ -139,7 +139,9 @@ def verified(trained: Path, init: Path | None) -> dict[str, str]:
 
     path, found = paths.Cell(trained.parent).train, content(trained)
     record: TrainRecord = read_json(path)
-    wanted = record.get("trained_sha256", {})
+    wanted = record.get("trained_sha256") if isinstance(record, dict) else None
+    if not isinstance(wanted, dict) or "start_sha256" not in record:
+        raise UserError(f"{path}: no record of a training by this version. Delete it and run again.")
     if changed := sorted(name for name in found | wanted if found.get(name) != wanted.get(name)):
         raise UserError(
             f"{trained}: {', '.join(changed)}: not as the training left it ({path}). Put it back, or delete "

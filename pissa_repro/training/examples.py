@@ -33,6 +33,15 @@ class Lengths:
         return asdict(self)
 
 
+def _prompt(row: dict[str, str]) -> str:
+    return PROMPT.format(instruction=row["prompt"])
+
+
+def whole_ids(rows: list[dict[str, str]], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:
+    """The ids of each row's prompt and response, uncut."""
+    return prompt_ids(tokenizer, [_prompt(row) + row["response"] + "\n" for row in rows])
+
+
 def tokenize(
     rows: list[dict[str, str]], tokenizer: "PreTrainedTokenizerBase", max_length: int
 ) -> tuple[list[Example], Lengths]:
@@ -41,9 +50,8 @@ def tokenize(
     As the released code: prompt and target are tokenized together, the prompt's labels are -100,
     and what is beyond `max_length` tokens is cut (docs/paper_facts.md 3.2).
     """
-    prompts = [PROMPT.format(instruction=row["prompt"]) for row in rows]
-    whole = prompt_ids(tokenizer, [p + row["response"] + "\n" for p, row in zip(prompts, rows, strict=True)])
-    heads = prompt_ids(tokenizer, prompts)
+    whole = whole_ids(rows, tokenizer)
+    heads = prompt_ids(tokenizer, [_prompt(row) for row in rows])
     eos, lengths = tokenizer.eos_token_id, Lengths(examples=len(rows))
     examples: list[Example] = []
     for head, ids in zip(heads, whole, strict=True):

@@ -79,6 +79,11 @@ def test_what_is_finished_by_its_record(tmp_path, monkeypatch, other):
     made = {"spec": spec, "base": {"fingerprint": "a"}, "data_sha256": "b"}
     write_json(record, made)
     assert records.finished(record, spec, "m", "d") and records.finished(record, spec, "m")
+    several = paths.data("e")
+    write_json(several, {"sha256": "e"})
+    write_json(record, made | {"data_sha256": {"d": "b", "e": "e"}})
+    assert records.finished(record, spec, "m", "d", "e") and not records.finished(record, spec, "m", "d")
+    write_json(record, made)
     changes = {"spec": {"spec": spec | {"version": 2}}, "weights": {"base": {"fingerprint": "c"}}}
     if other == "none":
         record.unlink()

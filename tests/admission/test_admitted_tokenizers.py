@@ -53,6 +53,10 @@ def test_an_added_token_without_an_embedding_may_be_there_but_not_in_rows(copied
     odd = {"prompt": "Say <extra>.", "response": "#### 1"}
     says(lambda: admitted(copied, tmp_path, [*GOOD, odd]), "config.datasets.rows", "row 6", "300")
     says(lambda: admitted(copied, tmp_path, test=[odd]), "config.tasks.task", "row 0", "300")
+    dropped = {"prompt": "a " * 600, "response": "b"}
+    says(lambda: admitted(copied, tmp_path, [dropped, *GOOD, odd]), "config.datasets.rows", "row 7", "300")
+    turns = {"turns": ["one", "two <extra>"], "category": "math"}
+    says(lambda: admitted(copied, tmp_path, test=[turns], task="mt_bench"), "config.tasks.task", "later turns", "300")
 
 
 def test_another_models_tokenizer(copied, tmp_path):

@@ -108,7 +108,7 @@ def test_what_else_differs_is_said(cells, capsys):
     text = run(capsys, at(cells["pissa"], 0), at(cells["lora"], 0))
     listed = text.split("these differ in (A / B):\n")[1].split("\n\n")[0].splitlines()
     assert [line.strip() for line in listed if line.startswith("  ") and ":" in line] == [
-        "base model: embedded ffffffffffff / embedded eeeeeeeeeeee",
+        "base model (fingerprint): ffffffffffff / eeeeeeeeeeee",
         "scored rows (SHA-256): dddddddddddd / cccccccccccc",
         "generate.backend: hf / vllm",
         "generate.max_new_tokens: 56 / 99",
