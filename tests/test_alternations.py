@@ -56,7 +56,7 @@ def test_five_alternations_reduce_as_much_as_a_loop_with_full_svds(shape, spectr
 
 
 def test_the_readme_promises_what_is_tested_here():
-    """10-13."""
+    """Case 13: the accuracy of T = 5 that the README states."""
     assert f"error reduction within {NEAR} points" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 

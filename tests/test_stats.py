@@ -162,7 +162,7 @@ def test_pairing_removes_the_items_difficulty():
     [(0.0, 0.0, -0.0876, 0.0876), (1.0, 1.0, -0.0876, 0.0876), (1.0, 0.0, 0.8247, 1.0), (6.0, 4.0, 1.2990, 2.3505)],
 )
 def test_no_interval_has_no_width(a, b, low, high):
-    """10-10: 0 of 40 against 0 of 40 was +0.00 [+0.00, +0.00]. Other scores than 0 and 1 span 0 to the largest."""
+    """Case 10: 0 of 40 against 0 of 40 was +0.00 [+0.00, +0.00]. Other scores than 0 and 1 span 0 to the largest."""
     for seeds in (1, 3):
         found = stats.paired_bootstrap(np.full((seeds, 40), a), np.full((seeds, 40), b))
         assert found.mean == a - b

@@ -1,4 +1,4 @@
-"""10-9: a `paper:` key is a declaration; hub id and revision, or the hash of the rows, decide."""
+"""Case 9: a `paper:` key is a declaration; hub id and revision, or the hash of the rows, decide."""
 
 import copy
 

@@ -107,7 +107,7 @@ def test_what_was_not_published_is_not_found(setting):
 
 
 def test_of_two_contradicting_numbers_the_surer_one_comes_first():
-    """10-8: and what the digitised one tells of the setting, T = 1, holds for the surer one too."""
+    """Case 8: and what the digitised one tells of the setting, T = 1, holds for the surer one too."""
     assert [(e.mean, e.alternations) for e in published.lookup("llama-2-7b", "loftq", "nf4", 128, "gsm8k")] == [
         (40.71, 1),
         (37.23, 1),

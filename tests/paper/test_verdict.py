@@ -38,7 +38,7 @@ def test_a_single_published_run_has_the_error_of_its_items_only(config):
 
 @pytest.mark.parametrize(("method", "value"), [("pissa", 49.13), ("loftq", 40.71)])
 def test_the_shipped_alternations_are_not_the_published_ones(config, method, value):
-    """10-8: the numbers of the abstract stand in the digitised sweep too, with T = 1."""
+    """Case 8: the numbers of the abstract stand in the digitised sweep too, with T = 1."""
     found = verdict(config, value, cells={"method": method, "quant": "nf4"})
     assert (found.value, found.verdict) == (value, "not comparable")
     assert "T = 5, 1 in the published run" in found.note
@@ -48,21 +48,21 @@ def test_the_shipped_alternations_are_not_the_published_ones(config, method, val
     ("mean", "word"), [(37.23, "undecided"), (40.71, "undecided"), (20.0, "differs"), (60.0, "differs")]
 )
 def test_two_published_numbers_of_one_setting_contradict_each_other(config, mean, word):
-    """10-8: LoftQ has 40.71 and 37.23; agreement with one of them is none."""
+    """Case 8: LoftQ has 40.71 and 37.23; agreement with one of them is none."""
     found = verdict(at(config, 1), mean, cells={"method": "loftq", "quant": "nf4"})
     assert (found.value, found.verdict) == (40.71, word)
     assert "the published numbers 40.71 and 37.23 contradict each other" in found.note
 
 
 def test_qlora_is_evaluated_on_another_base_than_the_published_one(config):
-    """10-8: the released script scores the adapter on the plain base."""
+    """Case 8: the released script scores the adapter on the plain base."""
     found = verdict(config, 39.8, cells={"method": "lora", "quant": "nf4"})
     assert (found.value, found.verdict) == (39.8, "not comparable")
     assert "evaluated on the nf4 base that it was trained on, the released script on the plain base" in found.note
 
 
 def test_full_fine_tuning_in_float32_is_not_comparable(config):
-    """10-8: v4 Table 7."""
+    """Case 8: v4 Table 7."""
     changed = {**config, "overrides": []}
     found = verdict(changed, 49.13, cells={"method": "full", "quant": "none"})
     assert found.verdict == "not comparable" and "full fine-tuning in float32" in found.note
@@ -78,7 +78,7 @@ def test_full_fine_tuning_in_float32_is_not_comparable(config):
     ],
 )
 def test_how_it_was_scored_belongs_to_the_comparison(config, task, word, note):
-    """10-8."""
+    """Case 8: tokens, dtype and back-end of scoring."""
     changed = copy.deepcopy(config)
     changed["tasks"]["gsm8k"] |= task
     found = verdict(changed)
@@ -86,7 +86,7 @@ def test_how_it_was_scored_belongs_to_the_comparison(config, task, word, note):
 
 
 def test_another_solver_is_a_remark(config):
-    """10-8."""
+    """Case 8: it is known and small."""
     assert "solver fast here, niter_16 in the released script" in verdict(config).note
     released = {**config["methods"], "pissa": {"init": "pissa", "options": {"svd": "niter_16"}}}
     assert "solver" not in verdict({**config, "methods": released}).note
@@ -94,19 +94,19 @@ def test_another_solver_is_a_remark(config):
 
 @pytest.mark.parametrize("mean", [float("nan"), float("inf")])
 def test_a_score_that_is_no_number_is_not_comparable(config, mean):
-    """10-11: by order it agreed or differed."""
+    """Case 11: by order it agreed or differed."""
     found = verdict(config, mean)
     assert found.verdict == "not comparable" and "our score is not a number" in found.note
 
 
 @pytest.mark.parametrize("stderr", [None, float("nan"), 0.0])
 def test_an_error_that_is_missing_is_that_of_the_items(config, stderr):
-    """10-11: None raised."""
+    """Case 11: None raised."""
     assert verdict(config, stderr=stderr) == verdict(config, stderr=(53.22 * 46.78 / 1319) ** 0.5)
 
 
 def test_the_papers_steps_are_named(config):
-    """10-11: it said "the paper's None"."""
+    """Case 11: it said "the paper's None"."""
     found = verdict({**config, "train": {**config["train"], "steps": 782}})
     assert "steps is 782, the paper's 781 (or the whole epoch)" in found.note
 

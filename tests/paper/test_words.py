@@ -1,4 +1,4 @@
-"""10-10: the words of a verdict by their rule, also at 0 and 100 percent and without any number."""
+"""Case 10: the words of a verdict by their rule, also at 0 and 100 percent and without any number."""
 
 import pytest
 

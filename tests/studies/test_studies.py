@@ -124,7 +124,7 @@ def test_table_6_orders_the_solvers_and_names_the_papers_numbers(studied, model)
     found = table(studied, model, "paper/table6").set_index(["svd", "rank"])
     assert (found.excess["niter_1"] > found.excess["exact"]).all()
     assert found.published_init_time_s["niter_1", 4] == 5.07
-    assert "last tenth of the steps" in found.note["niter_1", 4]  # 10-11: the published loss is another average
+    assert "last tenth of the steps" in found.note["niter_1", 4]  # Case 11: the published loss is another average
     assert found.error["exact", 1] == 0
 
 
@@ -198,7 +198,7 @@ def test_a_model_of_the_paper_gets_a_verdict():
     ],
 )
 def test_reductions_are_compared_whole_or_not(change, point, word, note):
-    """10-11: without some projections the averages are of other modules; NaN has no order."""
+    """Case 11: without some projections the averages are of other modules; NaN has no order."""
     theirs = published.printed("quant_error_reduction_v4")["rows"]
     row = next(r for r in theirs if (r["model"], r["method"], r["niter"]) == ("llama-2-7b", "pissa", 1))
     ours = {f"{kind}_proj": row[kind] for kind in ("q", "k", "v", "o", "gate", "up", "down")} | {"avg": row["avg"]}

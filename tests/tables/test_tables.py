@@ -201,7 +201,7 @@ def test_on_the_papers_benchmark_the_published_numbers_are_shown(tmp_path):
     ],
 )
 def test_the_hash_of_the_fetched_rows_reaches_the_verdict(tmp_path, monkeypatch, sha256, words):
-    """10-9: test rows from a file are GSM8K's if the record of the fetch says so."""
+    """Case 9: test rows from a file are GSM8K's if the record of the fetch says so."""
     monkeypatch.setattr(tabled, "ITEMS", 1319)
     paper = load(ROOT / "config/config.yaml", ROOT / "config/paper.yaml")
     fields = {"prompt": "question", "response": "answer"}
