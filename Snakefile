@@ -12,6 +12,7 @@ report: "docs/report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 include: "rules/fetch.smk"
 include: "rules/admit.smk"
 include: "rules/init.smk"

@@ -5,7 +5,7 @@ wildcard_constraints:
     purpose="sweep|studies",
 
 
-# A checkpoint, since jobs wait for it (admitted, in common.smk) and do not have it as an input: a check that runs
+# A checkpoint, since jobs wait for it (admitted, in inputs.smk) and do not have it as an input: a check that runs
 # again, for one more task, is no reason to train again. (`ancient` is no way: Snakemake then overlooks new jobs.)
 # The old record stays where a new check fails (`update`): without one, Snakemake asks for no check. It takes such a
 # failed job for finished, though, so that the mark of a check that did not end well is an input of the next one.

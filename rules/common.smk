@@ -64,17 +64,6 @@ def code_of(*modules, data=()):
     return code.digest({*code.files(*modules, *named), *files, *data})
 
 
-def generator_code(wildcards):
-    """The same of the embedded rows; nothing for others.
-
-    Without packages' own files: they hold words and the version, and a release must not train everything again.
-    """
-    if not place("datasets", wildcards.data).startswith("embedded:"):
-        return ""
-    files = code.files("pissa_repro.embedded.problems")
-    return code.digest(path for path in files if not path.endswith("__init__.py"))
-
-
 def told(function):
     """The function, whose message for the user ends a workflow without a traceback."""
 
@@ -101,69 +90,9 @@ def start_of(wildcards):
     return SWEEP.start(wildcards.start)
 
 
-@told
-def admission_of(wildcards):
-    return admission.spec(SWEEP, wildcards.purpose, wildcards.model)
-
-
-def admitted(purpose, model, record, spec, *data):
-    """No input, but the job waits until the model is admitted. A finished one waits for nothing: dry runs stay exact."""
-    if not records.finished(record, spec, model, *data):
-        checkpoints.admit.get(purpose=purpose, model=model)
-    return []
-
-
-@told
-def start_admitted(wildcards):
-    cell = start_of(wildcards)
-    return admitted("sweep", cell.model, paths.start_record(cell.start), SWEEP.init_spec(cell))
-
-
-@told
-def cell_admitted(wildcards):
-    cell = cell_of(wildcards)
-    return admitted("sweep", cell.model, paths.cell(cell.name).train, SWEEP.train_spec(cell), cell.data)
-
-
-@told
-def batch_admitted(wildcards):
-    batch = batch_of(wildcards)
-    rows = {SWEEP.config["tasks"][task]["dataset"] for task in batch.tasks}
-    return admitted("sweep", batch.model, paths.batch(wildcards.batch), BATCHES.spec(wildcards.batch), *rows)
-
-
-def study_admitted(name, build):
-    """An input function of a study: `name` of its record, and the function that makes its spec."""
-
-    @told
-    def wait(wildcards):
-        record = paths.study(wildcards.model, name.format(**wildcards))
-        return admitted("studies", wildcards.model, record, build(wildcards))
-
-    return wait
-
-
 def init_folder(cell):
     """The cell's initial factors; nothing for a method without factors."""
     return [paths.start(cell.start)] if SWEEP.has_factors(cell) else []
-
-
-@told
-def place(section, name):
-    """The path of a local model or dataset, of a part that of its whole; nothing for one on a hub."""
-    source = SWEEP.model_spec(name)["model"] if section == "models" else SWEEP.data_spec(name)["dataset"]
-    return source.get("path", "")
-
-
-def local_files(section, name):
-    """The files of a local model or dataset as inputs, so that an edit is noticed."""
-    path = place(section, name)
-    if path == "embedded" or path.startswith("embedded:"):
-        return []
-    if os.path.isdir(path):
-        kinds = (".safetensors", ".json", ".model", ".txt", ".bpe")  # the last two: slow tokenizers
-        return [f"{path}/{name}" for name in sorted(os.listdir(path)) if name.endswith(kinds)]
-    return [path] if os.path.isfile(path) else []
 
 
 def gpus(model):
@@ -181,84 +110,6 @@ def check_backends():
     for name in ASKED:
         if not paths.batch(name).exists():
             engines.check(BATCHES.named(name).backend, gpus(BATCHES.named(name).model))
-
-
-def fetched(files):
-    """An input function: the fetched files that a stage reads, by their use, and the records of what is `before` it.
-
-    They are `ancient`: neither their age nor their place decides a rerun, their content does. See `content`.
-    """
-
-    def inputs(wildcards):
-        uses = files(wildcards)
-        found = {use: [ancient(path) for path in some] for use, some in uses.items() if use != "before"}
-        return {**found, "records": [ancient(path) for path in fetch_records(uses)]}
-
-    return inputs
-
-
-def content(files):
-    """A params function: the hashes of the same files' content, of what was fetched last.
-
-    Like a spec it holds what earlier stages were made from: so a score whose training failed since is seen to be old.
-    """
-    return spec(lambda wildcards: [records.content(path) for path in fetch_records(files(wildcards))])
-
-
-def fetch_records(uses):
-    """The record of each file; a model is given as its record."""
-    return [path.with_suffix(".json") for some in uses.values() for path in some]
-
-
-def of_start(wildcards):
-    return {"model": [paths.model(start_of(wildcards).model)]}
-
-
-def of_cell(wildcards):
-    cell = cell_of(wildcards)
-    return {"model": [paths.model(cell.model)], "data": [paths.rows(cell.data)]}
-
-
-def of_batch(wildcards):
-    batch = batch_of(wildcards)
-    trained_on = sorted({paths.data(SWEEP.cell(name).data) for name in batch.cells})
-    return {"model": [paths.model(batch.model)], "data": rows_of(*batch.tasks), "before": trained_on}
-
-
-def of_task(wildcards):
-    cell = cell_of(wildcards)
-    return {
-        "data": rows_of(wildcards.task), "trained_on": [paths.rows(cell.data)], "before": [paths.model(cell.model)],
-    }  # fmt: skip
-
-
-def of_pair(wildcards):
-    cell = cell_of(wildcards)
-    model, rows = [paths.model(cell.model)], rows_of(wildcards.first)
-    return {"model": model, "data": rows, "before": [paths.data(cell.data)]}
-
-
-def of_sweep(wildcards):
-    swept = SWEEP.config["sweep"]
-    tests = {SWEEP.config["tasks"][task]["dataset"] for task in swept["tasks"]}
-    return {"before": [*map(paths.model, swept["models"]), *map(paths.data, sorted({*swept["datasets"], *tests}))]}
-
-
-def of_study(wildcards):
-    return {"model": [paths.model(wildcards.model)]}
-
-
-def of_gptq(wildcards):
-    settings = SWEEP.config["studies"]["gptq"]
-    if not settings:
-        raise WorkflowError("config.studies.gptq names no datasets: give calibration, text and rows.")
-    rows = {use: [paths.rows(settings[use])] for use in ("calibration", "text")}
-    return {"model": [paths.model(wildcards.model)], **rows}
-
-
-def rows_of(*names):
-    """The rows of tasks, each once."""
-    return sorted({paths.rows(SWEEP.config["tasks"][task]["dataset"]) for task in names})
 
 
 def batch_starts(wildcards):
