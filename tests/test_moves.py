@@ -67,7 +67,8 @@ class Sweep:
             write_json(paths.cell(name, results).train, base | rows | {"spec": sweep.train_spec(cell)})
         batches = Batches(sweep)
         for name in {batches.name_of(cell, "gsm-mini") for cell in sweep.cells}:
-            write_json(paths.batch(name, results), base | {"spec": batches.spec(name)})
+            scored = {"gsm-mini-test": read_json(paths.data("gsm-mini-test", results))["sha256"]}
+            write_json(paths.batch(name, results), base | {"data_sha256": scored, "spec": batches.spec(name)})
 
     def place(self, model: Path, rows: Path) -> None:
         """Let the config say where the model and the rows are."""

@@ -11,7 +11,7 @@ from pissa_repro.model.skeleton import LOCAL, as_user_error, own_config, skeleto
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import GenerationConfig, PreTrainedModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -37,6 +37,7 @@ def load_base(
         model: Any = AutoModelForCausalLM.from_pretrained(
             folder, config=own_config(folder), dtype=DTYPES[dtype], use_safetensors=True, **LOCAL
         )
+        model.generation_config = _only_tokens(model.generation_config)
         wrong = {name for name, p in model.named_parameters() if p.dtype != DTYPES[dtype]}
         if wrong:
             raise UserError(f"{folder}: asked for {dtype}, but {min(wrong)} came as another dtype.")
@@ -57,6 +58,17 @@ def _refuse_values(folder: str | Path, model: "PreTrainedModel") -> None:
             f"{folder}: config.json ties the head to the embedding (tie_word_embeddings), the files hold two different "
             "ones. Use the config.json that belongs to these weights."
         )
+
+
+def _only_tokens(given: "GenerationConfig | None") -> "GenerationConfig":
+    """A model's generation_config.json without its sampling, penalties and lengths: they would change greedy decoding.
+
+    transformers takes them, vLLM does not; some that ship with models cannot even be saved again.
+    """
+    from transformers import GenerationConfig
+
+    kept = {key: getattr(given, key, None) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return GenerationConfig(**kept)
 
 
 def window(config: Any, fallback: int) -> int:

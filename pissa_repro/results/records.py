@@ -52,9 +52,9 @@ def finished(path: Path, spec: Mapping[str, Any], model: str, *data: str) -> boo
         weights, rows = content(paths.model(model)), {name: content(paths.data(name)) for name in data}
     except UserError:  # Snakemake would overlook it in an input function; it shows when `content` is a param
         return False
-    if any(differing(spec, record.get("spec"))) or record["base"]["fingerprint"] != weights:
+    if any(differing(spec, record.get("spec"))) or record.get("base", {}).get("fingerprint") != weights:
         return False
-    return not data or record["data_sha256"] in (rows, *rows.values())
+    return not data or record.get("data_sha256") in (rows, *rows.values())
 
 
 class Fetched:
