@@ -207,17 +207,12 @@ def test_half_precision_infinity_is_named(broken):
     says(lambda: list(checkpoint.targets(broken, ["down_proj"])), name, "model.safetensors", "NaN or infinite")
 
 
-def test_architectures_that_the_trainer_cannot_train(broken, tmp_path):
-    from transformers import T5Config, T5ForConditionalGeneration
-
+def test_architectures_that_the_trainers_cannot_train(broken):
     from pissa_repro.model.load import load_base
 
-    t5 = T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
-    T5ForConditionalGeneration(t5).save_pretrained(tmp_path / "t5")
     words = ["cannot be trained", "causal language models", "Llama", "GPT-2", "Initialisation and quantization error"]
-    says(lambda: load_base(tmp_path / "t5"), str(tmp_path / "t5"), "t5", *words)
-    for kind in ("bart", "vit"):  # transformers would cut BART's encoder off, and has no text model for ViT
-        edit(broken / "config.json", model_type=kind, is_encoder_decoder=kind == "bart")
+    for kind in ("whisper", "vit"):  # one hears, one sees
+        edit(broken / "config.json", model_type=kind, is_encoder_decoder=kind == "whisper")
         says(lambda: load_base(broken), str(broken), *words)
 
 

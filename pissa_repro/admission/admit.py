@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pissa_repro.admission.modules import measured, refuse_untrainable, stacks
 from pissa_repro.admission.tokenizer import check_ids, unused, whole_tokenizer
+from pissa_repro.model.architecture import Architecture, architecture
 from pissa_repro.model.load import check_length, window
 from pissa_repro.model.naming import types
 from pissa_repro.model.skeleton import skeleton
-from pissa_repro.model.tokens import prompt_ids
+from pissa_repro.model.tokens import input_ids
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_lines
 from pissa_repro.runtime.record_types import Admitted, AdmittedRows
 from pissa_repro.runtime.specs import AdmitRows, AdmitSpec, AdmitTask
+from pissa_repro.scoring.engines import check_architecture
 from pissa_repro.scoring.generator import Prompts
 from pissa_repro.scoring.harness import Task
 from pissa_repro.training.examples import tokenize, whole_ids
@@ -40,6 +42,11 @@ class Language(NamedTuple):
         return self.model.get_input_embeddings().weight.shape[0]  # type: ignore[return-value,index]
 
     @property
+    def architecture(self) -> Architecture:
+        """Whether it reads what it answers with an encoder of its own."""
+        return architecture(self.model.config)
+
+    @property
     def window(self) -> int:
         """Tokens that the model sees."""
         return window(self.model.config, NO_LIMIT)
@@ -51,12 +58,15 @@ def admit(folder: str, spec: AdmitSpec, results: Path) -> Admitted:
     Raises UserError for what would end a later stage: see the functions called here. What is only cut is counted, and
     told as a warning.
     """
-    found: Admitted = {"modules": {}, "tokenizer": None, "training": [], "tasks": {}, "warnings": []}
+    found: Admitted = {
+        "modules": {}, "architecture": None, "tokenizer": None, "training": [], "tasks": {}, "warnings": [],
+    }  # fmt: skip
     shapes = {name: shape for wanted in spec["targets"] for name, shape in measured(folder, wanted).items()}
     found["modules"] = dict(Counter(types(shapes).values()))
     if spec["trained"]:
         language = Language(skeleton(folder), whole_tokenizer(folder))
         refuse_untrainable(folder, shapes, language.model)
+        found["architecture"] = language.architecture.name
         found["tokenizer"] = {
             "tokens": len(language.tokenizer),
             "unused": unused(language.tokenizer, language.rows),
@@ -75,9 +85,11 @@ def _training(language: Language, asked: AdmitRows, results: Path) -> AdmittedRo
     place = f"config.datasets.{asked['rows']}"
     check_length(asked["max_length"], language.model.config)
     rows = read_lines(paths.rows(asked["rows"], results))
-    examples, lengths = tokenize(rows, language.tokenizer, asked["max_length"])
-    if any(max(example["input_ids"]) >= language.rows for example in examples):
-        check_ids(whole_ids(rows, language.tokenizer), language.rows, place)  # again, since short rows are left out
+    given = (language.tokenizer, asked["max_length"], language.architecture)
+    examples, lengths = tokenize(rows, *given)
+    if any(max(example["input_ids"] + example["labels"]) >= language.rows for example in examples):
+        ids = whole_ids(rows, language.tokenizer, language.architecture)  # again, since short rows are left out
+        check_ids(ids, language.rows, place)
     return {**asked, "lengths": lengths.as_dict()}
 
 
@@ -88,16 +100,17 @@ def _tasks(language: Language, asked: Mapping[str, AdmitTask], results: Path) ->
         place = f"config.tasks.{name} ({wanted['rows']})"
         try:
             task = Task(wanted["task"], paths.rows(wanted["rows"], results), wanted["max_new_tokens"])
-            prompts = Prompts([task], language.tokenizer, language.window)
+            check_architecture(language.architecture, wanted["backend"], task.predicts, place)
+            prompts = Prompts([task], language.tokenizer, language.window, language.architecture)
         except UserError as error:
             raise UserError(f"{place}: {error}") from None
         check_ids(prompts.ids[task].values(), language.rows, place)
         if empty := [number for number, ids in prompts.ids[task].items() if not ids]:
             raise UserError(f"{place}: item {empty[0]} has no tokens.")
-        later = prompt_ids(language.tokenizer, task.later_prompts())
+        later = input_ids(language.tokenizer, task.later_prompts(), language.architecture)
         check_ids(later, language.rows, f"{place}, later turns")
         lengths = [*prompts.lengths(task).values(), *map(len, later)]
-        cut = sum(n > language.window - task.new_tokens for n in lengths) if task.new_tokens else 0
+        cut = sum(n > prompts.room(task) for n in lengths) if task.new_tokens else 0
         found[name] = {"items": len(task.ids), "longest": max(lengths), "cut": cut}
     return found
 

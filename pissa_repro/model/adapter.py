@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pissa_repro.model.architecture import architecture
 from pissa_repro.model.base import module_name, stores_transposed
 from pissa_repro.model.factors import ADAPTER, CONFIG
 from pissa_repro.runtime.errors import UserError
@@ -54,10 +55,15 @@ def _adapter_key(model: "PreTrainedModel", key: str) -> str:
 
 
 def _module_fields(model: "PreTrainedModel", tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """The fields of LoraConfig that say which modules the factors belong to and how these store W."""
+    """The fields of LoraConfig that the model decides: its task, which modules get factors, and how these store W."""
     keys = (key.removeprefix(PEFT_PREFIX).partition(".lora_A.") for key in tensors)
     names = sorted(name for name, is_factor, _ in keys if is_factor)
-    return {"target_modules": names, "fan_in_fan_out": any(stores_transposed(model.get_submodule(n)) for n in names)}
+    transposed = any(stores_transposed(model.get_submodule(n)) for n in names)
+    return {
+        "task_type": architecture(model.config).task_type,
+        "target_modules": names,
+        "fan_in_fan_out": transposed,
+    }
 
 
 def _start_variants(wrapped: "PeftModel", config: "LoraConfig") -> None:

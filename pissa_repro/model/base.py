@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pissa_repro import quantizers
+from pissa_repro.model.architecture import SEQ2SEQ, architecture
 from pissa_repro.model.factors import Factors
 from pissa_repro.model.load import DTYPES
 from pissa_repro.runtime.errors import UserError
@@ -48,7 +49,8 @@ def set_base(model: "PreTrainedModel", factors: Factors, quant: str, dtype: str,
     The model comes and stays in float32, as every base is made in float32 (out, in) by quantizers.base_weight;
     `cast` rounds it to `dtype` later, which here is what packed weights compute in. pack: keep 4-bit weights
     packed (training); else dequantized (scoring, merging). A Conv1D layer (GPT-2) gets its base transposed and is
-    never packed. Raises UserError for a module that the model does not have, or that shares its weight with another.
+    never packed, nor is T5's `wo`. Raises UserError for a module that the model does not have, or that shares its
+    weight with another.
     """
     counts = uses(model)
     for name in factors.A:
@@ -60,11 +62,21 @@ def set_base(model: "PreTrainedModel", factors: Factors, quant: str, dtype: str,
         offset = None if offset is None else offset.to(weight.device)
         if stores_transposed(layer):
             weight.data = quantizers.base_weight(weight.data.t().contiguous(), offset, quant).t().contiguous()
-        elif pack and isinstance(layer, torch.nn.Linear) and quantizers.packable(layer, quant):
+        elif pack and isinstance(layer, torch.nn.Linear) and _packable(model, module, quant):
             whole = weight.data if offset is None else weight.data - offset
             model.set_submodule(module, quantizers.packed(layer, whole, quant, DTYPES[dtype]))
         else:
             weight.data = quantizers.base_weight(weight.data, offset, quant)
+
+
+def _packable(model: "PreTrainedModel", module: str, quant: str) -> bool:
+    """Whether a linear layer can be trained on with its weight in few bits.
+
+    Not the last layer of T5's feed-forward and of its kin: they cast what goes into `wo` to the dtype of its weight,
+    which is uint8 when it is packed, and would train on activations cut to whole numbers.
+    """
+    casts = architecture(model.config) is SEQ2SEQ and module.endswith(".wo")
+    return not casts and quantizers.packable(model.get_submodule(module), quant)
 
 
 def cast(parameters: Iterable[torch.nn.Parameter], dtype: str) -> None:

@@ -20,11 +20,16 @@ def hessians(
     quantizes layer by layer and lets a layer see what the ones before it became.)
     Memory: the model, one row's activations, and 4 * in^2 bytes per module (LLaMA-3-8B: 1.2 GB a layer, 39 GB
     in all). Give a few layers' modules at a time to bound it, at the price of one pass each.
-    Raises UserError for a module that the model lacks or does not reach, and when there are no rows.
+    Raises UserError for a module that the model lacks or does not reach, when there are no rows, and for an
+    encoder-decoder.
     """
     from pissa_repro.model import load, tokens
+    from pissa_repro.model.architecture import CAUSAL, architecture
     from pissa_repro.model.base import module_name
+    from pissa_repro.model.skeleton import own_config
 
+    if architecture(own_config(folder)) is not CAUSAL:
+        raise UserError(f"{folder}: GPTQ is measured on causal language models only, not on encoder-decoders.")
     model, tokenizer = load.load_base(folder).eval(), tokens.load_tokenizer(folder)
     sums: dict[str, torch.Tensor] = {}
     for name in modules:

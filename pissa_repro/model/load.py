@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pissa_repro.model.architecture import SEQ2SEQ, architecture, start_token
 from pissa_repro.model.checkpoint import all_finite
 from pissa_repro.model.skeleton import LOCAL, as_user_error, own_config, skeleton
 from pissa_repro.runtime.errors import UserError
@@ -30,45 +31,55 @@ def load_base(
 
     Raises UserError as `skeleton`, and for weights that are not finite or not tied as the config says.
     """
-    from transformers import AutoModelForCausalLM
-
     skeleton(folder)  # all that headers show: whatever does not fit ends here, before a weight is read
     with as_user_error(folder):
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            folder, config=own_config(folder), dtype=DTYPES[dtype], use_safetensors=True, **LOCAL
+        config = own_config(folder)
+        model: Any = (
+            architecture(config)
+            .auto()
+            .from_pretrained(folder, config=config, dtype=DTYPES[dtype], use_safetensors=True, **LOCAL)
         )
-        model.generation_config = _only_tokens(model.generation_config)
+        model.generation_config = _only_tokens(model.generation_config, start_token(config))
         wrong = {name for name, p in model.named_parameters() if p.dtype != DTYPES[dtype]}
         if wrong:
             raise UserError(f"{folder}: asked for {dtype}, but {min(wrong)} came as another dtype.")
         model = model.to(device or default_device())
-        _refuse_values(folder, model)
+        for name, parameter in model.named_parameters():
+            if not all_finite(parameter.detach()):
+                raise UserError(f"{folder}: {name} holds NaN or infinite values; the checkpoint is damaged.")
+        _check_head(folder, model)
     return model
 
 
-def _refuse_values(folder: str | Path, model: "PreTrainedModel") -> None:
-    """Raise UserError for weights that are no numbers, and for a head that is said to be the embedding and is not."""
-    for name, parameter in model.named_parameters():
-        if not all_finite(parameter.detach()):
-            raise UserError(f"{folder}: {name} holds NaN or infinite values; the checkpoint is damaged.")
+def _check_head(folder: str | Path, model: "PreTrainedModel") -> None:
+    """Raise UserError for a head that config.json says to be the embedding, and that is another in the files.
+
+    T5's classes say so of every model, and load T5 1.1 and Flan-T5, whose head is another, all the same. Their config
+    is set right here: lm-eval ties what it says is tied.
+    """
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
-    if tied and head is not None and head.weight is not embedding.weight:
+    config: Any = model.config.get_text_config()
+    if head is None or head.weight is embedding.weight or not getattr(config, "tie_word_embeddings", False):
+        return
+    if architecture(config) is SEQ2SEQ and type(config)(tie_word_embeddings=False).tie_word_embeddings:
+        config.tie_word_embeddings = False
+    else:
         raise UserError(
             f"{folder}: config.json ties the head to the embedding (tie_word_embeddings), the files hold two different "
             "ones. Use the config.json that belongs to these weights."
         )
 
 
-def _only_tokens(given: "GenerationConfig | None") -> "GenerationConfig":
+def _only_tokens(given: "GenerationConfig | None", start: int | None) -> "GenerationConfig":
     """A model's generation_config.json without its sampling, penalties and lengths: they would change greedy decoding.
 
     transformers takes them, vLLM does not; some that ship with models cannot even be saved again.
+    start: the token that the decoder of an encoder-decoder begins with, as in training.
     """
     from transformers import GenerationConfig
 
     kept = {key: getattr(given, key, None) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    return GenerationConfig(**kept)
+    return GenerationConfig(**kept, decoder_start_token_id=start)
 
 
 def window(config: Any, fallback: int) -> int:

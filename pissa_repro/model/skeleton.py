@@ -1,4 +1,4 @@
-"""A causal language model without its weights: which tensors it needs, compared with those that the files hold."""
+"""A language model without its weights: which tensors it needs, compared with those that the files hold."""
 
 import logging
 import re
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pissa_repro.model.architecture import SEQ2SEQ, architecture
 from pissa_repro.model.checkpoint import Stored, stored
 from pissa_repro.model.folder import config as read_config
 from pissa_repro.model.folder import is_file, read_json
@@ -36,7 +37,7 @@ MASK = re.compile(r"(^|\.)attn(\.attention)?\.(masked_)?bias$")
 def skeleton(folder: str | Path) -> "PreTrainedModel":
     """The folder's model on the meta device, float32: modules, names and shapes; no weight is read, no memory taken.
 
-    Raises UserError for damaged files, for what is no causal language model or needs code from the hub, and where
+    Raises UserError for damaged files, for what is no language model of text or needs code from the hub, and where
     its weights are not those of the files: one is missing, has another shape, is there twice, or is not used.
     """
     tensors, generation = stored(folder), Path(folder) / "generation_config.json"
@@ -44,11 +45,10 @@ def skeleton(folder: str | Path) -> "PreTrainedModel":
         read_json(generation)  # of a damaged one transformers would say nothing
     _refuse_counts(folder, len(tensors))
     with as_user_error(folder):
-        from transformers import AutoModelForCausalLM
-
         config = own_config(folder)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+            model = architecture(config).auto().from_config(config, dtype=torch.float32, trust_remote_code=False)
+        _refuse_start(folder, model)
         _refuse_twice(folder, model, tensors)
         _refuse_other_weights(folder, model, tensors)
     return model
@@ -69,7 +69,7 @@ def own_config(folder: str | Path) -> "PretrainedConfig":
     """The folder's transformers config, with the attention and experts that transformers chooses by itself.
 
     A config.json can name others, even some to be fetched from the hub. Raises UserError for an architecture
-    that the causal language model trainer cannot train, such as T5.
+    that cannot be trained here, such as Mamba.
     """
     from transformers import AutoConfig
 
@@ -77,19 +77,21 @@ def own_config(folder: str | Path) -> "PretrainedConfig":
     if reason := _other_architecture(config):
         raise UserError(
             f"{folder}: a {config.model_type} model cannot be trained or scored here: {reason}. Choices: causal "
-            "language models of text (Llama, Mistral, Gemma, Qwen, GPT-2, ...). Initialisation and quantization error "
-            "work without training."
+            "language models of text (Llama, Mistral, Gemma, Qwen, GPT-2, ...) and encoder-decoders of text (T5, BART, "
+            "...). Initialisation and quantization error work without training."
         )
     config._attn_implementation = config._experts_implementation = None  # of its parts too
     return config
 
 
 def _other_architecture(config: "PretrainedConfig") -> str | None:
-    """Why a config is no text-only causal language model of attention, if it is none."""
+    """Why a config is no text-only language model of attention, causal or with an encoder, if it is none."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
-    if getattr(config, "is_encoder_decoder", False):
-        return "it has an encoder and a decoder"
+    if any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
+        return "its head gives classes and no words (sequence classification)"
+    if architecture(config) is SEQ2SEQ:
+        return _other_encoder_decoder(config)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         return "it is no causal language model"
     if parts := [name for name in config.sub_configs if OTHER_PARTS.match(name)]:
@@ -100,6 +102,32 @@ def _other_architecture(config: "PretrainedConfig") -> str | None:
     if getattr(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)], "_is_stateful", False):
         return "it keeps a running state (Mamba and its kin), where factors and padded batches are not tested"
     return None
+
+
+def _other_encoder_decoder(config: "PretrainedConfig") -> str | None:
+    """Why a config is no encoder-decoder whose two halves are one model of text, if it is none."""
+    from transformers import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING
+
+    if type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+        return "it has an encoder and a decoder, but not to read text and write text"
+    if config.sub_configs:
+        return f"it is put together of several models ({', '.join(config.sub_configs)})"
+    return None
+
+
+def _refuse_start(folder: str | Path, model: "PreTrainedModel") -> None:
+    """Raise UserError for a decoder that does not begin with one token, the same in training and in generation."""
+    if architecture(model.config) is not SEQ2SEQ:
+        return
+    start = model.config.decoder_start_token_id
+    if type(start) is not int:
+        raise UserError(f"{folder}: config.json names no decoder_start_token_id, which an answer has to begin with.")
+    shifted: Any = model.prepare_decoder_input_ids_from_labels(torch.tensor([[3, 4]]))  # type: ignore[operator]
+    if shifted.tolist() != [[start, 3]]:
+        raise UserError(
+            f"{folder}: a {model.config.model_type} model begins its answers with a token of each example, as of its "
+            "language, and no one for all (decoder_start_token_id). Choose a model of one language, such as T5 or BART."
+        )
 
 
 @contextmanager

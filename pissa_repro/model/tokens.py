@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pissa_repro.model.architecture import CAUSAL, Architecture, start_token
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -44,6 +45,19 @@ def prompt_ids(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[l
     return [ids[: len(ids) - added] for ids in tokenizer(texts)["input_ids"]]
 
 
+def input_ids(
+    tokenizer: "PreTrainedTokenizerBase", texts: list[str], architecture: Architecture = CAUSAL
+) -> list[list[int]]:
+    """The ids of each prompt as a model of this architecture is given them.
+
+    An encoder reads a whole text, closed as the tokenizer closes it (T5: eos); a causal model goes on behind it, as
+    `prompt_ids`, which also says what is raised.
+    """
+    if architecture is CAUSAL:
+        return prompt_ids(tokenizer, texts)
+    return tokenizer(texts)["input_ids"] if texts else []
+
+
 def text_ids(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:
     """The ids of each text's own tokens, with nothing in front or behind."""
     return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
@@ -59,7 +73,7 @@ def align(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> Non
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     for name, value in ids.items():
         setattr(model.config.get_text_config(), name, value)
-    model.generation_config = GenerationConfig(**ids)
+    model.generation_config = GenerationConfig(**ids, decoder_start_token_id=start_token(model.config))
 
 
 def _added_behind(tokenizer: "PreTrainedTokenizerBase") -> int:

@@ -36,7 +36,12 @@ def _of_sweep(sweep: Sweep, model: str) -> AdmitSpec:
         "targets": list(_targets(sweep, cells)),
         "training": list(_training(cells)),
         "tasks": {
-            name: {"task": task["task"], "rows": task["dataset"], "max_new_tokens": task["max_new_tokens"]}
+            name: {
+                "task": task["task"],
+                "rows": task["dataset"],
+                "max_new_tokens": task["max_new_tokens"],
+                "backend": sweep.asked(name)["backend"],
+            }
             for name, task in tasks.items()
         },
     }

@@ -78,12 +78,13 @@ class AdmittedRows(AdmitRows):
 
 
 class Admitted(TypedDict):
-    """What an admission found. modules: how many get factors, by type. tokenizer: its tokens, those of them without a
-    row of the embedding, and these rows; None where nothing is trained. tasks: items, tokens of the longest prompt, and
-    prompts that the window cuts.
+    """What an admission found. modules: how many get factors, by type. architecture: as in TrainFacts. tokenizer: its
+    tokens, those of them without a row of the embedding, and these rows. Both are None where nothing is trained.
+    tasks: items, tokens of the longest prompt, and prompts that the window cuts.
     """
 
     modules: dict[str, int]
+    architecture: str | None
     tokenizer: dict[str, int] | None
     training: list[AdmittedRows]
     tasks: dict[str, dict[str, int]]
@@ -132,9 +133,13 @@ class MadeFrom(TypedDict):
 
 
 class TrainFacts(Identity):
-    """What the record of a training says of its start and its steps. start_sha256: None without factors."""
+    """What the record of a training says of its start and its steps. start_sha256: None without factors.
+
+    architecture: causal or seq2seq (model/architecture.py).
+    """
 
     spec: TrainSpec
+    architecture: str
     start_sha256: str | None
     start_up: dict[str, float | None]
     trainable_parameters: int

@@ -73,11 +73,12 @@ class AdmitRows(TypedDict):
 
 
 class AdmitTask(TypedDict):
-    """A task, the name of the dataset of its rows, and the room for an answer in tokens."""
+    """A task, the name of the dataset of its rows, the room for an answer in tokens, and what generates it."""
 
     task: str
     rows: str
     max_new_tokens: int
+    backend: str
 
 
 class AdmitSpec(TypedDict):

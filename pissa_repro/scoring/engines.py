@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from pissa_repro.model.architecture import SEQ2SEQ, Architecture, architecture
 from pissa_repro.model.tokens import align
 from pissa_repro.runtime.errors import UserError
 
@@ -67,7 +68,8 @@ class HF:
         batch, longest = self.options.batch_size, self.options.length
         # softmax_dtype: a sum of log-probabilities in bfloat16 is rounded to 8 or 16 nats
         settings = {"batch_size": batch, "max_length": longest, "softmax_dtype": "float32"}
-        return lms.HF(pretrained=model, tokenizer=self.tokenizer, **settings), {}
+        kind = lms.Seq2Seq if architecture(model.config) is SEQ2SEQ else lms.HF
+        return kind(pretrained=model, tokenizer=self.tokenizer, **settings), {}
 
 
 class VLLM:
@@ -197,6 +199,19 @@ def installed() -> str | None:
             importlib.metadata.version(name)
             return name
     return None
+
+
+def check_architecture(kind: Architecture, backend: str, predicts: bool, place: str = "config.tasks") -> None:
+    """Raise EngineError for what cannot be asked of an encoder-decoder. predicts: whether the task predicts a text."""
+    if kind is not SEQ2SEQ:
+        return
+    if backend == "vllm":
+        raise EngineError(f"{place}, backend vllm: vllm runs no encoder-decoders (T5, BART). Choose the backend hf.")
+    if predicts:
+        raise EngineError(
+            f"{place}: it predicts a text from nothing, and an encoder-decoder answers what it has read. Choose a task "
+            "that generates."
+        )
 
 
 BACKENDS: dict[str, type[HF] | type[VLLM]] = {"hf": HF, "vllm": VLLM}

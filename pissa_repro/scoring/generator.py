@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pissa_repro.model import tokens
+from pissa_repro.model.architecture import CAUSAL, Architecture, architecture
 from pissa_repro.model.merged import TrainedCell, merged_model
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
@@ -19,7 +20,7 @@ from pissa_repro.runtime.provenance import end, provenance
 from pissa_repro.runtime.record import sha256
 from pissa_repro.runtime.record_types import ModelRecord, Origin
 from pissa_repro.runtime.specs import BatchSpec, GenerateSpec
-from pissa_repro.scoring.engines import BACKENDS, EngineError, Options
+from pissa_repro.scoring.engines import BACKENDS, EngineError, Options, check_architecture
 from pissa_repro.scoring.generations import Journal, journal, place
 from pissa_repro.sources.fetched import base_of
 from pissa_repro.training.cell import verified
@@ -97,12 +98,12 @@ def jobs(batch: BatchSpec, results: Path) -> Iterator[Job]:
 class Prompts:
     """The first prompts of all tasks in tokens, and whether they and the answers fit the model's window."""
 
-    def __init__(self, tasks: Iterable["Task"], tokenizer: Any, window: int):
-        self.window = window
-        self.ids = {
-            task: dict(zip(task.ids, tokens.prompt_ids(tokenizer, [task.prompt(i) for i in task.ids]), strict=True))
-            for task in dict.fromkeys(tasks)
-        }
+    def __init__(self, tasks: Iterable["Task"], tokenizer: Any, window: int, architecture: Architecture = CAUSAL):
+        self.window, self.architecture = window, architecture
+        self.ids = {}
+        for task in dict.fromkeys(tasks):
+            ids = tokens.input_ids(tokenizer, [task.prompt(i) for i in task.ids], architecture)
+            self.ids[task] = dict(zip(task.ids, ids, strict=True))
         self.length = min(window, max(self._needed(task) for task in self.ids))
 
     def _needed(self, task: "Task") -> int:
@@ -117,10 +118,13 @@ class Prompts:
         """Tokens of each item's first prompt."""
         return {i: len(ids) for i, ids in self.ids[task].items()}
 
+    def room(self, task: "Task") -> int:
+        """Tokens that a prompt may have: an encoder's window is the prompt's alone, any other holds the answer too."""
+        return self.window - task.new_tokens if self.architecture is CAUSAL else self.window
+
     def cut(self, task: "Task") -> int:
-        """Prompts that are too long for the window beside the answer; lm-eval cuts them on the left."""
-        room = self.window - task.new_tokens
-        return sum(n > room for n in self.lengths(task).values()) if task.new_tokens else 0
+        """Prompts that are too long for the window; lm-eval cuts them on the left."""
+        return sum(n > self.room(task) for n in self.lengths(task).values()) if task.new_tokens else 0
 
     def some(self) -> list[list[int]]:
         """A few prompts to check weights with."""
@@ -170,9 +174,12 @@ class Generator:
         from pissa_repro.model.load import window
         from pissa_repro.model.skeleton import own_config
 
+        spec, config = work[0].spec, own_config(self.stored["path"])
+        kind = architecture(config)
+        for job in work:
+            check_architecture(kind, spec["backend"], job.task.predicts, job.name)
         tokenizer = tokens.load_tokenizer(self.stored["path"])
-        self.prompts = Prompts((job.task for job in work), tokenizer, window(own_config(self.stored["path"]), 10**9))
-        spec = work[0].spec
+        self.prompts = Prompts((job.task for job in work), tokenizer, window(config, 10**9), kind)
         options = Options(spec["dtype"], self.batch_size, self.prompts.length, self.tensor_parallel)
         self.engine = BACKENDS[spec["backend"]](tokenizer, options)
 

@@ -46,6 +46,11 @@ class Task:
         except UserError as error:
             raise UserError(f"row {number}: {error}") from None
 
+    @property
+    def predicts(self) -> bool:
+        """Whether a text is predicted, and none generated."""
+        return self.kind == ROLLING
+
     def prompt(self, item: int) -> str:
         """The first prompt of an item."""
         return self._first[item].args[0]

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils_hf import stop_sequences_criteria
 
-from pissa_repro.model.tokens import prompt_ids, text_ids
+from pissa_repro.model.architecture import SEQ2SEQ
+from pissa_repro.model.tokens import input_ids, prompt_ids, text_ids
 
 
 class AsTrained:
@@ -43,10 +45,7 @@ class HF(AsTrained, HFLM):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask (n, longest) int64 of prompts, padded on the left, where each is cut too."""
         rows = [ids[-(left_truncate_len or 0) :] for ids in prompt_ids(self.tokenizer, list(strings))]
-        gaps = [max(map(len, rows)) - len(ids) for ids in rows]
-        padded = [[self.tokenizer.pad_token_id] * gap + ids for gap, ids in zip(gaps, rows, strict=True)]
-        mask = [[0] * gap + [1] * len(ids) for gap, ids in zip(gaps, rows, strict=True)]
-        return torch.tensor(padded), torch.tensor(mask)
+        return _padded(rows, self.tokenizer.pad_token_id, left=True)
 
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **settings: Any) -> torch.Tensor:
         """Prompts and answers (n, length). Behind the first eos of an answer stands nothing but eos, which is no text.
@@ -54,11 +53,64 @@ class HF(AsTrained, HFLM):
         The eos ends a row by its id; as a text to look for, lm-eval would decode the batch at every token.
         """
         eos = self.tokenizer.eos_token_id
-        texts = [text for text in stop if text != self.tok_decode(eos, skip_special_tokens=False)]
-        made = super()._model_generate(context, max_length, texts, eos_token_id=eos, **settings)
-        answers = made[:, context.shape[1] :]
-        answers[(answers == eos).cumsum(1) > 0] = eos
+        made = super()._model_generate(context, max_length, self._texts(stop), eos_token_id=eos, **settings)
+        _end(made[:, context.shape[1] :], eos)
         return made
+
+    def _texts(self, stop: list[str]) -> list[str]:
+        """The texts to stop at, without that of eos."""
+        return [
+            text for text in stop if text != self.tok_decode(self.tokenizer.eos_token_id, skip_special_tokens=False)
+        ]
+
+
+class Seq2Seq(HF):
+    """transformers' generate of an encoder-decoder: it reads the prompt, and only the answer comes out."""
+
+    def tok_batch_encode(
+        self, strings: Iterable[str], left_truncate_len: int | None = None, **_: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and mask (n, longest) int64 of what the encoder reads, cut on the left.
+
+        They are padded on the right, as in training: BART counts positions from the left, padding too.
+        """
+        rows = [ids[-(left_truncate_len or 0) :] for ids in input_ids(self.tokenizer, list(strings), SEQ2SEQ)]
+        return _padded(rows, self.tokenizer.pad_token_id, left=False)
+
+    def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **settings: Any) -> torch.Tensor:
+        """Answers (n, length), greedy, behind the token that the decoder begins with; eos as in `HF`.
+
+        Written anew, since lm-eval counts the prompt's tokens as the beginning of what the decoder makes: it would give
+        an answer as many tokens more, and look for no text to stop at among its first ones.
+        """
+        eos, count = self.tokenizer.eos_token_id, len(context)
+        made = self.model.generate(
+            input_ids=context,
+            attention_mask=settings["attention_mask"],
+            max_new_tokens=max_length - context.shape[1],
+            do_sample=False,
+            eos_token_id=eos,
+            pad_token_id=self.tokenizer.pad_token_id,
+            stopping_criteria=stop_sequences_criteria(self.tokenizer, self._texts(stop), 1, count),
+        )[:, 1:]
+        return _end(made, eos)
+
+
+def _padded(rows: list[list[int]], pad: int, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of ids, padded on one side to (n, longest) int64, and 1 in a mask (n, longest) where they are."""
+    longest = max(map(len, rows))
+    filled, mask = [], []
+    for ids in rows:
+        gap, ones = longest - len(ids), [1] * len(ids)
+        filled.append([pad] * gap + ids if left else ids + [pad] * gap)
+        mask.append([0] * gap + ones if left else ones + [0] * gap)
+    return torch.tensor(filled), torch.tensor(mask)
+
+
+def _end(answers: torch.Tensor, eos: int) -> torch.Tensor:
+    """The answers (n, length), in place, with nothing but eos behind their first one."""
+    answers[(answers == eos).cumsum(1) > 0] = eos
+    return answers
 
 
 def vllm(base: type) -> type:

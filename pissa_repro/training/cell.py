@@ -13,8 +13,7 @@ from pissa_repro.training.examples import Example, Lengths, tokenize
 
 if TYPE_CHECKING:
     from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-    from trl import SFTTrainer
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 # |logits(base + sBA) - logits(W)| / |logits(W)| allowed on a plain base in float32: a start that changes
 # the model is another method (pitfall 10). What bfloat16 adds is recorded and no gate, for it depends on the
@@ -68,6 +67,7 @@ def prepare(spec: TrainSpec, stored: ModelRecord, data: Path, init: Path | None)
     """The cell's model ready for training, and its examples from the rows in `data`. init: of a cell with factors."""
     from pissa_repro.model import factors
     from pissa_repro.model.adapter import attach
+    from pissa_repro.model.architecture import architecture
     from pissa_repro.model.base import cast, set_base
     from pissa_repro.model.checks import logits, relative_difference
     from pissa_repro.model.load import check_length, load_base
@@ -78,7 +78,7 @@ def prepare(spec: TrainSpec, stored: ModelRecord, data: Path, init: Path | None)
     base = load_base(stored["path"])
     align(base, tokenizer)  # full fine-tuning saves what its config says
     check_length(settings["max_length"], base.config)
-    examples, lengths = tokenize(read_lines(data), tokenizer, settings["max_length"])
+    examples, lengths = tokenize(read_lines(data), tokenizer, settings["max_length"], architecture(base.config))
     prompts = [example["input_ids"] for example in examples[:4]]
     expected = logits(base, prompts)
     if spec["init"] is None:
@@ -153,14 +153,17 @@ def verified(trained: Path, init: Path | None) -> dict[str, str]:
 
 
 def build_record(
-    made: MadeFrom, identity: Identity, prepared: Prepared, trainer: "SFTTrainer", rows: list[Step]
+    made: MadeFrom, identity: Identity, prepared: Prepared, trainer: "Trainer", rows: list[Step]
 ) -> TrainFacts:
     """The facts of the training record; the final loss is the mean over the last tenth of the steps."""
+    from pissa_repro.model.architecture import architecture
+
     tail = rows[-max(1, len(rows) // 10) :]
     options = trainer.args
     return {
         "spec": made["spec"],
         **identity,
+        "architecture": architecture(prepared.model.config).name,
         "start_sha256": made["start"],
         "start_up": {"logits_difference": prepared.logits_difference},
         "trainable_parameters": trainer.get_num_trainable_parameters(),

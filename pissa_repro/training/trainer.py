@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer set to the paper's recipe, with checkpoints that survive any kill."""
+"""TRL's SFTTrainer (of encoder-decoders transformers' own) set to the paper's recipe; checkpoints survive any kill."""
 
 import logging
 import math
@@ -11,10 +11,20 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    DataCollatorForSeq2Seq,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
+from pissa_repro.model.architecture import CAUSAL, architecture
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import Plain
 from pissa_repro.runtime.record import read_json, write_json
@@ -114,49 +124,81 @@ class Watch(TrainerCallback):
         write_json(self.scratch.folder / f"checkpoint-{state.global_step}" / WHOLE, {"seconds": seconds})
 
 
-def build(prepared: Prepared, spec: TrainSpec, scratch: Scratch, share: Share, checkpoint_steps: int) -> SFTTrainer:
+def build(prepared: Prepared, spec: TrainSpec, scratch: Scratch, share: Share, checkpoint_steps: int) -> Trainer:
     """The trainer of a cell. The examples are tokenized already, with labels on the response only."""
-    settings = spec["settings"]
-    options = SFTConfig(
-        output_dir=str(scratch.folder),
-        per_device_train_batch_size=share.micro,
-        gradient_accumulation_steps=share.accumulation,
-        learning_rate=spec["learning_rate"],
-        lr_scheduler_type=settings["schedule"],
-        warmup_steps=settings["warmup_ratio"],  # below 1: a share of all steps
-        weight_decay=settings["weight_decay"],
-        adam_beta1=settings["adam_beta1"],
-        adam_beta2=settings["adam_beta2"],
-        adam_epsilon=settings["adam_epsilon"],
-        max_grad_norm=settings["max_grad_norm"],
-        num_train_epochs=settings["epochs"],
-        max_steps=settings["steps"] or -1,
-        seed=spec["seed"],
-        data_seed=spec["seed"],
-        # Full fine-tuning in bfloat16 keeps float32 master weights, as DeepSpeed does in the
-        # released scripts; adapters stay float32 on a base that is stored in bfloat16.
-        bf16=settings["dtype"] == "bfloat16" and spec["init"] is None,
-        fp16=False,
-        router_aux_loss_coef=0.0,  # of experts: TRL would add it to the loss, also where config.json leaves it out
-        gradient_checkpointing=torch.cuda.is_available(),
-        use_cpu=not torch.cuda.is_available(),
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=checkpoint_steps,
-        save_total_limit=2,
-        dataset_kwargs={"skip_prepare_dataset": True},  # tokenized and cut by training/examples.py
-        max_length=None,
-        report_to="none",
-        disable_tqdm=not sys.stderr.isatty(),
-        dataloader_pin_memory=torch.cuda.is_available(),
-    )
-    trainer = SFTTrainer(
-        model=prepared.model,
-        args=options,
-        train_dataset=Dataset.from_list(prepared.examples),
-        processing_class=prepared.tokenizer,
-        callbacks=[Watch(scratch)],
-    )
+    options = _options(spec, checkpoint_steps) | {
+        "output_dir": str(scratch.folder),
+        "per_device_train_batch_size": share.micro,
+        "gradient_accumulation_steps": share.accumulation,
+    }
+    given = {
+        "model": prepared.model,
+        "train_dataset": Dataset.from_list(prepared.examples),
+        "processing_class": prepared.tokenizer,
+        "callbacks": [Watch(scratch)],
+    }
+    make = _causal if architecture(prepared.model.config) is CAUSAL else _seq2seq
+    trainer = make(options, given)
     trainer.remove_callback(PrinterCallback)  # a line of numbers per step; train_steps.csv has them
     return trainer
+
+
+def _causal(options: dict[str, Any], given: dict[str, Any]) -> Trainer:
+    config = SFTConfig(
+        **options,
+        router_aux_loss_coef=0.0,  # of experts: TRL would add it to the loss, also where config.json leaves it out
+        dataset_kwargs={"skip_prepare_dataset": True},  # tokenized and cut by training/examples.py
+        max_length=None,
+    )
+    return SFTTrainer(args=config, **given)
+
+
+def _seq2seq(options: dict[str, Any], given: dict[str, Any]) -> Trainer:
+    """SFTTrainer takes causal models only. The decoder sees the labels as the model itself shifts them."""
+    collator = DataCollatorForSeq2Seq(given["processing_class"], model=given["model"])
+    config = Seq2SeqTrainingArguments(**options)
+    trainer = Seq2SeqTrainer(args=config, data_collator=collator, compute_loss_func=_token_mean, **given)
+    trainer.model_accepts_loss_kwargs = False  # T5 takes the number of tokens, and does not divide by it
+    return trainer
+
+
+def _token_mean(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+    """The share of a micro-batch in the mean loss (nats) over all response tokens of a step, as SFTTrainer takes it.
+
+    The models' own loss is the mean over a micro-batch, so that a step would depend on how its batch is split.
+    """
+    logits = outputs.logits.flatten(0, 1).float()
+    return torch.nn.functional.cross_entropy(logits, labels.flatten(), reduction="sum") / num_items_in_batch
+
+
+def _options(spec: TrainSpec, checkpoint_steps: int) -> dict[str, Any]:
+    """What every trainer is told of a cell, under the names of transformers' TrainingArguments."""
+    settings = spec["settings"]
+    return {
+        "learning_rate": spec["learning_rate"],
+        "lr_scheduler_type": settings["schedule"],
+        "warmup_steps": settings["warmup_ratio"],  # below 1: a share of all steps
+        "weight_decay": settings["weight_decay"],
+        "adam_beta1": settings["adam_beta1"],
+        "adam_beta2": settings["adam_beta2"],
+        "adam_epsilon": settings["adam_epsilon"],
+        "max_grad_norm": settings["max_grad_norm"],
+        "num_train_epochs": settings["epochs"],
+        "max_steps": settings["steps"] or -1,
+        "seed": spec["seed"],
+        "data_seed": spec["seed"],
+        # Full fine-tuning in bfloat16 keeps float32 master weights, as DeepSpeed does in the
+        # released scripts; adapters stay float32 on a base that is stored in bfloat16.
+        "bf16": settings["dtype"] == "bfloat16" and spec["init"] is None,
+        "fp16": False,
+        "gradient_checkpointing": torch.cuda.is_available(),
+        "use_cpu": not torch.cuda.is_available(),
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": checkpoint_steps,
+        "save_total_limit": 2,
+        "report_to": "none",
+        "disable_tqdm": not sys.stderr.isatty(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }

@@ -9,7 +9,7 @@ from helpers import Run, scored_rows
 from safetensors.torch import save_file
 from stage import LLAMA, says
 from tiny import ROWS, byte_tokenizer
-from transformers import AutoModelForCausalLM, BertConfig, MambaConfig, MixtralConfig, Qwen3MoeConfig, T5Config
+from transformers import AutoModelForCausalLM, BertConfig, MambaConfig, MixtralConfig, Qwen3MoeConfig
 
 from pissa_repro.model.skeleton import skeleton
 
@@ -85,14 +85,13 @@ SMALL = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 1, "num_atte
 OTHERS = {
     "mamba": (MambaConfig(vocab_size=300, hidden_size=32, num_hidden_layers=1), "running state"),
     "bert": (BertConfig(**SMALL, intermediate_size=32), "is_decoder is false"),
-    "t5": (T5Config(vocab_size=300, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2), "encoder and a decoder"),
     "gemma3": ({"model_type": "gemma3"}, "text_config, vision_config"),
 }
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_architectures_are_told_before_any_weight_is_read(tmp_path, name):
-    """Case 14: Mamba, models that see what follows, encoder and decoder, text and pictures."""
+    """Case 14: Mamba, models that see what follows, text and pictures. Encoder-decoders are in tests/seq2seq."""
     config, words = OTHERS[name]
     content = config if isinstance(config, dict) else config.to_dict()
     (tmp_path / "config.json").write_text(json.dumps(content), encoding="utf-8")

@@ -15,7 +15,7 @@ ATTENTION = LLAMA[:4]
 GOOD = [{"prompt": f"What is {n} + 1?", "response": f"{n} + 1\nThe answer is: {n + 1}"} for n in range(6)]
 
 
-def admitted(model: Path, folder: Path, train=GOOD, test=None, task: str = "gsm8k", **changes) -> dict:
+def admitted(model: Path, folder: Path, train=GOOD, test=None, task="gsm8k", backend="hf", **changes) -> dict:
     """What is found of a model, its training rows and the rows of one task."""
     rows = folder / "results" / "fetch" / "data"
     rows.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def admitted(model: Path, folder: Path, train=GOOD, test=None, task: str = "gsm8
         write_lines(paths.rows("test", folder / "results"), test)
     made = config(model, rows, changes.pop("method", "pissa"), "none", **changes)
     made["datasets"]["test"] = {"path": "test.jsonl", "fields": {"prompt": "prompt", "response": "response"}}
-    made["tasks"]["task"]["dataset"] = "test"
+    made["tasks"]["task"] |= {"dataset": "test", "backend": backend}
     spec = admission.spec(Sweep(made), "sweep", "tiny")
     spec["tasks"]["task"]["task"] = task  # its roles are what the rows say, not what the config's fields do
     return admit(str(model), spec, folder / "results")

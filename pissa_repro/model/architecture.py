@@ -1,0 +1,31 @@
+"""The architectures that are trained and scored here, by what transformers, PEFT and lm-eval call them."""
+
+from typing import Any, NamedTuple
+
+
+class Architecture(NamedTuple):
+    """name: in records, and lm-eval's backend. task_type: PEFT's. auto_class: transformers' class that loads it."""
+
+    name: str
+    task_type: str
+    auto_class: str
+
+    def auto(self) -> Any:
+        """transformers' class that makes and loads such models."""
+        import transformers
+
+        return getattr(transformers, self.auto_class)
+
+
+CAUSAL = Architecture("causal", "CAUSAL_LM", "AutoModelForCausalLM")
+SEQ2SEQ = Architecture("seq2seq", "SEQ_2_SEQ_LM", "AutoModelForSeq2SeqLM")  # encoder-decoder: T5, BART
+
+
+def architecture(config: Any) -> Architecture:
+    """The architecture of a model with this transformers config; skeleton.own_config refuses what is neither."""
+    return SEQ2SEQ if getattr(config, "is_encoder_decoder", False) else CAUSAL
+
+
+def start_token(config: Any) -> int | None:
+    """The token that a decoder with an encoder before it begins with; None for a causal model, which has none."""
+    return config.decoder_start_token_id if architecture(config) is SEQ2SEQ else None
