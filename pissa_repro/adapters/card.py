@@ -1,12 +1,16 @@
-"""The model card of a converted adapter: what it is, from what, for which base, and how it is loaded."""
+"""Model cards: what a folder holds, from what, for which base, and how others load it."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 from pissa_repro.adapters.pair import Pair
+from pissa_repro.model.architecture import SEQ2SEQ, Architecture, of_task
 from pissa_repro.sources.fetched import sha256
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # MaxLoRARanks in vLLM 0.32's config/lora.py
 
+NO_VLLM = "vLLM runs no encoder-decoders."
 
 WHAT = {
     "lora": "It is a plain LoRA: it belongs on the untouched base model.",
@@ -21,12 +25,19 @@ WHAT = {
 }
 
 
+def head(base: str | None, tags: list[str], more: dict[str, str] | None = None) -> str:
+    """The header that a hub reads. base: its hub id, None for a model that is on no hub."""
+    fields = {"library_name": "peft" if "lora" in tags else "transformers", "base_model": base, **(more or {})}
+    lines = [f"{key}: {value}" for key, value in fields.items() if value]
+    return "\n".join(["---", *lines, f"tags: [{', '.join(tags)}]", "---"])
+
+
 def text(kind: str, name: str, pair: Pair, config: dict[str, Any], notes: list[str]) -> str:
     """README.md of the folder `name`, in Markdown with the hub's header. notes: sentences on this conversion."""
     base = config["base_model_name_or_path"]
     rank = max([config["r"], *(config.get("rank_pattern") or {}).values()])
     sections = [
-        "---\nlibrary_name: peft\n" + (f"base_model: {base}\n" if base else "") + "tags: [lora]\n---",
+        head(base, ["lora"]),
         f"# {'PiSSA adapter' if kind == 'to pissa' else 'LoRA'} of rank {rank}",
         WHAT[kind],
         "\n".join(f"- {note}" for note in notes),
@@ -34,21 +45,24 @@ def text(kind: str, name: str, pair: Pair, config: dict[str, Any], notes: list[s
             f"- {one.path.name}: {one.weights.name}, SHA-256 {sha256(one.weights)}"
             for one in (pair.trained, pair.start)
         ),
-        _loading(kind, name, base, rank, config),
+        loading(base or ("RESIDUAL" if kind == "to pissa" else "BASE"), name, rank, config),
     ]  # fmt: skip
     return "\n\n".join(sections) + "\n"
 
 
-def _loading(kind: str, name: str, base: str | None, rank: int, config: dict[str, Any]) -> str:
-    model = base or ("RESIDUAL" if kind == "to pissa" else "BASE")
+def loading(model: str, name: str, rank: int, config: dict[str, Any]) -> str:
+    """How PEFT and vLLM load the adapter in the folder `name`, of this largest rank, on the model."""
+    kind = of_task(config.get("task_type"))
     lines = [
         "## How to load it",
-        "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
-        f'base = AutoModelForCausalLM.from_pretrained("{model}"{_revision(config)})\n'
+        f"```python\nfrom peft import PeftModel\nfrom transformers import {kind.auto_class}\n\n"
+        f'base = {kind.auto_class}.from_pretrained("{model}"{_revision(config)})\n'
         f'model = PeftModel.from_pretrained(base, "{name}")\n```',
     ]
     limit = next((limit for limit in VLLM_RANKS if limit >= rank), None)
-    if config.get("modules_to_save") or config.get("bias", "none") != "none" or config.get("trainable_token_indices"):
+    if kind is SEQ2SEQ:
+        lines.append(NO_VLLM)
+    elif config.get("modules_to_save") or config.get("bias", "none") != "none" or config.get("trainable_token_indices"):
         lines.append("vLLM does not serve it as an adapter: it holds more than A and B. Merge it into the base first.")
     elif limit is None:
         lines.append(f"vLLM serves ranks up to {VLLM_RANKS[-1]}; merge it into the base first.")
@@ -61,3 +75,23 @@ def _loading(kind: str, name: str, base: str | None, rank: int, config: dict[str
 
 def _revision(config: dict[str, Any]) -> str:
     return f', revision="{config["revision"]}"' if config.get("revision") else ""
+
+
+def loading_whole(name: str, kind: Architecture) -> str:
+    """How transformers and vLLM load a whole model of this architecture from the folder `name`."""
+    return (
+        f"## How to load it\n\n```python\nfrom transformers import {kind.auto_class}, AutoTokenizer\n\n"
+        f'model = {kind.auto_class}.from_pretrained("{name}")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n```\n\n'
+        + (NO_VLLM if kind is SEQ2SEQ else f"```sh\nvllm serve ./{name}\n```")
+    )
+
+
+def licence(folder: str) -> dict[str, str]:
+    """The licence that a model's own card names in its header, for the header of what is made from it."""
+    card = Path(folder) / "README.md"
+    if not card.is_file():
+        return {}
+    found = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    fields = re.findall(r"^(license(?:_name|_link)?): *(\S.*?) *$", found[1] if found else "", re.MULTILINE)
+    return dict(fields)

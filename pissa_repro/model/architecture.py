@@ -21,6 +21,16 @@ CAUSAL = Architecture("causal", "CAUSAL_LM", "AutoModelForCausalLM")
 SEQ2SEQ = Architecture("seq2seq", "SEQ_2_SEQ_LM", "AutoModelForSeq2SeqLM")  # encoder-decoder: T5, BART
 
 
+def named(name: str) -> Architecture:
+    """The architecture that a record names."""
+    return SEQ2SEQ if name == SEQ2SEQ.name else CAUSAL
+
+
+def of_task(task_type: str | None) -> Architecture:
+    """The architecture that an adapter's config names; causal where it names none of those here."""
+    return SEQ2SEQ if task_type == SEQ2SEQ.task_type else CAUSAL
+
+
 def architecture(config: Any) -> Architecture:
     """The architecture of a model with this transformers config; skeleton.own_config refuses what is neither."""
     return SEQ2SEQ if getattr(config, "is_encoder_decoder", False) else CAUSAL

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from encoders import KINDS, TARGETS
+from encoders import TARGETS
 from helpers import Run
 from peft import LoraConfig, PeftModel, PeftModelForSeq2SeqLM, get_peft_model
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -80,14 +80,14 @@ def test_the_losses_are_those_of_a_plain_loop(tmp_path, models, tiny_rows, kind,
     record = run.train("--micro-batch-size", str(micro))
     wanted = own_losses(models[kind], tiny_rows, None if method == "full" else method)
     assert [row.loss for row in run.history()] == pytest.approx(wanted, rel=1e-4)
-    assert max(wanted) - min(wanted) > 0.5
+    assert max(wanted) - min(wanted) > 0.05
     assert record["architecture"] == "seq2seq" and record["batch"]["micro"] == micro
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_merged_model_is_what_peft_loads(tmp_path, models, tiny_rows, kind):
+@pytest.mark.parametrize(("kind", "method"), [("t5", "pissa"), ("gated", "lora"), ("bart", "olora")])
+def test_the_merged_model_is_what_peft_loads(tmp_path, models, tiny_rows, kind, method):
     """The trained folder says what task it is for, and stock PEFT gives the logits that are scored."""
-    run = run_of(tmp_path, models, tiny_rows, kind, "lora")
+    run = run_of(tmp_path, models, tiny_rows, kind, method)
     run.train()
     merged = run.merged(PROMPTS)
     assert read_json(run.trained / "adapter_config.json")["task_type"] == "SEQ_2_SEQ_LM" == SEQ2SEQ.task_type
@@ -96,6 +96,20 @@ def test_the_merged_model_is_what_peft_loads(tmp_path, models, tiny_rows, kind):
     assert relative_difference(logits(stock, PROMPTS), merged.logits) < 1e-5
     assert relative_difference(logits(merged.model, PROMPTS), merged.logits) < 1e-5
     assert merged.checks["training_effect"] > 1e-3
+    card = (run.trained / "README.md").read_text(encoding="utf-8")
+    assert "base = AutoModelForSeq2SeqLM.from_pretrained" in card and "vLLM runs no encoder-decoders" in card
+
+
+@pytest.mark.parametrize("kind", ["gated", "bart"])
+def test_a_whole_model_is_what_transformers_loads(tmp_path, models, tiny_rows, kind):
+    run = run_of(tmp_path, models, tiny_rows, kind, "full")
+    run.train()
+    stock = AutoModelForSeq2SeqLM.from_pretrained(run.trained).eval()
+    assert torch.equal(logits(stock, PROMPTS), run.merged(PROMPTS).logits)
+    text = AutoTokenizer.from_pretrained(run.trained)("Ann", return_tensors="pt")
+    assert stock.generate(**text, max_new_tokens=3)[0, 0] == stock.config.decoder_start_token_id
+    card = (run.trained / "README.md").read_text(encoding="utf-8")
+    assert f'AutoModelForSeq2SeqLM.from_pretrained("{run.trained.name}")' in card and "vllm serve" not in card
 
 
 def test_a_training_goes_on_where_it_stopped(tmp_path, models, tiny_rows, monkeypatch):
