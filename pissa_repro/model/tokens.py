@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pissa_repro.model.architecture import CAUSAL, Architecture, start_token
+from pissa_repro.model.architecture import start_token
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,19 +43,6 @@ def prompt_ids(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[l
         return []
     added = _added_behind(tokenizer)
     return [ids[: len(ids) - added] for ids in tokenizer(texts)["input_ids"]]
-
-
-def input_ids(
-    tokenizer: "PreTrainedTokenizerBase", texts: list[str], architecture: Architecture = CAUSAL
-) -> list[list[int]]:
-    """The ids of each prompt as a model of this architecture is given them.
-
-    An encoder reads a whole text, closed as the tokenizer closes it (T5: eos); a causal model goes on behind it, as
-    `prompt_ids`, which also says what is raised.
-    """
-    if architecture is CAUSAL:
-        return prompt_ids(tokenizer, texts)
-    return tokenizer(texts)["input_ids"] if texts else []
 
 
 def text_ids(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[list[int]]:

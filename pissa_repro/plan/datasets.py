@@ -36,8 +36,10 @@ def _source(datasets: Datasets, name: str, place: str, way: tuple[str, ...]) -> 
     if "of" not in definition:
         return cast("DataSource", own)
     whole = _source(datasets, definition["of"], f"{here}.of", (*way, name))
-    if "prompt" not in whole["fields"]:
-        raise UserError(f"{here}.of: '{definition['of']}' has no field for the role 'prompt', which decides the side.")
+    if not {"prompt", "text"} & whole["fields"].keys():
+        raise UserError(
+            f"{here}.of: '{definition['of']}' has no field for the role 'prompt' or 'text', which decides the side."
+        )
     parts = [*whole.get("parts", []), _part(datasets, definition, here)]
     return cast("DataSource", {**whole, **{key: own[key] for key in own if key != "rows"}, "parts": parts})
 

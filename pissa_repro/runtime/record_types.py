@@ -132,7 +132,13 @@ class MadeFrom(TypedDict):
     start: str | None
 
 
-class TrainFacts(Identity):
+class Asked(TypedDict, total=False):
+    """How a model is asked, beside what the spec says: with `prompt: chat` the hash of the tokenizer's template."""
+
+    chat_template_sha256: str
+
+
+class TrainFacts(Identity, Asked):
     """What the record of a training says of its start and its steps. start_sha256: None without factors.
 
     architecture: causal or seq2seq (model/architecture.py).
@@ -168,7 +174,7 @@ class MetricValue(TypedDict):
     n: int
 
 
-class GenerationRun(Provenance):
+class GenerationRun(Provenance, Asked):
     """A run that generated for a cell: its provenance and what it checked."""
 
     checks: dict[str, float]

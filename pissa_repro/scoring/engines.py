@@ -201,15 +201,16 @@ def installed() -> str | None:
     return None
 
 
-def check_architecture(kind: Architecture, backend: str, predicts: bool, place: str = "config.tasks") -> None:
+def check_architecture(kind: Architecture, backend: str, predicts: bool, job: str = "") -> None:
     """Raise EngineError for what cannot be asked of an encoder-decoder. predicts: whether the task predicts a text."""
     if kind is not SEQ2SEQ:
         return
+    place = f"{job}: " if job else ""
     if backend == "vllm":
-        raise EngineError(f"{place}, backend vllm: vllm runs no encoder-decoders (T5, BART). Choose the backend hf.")
+        raise EngineError(f"{place}backend vllm: vllm runs no encoder-decoders (T5, BART). Choose the backend hf.")
     if predicts:
         raise EngineError(
-            f"{place}: it predicts a text from nothing, and an encoder-decoder answers what it has read. Choose a task "
+            f"{place}it predicts a text from nothing, and an encoder-decoder answers what it has read. Choose a task "
             "that generates."
         )
 

@@ -11,22 +11,33 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils_hf import stop_sequences_criteria
 
-from pissa_repro.model.architecture import SEQ2SEQ
-from pissa_repro.model.tokens import input_ids, prompt_ids, text_ids
+from pissa_repro.model.tokens import prompt_ids, text_ids
+from pissa_repro.sources.prompt import Read, Style
 
 
 class AsTrained:
     """What is the same for both engines: how a text becomes ids. In front of lm-eval's class among the bases."""
 
     tokenizer: Any
+    style: Style | None = (
+        None  # how the cell is asked whose answers are wanted; None: prompts as the tokenizer has them
+    )
     bare = False  # whether a text is tokenized alone: of a text to predict, lm-eval puts bos in front itself
 
     def tok_encode(self, string: str | Iterable[str], add_special_tokens: bool | None = None, **_: Any) -> list[Any]:
         """The ids of a text, or of each text: as prompts, or alone."""
         texts = [string] if isinstance(string, str) else list(string)
         alone = self.bare if add_special_tokens is None else not add_special_tokens
-        ids = (text_ids if alone else prompt_ids)(self.tokenizer, texts)
+        ids = text_ids(self.tokenizer, texts) if alone else self._prompts(texts)
         return ids[0] if isinstance(string, str) else ids
+
+    def _prompts(self, texts: list[str]) -> list[list[int]]:
+        return self.style.ids(texts) if self.style else prompt_ids(self.tokenizer, texts)
+
+    @property
+    def ends(self) -> list[int]:
+        """The ids that end an answer."""
+        return self.style.ends if self.style else [self.tokenizer.eos_token_id]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """The log-likelihood (nats) of each text, each of its own tokens predicted once, the first from bos."""
@@ -44,28 +55,35 @@ class HF(AsTrained, HFLM):
         self, strings: Iterable[str], left_truncate_len: int | None = None, **_: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Ids and mask (n, longest) int64 of prompts, padded on the left, where each is cut too."""
-        rows = [ids[-(left_truncate_len or 0) :] for ids in prompt_ids(self.tokenizer, list(strings))]
+        rows = [ids[-(left_truncate_len or 0) :] for ids in self._prompts(list(strings))]
         return _padded(rows, self.tokenizer.pad_token_id, left=True)
 
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **settings: Any) -> torch.Tensor:
-        """Prompts and answers (n, length). Behind the first eos of an answer stands nothing but eos, which is no text.
+        """Prompts and answers (n, length). From the end of an answer on stands nothing but eos, which is no text.
 
-        The eos ends a row by its id; as a text to look for, lm-eval would decode the batch at every token.
+        A row ends by an id; with eos as a text to look for, lm-eval would decode the batch at every token.
         """
-        eos = self.tokenizer.eos_token_id
-        made = super()._model_generate(context, max_length, self._texts(stop), eos_token_id=eos, **settings)
-        _end(made[:, context.shape[1] :], eos)
+        made = super()._model_generate(context, max_length, self._texts(stop), eos_token_id=self.ends, **settings)
+        self._end(made[:, context.shape[1] :])
         return made
 
     def _texts(self, stop: list[str]) -> list[str]:
         """The texts to stop at, without that of eos."""
-        return [
-            text for text in stop if text != self.tok_decode(self.tokenizer.eos_token_id, skip_special_tokens=False)
-        ]
+        end = self.tok_decode(self.tokenizer.eos_token_id, skip_special_tokens=False)
+        return [text for text in stop if text != end]
+
+    def _end(self, answers: torch.Tensor) -> torch.Tensor:
+        """The answers (n, length), in place, with nothing but eos from the end of each on."""
+        ended = torch.isin(answers, torch.tensor(self.ends, device=answers.device))
+        answers[ended.cumsum(1) > 0] = self.tokenizer.eos_token_id
+        return answers
 
 
 class Seq2Seq(HF):
     """transformers' generate of an encoder-decoder: it reads the prompt, and only the answer comes out."""
+
+    def _prompts(self, texts: list[str]) -> list[list[int]]:
+        return (self.style or Read("plain", self.tokenizer)).ids(texts)
 
     def tok_batch_encode(
         self, strings: Iterable[str], left_truncate_len: int | None = None, **_: Any
@@ -74,26 +92,25 @@ class Seq2Seq(HF):
 
         They are padded on the right, as in training: BART counts positions from the left, padding too.
         """
-        rows = [ids[-(left_truncate_len or 0) :] for ids in input_ids(self.tokenizer, list(strings), SEQ2SEQ)]
+        rows = [ids[-(left_truncate_len or 0) :] for ids in self._prompts(list(strings))]
         return _padded(rows, self.tokenizer.pad_token_id, left=False)
 
     def _model_generate(self, context: torch.Tensor, max_length: int, stop: list[str], **settings: Any) -> torch.Tensor:
-        """Answers (n, length), greedy, behind the token that the decoder begins with; eos as in `HF`.
+        """Answers (n, length), greedy, behind the token that the decoder begins with; ended as in `HF`.
 
         Written anew, since lm-eval counts the prompt's tokens as the beginning of what the decoder makes: it would give
         an answer as many tokens more, and look for no text to stop at among its first ones.
         """
-        eos, count = self.tokenizer.eos_token_id, len(context)
         made = self.model.generate(
             input_ids=context,
             attention_mask=settings["attention_mask"],
             max_new_tokens=max_length - context.shape[1],
             do_sample=False,
-            eos_token_id=eos,
+            eos_token_id=self.ends,
             pad_token_id=self.tokenizer.pad_token_id,
-            stopping_criteria=stop_sequences_criteria(self.tokenizer, self._texts(stop), 1, count),
-        )[:, 1:]
-        return _end(made, eos)
+            stopping_criteria=stop_sequences_criteria(self.tokenizer, self._texts(stop), 1, len(context)),
+        )
+        return self._end(made[:, 1:])
 
 
 def _padded(rows: list[list[int]], pad: int, left: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -107,12 +124,6 @@ def _padded(rows: list[list[int]], pad: int, left: bool) -> tuple[torch.Tensor, 
     return torch.tensor(filled), torch.tensor(mask)
 
 
-def _end(answers: torch.Tensor, eos: int) -> torch.Tensor:
-    """The answers (n, length), in place, with nothing but eos behind their first one."""
-    answers[(answers == eos).cumsum(1) > 0] = eos
-    return answers
-
-
 def vllm(base: type) -> type:
     """lm-eval's class for vLLM, or whatever stands for it, with the same ids and the same end."""
 
@@ -122,7 +133,7 @@ def vllm(base: type) -> type:
         def modify_gen_kwargs(self, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], list[str], int]:
             """vLLM's sampling settings, the texts to stop at, and how many tokens; special tokens are no text."""
             settings, until, new = super().modify_gen_kwargs(*args, **kwargs)
-            ends = {"skip_special_tokens": True, "stop_token_ids": [self.tokenizer.eos_token_id]}
+            ends = {"skip_special_tokens": True, "stop_token_ids": self.ends}
             return settings | ends, until, new
 
     return VLLM

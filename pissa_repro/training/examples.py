@@ -1,16 +1,16 @@
-"""Training examples: the paper's prompt and target, and their tokens."""
+"""Training examples: a prompt and its response, or a plain text, in tokens with labels."""
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 from pissa_repro.model.architecture import CAUSAL, Architecture
-from pissa_repro.model.tokens import input_ids, prompt_ids
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.sources.prompt import PROMPT
+from pissa_repro.sources.prompt import DEFAULT, Read, Style, make_style
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+RESPONSE, ALL = "response", "all"  # what the loss is taken on
 
 
 class Example(TypedDict):
@@ -28,86 +28,102 @@ class Lengths:
     """How the examples fit the window: counts of examples, and of tokens."""
 
     examples: int = 0
-    truncated: int = 0  # cut at the window, with part of the response left
+    truncated: int = 0  # cut at the window, with part of the target left
     dropped: int = 0  # the prompt alone fills the window: nothing to learn from
     merged: int = 0  # the tokenizer joined the prompt's end and the response's start
     tokens: int = 0
-    response_tokens: int = 0
+    response_tokens: int = 0  # those with a label: of a plain text, and with the loss on all, every token
 
     def as_dict(self) -> dict[str, int]:
         return asdict(self)
 
 
-def _prompt(row: dict[str, str]) -> str:
-    return PROMPT.format(instruction=row["prompt"])
+def uncut(
+    rows: list[dict[str, str]],
+    tokenizer: "PreTrainedTokenizerBase",
+    prompt: str = DEFAULT,
+    architecture: Architecture = CAUSAL,
+) -> tuple[list[list[int]], list[list[int]]]:
+    """The ids of each row's prompt, and of the whole row with its end. A plain text (role text) has no prompt.
 
-
-def whole_ids(
-    rows: list[dict[str, str]], tokenizer: "PreTrainedTokenizerBase", architecture: Architecture = CAUSAL
-) -> list[list[int]]:
-    """The ids of each row's prompt and response, uncut."""
-    if architecture is not CAUSAL:
-        return [read + written for read, written in _pairs(rows, tokenizer, architecture)]
-    return prompt_ids(tokenizer, [_prompt(row) + row["response"] + "\n" for row in rows])
+    Raises UserError for a plain text that an encoder-decoder would have to read and to write.
+    """
+    asked = make_style(prompt, tokenizer, architecture)
+    if isinstance(asked, Read):
+        return _read_and_written(rows, asked)
+    if rows and "response" not in rows[0]:
+        plain = Style("plain", tokenizer)
+        return [[] for _ in rows], [plain.closed(ids) for ids in plain.ids([row["text"] for row in rows])]
+    pairs = [asked.example(row["prompt"], row["response"]) for row in rows]
+    heads, whole = asked.ids([head for head, _ in pairs]), asked.ids([text for _, text in pairs])
+    return heads, [asked.closed(ids) for ids in whole]
 
 
 def tokenize(
     rows: list[dict[str, str]],
     tokenizer: "PreTrainedTokenizerBase",
     max_length: int,
+    prompt: str = DEFAULT,
+    loss: str = RESPONSE,
     architecture: Architecture = CAUSAL,
 ) -> tuple[list[Example], Lengths]:
-    """Token ids and labels: prompt + response + newline + eos, loss on the response only.
+    """Token ids and labels of prompt and response: for the released prompt, response + newline + eos follow it.
 
-    As the released code: prompt and target are tokenized together, the prompt's labels are -100,
-    and what is beyond `max_length` tokens is cut (docs/paper_facts.md 3.2). An encoder-decoder reads the prompt
-    and writes response + eos; each is cut at `max_length` by itself.
+    As the released code: prompt and target are tokenized together, the prompt's labels are -100, and what is beyond
+    `max_length` tokens is cut (docs/paper_facts.md 3.2). With loss "all" the prompt has labels too. A plain text is
+    text + eos, and all of it has labels: it has no prompt. An encoder-decoder reads the prompt, and its labels are
+    response + eos; each is cut by itself, so that nothing is dropped.
+
+    prompt: a style of sources/prompt.py. Raises UserError for one that the tokenizer does not have, and where no row
+    leaves anything to train on.
     """
+    heads, whole = uncut(rows, tokenizer, prompt, architecture)
     if architecture is not CAUSAL:
-        return _tokenize_pairs(rows, tokenizer, max_length, architecture)
-    whole = whole_ids(rows, tokenizer)
-    heads = prompt_ids(tokenizer, [_prompt(row) for row in rows])
-    eos, lengths = tokenizer.eos_token_id, Lengths(examples=len(rows))
+        return _pairs(heads, whole, max_length, loss)
+    lengths = Lengths(examples=len(rows))
     examples: list[Example] = []
-    for head, ids in zip(heads, whole, strict=True):
-        ids = (ids if ids[-1] == eos else [*ids, eos])[:max_length]
+    for asked, uncut_ids in zip(heads, whole, strict=True):
+        head, ids = [] if loss == ALL else asked, uncut_ids[:max_length]
         lengths.merged += ids[: len(head)] != head[:max_length]
-        lengths.truncated += len(ids) == max_length and ids[-1] != eos and len(head) < max_length
-        if len(head) >= max_length:
+        lengths.truncated += len(uncut_ids) > max_length > len(head)
+        if len(head) >= max_length or len(ids) < 2:  # of a single token none is predicted
             lengths.dropped += 1
             continue
         lengths.tokens += len(ids)
         lengths.response_tokens += len(ids) - len(head)
         examples.append({"input_ids": ids, "labels": [-100] * len(head) + ids[len(head) :]})
     if not examples:
-        raise UserError(f"config.train.max_length: every prompt fills all {max_length} tokens; nothing to train on.")
+        raise UserError(
+            f"config.train.max_length: every prompt fills all {max_length} tokens, or every text is empty; nothing to "
+            "train on."
+        )
     return examples, lengths
 
 
-def _pairs(
-    rows: list[dict[str, str]], tokenizer: "PreTrainedTokenizerBase", architecture: Architecture
-) -> Iterator[tuple[list[int], list[int]]]:
-    """The ids of each row's prompt, and of its response and eos, uncut: what an encoder reads, what a decoder writes.
-
-    The response is as the tokenizer makes a target, and closed with eos where it does not close it itself.
-    """
-    eos = tokenizer.eos_token_id
-    prompts = input_ids(tokenizer, [_prompt(row) for row in rows], architecture)
-    targets = tokenizer(text_target=[row["response"] for row in rows])["input_ids"]
-    for read, written in zip(prompts, targets, strict=True):
-        yield read, written if written and written[-1] == eos else [*written, eos]
+def _read_and_written(rows: list[dict[str, str]], asked: Read) -> tuple[list[list[int]], list[list[int]]]:
+    """As `uncut`, of an encoder-decoder."""
+    if rows and "response" not in rows[0]:
+        raise UserError(
+            "an encoder-decoder reads a prompt and writes a response: rows of plain text (role text) have none"
+        )
+    heads = asked.ids([asked.prompt([row["prompt"]]) for row in rows])
+    written = asked.targets([row["response"] for row in rows])
+    return heads, [head + ids for head, ids in zip(heads, written, strict=True)]
 
 
-def _tokenize_pairs(
-    rows: list[dict[str, str]], tokenizer: "PreTrainedTokenizerBase", max_length: int, architecture: Architecture
-) -> tuple[list[Example], Lengths]:
-    """As `tokenize`, of an encoder-decoder. Nothing is dropped: where a prompt is cut, its response is not."""
-    lengths = Lengths(examples=len(rows))
+def _pairs(heads: list[list[int]], whole: list[list[int]], max_length: int, loss: str) -> tuple[list[Example], Lengths]:
+    """As `tokenize`, of an encoder-decoder."""
+    if loss == ALL:
+        raise UserError(
+            f"config.train.loss: {ALL!r}, and an encoder-decoder does not write its prompt. Choose {RESPONSE!r}."
+        )
+    lengths = Lengths(examples=len(whole))
     examples: list[Example] = []
-    for read, written in _pairs(rows, tokenizer, architecture):
-        lengths.truncated += max(len(read), len(written)) > max_length
-        read, written = read[:max_length], written[:max_length]
-        lengths.tokens += len(read) + len(written)
-        lengths.response_tokens += len(written)
-        examples.append({"input_ids": read, "labels": written})
+    for head, ids in zip(heads, whole, strict=True):
+        written = ids[len(head) :]
+        lengths.truncated += max(len(head), len(written)) > max_length
+        example: Example = {"input_ids": head[:max_length], "labels": written[:max_length]}
+        lengths.response_tokens += len(example["labels"])
+        lengths.tokens += len(example["input_ids"]) + len(example["labels"])
+        examples.append(example)
     return examples, lengths

@@ -125,7 +125,7 @@ class Watch(TrainerCallback):
 
 
 def build(prepared: Prepared, spec: TrainSpec, scratch: Scratch, share: Share, checkpoint_steps: int) -> Trainer:
-    """The trainer of a cell. The examples are tokenized already, with labels on the response only."""
+    """The trainer of a cell. The examples are tokenized already, with their labels."""
     options = _options(spec, checkpoint_steps) | {
         "output_dir": str(scratch.folder),
         "per_device_train_batch_size": share.micro,

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from admitting import admitted
+from admission.admitting import admitted
 from damage import add, edit
 from encoders import BART, KINDS, TARGETS
 from helpers import Run, scored_rows
@@ -129,3 +129,18 @@ def test_all_weights_are_used(models, tmp_path):
     folder = shutil.copytree(models["t5"], tmp_path / "t5")
     add(folder, ("decoder.final_layer_norm.weight",))
     says(lambda: skeleton(folder), str(folder), "decoder.final_layer_norm.weight", "do not hold")
+
+
+GOOD = [{"prompt": "What is 1 + 1?", "response": "2"}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train": [{"text": "a plain text"}]}, ("reads a prompt and writes a response", "plain text")),
+        ({"train": GOOD, "loss": "all"}, ("config.train.loss", "Choose 'response'")),
+        ({"train": GOOD, "prompt": "chat"}, ("config.train.prompt", "for causal models", "alpaca, plain")),
+    ],
+)
+def test_what_only_a_causal_model_can_be_trained_on(models, tmp_path, changes, words):
+    says(lambda: admitted(models["t5"], tmp_path, target_modules=TARGETS["t5"], **changes), *words)

@@ -160,7 +160,7 @@ def test_wo_alone_looks_at_its_weight():
 def test_prompt_and_response_are_cut_each_by_itself(models):
     rows = [{"prompt": "a" * 300, "response": "one"}, {"prompt": "b", "response": "c" * 300}]
     tokenizer = load_tokenizer(models["bart"])
-    examples, lengths = tokenize(rows, tokenizer, 128, SEQ2SEQ)
+    examples, lengths = tokenize(rows, tokenizer, 128, architecture=SEQ2SEQ)
     eos, written = tokenizer.eos_token_id, [example["labels"] for example in examples]
     assert [len(example["input_ids"]) < 128 for example in examples] == [False, True]
     assert written[0] == tokenizer("one")["input_ids"] and written[0][-1] == eos
