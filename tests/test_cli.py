@@ -97,10 +97,11 @@ def tried(tmp_path_factory):
     agreed = {"backends": ["hf", "vllm"], "items": 9, "equal": 9, "parted": [], "widest_gap": 0.0, "agree": True}
     write_json(folder / "results/parity/M/D/lora/a~b.json", agreed)
     start = ("--quant", "nf4", "--rank", "2", "--target-module", "q_proj", "--scratch", folder / "kept")
-    pissa("decompose", "embedded", *start, "--out", folder / "START")
+    pissa("decompose", "embedded", *start, "--factors", "--out", folder / "START")
     shutil.copytree(folder / "START", folder / "TRAINED")
-    pissa("decompose", "embedded", *start[2:], "--out", folder / "INIT")
-    shutil.copytree(folder / "INIT", folder / "ADAPTER")
+    pissa("decompose", "embedded", *start[2:], "--out", folder / "RESIDUAL")
+    for name in ("INIT", "ADAPTER"):
+        shutil.copytree(folder / "RESIDUAL/pissa_init", folder / name)
     pissa("convert", folder / "ADAPTER", "--init", folder / "INIT", "--out", folder / "LORA")
     return folder
 
