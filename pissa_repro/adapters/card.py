@@ -81,7 +81,7 @@ def loading_whole(name: str) -> str:
     )
 
 
-def licence(folder: str) -> dict[str, str]:
+def licence(folder: str | Path) -> dict[str, str]:
     """The licence that a model's own card names in its header, for the header of what is made from it."""
     card = Path(folder) / "README.md"
     if not card.is_file():
