@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pissa_repro.adapters.cell_card import Trained
 from pissa_repro.model import factors
 from pissa_repro.model.merged import TrainedCell
 from pissa_repro.runtime import paths
@@ -33,6 +34,11 @@ class StoredCell:
     def trained(self) -> Path:
         """What the training has left."""
         return paths.Cell(self.folder).trained
+
+    @property
+    def left(self) -> Trained:
+        """The same as the training knew it at its end."""
+        return Trained(self.trained, self.start, self.model, self.folder.name, self.label)
 
     @property
     def whole(self) -> TrainedCell:

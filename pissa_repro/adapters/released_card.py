@@ -6,15 +6,6 @@ from typing import Any
 from pissa_repro import methods, quantizers
 from pissa_repro.adapters import card
 
-LOADING = """```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
-
-folder = "."  # this folder, or its id on a hub
-residual = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
-model = PeftModel.from_pretrained(residual, folder, subfolder="{init}", is_trainable=True)
-```"""
-
 
 def said(record: dict[str, Any]) -> list[str]:
     """How near it is to the base model, in sentences. record: of init.json."""
@@ -42,7 +33,7 @@ def text(source: str | Path, init: str, record: dict[str, Any]) -> str:
         "to use**, nor with an adapter of another training.",
         "\n".join(f"- {line}" for line in [*_facts(record), *said(record)]),
         "## How to load and train it",
-        LOADING.format(init=init),
+        card.RESIDUAL.format(folder=".", adapter=init, more=", is_trainable=True"),
         *_quantized(spec),
         "## After the training",
         _after(spec, init, base["name"], name),

@@ -15,8 +15,9 @@ from stage import init_spec, says
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pissa_repro import methods
+from pissa_repro.adapters.folder import ADAPTER, CONFIG
 from pissa_repro.model.base import set_base
-from pissa_repro.model.factors import ADAPTER, CONFIG, product
+from pissa_repro.model.factors import product
 from pissa_repro.model.load import load_base
 from pissa_repro.sources.fetched import fetch_model
 
