@@ -53,9 +53,9 @@ def read(folder: Path, start: Path | None = None, model: Path | None = None) -> 
     Raises UserError where a part is missing, or is not what the cell was trained from.
     """
     folder = folder.resolve()
-    if folder.name in (factors.TRAINED, "trained"):
-        return read(folder.parent, start, model)
     files = paths.Cell(folder)
+    if folder.name in (factors.TRAINED, files.trained.name) and not files.train.is_file():
+        return read(folder.parent, start, model)
     if not files.train.is_file() or not files.trained.is_dir():
         raise UserError(f"CELL {folder}: not a trained cell (train.json and trained/): results/cells/MODEL/DATA/CELL.")
     record: TrainRecord = read_json(files.train)

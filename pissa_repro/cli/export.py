@@ -1,8 +1,8 @@
-"""Make what other tools load of a trained cell: a plain LoRA, one model, or a residual with its adapter.
+"""Export a trained cell for other tools: LoRA, model, residual.
 
     pissa export CELL --as merged --out merged
     pissa export CELL --as lora --rank 8 --out small
-    pissa export CELL --as residual --dtype bfloat16 --out residual
+    pissa export CELL --as residual --dtype bfloat16 --out frozen
 
 CELL is results/cells/MODEL/DATA/CELL; its start and base are found in these results, or given by --init and --model.
 lora: on the untouched model, of twice the rank, or the best of --rank R with what it leaves out. merged: base + sBA.
