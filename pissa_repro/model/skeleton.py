@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pissa_repro.model.architecture import SEQ2SEQ, architecture
+from pissa_repro.model.architecture import SEQ2SEQ, Architecture, architecture
 from pissa_repro.model.checkpoint import Stored, stored
 from pissa_repro.model.folder import config as read_config
 from pissa_repro.model.folder import is_file, read_json
@@ -63,6 +63,14 @@ def _refuse_counts(folder: str | Path, tensors: int) -> None:
             if most is not None and isinstance(value, int) and value > most:
                 shown = str(value)[:12]
                 raise UserError(f"{folder}: {key} in config.json is {shown}, the files hold {tensors} tensors.")
+
+
+def folder_architecture(folder: str | Path) -> Architecture:
+    """The architecture of the model in a folder, which may be none that is trained here."""
+    from transformers import AutoConfig
+
+    with as_user_error(folder):
+        return architecture(AutoConfig.from_pretrained(folder, **LOCAL))
 
 
 def own_config(folder: str | Path) -> "PretrainedConfig":
