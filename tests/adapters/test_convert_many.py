@@ -30,6 +30,7 @@ def adapters(tiny_model, tmp_path_factory):
 @settings(max_examples=12)
 @pytest.mark.filterwarnings("ignore")
 def test_adapters_are_independent_and_removed_in_any_order(adapters, tiny_model, order, steps, removed):
+    """Pitfalls 3, 4."""
     folders, wanted = adapters
     model = PeftModel.from_pretrained(plain(tiny_model), folders[order[0]], adapter_name=order[0])
     for name in order[1:]:
