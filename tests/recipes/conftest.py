@@ -10,7 +10,7 @@ from tiny import ROWS
 
 @pytest.fixture
 def recipe(tiny_model, tmp_path, monkeypatch):
-    """Runs a recipe by its name in the current folder, up to a heading, with words replaced; its Python's names."""
+    """Runs a recipe by its name in the current folder: up to a heading, with words replaced, given more names."""
     save_models(tmp_path)
     (tmp_path / "meta-llama").mkdir()
     (tmp_path / "meta-llama/Llama-2-7b-hf").symlink_to(tiny_model)
@@ -18,7 +18,7 @@ def recipe(tiny_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
-    def ran(name: str, replaced: dict[str, str] | None = None, until: str | None = None):
+    def ran(name: str, replaced: dict[str, str] | None = None, until: str | None = None, **names):
         text = RECIPES[name]
         if until:
             text, found, _ = text.partition(until)
@@ -26,7 +26,7 @@ def recipe(tiny_model, tmp_path, monkeypatch):
         for old, new in (replaced or {}).items():
             assert old in text
             text = text.replace(old, new)
-        return run(text)
+        return run(text, names)
 
     return ran
 

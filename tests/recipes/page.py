@@ -14,9 +14,8 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 RECIPES: dict[str, str] = dict(SECTION.findall(TEXT))  # by their anchors
 
 
-def run(text: str) -> SimpleNamespace:
-    """Run the blocks of a recipe in order, those in Python in one namespace; what they leave in it."""
-    names: dict = {}
+def run(text: str, names: dict) -> SimpleNamespace:
+    """Run the blocks of a recipe in order, those in Python in one namespace with these names; what it holds then."""
     for language, code in BLOCK.findall(text):
         if language == "python":
             exec(compile(code, "recipes.md", "exec"), names)

@@ -150,8 +150,7 @@ def test_layers_are_disabled_and_enabled(recipe):
     for call in ("disable", "enable"):
         line = f"model.base_model.{call}_adapter_layers()"
         record[line] = f"{line}; {call}d = predicted(model) #"
-    record["def loaded():\n"] = "from test_recipes import logits as predicted\n\n\ndef loaded():\n"
-    ran = recipe("several", record, until="### Combine")
+    ran = recipe("several", record, until="### Combine", predicted=logits)
     untouched = logits(plain(LLAMA))
     assert torch.equal(ran.disabled, untouched) and torch.equal(ran.within, untouched)
     assert apart(ran.enabled, plus({"words/lora": 1.0})) < 1e-4 < apart(ran.enabled, untouched)
