@@ -23,6 +23,6 @@ def test_a_cell_is_trained_and_scored_as_peft_computes_it(tiny_model, tiny_rows,
     config = LoraConfig(init_lora_weights=how, r=4, lora_alpha=6, use_rslora=True, target_modules=LLAMA)
     stock = get_peft_model(load_base(tiny_model), config)
     assert stock.base_model.model.model.layers[0].self_attn.q_proj.scaling == {"default": 6 / 2}
-    set_peft_model_state_dict(stock, load_file(run.trained / factors.ADAPTER))
+    set_peft_model_state_dict(stock, load_file(run.factors / factors.FACTORS))
     found, wanted = run.merged(PROMPTS).logits, logits(stock.eval(), PROMPTS)
     assert relative_difference(found, wanted) < 1e-5

@@ -108,21 +108,6 @@ def test_a_converted_one_is_loaded_with_little_memory(pissa_trained, tiny_model,
     assert (logits(wrapped) - pissa_trained.logits).abs().max() < 1e-5
 
 
-def test_olora_on_gpt2_is_converted(tiny_gpt2, tiny_rows, tmp_path):
-    """Pitfall 6: PEFT's OLoRA crashes on Conv1D, or is wrong on a square one (c_proj). The names of the hub's files
-    lack a prefix that the model has."""
-    targets = ["attn.c_attn", "attn.c_proj", "mlp.c_fc"]
-    run = Run(tmp_path / "run", tiny_gpt2["hub"], tiny_rows, "olora", target_modules=targets)
-    run.init()
-    run.train()
-    pissa("convert", run.trained, "--init", run.start, "--out", tmp_path / "out")
-    prompt = [3, 40, 17, 9]
-    wrapped = PeftModel.from_pretrained(plain(tiny_gpt2["saved"]), tmp_path / "out").eval()
-    with torch.no_grad():
-        found = wrapped(input_ids=torch.tensor([prompt])).logits[0, -1:]
-    assert relative_difference(found, run.merged([prompt]).logits) < 1e-5
-
-
 def quantized(source, folder):
     """A copy of a model folder whose adapted matrices went through nf4, as residuals of QPiSSA are released."""
     model = plain(source)
