@@ -5,10 +5,14 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
+from helpers import Run
 from page import BLOCK, RECIPES, TEXT
 from peft import LoraConfig, LoraModel, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+from pissa_repro.model.checks import logits as ends
+from pissa_repro.model.checks import relative_difference
 
 LLAMA = "meta-llama/Llama-2-7b-hf"
 TOKENS = torch.randint(3, 60, (2, 12), generator=torch.Generator().manual_seed(1))
@@ -49,7 +53,7 @@ def plus(adapters: dict[str, float]) -> torch.Tensor:
 
 def test_every_block_of_the_page_is_in_a_recipe_that_is_tested():
     assert len(BLOCK.findall(TEXT)) == sum(len(BLOCK.findall(text)) for text in RECIPES.values()) > 10
-    assert set(RECIPES) == {"pissa", "conversion", "seq2seq", "int8", "several"}
+    assert set(RECIPES) == {"pissa", "conversion", "seq2seq", "int8", "cell", "several"}
 
 
 @pytest.mark.parametrize("how", ["pissa", "pissa_niter_4"])
@@ -118,6 +122,24 @@ def test_a_base_in_eight_bits(recipe):
     assert apart(logits(ran.lora_model), before) > 1e-3
     with pytest.raises(TypeError, match="re-quantize the residual"):
         get_peft_model(base, LoraConfig(init_lora_weights="pissa", target_modules=["q_proj"]), adapter_name="pissa")
+
+
+@pytest.mark.parametrize("method", ["lora", "pissa"])
+def test_a_cell_is_loaded_and_trained_on(recipe, tiny_model, tiny_rows, tmp_path, method):
+    """By stock PEFT and TRL, from the model that is scored."""
+    run = Run(tmp_path / "run", tiny_model, tiny_rows, method, steps=2)
+    run.init()
+    run.train()
+    rows = TOKENS.tolist()
+    scored = run.merged(rows).logits
+    home = tmp_path / "results/cells/llama-2-7b/metamath-100k/pissa-none-r128-lr2e-05-s0"
+    home.parent.mkdir(parents=True)
+    run.folder.rename(home)
+    ran = recipe(
+        "cell", {"trainer.train()": "before = ends(model); trainer.train()"}, ends=lambda model: ends(model, rows)
+    )
+    assert relative_difference(ran.before, scored) < 1e-5
+    assert relative_difference(ends(plain("merged"), rows), scored) > 1e-4
 
 
 def test_every_combination_of_converted_adapters(recipe):
