@@ -56,10 +56,18 @@ def test_every_block_of_the_page_is_in_a_recipe_that_is_tested():
     assert set(RECIPES) == {"pissa", "conversion", "seq2seq", "int8", "cell", "several"}
 
 
-@pytest.mark.parametrize("how", ["pissa", "pissa_niter_4"])
-def test_decompose_fine_tune_convert(recipe, how):
+FINE_TUNE, CONVERT = "from datasets import", "--init PiSSA-Llama-2-7b-hf-r16 "
+STARTS = {
+    "PEFT's fast SVD": {},
+    "PEFT's exact one": {'init_lora_weights="pissa_niter_4"': 'init_lora_weights="pissa"'},
+    "decompose": {FINE_TUNE: f'RESIDUAL = "decomposed"\n{FINE_TUNE}', CONVERT: "--init decomposed "},
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_decompose_fine_tune_convert(recipe, start):
     """The residual with its start is the model; the trained adapter on it is the converted one on the model."""
-    ran = recipe("pissa", {'init_lora_weights="pissa_niter_4"': f'init_lora_weights="{how}"'})
+    ran = recipe("pissa", STARTS[start])
     start = PeftModel.from_pretrained(plain(ran.RESIDUAL), ran.RESIDUAL, subfolder="pissa_init")
     untouched, trained = logits(plain(LLAMA)), logits(ran.peft_model)
     assert apart(logits(start), untouched) < 1e-4 < 1e-2 < apart(logits(plain(ran.RESIDUAL)), untouched)
