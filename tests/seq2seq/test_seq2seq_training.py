@@ -19,7 +19,7 @@ from pissa_repro.model.factors import load
 from pissa_repro.model.load import load_base
 from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record import read_json, read_lines
+from pissa_repro.runtime.record import read_json, read_lines, write_lines
 from pissa_repro.training.examples import tokenize
 from pissa_repro.training.trainer import Watch
 
@@ -75,10 +75,14 @@ def own_losses(folder, rows, how):
 
 @pytest.mark.parametrize(("kind", "method", "micro"), [("t5", "pissa", 2), ("gated", "full", 8), ("bart", "pissa", 4)])
 def test_the_losses_are_those_of_a_plain_loop(tmp_path, models, tiny_rows, kind, method, micro):
-    """Whatever the micro-batch is: the loss is the mean over the tokens of the whole batch."""
-    run = run_of(tmp_path, models, tiny_rows, kind, method)
+    """Whatever the micro-batch is: the loss is the mean over the tokens of the batch, whose answers differ in length."""
+    rows = tmp_path / "rows.jsonl"
+    write_lines(
+        rows, [row | {"response": row["response"] * (n % 4 + 1)} for n, row in enumerate(read_lines(tiny_rows))]
+    )
+    run = run_of(tmp_path, models, rows, kind, method)
     record = run.train("--micro-batch-size", str(micro))
-    wanted = own_losses(models[kind], tiny_rows, None if method == "full" else method)
+    wanted = own_losses(models[kind], rows, None if method == "full" else method)
     assert [row.loss for row in run.history()] == pytest.approx(wanted, rel=1e-4)
     assert max(wanted) - min(wanted) > 0.05
     assert record["architecture"] == "seq2seq" and record["batch"]["micro"] == micro
