@@ -10,6 +10,8 @@ from pissa_repro.model import factors
 from pissa_repro.runtime.provenance import git_state
 from pissa_repro.runtime.record import read_json
 from pissa_repro.runtime.record_types import ModelRecord, TrainFacts
+from pissa_repro.sources.prompt import named
+from pissa_repro.training.examples import RESPONSE
 
 EXPORT = """## How to load it
 
@@ -69,6 +71,7 @@ def _facts(trained: Trained, facts: TrainFacts) -> list[tuple[str, Any]]:
         *of_init,
         ("learning rate, seed", f"{spec['learning_rate']:g}, {spec['seed']}"),
         ("steps, batch size, dtype", f"{facts['steps']}, {settings['batch_size']}, {settings['dtype']}"),
+        ("prompt, loss on", f"{named(spec)}, {settings.get('loss', RESPONSE)}"),
         ("trained parameters", f"{facts['trainable_parameters']:,}"),
         ("final loss", f"{facts['final_loss']:.4f}"),
         ("SHA-256 of the rows", facts["data_sha256"]),
