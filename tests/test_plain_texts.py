@@ -4,8 +4,6 @@ import json
 
 import pytest
 import torch
-from admission.admitting import GOOD, admitted
-from chats import chat_model
 from helpers import Run, config
 from stage import says
 from tiny import ROWS, byte_tokenizer
@@ -112,19 +110,6 @@ def test_a_share_of_texts_is_drawn_by_the_text():
     assert 60 < len(inside) < 140 and not {r["text"] for r in inside} & {r["text"] for r in outside}
     assert len(inside) + len(outside) == 200
     assert select(rows[::-1], {"fields": TEXT, "parts": [share]}, place) == inside[::-1]
-
-
-def test_texts_are_admitted_and_a_chat_only_where_the_tokenizer_has_one(tiny_model, tmp_path):
-    texts = [{"text": text} for text in [*TEXTS, "long " * 400]]
-    found = admitted(tiny_model, tmp_path / "t", texts, fields=TEXT, test=[{"text": "a b c"}], task="perplexity")
-    (rows,) = found["training"]
-    assert (rows["loss"], rows["lengths"]["examples"], rows["lengths"]["truncated"]) == ("all", 13, 1)
-    says(lambda: admitted(tiny_model, tmp_path / "n", prompt="chat"), "config.train.prompt", "no chat template")
-    plain, chat = (
-        admitted(chat_model(tiny_model, tmp_path / name), tmp_path / f"of {name}", GOOD, prompt=name)
-        for name in ("plain", "chat")
-    )
-    assert chat["tasks"]["task"]["items"] == 3 and chat["tasks"]["task"]["longest"] > plain["tasks"]["task"]["longest"]
 
 
 def test_the_loss_is_the_mean_over_all_tokens_and_a_resumed_training_has_the_same_bits(tmp_path, tiny_model, texts):

@@ -6,8 +6,8 @@
 import datetime
 import hashlib
 import itertools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pissa_repro.model.architecture import CAUSAL, Architecture
 from pissa_repro.model.tokens import prompt_ids, text_ids
@@ -16,8 +16,6 @@ from pissa_repro.runtime.record_types import Asked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from pissa_repro.runtime.specs import TrainSpec
 
 # The Alpaca template without an input field, as in the released train.py (docs/paper_facts.md 3.2).
 _TURN = "### Instruction:\n{instruction}\n\n### Response:"
@@ -39,9 +37,12 @@ ROLES = ("user", "assistant")
 USER, ASSISTANT = "Question", "Answer"  # words whose rendering shows what a template puts around an answer
 
 
-def named(train: "TrainSpec") -> str:
-    """The style of a cell, by the spec of its training; a spec that says none is of the released prompt."""
-    return train["settings"].get("prompt", DEFAULT)
+def named(train: Mapping[str, Any]) -> str:
+    """The style of a cell, by the spec of its training; a spec that says none is of the released prompt.
+
+    A spec of what was trained elsewhere has no settings, and may name the style itself.
+    """
+    return train.get("settings", train).get("prompt", DEFAULT)
 
 
 def written(name: str, words: Sequence[str], answers: Sequence[str] = ()) -> str:
