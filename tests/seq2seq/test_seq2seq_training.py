@@ -75,7 +75,7 @@ def own_losses(folder, rows, how):
 
 @pytest.mark.parametrize(("kind", "method", "micro"), [("t5", "pissa", 2), ("gated", "full", 8), ("bart", "pissa", 4)])
 def test_the_losses_are_those_of_a_plain_loop(tmp_path, models, tiny_rows, kind, method, micro):
-    """Whatever the micro-batch is: the loss is the mean over the tokens of the batch, whose answers differ in length."""
+    """Whatever the micro-batch is: the loss is the mean over the tokens of a batch, whose answers differ in length."""
     rows = tmp_path / "rows.jsonl"
     write_lines(
         rows, [row | {"response": row["response"] * (n % 4 + 1)} for n, row in enumerate(read_lines(tiny_rows))]
