@@ -8,7 +8,7 @@ from typing import Any
 from pissa_repro.adapters import card
 from pissa_repro.adapters.folder import CONFIG, read
 from pissa_repro.model import factors
-from pissa_repro.model.architecture import named
+from pissa_repro.model.architecture import of_record
 from pissa_repro.model.skeleton import folder_architecture
 from pissa_repro.runtime.record import read_json
 from pissa_repro.runtime.record_types import Git, ModelRecord, ScoreRecord, TrainFacts
@@ -142,7 +142,7 @@ def _loading(trained: Trained, facts: TrainFacts, why: str | None) -> str:
     """What the folder holds, and how it is loaded."""
     name = trained.folder.name.lstrip(".")  # it has its own name once it is whole
     if trained.start is None:
-        return card.loading_whole(name, named(facts.get("architecture")))
+        return card.loading_whole(name, of_record(facts.get("architecture")))
     inside = f"`{factors.TRAINED}/` holds what was trained; it belongs on the base that pissa-repro makes."
     if why is None:
         usual = card.loading(

@@ -21,7 +21,7 @@ CAUSAL = Architecture("causal", "CAUSAL_LM", "AutoModelForCausalLM")
 SEQ2SEQ = Architecture("seq2seq", "SEQ_2_SEQ_LM", "AutoModelForSeq2SeqLM")  # encoder-decoder: T5, BART
 
 
-def named(name: str | None) -> Architecture:
+def of_record(name: str | None) -> Architecture:
     """The architecture that a record names; causal where it is older than the others, and names none."""
     return SEQ2SEQ if name == SEQ2SEQ.name else CAUSAL
 
