@@ -135,7 +135,8 @@ def _check_names(config: Config) -> None:
     for name in config["datasets"]:
         datasets.source(config["datasets"], name)
     for name in sweep["datasets"]:
-        _check_trainable(config, name)
+        if not datasets.is_text(config["datasets"], name):
+            _need_fields(config, name, ("prompt", "response"), "training")
     for name, task in config["tasks"].items():
         if task["dataset"] not in config["datasets"]:
             raise unknown("dataset", task["dataset"], config["datasets"], f"config.tasks.{name}.dataset")
@@ -149,19 +150,6 @@ def _check_names(config: Config) -> None:
         for key, value in override["where"].items():
             if value not in choices[key]:
                 raise unknown(key, value, choices[key], f"{place}.{key}")
-
-
-def _check_trainable(config: Config, dataset: str) -> None:
-    """Raise UserError for training rows that are neither a prompt and its response nor a plain text."""
-    fields = datasets.source(config["datasets"], dataset)["fields"]
-    pair = [role for role in ("prompt", "response") if role in fields]
-    if "text" not in fields:
-        _need_fields(config, dataset, ("prompt", "response"), "training")
-    elif pair:
-        raise UserError(
-            f"config.datasets.{dataset}.fields: 'text' and '{pair[0]}'. Training takes either 'prompt' and 'response', "
-            "or a plain 'text'; give the rows another name for the other use."
-        )
 
 
 def _need_fields(config: Config, dataset: str, needed: Iterable[str], user: str) -> None:

@@ -22,6 +22,18 @@ def source(datasets: Datasets, name: str) -> DataSource:
     return _source(datasets, name, PLACE, ())
 
 
+def is_text(datasets: Datasets, name: str) -> bool:
+    """Whether the rows of a dataset train as plain texts. Raises UserError where they could be prompts as well."""
+    fields = source(datasets, name)["fields"]
+    pair = [role for role in ("prompt", "response") if role in fields]
+    if "text" in fields and pair:
+        raise UserError(
+            f"{PLACE}.{name}.fields: 'text' and '{pair[0]}'. Training takes either 'prompt' and 'response', or a plain "
+            "'text'; give the rows another name for the other use."
+        )
+    return "text" in fields
+
+
 def _source(datasets: Datasets, name: str, place: str, way: tuple[str, ...]) -> DataSource:
     if name not in datasets:
         raise unknown("dataset", name, datasets, place)

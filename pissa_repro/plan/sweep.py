@@ -75,8 +75,8 @@ class Sweep:
     @cached_property
     def _plain_texts(self) -> set[str]:
         """The training datasets of plain texts, which have no response that the loss could be taken on."""
-        named = self.config["sweep"]["datasets"]
-        return {name for name in named if "text" in datasets.source(self.config["datasets"], name)["fields"]}
+        swept = self.config["sweep"]["datasets"]
+        return {name for name in swept if datasets.is_text(self.config["datasets"], name)}
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
