@@ -21,7 +21,7 @@ def comparable(record):
 
 
 def trained_copy(run, folder, factors=None):
-    """What was trained, or other factors in its place, in a cell's folder of its own with the record of the training."""
+    """What was trained, or other factors in its place, in a cell's folder of its own with the training's record."""
     shutil.copytree(factors or run.trained, folder / "trained" / ("factors" if factors else ""))
     shutil.copy(run.record, folder / "train.json")
     return folder / "trained"
