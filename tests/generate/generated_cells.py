@@ -20,9 +20,9 @@ def comparable(record):
     return {key: value for key, value in record.items() if key not in ("provenance", "generated")}
 
 
-def trained_copy(run, folder, factors=None):
-    """What was trained, or other factors in its place, in a cell's folder of its own with the training's record."""
-    shutil.copytree(factors or run.trained, folder / "trained" / ("factors" if factors else ""))
+def trained_copy(run, folder, source=None):
+    """Trained weights, or those of another folder, in a cell's folder of their own with the record of the training."""
+    shutil.copytree(source or run.trained, folder / "trained")
     shutil.copy(run.record, folder / "train.json")
     return folder / "trained"
 
