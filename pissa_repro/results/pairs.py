@@ -96,7 +96,7 @@ def _seeds(pair: tuple[Scored, Scored]) -> list[int | None]:
 def _side(cells: list[Scored], scores: np.ndarray, metric: str) -> Side:
     value, spread = stats.mean_std(scores.mean(axis=1))
     return {
-        "display": scored.display(cells[0].record),
+        "display": scored.display(cells[0]),
         "records": [str(cell.path) for cell in cells],
         "seeds": [scored.seed(cell.record) for cell in cells],
         "value": value,

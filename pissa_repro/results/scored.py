@@ -10,6 +10,7 @@ import numpy as np
 
 from pissa_repro import methods
 from pissa_repro import tasks as task_files
+from pissa_repro.plan.adopted import ELSEWHERE
 from pissa_repro.results.measure import PERCENT, Measure, measure_of
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
@@ -138,9 +139,15 @@ def seed(record: ScoreRecord) -> int | None:
     return (stage(record["spec"], "train") or {}).get("seed")
 
 
-def display(record: ScoreRecord) -> str:
-    """A cell in words: method, base, rank and learning rate."""
+def display(score: Scored) -> str:
+    """A cell in words: method, base, rank and learning rate; what is known of one that was trained elsewhere."""
+    record = score.record
     train, init = stage(record["spec"], "train"), stage(record["spec"], "init")
+    if adopted := stage(record["spec"], "adopt"):
+        home = paths.cell_of(score.path)
+        words = [f"{home.folder.name} ({ELSEWHERE})"]
+        words += [f"{adopted['quant']} base"] if adopted["quant"] != "none" else []
+        return ", ".join([*words, f"rank {read_json(home.train)['rank']}"])
     if train is None:
         return "without training"
     known = train["method"] in methods.names()

@@ -3,7 +3,7 @@
 Every sentence that a table can print stands in the constants here; the data choose and fill them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pissa_repro import methods
@@ -91,11 +91,17 @@ def _place(row: Row, base: Row) -> str:
     return ", ".join(words)
 
 
-def markdown(rows: list[Row], claims: list[str | None], best: list[Row], best_claims: list[str | None]) -> str:
+def markdown(
+    rows: list[Row],
+    claims: list[str | None],
+    best: list[Row],
+    best_claims: list[str | None],
+    others: Mapping[Any, list[str]],
+) -> str:
     """The table as Markdown: one part for each model, training data and task, in it one for each rate.
 
     rows: as in the CSV; claims: one per row, None where a row is compared with nothing; best: the rows
-    at the rates that were chosen on validation items, with their own claims.
+    at the rates that were chosen on validation items, with their own claims; others: what follows, by "place".
     """
     text = []
     for place in dict.fromkeys(row["place"] for row in rows):
@@ -111,6 +117,7 @@ def markdown(rows: list[Row], claims: list[str | None], best: list[Row], best_cl
             text += [TUNED_RATE.format(task=task + VALIDATION), *part(there, tuned=True)]
         elif len(rates) > 1 and not task.endswith(VALIDATION):
             text.append(NO_TUNED_RATE.format(task=task))
+        text += others.get(place, [])
     return "\n\n".join([*text, reading(rows)]) + "\n"
 
 
@@ -146,14 +153,8 @@ def _at_rank(row: Row) -> str:
 
 def caption(rows: list[Row], compared: bool, tuned: bool) -> str:
     """What the table shows, over how many seeds and items, and which uncertainty."""
-    first, seeds, shown = rows[0], rows[0]["seeds"], rows[0]["measure"]
-    items = [row["score_stderr_items"] for row in rows if row["score_stderr_items"] is not None]
-    words = {"n": first["n"], "benchmark": first["benchmark"], "seeds": seeds, "unit": shown.unit, **_words(shown)}
-    words |= {"items": max(items, default=None), "digits": shown.digits - 1}  # an error is known less well
-    words["way"] = "higher" if shown.higher_is_better else "lower"
-    kind = "accuracy" if shown.unit == PERCENT and shown.higher_is_better else "score"
-    spread = ("" if items else "one item, ") + ("seeds" if seeds > 1 else "seed")
-    parts = [CAPTION[kind].format(**words), CAPTION[spread].format(**words)]
+    seeds, shown = rows[0]["seeds"], rows[0]["measure"]
+    parts, words = scored(rows), _words(shown)
     words |= {"rate": "own", "at_rate": ""} if tuned else {"rate": "same", "at_rate": ", at the same learning rate"}
     if any(row.get("diff_to_lora") is not None for row in rows):
         names = dict.fromkeys(row["method"] for row in rows if _is_reference(row))
@@ -163,12 +164,29 @@ def caption(rows: list[Row], compared: bool, tuned: bool) -> str:
     parts += [CAPTION[kind].format(**words, **more) for kind, more in _alone(rows)]
     if changes := by_reason((row["method"], row["reasons"]) for row in rows):
         parts.append(CAPTION["overrides"].format(changes="; ".join(changes)))
-    if seen := max(row["seen_in_training"] for row in rows):
-        parts.append(CAPTION["seen"].format(seen=seen))
+    parts += seen(rows)
     if not compared:
         reasons = "; ".join(dict.fromkeys(row["note"] for row in rows))
         parts.append(CAPTION["not_published"].format(reason=reasons))
     return " ".join(parts)
+
+
+def scored(rows: list[Row]) -> list[str]:
+    """What the scores of rows are, and which uncertainty they have."""
+    first, seeds, shown = rows[0], rows[0]["seeds"], rows[0]["measure"]
+    items = [row["score_stderr_items"] for row in rows if row["score_stderr_items"] is not None]
+    words = {"n": first["n"], "benchmark": first["benchmark"], "seeds": seeds, "unit": shown.unit, **_words(shown)}
+    words |= {"items": max(items, default=None), "digits": shown.digits - 1}  # an error is known less well
+    words["way"] = "higher" if shown.higher_is_better else "lower"
+    kind = "accuracy" if shown.unit == PERCENT and shown.higher_is_better else "score"
+    spread = ("" if items else "one item, ") + ("seeds" if seeds > 1 else "seed")
+    return [CAPTION[kind].format(**words), CAPTION[spread].format(**words)]
+
+
+def seen(rows: list[Row]) -> list[str]:
+    """How many of the scored items the training had seen, where it had any."""
+    count = max(row["seen_in_training"] for row in rows)
+    return [CAPTION["seen"].format(seen=count)] if count else []
 
 
 def _is_reference(row: Row) -> bool:
