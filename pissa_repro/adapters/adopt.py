@@ -64,15 +64,17 @@ def examine(asked: Asked, stored: ModelRecord) -> Examined:
     trained = folder.read(asked.adapter, "adapter", merging=given is None)
     belongs.check_fit(trained, stored)
     notes = [belongs.other_name(trained, stored), *_tokenizer(trained, stored)]
-    start, said = None, "LoftQ" if trained.config.get("loftq_config") else None
+    start, said = None, _quantized(trained)
     if given:
         start = folder.read(given, "residual" if asked.residual else "init")
         with ExitStack() as opened:
             found = convert.examined(Pair(trained, start, opened), _conversion(asked, trained, start, Path()))
-        said = _check_quant(trained, start, asked)
+        said = bases.quantization(trained, start)
+        _check_quant(said, start, asked)
         notes.append(_taken(found, asked, start, stored))
         start = start if found.taken else None
     else:
+        _check_quant(said, trained, asked)
         _check_plain(trained, asked, stored)
     facts = AdoptFacts(
         rank=trained.rank,
@@ -183,19 +185,23 @@ def _hashes(adapter: Adapter) -> dict[str, str]:
     return {path.name: sha256(path) for path in (adapter.weights, adapter.path / CONFIG)}
 
 
-def _check_quant(trained: Adapter, start: Adapter, asked: Asked) -> str | None:
-    """How the base of the training was quantized, as the folders say; None where they do not.
+def _quantized(trained: Adapter) -> str | None:
+    """LoftQ, where an adapter's own config says that it began so; None where nothing tells."""
+    began = trained.config.get("loftq_config") or trained.config.get("init_lora_weights") == "loftq"
+    return "LoftQ" if began else None
 
-    Raises UserError where it is to be scored on a plain one, which is another model.
+
+def _check_quant(said: str | None, adapter: Adapter, asked: Asked) -> None:
+    """Raise UserError where the base of the training was quantized, as the folders say, and this one is another.
+
+    said: how; None where they do not tell.
     """
-    said = bases.quantization(trained, start)
     if said and said != asked.quant and (asked.quant == "none" or said in quantizers.names()) and not asked.trust:
         named = said if said in quantizers.names() else "nf4, or another"
         raise UserError(
-            f"{start.path}: its base was quantized for the training ({said}), and it would be scored on {asked.quant}. "
-            f"Say `quant: {named}` (--quant), or `trust: true` for a score on another base."
+            f"{adapter.path}: its base was quantized for the training ({said}), and it would be scored on "
+            f"{asked.quant}. Say `quant: {named}` (--quant), or `trust: true` for a score on another base."
         )
-    return said
 
 
 def _trained_parameters(adapter: Adapter) -> int:

@@ -171,6 +171,14 @@ def test_the_weights_that_a_folder_says_it_is_of(lora_trained, tiny_model, tiny_
     says(Taken(tmp_path / "taken", tiny_model, tiny_rows, adapter=folder).adopt, "made for the weights ffffffffffff")
 
 
+def test_loftq_on_a_plain_base(lora_trained, tiny_model, tiny_rows, tmp_path):
+    """PEFT's adapter says that it began so; it made up for what nf4 took, which is there on a plain base."""
+    folder = changed(lora_trained.adapter, tmp_path / "loftq", init_lora_weights="loftq")
+    says(Taken(tmp_path / "taken", tiny_model, tiny_rows, adapter=folder).adopt, "(LoftQ)", "`quant: nf4, or another`")
+    record = Taken(tmp_path / "nf4", tiny_model, tiny_rows, adapter=folder, quant="nf4").adopt()
+    assert record["trained_as"] == "LoftQ"
+
+
 def test_another_revision_by_name(lora_trained, tiny_model, tiny_rows, tmp_path):
     """A base from a hub: its commit is known, and the adapter's config may name one."""
     of = {"base_model_name_or_path": "lab/tiny", "revision": "a" * 40}
