@@ -69,5 +69,10 @@ def quantization(trained: Adapter, start: Adapter) -> str | None:
                 "quantized base only."
             )
         return None if made["spec"]["quant"] == "none" or made["offset"] is None else str(made["spec"]["quant"])
-    given = read_json(around).get("quantization_config") if around.is_file() else None
+    return quantization_config(around) if around.is_file() else None
+
+
+def quantization_config(path: Path) -> str | None:
+    """How the weights beside a model's config.json are quantized; None where it says nothing of that."""
+    given = read_json(path).get("quantization_config")
     return str(given.get("quant_method", "config.json")) if given else None

@@ -59,7 +59,7 @@ def convert(asked: Asked) -> list[str]:
     base = bases.of(asked.base, trained, start, asked.to)
     with ExitStack() as opened:
         pair = Pair(trained, start, opened)
-        found = _examined(pair, asked)
+        found = examined(pair, asked)
         made = stacked.config(pair, found, asked.to) | {"base_model_name_or_path": base.name, "revision": base.revision}
         entries, dropped = stacked.entries(pair, found, asked.to)
         notes = [base.said, *_facts(pair, found, made)]
@@ -71,7 +71,7 @@ def convert(asked: Asked) -> list[str]:
     return notes
 
 
-def _examined(pair: Pair, asked: Asked) -> Survey:
+def examined(pair: Pair, asked: Asked) -> Survey:
     """What the factors say, once they are known to belong together. Raises UserError otherwise."""
     trained, start = pair.trained, pair.start
     if asked.to == "pissa":

@@ -30,6 +30,8 @@ MORE_THAN_LORA = {
     ),
 }
 
+MERGED = ("use_dora", "lora_bias")  # of these, what PEFT's merge_and_unload puts into the weights exactly
+
 
 class Module(NamedTuple):
     """The factors of one module: their keys, the rank, and the factor before B @ A."""
@@ -61,15 +63,16 @@ class Adapter:
         return max(module.rank for module in self.modules.values())
 
 
-def read(path: Path, place: str) -> Adapter:
+def read(path: Path, place: str, merging: bool = False) -> Adapter:
     """Read a LoRA adapter's config and the header of its weights. place: the argument that names it.
 
-    Raises UserError when it is no whole safetensors LoRA of PEFT, or more than W + s B A.
+    merging: it is to be merged by PEFT, which can do more than W + s B A. Raises UserError when it is no whole
+    safetensors LoRA of PEFT, or more than that.
     """
     folder = find(path, place)
     config = _config(folder / CONFIG)
     for field, reason in MORE_THAN_LORA.items():
-        if config.get(field):
+        if config.get(field) and not (merging and field in MERGED):
             raise UserError(f"{folder}: {field} is set, and cannot be converted: {reason}.")
     adapter = of(folder, _weights(folder), config)
     _refuse_unexplained(folder, config, adapter.others)
@@ -188,7 +191,8 @@ def _refuse_unexplained(folder: Path, config: dict[str, Any], others: list[str])
         parts = key.split(".")
         known = (
             any(name in parts or f".{name}." in key for name in saved)
-            or (parts[-1] == "bias" and config.get("bias", "none") != "none")
+            or (parts[-1] == "bias" and (config.get("bias", "none") != "none" or config.get("lora_bias")))
+            or (parts[-1] == "lora_magnitude_vector" and config.get("use_dora"))
             or (config.get("trainable_token_indices") and "trainable_tokens" in key)
             or (parts[-1] == "weight" and any(name in parts for name in EMBEDDINGS))
         )  # fmt: skip
