@@ -102,6 +102,7 @@ def tried(tmp_path_factory):
     pissa("decompose", "embedded", *start[2:], "--out", folder / "INIT")
     shutil.copytree(folder / "INIT", folder / "ADAPTER")
     pissa("convert", folder / "ADAPTER", "--init", folder / "INIT", "--out", folder / "LORA")
+    shutil.copytree(folder / "LORA", folder / "OTHER")
     return folder
 
 

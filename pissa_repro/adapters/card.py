@@ -1,8 +1,9 @@
-"""The model card of a converted adapter: what it is, from what, for which base, and how it is loaded."""
+"""The model card of a made adapter: what it is, from what, for which base, and how it is loaded."""
 
+from collections.abc import Iterable
 from typing import Any
 
-from pissa_repro.adapters.pair import Pair
+from pissa_repro.adapters.folder import Adapter
 from pissa_repro.sources.fetched import sha256
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # MaxLoRARanks in vLLM 0.32's config/lora.py
@@ -18,11 +19,12 @@ WHAT = {
         "It belongs on the residual model W - s B0 A0, not on W itself; B0 A0 is in the adapter that is named last "
         "below. Loading it decomposes nothing."
     ),
+    "combined": "It is a plain LoRA, made of several, on the untouched base model of all of them.",
 }
 
 
-def text(kind: str, name: str, pair: Pair, config: dict[str, Any], notes: list[str]) -> str:
-    """README.md of the folder `name`, in Markdown with the hub's header. notes: sentences on this conversion."""
+def text(kind: str, name: str, sources: Iterable[Adapter], config: dict[str, Any], notes: list[str]) -> str:
+    """README.md of the folder `name`, in Markdown with the hub's header. notes: sentences on how it was made."""
     base = config["base_model_name_or_path"]
     rank = max([config["r"], *(config.get("rank_pattern") or {}).values()])
     sections = [
@@ -31,15 +33,15 @@ def text(kind: str, name: str, pair: Pair, config: dict[str, Any], notes: list[s
         WHAT[kind],
         "\n".join(f"- {note}" for note in notes),
         "Made from\n\n" + "\n".join(
-            f"- {one.path.name}: {one.weights.name}, SHA-256 {sha256(one.weights)}"
-            for one in (pair.trained, pair.start)
+            f"- {one.path.name}: {one.weights.name}, SHA-256 {sha256(one.weights)}" for one in sources
         ),
-        _loading(kind, name, base, rank, config),
+        loading(kind, name, base, rank, config),
     ]  # fmt: skip
     return "\n\n".join(sections) + "\n"
 
 
-def _loading(kind: str, name: str, base: str | None, rank: int, config: dict[str, Any]) -> str:
+def loading(kind: str, name: str, base: str | None, rank: int, config: dict[str, Any]) -> str:
+    """The section that says how PEFT and vLLM load the folder `name`, an adapter of this rank, on its base."""
     model = base or ("RESIDUAL" if kind == "to pissa" else "BASE")
     lines = [
         "## How to load it",
@@ -47,7 +49,7 @@ def _loading(kind: str, name: str, base: str | None, rank: int, config: dict[str
         f'base = AutoModelForCausalLM.from_pretrained("{model}"{_revision(config)})\n'
         f'model = PeftModel.from_pretrained(base, "{name}")\n```',
     ]
-    limit = next((limit for limit in VLLM_RANKS if limit >= rank), None)
+    limit = vllm_limit(rank)
     if config.get("modules_to_save") or config.get("bias", "none") != "none" or config.get("trainable_token_indices"):
         lines.append("vLLM does not serve it as an adapter: it holds more than A and B. Merge it into the base first.")
     elif limit is None:
@@ -57,6 +59,11 @@ def _loading(kind: str, name: str, base: str | None, rank: int, config: dict[str
             f"```sh\nvllm serve {model} --enable-lora --max-lora-rank {limit} --lora-modules {name}=./{name}\n```"
         )
     return "\n\n".join(lines)
+
+
+def vllm_limit(rank: int) -> int | None:
+    """The --max-lora-rank that vLLM needs for a rank; None where no such limit is high enough."""
+    return next((limit for limit in VLLM_RANKS if limit >= rank), None)
 
 
 def _revision(config: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from pissa_repro.model.header import BITS
+from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import atomic
 
 
@@ -23,6 +25,13 @@ class Entry(NamedTuple):
     def size(self) -> int:
         """Its bytes."""
         return math.prod(self.shape) * BITS[self.dtype] // 8
+
+
+def refuse_no_space(out: Path, needed: int) -> None:
+    """Raise UserError where the disk of a folder that is to be made has fewer bytes than it needs."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(out.parent).free) < needed:
+        raise UserError(f"--out {out}: needs {needed:,} bytes, {free:,} are free there.")
 
 
 def write(path: str | Path, entries: Mapping[str, Entry]) -> None:
