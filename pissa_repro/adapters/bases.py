@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pissa_repro.adapters.folder import Adapter
+from pissa_repro.adapters.folder import TAKING, Adapter
+from pissa_repro.model import factors
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
 
-TAKING = ("pissa", "olora", "corda", "lora_ga")  # init_lora_weights that PEFT subtracts from the base
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
@@ -28,7 +28,7 @@ def of(asked: str | None, trained: Adapter, start: Adapter, to: str) -> Base:
     was trained on, and does not count unless PEFT was to decompose that model. Raises UserError for an asked name that
     is a folder or no hub id.
     """
-    known = [(None, None)] if to == "pissa" else [_recorded(start), _configured(start)]
+    known = [(None, None)] if to == "pissa" else [_configured(start)]
     if to == "lora" and isinstance(trained.config.get("init_lora_weights"), str):
         known.append(_configured(trained))
     name, revision = next((one for one in known if one[0] and is_hub_id(one[0])), (None, None))
@@ -46,7 +46,7 @@ def common(adapters: Sequence[Adapter], asked: str | None) -> Base:
     """The one base of several adapters. asked: the hub id that the user gives.
 
     An adapter that names no base is taken to be on that of the others. Raises UserError where two name different ones,
-    or another than the asked one.
+    or another than the asked one, and for cells of different weights.
     """
     if asked and not is_hub_id(asked):
         raise UserError(f"--base {asked}: a hub id (owner/name) is needed; a folder of this machine is not kept.")
@@ -55,14 +55,22 @@ def common(adapters: Sequence[Adapter], asked: str | None) -> Base:
         name, revision = (adapter.config.get(key) for key in ("base_model_name_or_path", "revision"))
         if name and (is_hub_id(name) or not asked):
             named.setdefault((name, revision), str(adapter.path))
+    hashes = {found for adapter in adapters if (found := fingerprint(adapter))}
     names, revisions = {name for name, _ in named}, {revision for _, revision in named} - {None}
-    if len(names) > 1 or len(revisions) > 1:
+    if any(len(one) > 1 for one in (names, revisions, hashes)):
         shown = "; ".join(f"{name}{f' at {rev}' if rev else ''} ({place})" for (name, rev), place in named.items())
+        shown += f"; weights {', '.join(sorted(one[:12] for one in hashes))}" if len(hashes) > 1 else ""
         raise UserError(f"The adapters are of different bases: {shown}. Only adapters of one base can be combined.")
     name = next(iter(names), None)
     if name and is_hub_id(name):
         return Base(name, next(iter(revisions), None), f"Base: {name}.")
     return Base(None, None, "Base: by no name: a folder's path is not kept, --base gives a hub id.")
+
+
+def fingerprint(adapter: Adapter) -> str | None:
+    """The hash of the base's weights, where the adapter is a cell's: its factors lie beside it."""
+    inside = adapter.path / factors.TRAINED
+    return str(factors.belongs_of(inside)["fingerprint"]) if inside.is_dir() else None
 
 
 def residual(adapter: Adapter) -> str | None:
@@ -71,7 +79,7 @@ def residual(adapter: Adapter) -> str | None:
     A folder that PEFT saved with its start marked as done looks like a plain LoRA, unless its base is at hand.
     """
     named, base = adapter.config.get("init_lora_weights"), adapter.config.get("base_model_name_or_path")
-    if isinstance(named, str) and named.startswith((*TAKING, "loftq")):
+    if isinstance(named, str) and named.startswith(TAKING):
         return f"init_lora_weights is '{named}'"
     if adapter.config.get("loftq_config"):
         return "it has a loftq_config"
@@ -91,30 +99,13 @@ def _configured(adapter: Adapter) -> tuple[Any, Any]:
     return (name, adapter.config.get("revision")) if isinstance(name, str) and "/" in name else (None, None)
 
 
-def _recorded(adapter: Adapter) -> tuple[Any, Any]:
-    """What this project wrote beside a start."""
-    path = adapter.path / "base.json"
-    base = read_json(path) if path.is_file() else {}
-    return base.get("name"), base.get("commit")
-
-
 def quantization(trained: Adapter, start: Adapter) -> str | None:
     """How the base that was trained on is quantized, as far as the folders say; None for not, or not known.
 
-    A cell's start has a record; a released residual is the model folder around its start. None also where nothing was
-    taken out of the base (QLoRA): such an adapter is a plain LoRA. Raises UserError for a start that is not what was
-    taken out of W (LoftQ).
+    A released residual is the model folder around its start.
     """
     if trained.config.get("loftq_config"):
         return "LoftQ"
-    record, around = start.path / "init.json", start.path.parent / "config.json"
-    if record.is_file():
-        offset, quant = read_json(start.path / "base.json")["offset"], read_json(record)["spec"]["quant"]
-        if offset == "own":
-            raise UserError(
-                f"{start.path}: what was taken out of W is not its A and B (LoftQ): its adapter is right on its own "
-                "quantized base only."
-            )
-        return None if quant == "none" or offset is None else str(quant)
+    around = start.path.parent / "config.json"
     given = read_json(around).get("quantization_config") if around.is_file() else None
     return str(given.get("quant_method", "config.json")) if given else None

@@ -1,9 +1,11 @@
-"""The model card of a made adapter: what it is, from what, for which base, and how it is loaded."""
+"""Model cards: what a folder holds, from what, for which base, and how others load it."""
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
-from pissa_repro.adapters.folder import Adapter
+from pissa_repro.adapters.folder import TAKING, Adapter
 from pissa_repro.sources.fetched import sha256
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # MaxLoRARanks in vLLM 0.32's config/lora.py
@@ -23,37 +25,41 @@ WHAT = {
 }
 
 
+def head(base: str | None, tags: list[str], more: dict[str, str] | None = None) -> str:
+    """The header that a hub reads. base: its hub id, None for a model that is on no hub."""
+    fields = {"library_name": "peft" if "lora" in tags else "transformers", "base_model": base, **(more or {})}
+    lines = [f"{key}: {value}" for key, value in fields.items() if value]
+    return "\n".join(["---", *lines, f"tags: [{', '.join(tags)}]", "---"])
+
+
 def text(kind: str, name: str, sources: Iterable[Adapter], config: dict[str, Any], notes: list[str]) -> str:
     """README.md of the folder `name`, in Markdown with the hub's header. notes: sentences on how it was made."""
     base = config["base_model_name_or_path"]
     rank = max([config["r"], *(config.get("rank_pattern") or {}).values()])
     sections = [
-        "---\nlibrary_name: peft\n" + (f"base_model: {base}\n" if base else "") + "tags: [lora]\n---",
+        head(base, ["lora"]),
         f"# {'PiSSA adapter' if kind == 'to pissa' else 'LoRA'} of rank {rank}",
         WHAT[kind],
         "\n".join(f"- {note}" for note in notes),
         "Made from\n\n" + "\n".join(
             f"- {one.path.name}: {one.weights.name}, SHA-256 {sha256(one.weights)}" for one in sources
         ),
-        loading(kind, name, base, rank, config),
+        loading(base or ("RESIDUAL" if kind == "to pissa" else "BASE"), name, rank, config),
     ]  # fmt: skip
     return "\n\n".join(sections) + "\n"
 
 
-def loading(kind: str, name: str, base: str | None, rank: int, config: dict[str, Any]) -> str:
-    """The section that says how PEFT and vLLM load the folder `name`, an adapter of this rank, on its base."""
-    model = base or ("RESIDUAL" if kind == "to pissa" else "BASE")
+def loading(model: str, name: str, rank: int, config: dict[str, Any]) -> str:
+    """How PEFT and vLLM load the adapter in the folder `name`, of this largest rank, on the model."""
     lines = [
         "## How to load it",
         "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
         f'base = AutoModelForCausalLM.from_pretrained("{model}"{_revision(config)})\n'
         f'model = PeftModel.from_pretrained(base, "{name}")\n```',
     ]
-    limit = vllm_limit(rank)
-    if config.get("modules_to_save") or config.get("bias", "none") != "none" or config.get("trainable_token_indices"):
-        lines.append("vLLM does not serve it as an adapter: it holds more than A and B. Merge it into the base first.")
-    elif limit is None:
-        lines.append(f"vLLM serves ranks up to {VLLM_RANKS[-1]}; merge it into the base first.")
+    limit, why = vllm(rank, config)
+    if limit is None:
+        lines.append(f"vLLM does not serve it as an adapter: {why}")
     else:
         lines.append(
             f"```sh\nvllm serve {model} --enable-lora --max-lora-rank {limit} --lora-modules {name}=./{name}\n```"
@@ -61,10 +67,53 @@ def loading(kind: str, name: str, base: str | None, rank: int, config: dict[str,
     return "\n\n".join(lines)
 
 
-def vllm_limit(rank: int) -> int | None:
-    """The --max-lora-rank that vLLM needs for a rank; None where no such limit is high enough."""
-    return next((limit for limit in VLLM_RANKS if limit >= rank), None)
+def vllm(rank: int, config: dict[str, Any]) -> tuple[int | None, str | None]:
+    """The --max-lora-rank that vLLM needs for an adapter of this largest rank, or None and why it is not served.
+
+    As vLLM 0.32 reads adapters (lora/peft_helper.py).
+    """
+    init = config.get("init_lora_weights")
+    if config.get("use_dora"):
+        return None, "it is DoRA. Merge it into the base first."
+    if isinstance(init, str) and init.startswith(TAKING):
+        return None, f"{init} takes its start out of the base. Convert it first: pissa convert."
+    if config.get("modules_to_save") or config.get("bias", "none") != "none" or config.get("trainable_token_indices"):
+        return None, "it holds more than A and B. Merge it into the base first."
+    limit = next((limit for limit in VLLM_RANKS if limit >= rank), None)
+    return limit, None if limit else f"its rank is {rank}, and vLLM serves up to {VLLM_RANKS[-1]}. Merge it first."
 
 
 def _revision(config: dict[str, Any]) -> str:
     return f', revision="{config["revision"]}"' if config.get("revision") else ""
+
+
+def loading_whole(name: str) -> str:
+    """How transformers and vLLM load a whole model from the folder `name`."""
+    return (
+        "## How to load it\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f'model = AutoModelForCausalLM.from_pretrained("{name}")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n```\n\n```sh\nvllm serve ./{name}\n```'
+    )
+
+
+def loading_start(name: str, start: str) -> str:
+    """How PEFT loads a residual model from the folder `name`, with its start beside it."""
+    return (
+        "## How to load it\n\n```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
+        f'base = AutoModelForCausalLM.from_pretrained("{name}")\n'
+        f'model = PeftModel.from_pretrained(base, "{name}", subfolder="{start}", is_trainable=True)\n```'
+    )
+
+
+def header(folder: str | Path) -> dict[str, str]:
+    """The one-line fields in the header of a folder's README.md; none without a card. Lists come with an empty text."""
+    card = Path(folder) / "README.md"
+    if not card.is_file():
+        return {}
+    found = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    return dict(re.findall(r"^([a-z_]+): *(.*?) *$", found[1] if found else "", re.MULTILINE))
+
+
+def licence(folder: str) -> dict[str, str]:
+    """The licence that a model's own card names in its header, for the header of what is made from it."""
+    return {key: value for key, value in header(folder).items() if key.startswith("license") and value}

@@ -15,9 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 from pissa_repro.adapters import bases, card, folder, logits, streamed, weighted
-from pissa_repro.adapters.folder import Adapter
+from pissa_repro.adapters.folder import ADAPTER, CONFIG, Adapter
 from pissa_repro.adapters.stacked import DONE, FROZEN, STARTS
-from pissa_repro.model.factors import ADAPTER, CONFIG
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import atomic, atomic_folder, write_json
 
@@ -115,7 +114,7 @@ def _refuse_shapes(adapters: list[Adapter], recipe: weighted.Recipe) -> None:
     seen: dict[str, tuple[Adapter, tuple[Any, ...]]] = {}
     for adapter in adapters:
         for name, module in adapter.modules.items():
-            sizes = (*_sides(adapter, name), weighted.is_embedding(module.a))
+            sizes = (*_sides(adapter, name), folder.is_embedding(module.a))
             first, wanted = seen.setdefault(name, (adapter, sizes))
             if sizes != wanted:
                 raise UserError(

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pissa_repro.adapters import bases, card, folder, logits, stacked, streamed
+from pissa_repro.adapters.folder import ADAPTER, CONFIG, TAKING
 from pissa_repro.adapters.pair import FAR, Pair, Survey, compare, ends_in_start, survey
-from pissa_repro.model.factors import ADAPTER, CONFIG
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import atomic, atomic_folder, write_json
 
@@ -91,7 +91,7 @@ def _examined(pair: Pair, asked: Asked) -> Survey:
             "trained from another start. If it is not, convert with --trust-init."
         )
     named = trained.config.get("init_lora_weights")
-    if not found.taken and isinstance(named, str) and named.startswith(bases.TAKING):
+    if not found.taken and isinstance(named, str) and named.startswith(TAKING):
         raise UserError(
             f"{trained.path}: was started as {named}, but the start in {start.path} takes nothing out of the base. "
             "They are not of one training."

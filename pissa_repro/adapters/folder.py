@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pissa_repro.model.factors import ADAPTER, CONFIG, scaling
+from pissa_repro.model.factors import CONFIG as OURS
+from pissa_repro.model.factors import PREFIX, TRAINED, scaling
 from pissa_repro.model.header import Stored, header
 from pissa_repro.runtime.errors import UserError
 
-PREFIX = "base_model.model."
+ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's names
 FACTOR = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.weight)?")
 DTYPES = ("F32", "F16", "BF16")
 EMBEDDINGS = ("embed_tokens", "lm_head")  # what PEFT saves unasked where the vocabulary grew (save_embedding_layers)
+TAKING = ("pissa", "olora", "corda", "lora_ga", "loftq")  # init_lora_weights by which PEFT changes the base
 MERGE = "Merge it instead: load it on the base that it was trained on, merge_and_unload(), save_pretrained()"
 # Fields of LoraConfig that make an adapter more than W + s B A, with what to do about it.
 MORE_THAN_LORA = {
@@ -42,18 +44,17 @@ class Module(NamedTuple):
 
 @dataclass(frozen=True)
 class Adapter:
-    """A folder that was read. modules: by the name in the base model; others: keys that are no factors."""
+    """A folder that was read. weights: the file of its tensors; others: keys that are no factors.
+
+    modules: by the name in the base model.
+    """
 
     path: Path
+    weights: Path
     config: dict[str, Any]
     tensors: dict[str, Stored]
     modules: dict[str, Module]
     others: list[str]
-
-    @property
-    def weights(self) -> Path:
-        """The file of its tensors."""
-        return self.path / ADAPTER
 
     @property
     def rank(self) -> int:
@@ -67,16 +68,21 @@ def read(path: Path, place: str) -> Adapter:
     Raises UserError when it is no whole safetensors LoRA of PEFT, or more than W + s B A.
     """
     folder = find(path, place)
-    config = _config(folder / CONFIG)
+    config = config_of(folder / CONFIG)
     for field, reason in MORE_THAN_LORA.items():
         if config.get(field):
             raise UserError(f"{folder}: {field} is set, and cannot be converted: {reason}.")
-    tensors = header(_weights(folder))
+    adapter = of(folder, weights(folder), config)
+    _refuse_unexplained(folder, config, adapter.others)
+    return adapter
+
+
+def of(folder: Path, weights: Path, config: dict[str, Any]) -> Adapter:
+    """The adapter of a file of tensors under PEFT's names and of a config. Raises UserError where they do not fit."""
+    tensors = header(weights)
     modules = _modules(folder, config, tensors)
     factors = {key for module in modules.values() for key in (module.a, module.b)}
-    others = sorted(tensors.keys() - factors)
-    _refuse_unexplained(folder, config, others)
-    return Adapter(folder, config, tensors, modules, others)
+    return Adapter(folder, weights, config, tensors, modules, sorted(tensors.keys() - factors))
 
 
 def find(path: Path, place: str) -> Path:
@@ -93,12 +99,17 @@ def find(path: Path, place: str) -> Path:
     inside = sorted(config.parent for config in path.glob(f"*/{CONFIG}"))
     if len(inside) > 1:
         raise UserError(f"{place} {path}: holds several adapters. Choose one: {', '.join(map(str, inside))}.")
+    if any((path / name).is_file() for name in (OURS, f"{TRAINED}/{OURS}")):
+        raise UserError(
+            f"{place} {path}: factors of a cell, which belong on its base. The cell's plain LoRA is the top level of "
+            "its trained/, where one is exact; `pissa export` gives the other forms."
+        )
     if not inside:
         raise UserError(f"{place} {path}: not an adapter's folder (no {CONFIG}).")
     return inside[0]
 
 
-def _config(path: Path) -> dict[str, Any]:
+def config_of(path: Path) -> dict[str, Any]:
     """The config, which must be a LoRA's, with a rank, an alpha, and patterns that are regular expressions."""
     try:
         config: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -118,7 +129,8 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _weights(folder: Path) -> Path:
+def weights(folder: Path) -> Path:
+    """The file of an adapter's tensors. Raises UserError for none, and for a pickle."""
     path = folder / ADAPTER
     if (old := path.with_suffix(".bin")).is_file() and not path.is_file():
         raise UserError(
@@ -152,6 +164,11 @@ def _modules(folder: Path, config: dict[str, Any], tensors: dict[str, Stored]) -
             raise UserError(f"{folder}: {name} in {a.dtype} and {b.dtype}; one of {', '.join(DTYPES)} is needed.")
         modules[name] = made
     return modules
+
+
+def is_embedding(key: str) -> bool:
+    """Whether a factor's key is that of an embedding's, A (r, rows) and B (columns, r)."""
+    return ".lora_embedding_" in key
 
 
 def module_of(config: dict[str, Any], name: str, a: str, b: str) -> Module:

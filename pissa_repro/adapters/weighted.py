@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-from pissa_repro.adapters.folder import Adapter
+from pissa_repro.adapters.folder import Adapter, is_embedding
 from pissa_repro.adapters.pair import refuse_infinite
 from pissa_repro.model import naming
 
@@ -128,11 +128,6 @@ def _hollow(targets: Iterable[str], adapters: Sequence[Adapter]) -> nn.Module:
         layer.weight = nn.Parameter(torch.zeros(1).expand(shape), requires_grad=False)
         place.add_module(leaf, layer)
     return root
-
-
-def is_embedding(key: str) -> bool:
-    """Whether a factor's key is that of an embedding's."""
-    return ".lora_embedding_" in key
 
 
 def _fill(root: nn.Module, name: str, adapter: Adapter) -> None:

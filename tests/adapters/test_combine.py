@@ -1,16 +1,19 @@
 """pissa combine against stock PEFT: the same arithmetic without the base, and right where PEFT's folder is not."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from commands import pissa
+from helpers import Run
 from peer import changed, convert, loaded, logits, plain, train
 from peft import PeftModel
 from safetensors.torch import load_file
 from stage import says
 
 from pissa_repro.adapters.combine import BY_FACTOR, BY_SVD, HOW, SPARSE
+from pissa_repro.runtime.record import read_json, write_json
 
 LORA = {"init_lora_weights": "gaussian"}
 WEIGHTS = (0.7, -0.4)
@@ -214,3 +217,19 @@ def test_a_check_on_another_model_leaves_nothing(first, second, tiny_gpt2, tmp_p
     options = ("--check", tiny_gpt2["saved"])
     says(lambda: combine(first, second, out=tmp_path / "out", options=options), str(tiny_gpt2["saved"]))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_cells_are_combined_by_what_they_leave_for_others(tiny_model, tiny_rows, tmp_path):
+    """Cells of other weights are not, whatever their base is called."""
+    run = Run(tmp_path / "run", tiny_model, tiny_rows, "pissa", steps=2)
+    run.init()
+    run.train()
+    shutil.copytree(run.trained, tmp_path / "other")
+    combine(run.trained, tmp_path / "other", out=tmp_path / "out", how="cat", weights=(0.5, 0.5))
+    assert (loaded(tiny_model, tmp_path / "out") - loaded(tiny_model, run.trained)).abs().max() < 1e-5
+    says(lambda: combine(run.trained, run.factors, out=tmp_path / "no"), "factors of a cell")
+    base = read_json(tmp_path / "other/factors/base.json") | {"fingerprint": "0" * 64}
+    write_json(tmp_path / "other/factors/base.json", base)
+    says(
+        lambda: combine(run.trained, tmp_path / "other", out=tmp_path / "no"), "different bases", "weights 000000000000"
+    )
