@@ -1,7 +1,7 @@
 """Show what an upload to a hub would make public, or upload.
 
     pissa push LORA owner/name
-    pissa push LORA owner/name --private --exclude '*.txt'
+    pissa push LORA owner/name --private --exclude notes.txt
 
 Nothing is sent without --really: the files with their sizes are listed, what the model card lacks, what must not be
 public (paths and names of this machine, tokens, states of a training, pickles), and the `hf upload` command that does
