@@ -10,7 +10,14 @@ from pissa_repro.sources.fetched import sha256
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # MaxLoRARanks in vLLM 0.32's config/lora.py
 
+RESIDUAL = """```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
+folder = "{folder}"  # this folder, or its id on a hub
+residual = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+model = PeftModel.from_pretrained(residual, folder, subfolder="{adapter}"{more})
+```"""
 WHAT = {
     "lora": "It is a plain LoRA: it belongs on the untouched base model.",
     "to lora": (
@@ -96,15 +103,6 @@ def loading_whole(name: str) -> str:
     )
 
 
-def loading_start(name: str, start: str) -> str:
-    """How PEFT loads a residual model from the folder `name`, with its start beside it."""
-    return (
-        "## How to load it\n\n```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
-        f'base = AutoModelForCausalLM.from_pretrained("{name}")\n'
-        f'model = PeftModel.from_pretrained(base, "{name}", subfolder="{start}", is_trainable=True)\n```'
-    )
-
-
 def header(folder: str | Path) -> dict[str, str]:
     """The one-line fields in the header of a folder's README.md; none without a card. Lists come with an empty text."""
     card = Path(folder) / "README.md"
@@ -114,6 +112,6 @@ def header(folder: str | Path) -> dict[str, str]:
     return dict(re.findall(r"^([a-z_]+): *(.*?) *$", found[1] if found else "", re.MULTILINE))
 
 
-def licence(folder: str) -> dict[str, str]:
+def licence(folder: str | Path) -> dict[str, str]:
     """The licence that a model's own card names in its header, for the header of what is made from it."""
     return {key: value for key, value in header(folder).items() if key.startswith("license") and value}

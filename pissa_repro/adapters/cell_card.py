@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from pissa_repro.adapters import card
-from pissa_repro.adapters.folder import CONFIG
+from pissa_repro.adapters.folder import CONFIG, read
 from pissa_repro.model import factors
 from pissa_repro.runtime.provenance import git_state
 from pissa_repro.runtime.record import read_json
 from pissa_repro.runtime.record_types import ModelRecord, TrainFacts
 
+ADAPTER = "trained"  # the folder of the trained adapter beside a residual
 EXPORT = """## How to load it
 
 Where the records of the cell are, make what other tools load (`pissa export --help`):
@@ -19,6 +20,14 @@ Where the records of the cell are, make what other tools load (`pissa export --h
 pissa export CELL --as residual --out DIR  # the base as it was trained on, and the adapter for it
 pissa export CELL --as merged --out DIR  # one model
 ```"""
+
+
+WHAT = {
+    "lora": "a plain LoRA",
+    "merged": "one model",
+    "residual": "the base that it was trained on, and its adapter",
+    "peft-init": "the adapter before the training",
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,11 @@ class Trained:
     model: ModelRecord
     name: str
     label: str
+
+    @property
+    def method(self) -> str:
+        """What it started from."""
+        return str(factors.belongs_of(self.start)["method"]) if self.start else "full"
 
     @property
     def base(self) -> str:
@@ -52,6 +66,30 @@ def text(trained: Trained, facts: TrainFacts, rank: int, why: str | None) -> str
         _loading(trained, rank, why),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def exported(trained: Trained, form: str, folder: Path, name: str, lines: list[str]) -> str:
+    """README.md of an export that takes the name `name` once it is whole. lines: what is said of it."""
+    method, base = trained.method, trained.base if trained.model["commit"] else None
+    tags = ["pissa-repro", method] if form == "merged" else ["lora", method, "pissa-repro"]
+    sections = [
+        card.head(base, tags, card.licence(trained.model["path"])),
+        f"# {trained.name}: {WHAT[form]}",
+        f"{trained.base}, trained by pissa-repro with the method `{method}`.",
+        "\n".join(f"- {line}" for line in lines),
+        _loading_export(trained, form, folder, name),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _loading_export(trained: Trained, form: str, folder: Path, name: str) -> str:
+    if form == "merged":
+        return card.loading_whole(name)
+    if form == "residual":
+        return "## How to load it\n\n" + card.RESIDUAL.format(folder=name, adapter=ADAPTER, more="")
+    if form == "lora":
+        return card.loading(trained.base, name, read(folder, "lora").rank, read_json(folder / CONFIG))
+    return f"## What it is for\n\n```sh\npissa convert TRAINED --init {name} --out LORA\n```"
 
 
 def _facts(trained: Trained, facts: TrainFacts) -> list[tuple[str, Any]]:

@@ -45,8 +45,8 @@ def _look(path: Path) -> Found:
     if (path / folder.CONFIG).is_file():
         return described.adapter(path)
     if (path / model_folder.CONFIG).is_file():
-        starts = sorted(config.parent for config in path.glob(f"*_init/{folder.CONFIG}"))
-        return _residual(path, starts[0]) if starts else _model(path)
+        adapters = sorted(config.parent for config in path.glob(f"*/{folder.CONFIG}"))
+        return _residual(path, adapters) if adapters else _model(path)
     if any(path.glob(f"*/{folder.CONFIG}")):
         return described.adapter(folder.find(path, "DIR"))
     raise UserError(
@@ -92,6 +92,7 @@ def _trained(path: Path) -> Found:
         inside.what = (
             f"factors/ only; for other tools there is nothing to load here, its README.md says why. {inside.what}"
         )
+        inside.notes.append("`pissa export CELL --as merged` (or residual) makes what other tools load.")
         return inside
     found = described.adapter(path)
     found.kind, found.base = "trained", inside.base
@@ -113,21 +114,25 @@ def _factors(path: Path) -> Found:
     return Found(path, kind, what, "", needed, adapter, described.facts(adapter))
 
 
-def _residual(path: Path, start: Path) -> Found:
-    adapter = folder.read(start, "DIR")
-    found = _model(path)
-    found.kind, found.adapter = "residual", None
+def _residual(path: Path, adapters: list[Path]) -> Found:
+    """A model with adapters inside: its start (PiSSA's pissa_init/), a trained one, or both."""
+    found, trained = _model(path), [one for one in adapters if not one.name.endswith("_init")]
+    chosen = (trained or adapters)[0]
+    names = " or ".join(f"{one.name}/" for one in adapters)
+    found.kind = "residual"
     found.what = (
-        f"A residual model: what an initialisation left of a base, which is these weights and the adapter in "
-        f"{start.name}/ together. Without it they are no model to use."
+        f"A residual model: what an initialisation left of a base. The model is these weights and the adapter in "
+        f"{names} together; without one they are no model to use."
     )
-    found.facts["start"] = described.facts(adapter)
-    init = adapter.config.get("init_lora_weights")
-    if isinstance(init, str) and init.startswith(TAKING):
-        found.notes.append(
-            f"{start.name}/{folder.CONFIG} says '{init}': PEFT would decompose the residual. Set it to true."
-        )
-    found.loading = described.here(card.loading_start(path.name, start.name), path)
+    found.facts["adapters"] = {one.name: described.adapter(one).facts for one in adapters}
+    for one in adapters:
+        init = folder.config_of(one / folder.CONFIG).get("init_lora_weights")
+        if isinstance(init, str) and init.startswith(TAKING):
+            found.notes.append(
+                f"{one.name}/{folder.CONFIG} says '{init}': PEFT would decompose the residual. Set it to true."
+            )
+    more = "" if trained else ", is_trainable=True"
+    found.loading = card.RESIDUAL.format(folder=path, adapter=chosen.name, more=more)
     return found
 
 

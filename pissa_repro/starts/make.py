@@ -126,11 +126,20 @@ def start_model(folder: str, specs: Sequence[ModelStartSpec], kept: Kept | None 
     check_ranks(shapes, [spec["rank"] for spec in specs])
     made = [Made(factors.Factors({}, {}, None, s["rank"], s["alpha"], s["rslora"]), {}) for s in specs]
     for name, weight in track(weights(folder, targets), f"init {specs[0]['method']}", len(shapes)):
-        decomposed = spectrum(name, weight, kept)
-        for spec, (collected, facts) in zip(specs, made, strict=True):
-            start, facts[name] = start_module(name, decomposed, spec)
+        starts = start_modules(name, weight, specs, kept)
+        for (collected, of_modules), (start, facts) in zip(made, starts, strict=True):
+            of_modules[name] = facts
             _add(collected, name, start)
     return made
+
+
+def start_modules(
+    name: str, weight: torch.Tensor, specs: Sequence[StartSpec], kept: Kept | None = None
+) -> Iterator[tuple[methods.Start, StartFacts]]:
+    """`start_module` for several specs, one after the other; the weight is decomposed once."""
+    decomposed = spectrum(name, weight, kept)
+    for spec in specs:
+        yield start_module(name, decomposed, spec)
 
 
 def _add(collected: factors.Factors, name: str, start: methods.Start) -> None:

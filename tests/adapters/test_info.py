@@ -103,6 +103,9 @@ def test_a_residual_with_its_start(pissa_trained, tmp_path, tiny_model, lora, ca
     changed(pissa_trained.init, tmp_path / "released/pissa_init", init_lora_weights="pissa")
     text = shown(capsys, tmp_path / "released")
     assert "A residual model" in text and 'subfolder="pissa_init"' in text and "would decompose the residual" in text
+    changed(pissa_trained.adapter, tmp_path / "released/trained")
+    text = shown(capsys, tmp_path / "released")
+    assert "pissa_init/ or trained/" in text and 'subfolder="trained")' in text
     says(lambda: pissa("info", lora, "--base", tmp_path / "released"), "is not the base", "pissa_init/", "untouched")
 
 
@@ -126,7 +129,12 @@ def test_cells_and_their_parts(cells, tiny_model, capsys):
         run.trained: ["a plain LoRA on the untouched base", "--max-lora-rank 8"],
         run.start: ["Initial factors of pissa, on W - s B0 A0", "rank 4"],
         run.factors: ["Trained factors of pissa", "rank 4"],
-        cells["pissa-nf4"].folder: ["quantization nf4", "nothing to load here", "on nf4(W - s B0 A0)"],
+        cells["pissa-nf4"].folder: [
+            "quantization nf4",
+            "nothing to load here",
+            "pissa export CELL",
+            "on nf4(W - s B0 A0)",
+        ],
         cells["full-none"].folder: ["A trained cell: method full", "A whole model", "AutoTokenizer"],
         tiny_model: ["A whole model (LlamaForCausalLM)", "float32"],
     }.items():
