@@ -13,7 +13,7 @@ from typing import Any
 from huggingface_hub.utils import filter_repo_objects
 
 from pissa_repro.adapters import card, info
-from pissa_repro.adapters.folder import CONFIG
+from pissa_repro.adapters.folder import CONFIG, config_of
 from pissa_repro.model.header import header
 from pissa_repro.runtime.errors import UserError
 
@@ -99,9 +99,9 @@ def _missing(folder: Path, found: info.Found) -> list[str]:
     else:
         wanted = ("base_model", "license", "library_name", "tags")
         missing += [f"{key} in the header of README.md" for key in wanted if key not in fields]
-    if found.kind in ("adapter", "trained") and (folder / CONFIG).is_file():
-        name = found.base.name if found.base else None
-        if not name or "/" not in name or not REPO.fullmatch(name):
+    if (folder / CONFIG).is_file():
+        name = config_of(folder / CONFIG).get("base_model_name_or_path")
+        if not isinstance(name, str) or not REPO.fullmatch(name):
             missing.append(f"a hub id in base_model_name_or_path of {CONFIG} (it is {name!r})")
     return missing + [note for note in found.notes if "tokenizer" in note]
 
