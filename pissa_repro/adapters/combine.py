@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 
 from pissa_repro.adapters import bases, card, folder, logits, streamed, weighted
@@ -155,7 +154,7 @@ def _said(asked: Asked) -> str:
     return f"Combined by PEFT's add_weighted_adapter: {how}, {', '.join(said)}."
 
 
-def _config(adapters: list[Adapter], made: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> dict[str, Any]:
+def _config(adapters: list[Adapter], made: weighted.Factors) -> dict[str, Any]:
     """The first adapter's config for the result: its modules by their names, alpha = r everywhere.
 
     A matrix with a side below the rank has its own in rank_pattern, which PEFT leaves out and then cannot load.
@@ -172,15 +171,14 @@ def _config(adapters: list[Adapter], made: dict[str, tuple[torch.Tensor, torch.T
 def _write(
     asked: Asked,
     adapters: list[Adapter],
-    made: dict[str, tuple[torch.Tensor, torch.Tensor]],
+    made: weighted.Factors,
     config: dict[str, Any],
     notes: list[str],
 ) -> None:
     """The folder, which appears once it is whole and, if that is asked for, its logits are right."""
-    tensors: dict[str, torch.Tensor] = {}
-    for name, pair in made.items():
-        module = next(one.modules[name] for one in adapters if name in one.modules)
-        tensors |= dict(zip((module.a, module.b), pair, strict=True))
+    modules = {name: module for adapter in adapters for name, module in adapter.modules.items()}
+    tensors = {modules[name].a: a for name, (a, _) in made.items()}
+    tensors |= {modules[name].b: b for name, (_, b) in made.items()}
     with atomic_folder(asked.out) as unfinished:
         save_file(tensors, unfinished / ADAPTER, {"format": "pt"})
         write_json(unfinished / CONFIG, config)

@@ -1,7 +1,8 @@
 """PEFT's add_weighted_adapter without the base model: on modules of its names and shapes that hold no weights.
 
-All of the arithmetic is PEFT's (tuners/lora/model.py). What it leaves wrong around that is mended here: the factors of
-the result carry the scaling of what they are made of, so its own is 1, also with rsLoRA, where PEFT leaves sqrt(r).
+All of the arithmetic is PEFT's (tuners/lora/model.py). The factors that it makes carry the scaling of what they are
+made of, so that theirs is 1. The layers get each module's scaling as a number and no config with rsLoRA in it, which
+PEFT would hand on to the result: alpha = r, and so a scaling of sqrt(r).
 """
 
 import warnings
@@ -17,6 +18,7 @@ from pissa_repro.adapters.pair import refuse_infinite
 from pissa_repro.model import naming
 
 COMBINED = "combined"
+Factors = dict[str, tuple[torch.Tensor, torch.Tensor]]  # A (r, in) and B (out, r) by module
 
 
 class Recipe(NamedTuple):
@@ -29,24 +31,50 @@ class Recipe(NamedTuple):
     seed: int
 
 
-def combine(adapters: Sequence[Adapter], recipe: Recipe) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+def combine(adapters: Sequence[Adapter], recipe: Recipe) -> Factors:
     """A (r, in) and B (out, r) of every module, float32, their scaling 1; memory: all adapters and the result.
 
     Raises UserError for factors that are not finite. The adapters' modules must have been compared.
     """
     targets = sorted({name for adapter in adapters for name in adapter.modules}, key=in_order)
-    root: Any = _hollow(targets, adapters)
-    put_on(root, adapters, recipe)
-    return {target: _factors(root.get_submodule(target), COMBINED) for target in targets}
+    parts = [_read(adapter) for adapter in adapters]
+    turns = {name: _turn(parts, name) for name in targets} if recipe.how == "svd" else {}
+    root: Any = _hollow(targets, adapters, parts)
+    _combined(root, adapters, parts, recipe)
+    made = {name: _factors(root.get_submodule(name), COMBINED) for name in targets}
+    for name, (rows, columns) in turns.items():
+        a, b = made[name]
+        made[name] = (a.double() @ columns.T).float(), (rows @ b.double()).float()
+    return made
 
 
-def put_on(root: Any, adapters: Sequence[Adapter], recipe: Recipe) -> Any:
-    """PEFT's LoraModel of a model with these adapters and, active, their combination.
+def _turn(parts: Sequence[Factors], name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put a module's factors into the space that they span, in place; returns its bases (out, R) and (in, R), float64.
+
+    A sum of B A has its singular values and vectors there, in a matrix of the ranks' sum R in the place of one of the
+    weight's size: 0.04 s in the place of 2.7 s for 2048 x 2048 and R = 128 on one core.
+    """
+    own = [part for part in parts if name in part]
+    columns = torch.linalg.qr(torch.cat([part[name][0].double() for part in own]).T)[0]
+    rows = torch.linalg.qr(torch.cat([part[name][1].double() for part in own], dim=1))[0]
+    for part in own:
+        a, b = part[name]
+        part[name] = (a.double() @ columns).float(), (rows.T @ b.double()).float()
+    return rows, columns
+
+
+def put_on(model: Any, adapters: Sequence[Adapter], recipe: Recipe) -> Any:
+    """PEFT's LoraModel of a base model with these adapters and, active, their combination."""
+    return _combined(model, adapters, [_read(adapter) for adapter in adapters], recipe)
+
+
+def _combined(root: Any, adapters: Sequence[Adapter], parts: Sequence[Factors], recipe: Recipe) -> Any:
+    """The same of any model that has the modules of these factors.
 
     Random numbers (dare) are those after torch.manual_seed(seed), drawn in the order of the model's modules.
     """
     from peft import LoraConfig
-    from peft.tuners.lora import LoraLayer, LoraModel
+    from peft.tuners.lora import LoraModel
 
     names = [f"adapter{number}" for number in range(len(adapters))]
     configs = {
@@ -57,8 +85,8 @@ def put_on(root: Any, adapters: Sequence[Adapter], recipe: Recipe) -> Any:
     for name in names[1:]:
         model.peft_config[name] = configs[name]
         model.inject_adapter(root, name)
-    for name, adapter in zip(names, adapters, strict=True):
-        _fill(root, name, adapter)
+    for name, adapter, part in zip(names, adapters, parts, strict=True):
+        _fill(root, name, adapter, part)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The density")  # 1 keeps all: it was asked for
         torch.manual_seed(recipe.seed)
@@ -66,9 +94,6 @@ def put_on(root: Any, adapters: Sequence[Adapter], recipe: Recipe) -> Any:
             names, list(recipe.weights), COMBINED, combination_type=recipe.how,
             svd_rank=recipe.rank, svd_full_matrices=False, density=recipe.density,
         )  # fmt: skip
-    for layer in root.modules():
-        if isinstance(layer, LoraLayer) and COMBINED in layer.scaling:
-            layer.scaling[COMBINED] = 1.0
     model.set_adapter(COMBINED)
     return model
 
@@ -83,20 +108,18 @@ def in_order(module: str) -> tuple[Any, ...]:
     return not layer and not naming.is_embedding(module), layer, naming.order(module), parts
 
 
-def distance(
-    result: dict[str, tuple[torch.Tensor, torch.Tensor]], adapters: Sequence[Adapter], weights: Sequence[float]
-) -> float:
+def distance(result: Factors, adapters: Sequence[Adapter], weights: Sequence[float]) -> float:
     """|dW - sum of weight s B A| / |that sum| (Frobenius, over all modules): what a combination changes of the sum."""
     off = whole = 0.0
-    opened = [_tensors(adapter) for adapter in adapters]
+    opened = [_read(adapter) for adapter in adapters]
     for name, (a, b) in result.items():
-        parts = [
-            (tensors[one.modules[name].a], weight * one.modules[name].scaling * tensors[one.modules[name].b].double())
-            for one, tensors, weight in zip(adapters, opened, weights, strict=True)
-            if name in one.modules
+        pairs = [
+            (part[name][0], weight * one.modules[name].scaling * part[name][1].double())
+            for one, part, weight in zip(adapters, opened, weights, strict=True)
+            if name in part
         ]
-        whole += _squared(parts)
-        off += _squared([*parts, (a, -b.double())])
+        whole += _squared(pairs)
+        off += _squared([*pairs, (a, -b.double())])
     return (max(off, 0.0) / whole) ** 0.5 if whole else 0.0
 
 
@@ -106,13 +129,14 @@ def _squared(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
     return float(((a @ a.T) * (b.T @ b)).sum())
 
 
-def _hollow(targets: Iterable[str], adapters: Sequence[Adapter]) -> nn.Module:
+def _hollow(targets: Iterable[str], adapters: Sequence[Adapter], parts: Sequence[Factors]) -> nn.Module:
     """A model of these modules, each with the sizes that its factors have, in this order; weights take no memory."""
     root = nn.Module()
     for name in targets:
-        adapter = next(one for one in adapters if name in one.modules)
-        module = adapter.modules[name]
-        inner, outer = adapter.tensors[module.a].shape[1], adapter.tensors[module.b].shape[0]
+        module, (a, b) = next(
+            (one.modules[name], part[name]) for one, part in zip(adapters, parts, strict=True) if name in part
+        )
+        inner, outer = a.shape[1], b.shape[0]
         *parents, leaf = name.split(".")
         place = root
         for part in parents:
@@ -130,15 +154,12 @@ def _hollow(targets: Iterable[str], adapters: Sequence[Adapter]) -> nn.Module:
     return root
 
 
-def _fill(root: nn.Module, name: str, adapter: Adapter) -> None:
-    """Put an adapter's factors, as float32 (PEFT's own cast), and its scalings into the layers."""
-    tensors = _tensors(adapter)
+def _fill(root: nn.Module, name: str, adapter: Adapter, part: Factors) -> None:
+    """Put an adapter's factors and scalings into the layers."""
     for target, module in adapter.modules.items():
         layer: Any = root.get_submodule(target)
-        a, b = tensors[module.a], tensors[module.b]
-        refuse_infinite(adapter, target, a, b)
-        for place, tensor in zip(_places(layer, name), (a, b), strict=True):
-            place.data = tensor.float()
+        for place, tensor in zip(_places(layer, name), part[target], strict=True):
+            place.data = tensor.to(place)
         layer.scaling[name] = module.scaling
 
 
@@ -153,8 +174,12 @@ def _factors(layer: Any, name: str) -> tuple[torch.Tensor, torch.Tensor]:
     return a.detach().contiguous(), b.detach().contiguous()
 
 
-def _tensors(adapter: Adapter) -> dict[str, torch.Tensor]:
-    """The factors of a file, in its dtype."""
+def _read(adapter: Adapter) -> Factors:
+    """A and B of every module of a file, as float32, PEFT's own cast. Raises UserError where they are not finite."""
+    factors = {}
     with safe_open(adapter.weights, framework="pt") as file:
-        keys = [key for module in adapter.modules.values() for key in (module.a, module.b)]
-        return {key: file.get_tensor(key) for key in keys}
+        for name, module in adapter.modules.items():
+            a, b = file.get_tensor(module.a), file.get_tensor(module.b)
+            refuse_infinite(adapter, name, a, b)
+            factors[name] = a.float(), b.float()
+    return factors

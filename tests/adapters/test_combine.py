@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from stage import says
 
 from pissa_repro.adapters.combine import BY_FACTOR, BY_SVD, HOW, SPARSE
+from pissa_repro.model.checks import relative_difference
 from pissa_repro.runtime.record import read_json, write_json
 
 LORA = {"init_lora_weights": "gaussian"}
@@ -133,18 +134,22 @@ def test_adapters_that_differ_are_summed_right(tiny_model, first, tmp_path, case
 @pytest.mark.filterwarnings("ignore")
 def test_peft_combines_rslora(tiny_model, first, tmp_path):
     rslora = changed(first, tmp_path / "rslora", use_rslora=True)
-    combine(rslora, first, out=tmp_path / "out", how="cat")
+    combine(rslora, first, out=tmp_path / "out", how="cat", options=("--check", tiny_model))
     _, theirs = stock(tiny_model, rslora, first, how="cat")
     assert (loaded(tiny_model, tmp_path / "out") - theirs).abs().max() < 1e-5
 
 
 def test_a_rank_above_a_side_loads_again(tiny_model, first, second, tmp_path):
-    """PEFT stops there with an error of shapes."""
-    combine(first, second, out=tmp_path / "out", options=("--rank", 100))
+    """PEFT stops there with an error of shapes. Nothing is pruned here, so that all three are the weighted sum."""
+    whole = ("--rank", 100, "--density", 1)
+    combine(first, second, out=tmp_path / "out", how="magnitude_prune_svd", options=whole)
     config = json.loads((tmp_path / "out/adapter_config.json").read_text(encoding="utf-8"))
-    assert config["rank_pattern"] == config["alpha_pattern"]
+    assert config["rank_pattern"] == config["alpha_pattern"] and updates(tmp_path / "out")
+    combine(first, second, out=tmp_path / "svd", options=("--rank", 100))
+    assert json.loads((tmp_path / "svd/adapter_config.json").read_text(encoding="utf-8"))["r"] == 8, "no more is in it"
     combine(first, second, out=tmp_path / "cat", how="cat")
-    assert (loaded(tiny_model, tmp_path / "out") - loaded(tiny_model, tmp_path / "cat")).abs().max() < 1e-5
+    for name in ("out", "svd"):
+        assert (loaded(tiny_model, tmp_path / name) - loaded(tiny_model, tmp_path / "cat")).abs().max() < 1e-5
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -154,6 +159,23 @@ def test_converted_adapters_are_combined(pissa_trained, first, tiny_model, tmp_p
     assert (loaded(tiny_model, tmp_path / "out") - pissa_trained.logits).abs().max() < 1e-5
     shown = capsys.readouterr().out
     assert "Checked: its logits are within" in shown and "is equal to the weighted sum" in shown
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("how", ["svd", "linear", "ties_svd"])
+def test_layers_that_are_stored_the_other_way_round_are_combined(tiny_gpt2, tmp_path, how):
+    """GPT-2's Conv1D; PEFT prunes its updates transposed, so that dare draws other numbers there."""
+    fields = LORA | {"target_modules": ["c_attn", "c_fc"], "fan_in_fan_out": True}
+    pair = [train(tiny_gpt2["saved"], tmp_path / str(n), rate=10.0**-n, **fields).adapter for n in (1, 2)]
+    combine(*pair, out=tmp_path / "out", how=how)
+    found, (_, wanted) = loaded(tiny_gpt2["saved"], tmp_path / "out"), stock(tiny_gpt2["saved"], *pair, how=how)
+    assert relative_difference(found, wanted) < 1e-5
+
+
+def test_no_space_is_told_before_the_work(first, second, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 0, 9))
+    says(lambda: combine(first, second, out=tmp_path / "out"), "9 are free")
+    assert list(tmp_path.iterdir()) == []
 
 
 REFUSED = {  # fields of the second adapter's config, what else is asked, and what is said
