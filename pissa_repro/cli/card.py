@@ -1,4 +1,4 @@
-"""Show the model card of a trained cell, with the scores that it has by now.
+"""Show the model card of a trained cell, with its scores.
 
     pissa card CELL
 

@@ -61,8 +61,8 @@ def test_a_cell_on_a_plain_base_is_a_lora_on_the_untouched_model(
 
 
 def test_the_modules_of_gpt2_have_the_names_of_the_model(tiny_gpt2, tiny_rows, tmp_path):
-    """Pitfall 6: OLoRA on Conv1D. The names of the hub's files lack a prefix that the model has."""
-    targets = ["attn.c_attn", "mlp.c_fc"]
+    """Pitfall 6: OLoRA on Conv1D, a square one too. The names of the hub's files lack a prefix that the model has."""
+    targets = ["attn.c_attn", "attn.c_proj", "mlp.c_fc"]
     run = trained(tmp_path, tiny_gpt2["hub"], tiny_rows, "olora", target_modules=targets)
     wrapped = PeftModel.from_pretrained(plain(tiny_gpt2["saved"]), run.trained).eval()
     assert relative_difference(logits(wrapped, PROMPTS), run.merged(PROMPTS).logits) < 1e-5
