@@ -16,6 +16,12 @@ FACTOR = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.wei
 DTYPES = ("F32", "F16", "BF16")
 EMBEDDINGS = ("embed_tokens", "lm_head")  # what PEFT saves unasked where the vocabulary grew (save_embedding_layers)
 TAKING = ("pissa", "olora", "corda", "lora_ga", "loftq")  # init_lora_weights by which PEFT changes the base
+FIELDS: dict[str, type | tuple[type, ...]] = {  # of a config that is read here, where they are not null
+    **dict.fromkeys(("base_model_name_or_path", "revision", "task_type", "bias", "peft_version"), str),
+    **dict.fromkeys(("rank_pattern", "alpha_pattern"), dict),
+    "target_modules": (list, str),
+    "modules_to_save": list,
+}
 MERGE = "Merge it instead: load it on the base that it was trained on, merge_and_unload(), save_pretrained()"
 # Fields of LoraConfig that make an adapter more than W + s B A, with what to do about it.
 MORE_THAN_LORA = {
@@ -117,6 +123,9 @@ def config_of(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: damaged ({error}).") from None
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise UserError(f"{path}: not the config of a LoRA adapter (peft_type LORA).")
+    for key, kind in FIELDS.items():
+        if config.get(key) is not None and not isinstance(config[key], kind):
+            raise UserError(f"{path}: {key} is {config[key]!r}, which PEFT does not write.")
     ranks = {"r": config.get("r"), **(config.get("rank_pattern") or {})}
     alphas = {"lora_alpha": config.get("lora_alpha"), **(config.get("alpha_pattern") or {})}
     for key, value in (*ranks.items(), *alphas.items()):

@@ -195,6 +195,9 @@ BAD = {
     "a renamed tensor": (renamed, {}, ["q_proj has no lora_A", "not whole"]),
     "a missing tensor": (lambda t: dict(list(t.items())[1:]), {}, ["has no lora_", "not whole"]),
     "another rank": (dict, {"r": 3}, ["adapter_config.json says rank 3"]),
+    "a pattern that is none": (dict, {"rank_pattern": ["x"]}, ["rank_pattern is ['x']"]),
+    "a base that is no name": (dict, {"base_model_name_or_path": {"x": 1}}, ["base_model_name_or_path is {'x': 1}"]),
+    "modules that are none": (dict, {"modules_to_save": True}, ["modules_to_save is True"]),
     "another method": (dict, {"peft_type": "IA3"}, ["not the config of a LoRA"]),
 }
 
