@@ -36,6 +36,11 @@ def architecture(config: Any) -> Architecture:
     return SEQ2SEQ if getattr(config, "is_encoder_decoder", False) else CAUSAL
 
 
+def of_json(content: dict[str, Any]) -> Architecture:
+    """The same from a config.json, where transformers always writes what decides it."""
+    return SEQ2SEQ if content.get("is_encoder_decoder") is True else CAUSAL
+
+
 def start_token(config: Any) -> int | None:
     """The token that a decoder with an encoder before it begins with; None for a causal model, which has none."""
     return config.decoder_start_token_id if architecture(config) is SEQ2SEQ else None

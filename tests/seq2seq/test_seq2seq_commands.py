@@ -9,6 +9,7 @@ from helpers import Run
 from peft import PeftModel
 from transformers import AutoModelForSeq2SeqLM
 
+from pissa_repro.adapters.info import examine
 from pissa_repro.model.checks import logits, relative_difference
 from pissa_repro.model.load import load_base
 from pissa_repro.runtime import paths
@@ -57,3 +58,5 @@ def test_a_decomposition_and_its_adapter_are_the_model(tmp_path, models):
     wanted = logits(load_base(models["t5"]).eval(), PROMPTS)
     assert relative_difference(logits(again.eval(), PROMPTS), wanted) < 1e-5
     assert again.peft_config["default"].task_type == "SEQ_2_SEQ_LM" and names_its_class(tmp_path / "out")
+    for folder in (models["t5"], tmp_path / "out"):
+        assert "AutoModelForSeq2SeqLM.from_pretrained" in examine(folder).loading
