@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pissa_repro.model import checkpoint, naming
+from pissa_repro.model import checkpoint, naming, targets
 from pissa_repro.model.base import module_name, stores_transposed, uses
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.specs import AdmitTargets
+from pissa_repro.runtime.specs import AdmitTargets, Targets
 from pissa_repro.starts.make import check_ranks
 
 if TYPE_CHECKING:
@@ -23,8 +23,13 @@ def measured(folder: str | Path, wanted: AdmitTargets) -> dict[str, Shape]:
 
     Raises UserError for a target that the files do not have, and for a rank above a weight's smaller side.
     """
-    shapes = checkpoint.shapes(folder, wanted["modules"] or checkpoint.projections(folder))
-    check_ranks(shapes, wanted["ranks"])
+    named: Targets = {"target_modules": wanted["modules"] or checkpoint.projections(folder)}
+    if "lora" in wanted:
+        named["lora"] = wanted["lora"]
+    modules = targets.chosen(folder, named)
+    shapes = checkpoint.shapes(folder, list(modules))
+    for name, own in modules.items():
+        check_ranks({name: shapes[name]}, [own["rank"]] if "rank" in own else wanted["ranks"])
     return shapes
 
 

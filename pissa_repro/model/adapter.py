@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pissa_repro.model.base import module_name, stores_transposed
-from pissa_repro.model.factors import ADAPTER, CONFIG
+from pissa_repro.model.factors import ADAPTER, CONFIG, of_module, patterns
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
 
@@ -29,8 +29,9 @@ def attach(model: "PreTrainedModel", folder: str | Path, lora: dict[str, Any] | 
     from peft.utils import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    tensors = {_adapter_key(model, key): tensor for key, tensor in load_file(Path(folder) / ADAPTER).items()}
-    fields = read_json(Path(folder) / CONFIG) | (lora or {}) | _module_fields(model, tensors)
+    stored, named = load_file(Path(folder) / ADAPTER), read_json(Path(folder) / CONFIG)
+    tensors = {_adapter_key(model, key): tensor for key, tensor in stored.items()}
+    fields = named | (lora or {}) | _module_fields(model, tensors) | _patterns(model, named, stored)
     try:
         config = LoraConfig(**{**fields, "init_lora_weights": False, "inference_mode": False})
     except (TypeError, ValueError) as error:
@@ -58,6 +59,17 @@ def _module_fields(model: "PreTrainedModel", tensors: dict[str, torch.Tensor]) -
     keys = (key.removeprefix(PEFT_PREFIX).partition(".lora_A.") for key in tensors)
     names = sorted(name for name, is_factor, _ in keys if is_factor)
     return {"target_modules": names, "fan_in_fan_out": any(stores_transposed(model.get_submodule(n)) for n in names)}
+
+
+def _patterns(model: "PreTrainedModel", config: dict[str, Any], stored: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """The patterns of rank and alpha under the model's names, from the stored factors and the folder's config."""
+    ranks, alphas = {}, {}
+    for key, tensor in stored.items():
+        name, is_factor, _ = key.removeprefix(PEFT_PREFIX).partition(".lora_A.")
+        if is_factor:
+            place = module_name(model, name)
+            ranks[place], alphas[place] = len(tensor), of_module(config, "alpha", name)
+    return {"rank_pattern": {}, "alpha_pattern": {}} | patterns(config, ranks, alphas)
 
 
 def _start_variants(wrapped: "PeftModel", config: "LoraConfig") -> None:

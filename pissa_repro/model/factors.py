@@ -6,7 +6,8 @@ adapter_config.json that says the initialisation is done. It belongs on the *bas
 """
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,10 @@ BASE = "base.json"  # the base of the factors, what was taken out of it, and the
 
 @dataclass
 class Factors:
-    """A (r, in) and B (out, r) of every module, float32; offset as in methods.Start."""
+    """A (r, in) and B (out, r) of every module, float32; offset as in methods.Start.
+
+    rank, alpha: the usual ones. A module has the rank of its A, and may have another alpha.
+    """
 
     A: Matrices
     B: Matrices
@@ -35,11 +39,11 @@ class Factors:
     rslora: bool
     offset_A: Matrices = field(default_factory=dict)
     offset_B: Matrices = field(default_factory=dict)
+    alphas: dict[str, float] = field(default_factory=dict)  # of the modules with another one
 
-    @property
-    def scaling(self) -> float:
-        """s: alpha / r, or alpha / sqrt(r) with rank-stabilised LoRA (arXiv 2312.03732)."""
-        return scaling(self.alpha, self.rank, self.rslora)
+    def scaling(self, module: str) -> float:
+        """s of a module: alpha / r, or alpha / sqrt(r) with rank-stabilised LoRA (arXiv 2312.03732)."""
+        return scaling(self.alphas.get(module, self.alpha), len(self.A[module]), self.rslora)
 
     @property
     def taken(self) -> tuple[Matrices, Matrices] | None:
@@ -53,7 +57,7 @@ class Factors:
         if self.taken is None:
             return None
         a, b = self.taken
-        return product(a[module], b[module], self.scaling)
+        return product(a[module], b[module], self.scaling(module))
 
 
 def product(a: torch.Tensor, b: torch.Tensor, scaling: float) -> torch.Tensor:
@@ -74,9 +78,33 @@ def scaling(alpha: float, rank: int, rslora: bool) -> float:
     return alpha / rank**0.5 if rslora else alpha / rank
 
 
+def of_module(config: Mapping[str, Any], which: str, module: str) -> Any:
+    """A module's "rank" or "alpha": of the first pattern that it ends in, as PEFT's get_pattern_key, else the usual."""
+    for key, value in (config.get(f"{which}_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({key})$", module):
+            return value
+    return config.get("r" if which == "rank" else "lora_alpha")
+
+
+def patterns(config: Mapping[str, Any], ranks: Mapping[str, int], alphas: Mapping[str, float]) -> dict[str, Any]:
+    """rank_pattern and alpha_pattern of LoraConfig for modules with these, where they are not the config's usual ones.
+
+    Each key is one whole name. Without a difference there is no pattern.
+    """
+    found: dict[str, dict[str, Any]] = {
+        "rank_pattern": {name: rank for name, rank in ranks.items() if rank != config["r"]},
+        "alpha_pattern": {name: alpha for name, alpha in alphas.items() if alpha != config["lora_alpha"]},
+    }
+    return {
+        field: {f"^{re.escape(name)}": value for name, value in values.items()}
+        for field, values in found.items()
+        if values
+    }
+
+
 def adapter_config(factors: Factors, base: Base) -> dict[str, Any]:
     """The keys of PEFT's LoraConfig that say how the factors are to be used."""
-    return {
+    config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base["name"],
@@ -90,6 +118,7 @@ def adapter_config(factors: Factors, base: Base) -> dict[str, Any]:
         "bias": "none",
         "inference_mode": True,
     }
+    return config | patterns(config, {name: len(a) for name, a in factors.A.items()}, factors.alphas)
 
 
 def save(folder: str | Path, factors: Factors, base: Base) -> None:
@@ -149,7 +178,14 @@ def load(folder: str | Path, model: ModelRecord) -> Factors:
     a, b = _load_pair(folder / ADAPTER)
     sha256(folder)
     own = _load_pair(folder / OFFSET) if base["offset"] == "own" else ({}, {})
-    return Factors(a, b, base["offset"], config["r"], config["lora_alpha"], config["use_rslora"], *own)
+    usual = config["r"], config["lora_alpha"], config["use_rslora"]
+    return Factors(a, b, base["offset"], *usual, *own, _alphas(config, a))
+
+
+def _alphas(config: dict[str, Any], modules: Iterable[str]) -> dict[str, float]:
+    """The alpha of the modules that have another one than usual."""
+    found = {name: of_module(config, "alpha", name) for name in modules}
+    return {name: alpha for name, alpha in found.items() if alpha != config["lora_alpha"]}
 
 
 def load_trained(folder: str | Path, initial: Factors) -> Factors:
@@ -163,8 +199,9 @@ def load_trained(folder: str | Path, initial: Factors) -> Factors:
     names = {name: next((n for n in initial.A if name == n or name.endswith(f".{n}")), name) for name in a}
     if set(names.values()) != set(initial.A) or a.keys() != b.keys():
         raise UserError(f"{folder}: its modules are not those of the start, or it holds more than A and B.")
+    alphas = {names[name]: alpha for name, alpha in _alphas(config, a).items()}
     a, b = ({names[name]: tensor for name, tensor in side.items()} for side in (a, b))
-    return Factors(a, b, None, config["r"], config["lora_alpha"], config["use_rslora"])
+    return Factors(a, b, None, config["r"], config["lora_alpha"], config["use_rslora"], alphas=alphas)
 
 
 def _load_pair(path: Path) -> tuple[Matrices, Matrices]:

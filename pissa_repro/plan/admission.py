@@ -7,7 +7,8 @@ from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import STAGE_VERSION, Sweep
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import unknown
-from pissa_repro.runtime.specs import AdmitRows, AdmitSpec, AdmitTargets
+from pissa_repro.runtime.record import canonical
+from pissa_repro.runtime.specs import AdmitRows, AdmitSpec, AdmitTargets, Targets
 
 
 def spec(sweep: Sweep, purpose: str, model: str) -> AdmitSpec:
@@ -44,11 +45,13 @@ def _of_sweep(sweep: Sweep, model: str) -> AdmitSpec:
 
 def _targets(sweep: Sweep, cells: list[Cell]) -> Iterator[AdmitTargets]:
     """The target modules of the cells with factors, each set once with all its ranks."""
-    ranks: dict[tuple[str, ...], set[int]] = {}
+    found: dict[str, tuple[Targets, set[int]]] = {}
     for cell in filter(sweep.has_factors, cells):
-        ranks.setdefault(dict(cell.train)["target_modules"], set()).add(cell.rank)
-    for modules, used in ranks.items():
-        yield {"modules": list(modules), "ranks": sorted(used)}
+        targets = sweep.targets(cell)
+        found.setdefault(canonical(targets), (targets, set()))[1].add(cell.rank)
+    for targets, ranks in found.values():
+        fields: AdmitTargets = {"modules": targets["target_modules"], "ranks": sorted(ranks)}
+        yield {**fields, "lora": targets["lora"]} if "lora" in targets else fields
 
 
 def _training(cells: list[Cell]) -> Iterator[AdmitRows]:

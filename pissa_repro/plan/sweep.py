@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 from pissa_repro import methods
 from pissa_repro.plan import config as config_module
-from pissa_repro.plan import datasets
+from pissa_repro.plan import datasets, lora
 from pissa_repro.plan.cells import Cell, Point
 from pissa_repro.plan.labels import labels
 from pissa_repro.plan.sections import NamedMethod
@@ -28,6 +28,7 @@ from pissa_repro.runtime.specs import (
     ModelSource,
     ModelSpec,
     QuantErrorSpec,
+    Targets,
     TaskSpec,
     TrainSettings,
     TrainSpec,
@@ -106,9 +107,12 @@ class Sweep:
         """The cell at a point: of several overrides that set the same, the last one holds."""
         overrides = [override for override in self.config["overrides"] if point.meets(override)]
         changed = {key: value for override in overrides for key, value in override["set"].items()}
+        definition = self.definition(point.method)
         train = {key: changed.get(key, value) for key, value in self.config["train"].items()}
-        train["target_modules"] = tuple(train["target_modules"])
-        init = self.definition(point.method)["init"]
+        train |= lora.replaced(definition["lora"])
+        if isinstance(train["target_modules"], list):
+            train["target_modules"] = tuple(train["target_modules"])
+        init = definition["init"]
         return Cell(
             model=point.model,
             data=point.data,
@@ -165,9 +169,17 @@ class Sweep:
             "rank": cell.rank,
             "alpha": self._alpha(cell),
             "rslora": train["rslora"],
-            "target_modules": list(train["target_modules"]),
+            **self.targets(cell),
             "seed": cell.start_seed,
         }
+
+    def targets(self, cell: Cell) -> Targets:
+        """Which modules of a cell get factors; `lora` only where its method narrows them or has patterns."""
+        train = dict(cell.train)
+        named = train["target_modules"]
+        targets: Targets = {"target_modules": named if isinstance(named, str) else list(named)}
+        fields = lora.of_start(self.definition(cell.method)["lora"], train["alpha"] == "rank")
+        return {**targets, "lora": fields} if fields else targets
 
     def _alpha(self, cell: Cell) -> float:
         alpha = dict(cell.train)["alpha"]
@@ -187,7 +199,7 @@ class Sweep:
             "method": self.definition(cell.method)["init"],
             "quant": cell.quant,
             "init": self.init_spec(cell),
-            "lora": self.definition(cell.method)["lora"],
+            "lora": lora.in_training(self.definition(cell.method)["lora"]),
             "learning_rate": cell.learning_rate,
             "seed": cell.seed,
             "settings": settings,

@@ -58,11 +58,22 @@ class DataSpec(TypedDict):
     dataset: DataSource
 
 
+class StartFields(TypedDict, total=False):
+    """Fields of LoraConfig that decide a start. Patterns are pairs of a regular expression and a value, in order."""
+
+    exclude_modules: list[str] | str
+    layers_to_transform: list[int] | int
+    layers_pattern: list[str] | str
+    rank_pattern: list[tuple[str, int]]
+    alpha_pattern: list[tuple[str, float]]
+
+
 class AdmitTargets(TypedDict):
     """Target modules, None for every projection of the layers, and the ranks of their factors."""
 
-    modules: list[str] | None
+    modules: list[str] | str | None
     ranks: list[int]
+    lora: NotRequired[StartFields]
 
 
 class AdmitRows(TypedDict):
@@ -103,10 +114,15 @@ class StartSpec(TypedDict):
     seed: int
 
 
-class ModelStartSpec(StartSpec):
-    """The same of a whole model."""
+class Targets(TypedDict):
+    """Which modules get factors. target_modules: names, a regular expression, or "all-linear"."""
 
-    target_modules: list[str]
+    target_modules: list[str] | str
+    lora: NotRequired[StartFields]
+
+
+class ModelStartSpec(StartSpec, Targets):
+    """The same of a whole model; rank and alpha: of the modules that no pattern gives another."""
 
 
 class InitSpec(ModelStartSpec):
