@@ -19,7 +19,7 @@ from stage import says
 from pissa_repro.cli import main
 from pissa_repro.plan.config import ROOT, load
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.runtime.record import write_json, write_lines
+from pissa_repro.runtime.record import read_json, write_json, write_lines
 from pissa_repro.sources.fetched import sha256
 
 CLI = ROOT / "pissa_repro" / "cli"
@@ -98,9 +98,13 @@ def tried(tmp_path_factory):
     write_json(folder / "results/parity/M/D/lora/a~b.json", agreed)
     start = ("--quant", "nf4", "--rank", "2", "--target-module", "q_proj", "--scratch", folder / "kept")
     pissa("decompose", "embedded", *start, "--out", folder / "START")
-    shutil.copytree(folder / "START", folder / "TRAINED")
-    pissa("decompose", "embedded", *start[2:], "--out", folder / "INIT")
-    shutil.copytree(folder / "INIT", folder / "ADAPTER")
+    shutil.copytree(folder / "START", folder / "TRAINED/factors")
+    for name in ("INIT", "ADAPTER"):  # as PEFT would write them
+        (folder / name).mkdir()
+        shutil.copy(folder / "START/factors.safetensors", folder / name / "adapter_model.safetensors")
+        write_json(
+            folder / name / "adapter_config.json", {"peft_type": "LORA"} | read_json(folder / "START/factors.json")
+        )
     pissa("convert", folder / "ADAPTER", "--init", folder / "INIT", "--out", folder / "LORA")
     return folder
 

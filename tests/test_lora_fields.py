@@ -70,7 +70,7 @@ def by_peft(run, fields):
     set_base(base, start, run.spec["quant"], "float32", pack=False)
     usual = {"target_modules": LLAMA, "lora_alpha": 4, "r": 4}
     made = get_peft_model(base, LoraConfig(**usual | fields, init_lora_weights=False))
-    stored = load_file(run.trained / factors.ADAPTER)
+    stored = load_file(run.factors / factors.FACTORS)
     left = set_peft_model_state_dict(made, stored)
     assert not left.unexpected_keys and not [key for key in left.missing_keys if "lora_" in key]
     layers = {name: made.base_model.model.get_submodule(name) for name in made.base_model.targeted_module_names}
@@ -87,7 +87,19 @@ def compare(run, fields):
     alphas = fields.get("rank_pattern", {}) if "lora_alpha" not in fields else {}
     told = fields | ({"alpha_pattern": {**alphas, **fields.get("alpha_pattern", {})}} if alphas else {})
     assert relative_difference(logits(by_peft(run, told), PROMPTS), merged.logits) < 1e-5
+    exported(run, fields, merged.logits)
     return merged.logits
+
+
+def exported(run, fields, wanted):
+    """What the cell leaves for others: a plain LoRA on the untouched base, but for DoRA and on a quantized base."""
+    from peft import PeftModel
+
+    if run.spec["quant"] != "none" or fields.get("use_dora"):
+        assert not (run.trained / "adapter_config.json").exists()
+        return
+    wrapped = PeftModel.from_pretrained(load_base(read_json(run.model)["path"]), run.trained).eval()
+    assert relative_difference(logits(wrapped, PROMPTS), wanted) < 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +126,17 @@ def test_fields_together_on_a_quantized_base(tmp_path, tiny_model, tiny_rows, mo
     train_in_two(broken, monkeypatch)
     assert broken.steps.read_text(encoding="utf-8") == whole.steps.read_text(encoding="utf-8")
     compare(broken, TOGETHER)
+
+
+def test_fields_together_on_files_with_shorter_names(tmp_path, tiny_gpt2, tiny_rows, monkeypatch):
+    """Also exported: the start has the files' names in its patterns, what was trained the model's."""
+    fields = {
+        "target_modules": r"transformer\.h\.\d\.(attn\.c_attn|mlp\.c_proj)", "use_rslora": True, "lora_alpha": 6,
+        "rank_pattern": {"^transformer.h.0.*": 2}, "alpha_pattern": {"c_proj": 3},
+    }  # fmt: skip
+    run = cell(tmp_path, tiny_gpt2["hub"], tiny_rows, "none", fields)
+    train_in_two(run, monkeypatch)
+    exported(run, fields, run.merged(PROMPTS).logits)
+    scaling = read_json(run.factors / factors.BASE)["scaling"]
+    assert scaling == {name: made for name, made in scaling.items() if name.startswith("transformer.h.")}
+    assert {round(s, 9) for s in scaling.values()} == {round(a / r**0.5, 9) for a in (3, 6) for r in (2, 4)}

@@ -26,7 +26,7 @@ def of(asked: str | None, trained: Adapter, start: Adapter, to: str) -> Base:
     was trained on, and does not count unless PEFT was to decompose that model. Raises UserError for an asked name that
     is a folder or no hub id.
     """
-    known = [(None, None)] if to == "pissa" else [_recorded(start), _configured(start)]
+    known = [(None, None)] if to == "pissa" else [_configured(start)]
     if to == "lora" and isinstance(trained.config.get("init_lora_weights"), str):
         known.append(_configured(trained))
     name, revision = next((one for one in known if one[0] and is_hub_id(one[0])), (None, None))
@@ -51,30 +51,13 @@ def _configured(adapter: Adapter) -> tuple[Any, Any]:
     return (name, adapter.config.get("revision")) if isinstance(name, str) and "/" in name else (None, None)
 
 
-def _recorded(adapter: Adapter) -> tuple[Any, Any]:
-    """What this project wrote beside a start."""
-    path = adapter.path / "base.json"
-    base = read_json(path) if path.is_file() else {}
-    return base.get("name"), base.get("commit")
-
-
 def quantization(trained: Adapter, start: Adapter) -> str | None:
     """How the base that was trained on is quantized, as far as the folders say; None for not, or not known.
 
-    A cell's start has a record; a released residual is the model folder around its start. None also where nothing was
-    taken out of the base (QLoRA): such an adapter is a plain LoRA. Raises UserError for a start that is not what was
-    taken out of W (LoftQ).
+    A released residual is the model folder around its start.
     """
     if trained.config.get("loftq_config"):
         return "LoftQ"
-    record, around = start.path / "init.json", start.path.parent / "config.json"
-    if record.is_file():
-        offset, quant = read_json(start.path / "base.json")["offset"], read_json(record)["spec"]["quant"]
-        if offset == "own":
-            raise UserError(
-                f"{start.path}: what was taken out of W is not its A and B (LoftQ): its adapter is right on its own "
-                "quantized base only."
-            )
-        return None if quant == "none" or offset is None else str(quant)
+    around = start.path.parent / "config.json"
     given = read_json(around).get("quantization_config") if around.is_file() else None
     return str(given.get("quant_method", "config.json")) if given else None

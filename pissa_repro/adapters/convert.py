@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pissa_repro.adapters import bases, card, folder, logits, stacked, streamed
+from pissa_repro.adapters.folder import ADAPTER, CONFIG
 from pissa_repro.adapters.pair import FAR, Pair, Survey, compare, ends_in_start, survey
-from pissa_repro.model.factors import ADAPTER, CONFIG
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import atomic, atomic_folder, write_json
 
