@@ -25,12 +25,13 @@ TRIED = {  # a value that acts, of every allowed field, with what it needs
     "alpha_pattern": {"alpha_pattern": {"v_proj": 8, r"layers\.0\..*": 1}},
     "use_rslora": {"use_rslora": True},
     "lora_dropout": {"lora_dropout": 0.3},
-    "use_dora": {"use_dora": True, "rank_pattern": {"q_proj": 2}, "lora_alpha": 8},
+    "use_dora": {"use_dora": True, "rank_pattern": {"q_proj": 2}, "lora_alpha": 8, "modules_to_save": ["norm"]},
+    "modules_to_save": {"modules_to_save": ["lm_head", "model.norm"]},
 }
 TOGETHER = {
     "target_modules": LLAMA, "exclude_modules": ["k_proj"], "layers_to_transform": [0, 1], "lora_dropout": 0.1,
     "rank_pattern": {"^model.layers.0.*": 2, "up_proj": 3}, "lora_alpha": 6, "alpha_pattern": {"v_proj": 2},
-    "use_rslora": True,
+    "use_rslora": True, "modules_to_save": ["model.norm"],
 }  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def train_in_two(run, monkeypatch):
     assert run.train("--checkpoint-steps", "1")["resumed_from"] == 2
 
 
-def by_peft(run, fields):
+def by_peft(run, fields, prefix):
     """The model that PEFT makes of these fields on the cell's base, with the trained tensors in it."""
     from peft import LoraConfig, get_peft_model
     from peft.utils import set_peft_model_state_dict
@@ -75,18 +76,18 @@ def by_peft(run, fields):
     assert not left.unexpected_keys and not [key for key in left.missing_keys if "lora_" in key]
     layers = {name: made.base_model.model.get_submodule(name) for name in made.base_model.targeted_module_names}
     found = {name: (layer.r["default"], layer.scaling["default"]) for name, layer in layers.items()}
-    assert found == {name: (len(start.A[name]), start.scaling(name)) for name in start.A}
+    assert found == {prefix + name: (len(start.A[name]), start.scaling(name)) for name in start.A}
     return made.eval()
 
 
-def compare(run, fields):
-    """Merged, it is PEFT's; returns the merged logits."""
+def compare(run, fields, prefix=""):
+    """Merged, it is PEFT's; returns the merged logits. prefix: of the model's names, which the files leave out."""
     merged = run.merged(PROMPTS)
     assert merged.checks["merge_error"] < 1e-5 < merged.checks["training_effect"]
     # where alpha is not given it is each module's rank, which PEFT has to be told
     alphas = fields.get("rank_pattern", {}) if "lora_alpha" not in fields else {}
     told = fields | ({"alpha_pattern": {**alphas, **fields.get("alpha_pattern", {})}} if alphas else {})
-    assert relative_difference(logits(by_peft(run, told), PROMPTS), merged.logits) < 1e-5
+    assert relative_difference(logits(by_peft(run, told, prefix), PROMPTS), merged.logits) < 1e-5
     exported(run, fields, merged.logits)
     return merged.logits
 
@@ -113,7 +114,7 @@ def plain(tmp_path_factory, tiny_model, tiny_rows):
 @pytest.mark.parametrize("field", TRIED)
 def test_an_allowed_field_acts_and_is_what_peft_makes_of_it(tmp_path, tiny_model, tiny_rows, monkeypatch, plain, field):
     """Case 16: through start, training, a resume and the merge; the model is another one than without the field."""
-    assert TRIED.keys() == lora.ALLOWED.keys()
+    assert TRIED.keys() | {"bias"} == lora.ALLOWED.keys()  # Llama has none
     run = cell(tmp_path, tiny_model, tiny_rows, "none", TRIED[field])
     train_in_two(run, monkeypatch)
     assert not torch.allclose(compare(run, TRIED[field]), plain, rtol=1e-4)
@@ -128,15 +129,21 @@ def test_fields_together_on_a_quantized_base(tmp_path, tiny_model, tiny_rows, mo
     compare(broken, TOGETHER)
 
 
-def test_fields_together_on_files_with_shorter_names(tmp_path, tiny_gpt2, tiny_rows, monkeypatch):
+@pytest.mark.parametrize(("bias", "count"), [("all", 13), ("lora_only", 4)])
+def test_fields_together_on_files_with_shorter_names(tmp_path, tiny_gpt2, tiny_rows, monkeypatch, bias, count):
     """Also exported: the start has the files' names in its patterns, what was trained the model's."""
     fields = {
         "target_modules": r"transformer\.h\.\d\.(attn\.c_attn|mlp\.c_proj)", "use_rslora": True, "lora_alpha": 6,
         "rank_pattern": {"^transformer.h.0.*": 2}, "alpha_pattern": {"c_proj": 3},
+        "bias": bias,
     }  # fmt: skip
     run = cell(tmp_path, tiny_gpt2["hub"], tiny_rows, "none", fields)
     train_in_two(run, monkeypatch)
-    exported(run, fields, run.merged(PROMPTS).logits)
+    compare(run, fields, "transformer.")
+    stored = load_file(run.factors / factors.FACTORS)
+    assert sum(key.endswith("bias") for key in stored) == count
+    untouched = load_base(tiny_gpt2["hub"]).get_parameter("transformer.h.0.attn.c_attn.bias")
+    assert not torch.equal(stored["base_model.model.transformer.h.0.attn.c_attn.base_layer.bias"], untouched)
     scaling = read_json(run.factors / factors.BASE)["scaling"]
     assert scaling == {name: made for name, made in scaling.items() if name.startswith("transformer.h.")}
     assert {round(s, 9) for s in scaling.values()} == {round(a / r**0.5, 9) for a in (3, 6) for r in (2, 4)}

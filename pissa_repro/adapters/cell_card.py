@@ -8,7 +8,7 @@ from pissa_repro.adapters import card
 from pissa_repro.adapters.folder import CONFIG
 from pissa_repro.model import factors
 from pissa_repro.runtime.provenance import git_state
-from pissa_repro.runtime.record import read_json
+from pissa_repro.runtime.record import canonical, read_json
 from pissa_repro.runtime.record_types import ModelRecord, TrainFacts
 
 EXPORT = """## How to load it
@@ -59,7 +59,8 @@ def _facts(trained: Trained, facts: TrainFacts) -> list[tuple[str, Any]]:
     spec, init, settings = facts["spec"], facts["spec"]["init"], facts["spec"]["settings"]
     of_init = [] if init is None else [
         ("rank, alpha", f"{init['rank']}, {init['alpha']:g}{' (rsLoRA)' if init['rslora'] else ''}"),
-        ("target modules", ", ".join(init["target_modules"])),
+        ("target modules", named if isinstance(named := init["target_modules"], str) else ", ".join(named)),
+        *((f"`{key}`", canonical(value)) for key, value in {**init.get("lora", {}), **spec["lora"]}.items()),
     ]  # fmt: skip
     git, base = git_state(), facts["base"]
     return [

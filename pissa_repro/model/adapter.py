@@ -26,7 +26,7 @@ def attach(model: "PreTrainedModel", folder: str | Path, lora: dict[str, Any] | 
     training, its own factors.json already holds them. The modules are those of the stored
     factors, under the model's names for them.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
     from peft.utils import set_peft_model_state_dict
     from safetensors.torch import load_file
 
@@ -41,10 +41,14 @@ def attach(model: "PreTrainedModel", folder: str | Path, lora: dict[str, Any] | 
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")  # PEFT decides it layer by layer
         wrapped = get_peft_model(model, config)
+    starts = all(".lora_A." in key or ".lora_B." in key for key in tensors)
+    if starts:  # what else trains (biases, whole modules) starts as it is
+        there = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+        tensors |= {key: tensor for key, tensor in there.items() if ".lora_" not in key}
     left: Any = set_peft_model_state_dict(wrapped, tensors)
     if left.unexpected_keys:
         raise UserError(f"{folder}: factors of modules that the model does not have: {left.unexpected_keys[:3]}.")
-    if all(".lora_A." in key or ".lora_B." in key for key in tensors):
+    if starts:
         _start_variants(wrapped, config)
     return wrapped.eval()
 

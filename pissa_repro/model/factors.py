@@ -254,6 +254,6 @@ def _load_pair(path: Path) -> tuple[Matrices, Matrices]:
     for key, tensor in tensors.items():
         name, _, side = key.removeprefix(PREFIX).removesuffix(".weight").rpartition(".lora_")
         if side not in ("A", "B"):
-            raise UserError(f"{path}: holds {key}, more than factors A and B (DoRA's magnitudes?).")
+            raise UserError(f"{path}: holds {key}, more than factors A and B (DoRA's magnitudes, biases?).")
         sides[side == "B"][name] = tensor
     return sides

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from pissa_repro.plan import lora
 from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import STAGE_VERSION, Sweep
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import unknown
 from pissa_repro.runtime.record import canonical
-from pissa_repro.runtime.specs import AdmitRows, AdmitSpec, AdmitTargets, Targets
+from pissa_repro.runtime.specs import AdmitRows, AdmitSpec, AdmitTargets
 
 
 def spec(sweep: Sweep, purpose: str, model: str) -> AdmitSpec:
@@ -45,13 +46,17 @@ def _of_sweep(sweep: Sweep, model: str) -> AdmitSpec:
 
 def _targets(sweep: Sweep, cells: list[Cell]) -> Iterator[AdmitTargets]:
     """The target modules of the cells with factors, each set once with all its ranks."""
-    found: dict[str, tuple[Targets, set[int]]] = {}
+    found: dict[str, tuple[AdmitTargets, set[int]]] = {}
     for cell in filter(sweep.has_factors, cells):
-        targets = sweep.targets(cell)
-        found.setdefault(canonical(targets), (targets, set()))[1].add(cell.rank)
-    for targets, ranks in found.values():
-        fields: AdmitTargets = {"modules": targets["target_modules"], "ranks": sorted(ranks)}
-        yield {**fields, "lora": targets["lora"]} if "lora" in targets else fields
+        targets, whole = sweep.targets(cell), lora.whole(sweep.definition(cell.method)["lora"])
+        asked: AdmitTargets = {"modules": targets["target_modules"], "ranks": []}
+        if "lora" in targets:
+            asked["lora"] = targets["lora"]
+        if whole:
+            asked["whole"] = whole
+        found.setdefault(canonical(asked), (asked, set()))[1].add(cell.rank)
+    for asked, ranks in found.values():
+        yield {**asked, "ranks": sorted(ranks)}
 
 
 def _training(cells: list[Cell]) -> Iterator[AdmitRows]:

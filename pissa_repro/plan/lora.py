@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from pissa_repro.plan.reading import short
 from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.specs import StartFields
+from pissa_repro.runtime.specs import StartFields, TrainedWhole
 
 ALL_LINEAR = "all-linear"
 Check = Callable[[Any], bool]
@@ -125,12 +125,24 @@ ALLOWED = {
         "DoRA (arXiv 2402.09353): the magnitude of each output trains beside A and B, and is merged",
         nothing=False,
     ),
+    "bias": Field(
+        "'none', 'all' or 'lora_only'",
+        lambda value: value in ("none", "all", "lora_only"),
+        "which biases train too: every one, or those of modules with factors; on a base in float32",
+        nothing="none",
+    ),
+    "modules_to_save": Field(
+        "a list of names",
+        _each(_name),
+        "modules that train whole beside the factors, such as a norm; on a base in float32",
+    ),
 }
+WHOLE = ("bias", "modules_to_save")  # parameters of the base that train
 NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern")
 PATTERNS = ("rank_pattern", "alpha_pattern")
 OF_START = (*NARROWING, *PATTERNS)  # they decide the start, beside those that replace a key
 
-FACTORS_ONLY = "what is trained, merged and scored is the factors A and B"
+OTHER_PARTS = "it adds parts that have no start, and no plain LoRA holds them"
 RANDOM_LOSS = "its noise is drawn anew when a training resumes, and its loss terms are not part of the training"
 
 # A field, and what decides it instead or why it cannot be set. A second place for what a cell's name or its start
@@ -140,9 +152,8 @@ REFUSED = {
     **dict.fromkeys(
         ("init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config"), "'init' decides it"
     ),
-    **dict.fromkeys(("modules_to_save", "lora_bias", "bias", "trainable_token_indices"), FACTORS_ONLY),
-    "ensure_weight_tying": f"it acts on modules_to_save and tied embeddings, and {FACTORS_ONLY}",
-    "target_parameters": f"it puts factors on parameters that have no start, and {FACTORS_ONLY}",
+    **dict.fromkeys(("lora_bias", "trainable_token_indices", "target_parameters"), OTHER_PARTS),
+    "ensure_weight_tying": "a weight that is used twice is not trained here, nor does it get factors",
     "use_bdlora": "its factors are blocks, not the A and B of the start",
     "arrow_config": "it routes between several trained adapters, and a cell has one",
     "kasa_config": "it changes the base, and the start belongs to the base as it is",
@@ -203,6 +214,11 @@ def of_start(fields: Mapping[str, Any], alpha_is_rank: bool) -> StartFields:
         alphas |= {key: rank for key, rank in patterns["rank_pattern"].items() if key not in alphas}
     pairs = {key: [[name, value] for name, value in pattern.items()] for key, pattern in patterns.items()}
     return cast("StartFields", found | pairs)
+
+
+def whole(fields: Mapping[str, Any]) -> TrainedWhole:
+    """The fields by which parameters of the base train."""
+    return cast("TrainedWhole", {key: value for key, value in fields.items() if key in WHOLE})
 
 
 def in_training(fields: Mapping[str, Any]) -> dict[str, Any]:

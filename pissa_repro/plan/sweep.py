@@ -112,6 +112,12 @@ class Sweep:
         train |= lora.replaced(definition["lora"])
         if isinstance(train["target_modules"], list):
             train["target_modules"] = tuple(train["target_modules"])
+        if (whole := lora.whole(definition["lora"])) and train["dtype"] != "float32":
+            raise UserError(
+                f"config.methods.{point.method}.lora: {' and '.join(whole)} on a base in {train['dtype']}: "
+                "what trains is float32, and layers of that base take no other dtype. Choices: dtype float32 for this "
+                "method (config.train.dtype, config.overrides)."
+            )
         init = definition["init"]
         return Cell(
             model=point.model,

@@ -68,12 +68,20 @@ class StartFields(TypedDict, total=False):
     alpha_pattern: list[tuple[str, float]]
 
 
+class TrainedWhole(TypedDict, total=False):
+    """Fields of LoraConfig by which parameters of the base train beside the factors."""
+
+    bias: str
+    modules_to_save: list[str]
+
+
 class AdmitTargets(TypedDict):
-    """Target modules, None for every projection of the layers, and the ranks of their factors."""
+    """Target modules, None for every projection of the layers, the ranks of their factors, what trains beside."""
 
     modules: list[str] | str | None
     ranks: list[int]
     lora: NotRequired[StartFields]
+    whole: NotRequired[TrainedWhole]
 
 
 class AdmitRows(TypedDict):

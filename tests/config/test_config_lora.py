@@ -22,6 +22,8 @@ TAKEN = {  # values of every allowed field that the dry run takes, and values th
     "use_rslora": ((True, False), (None, 1, "yes")),
     "lora_dropout": ((0, 0.5), (None, 1, -0.1, True, "0")),
     "use_dora": ((True, False), (1, "yes")),
+    "bias": (("none", "all", "lora_only"), (None, True, "some", ["all"])),
+    "modules_to_save": ((["lm_head", "norm"],), ([], "lm_head", [""], [1], ["a", "a"])),
 }
 NEEDED = {"layers_pattern": {"layers_to_transform": [0]}}  # what a field is not taken without
 
@@ -54,7 +56,7 @@ def test_a_value_that_a_field_cannot_have_is_refused(field):
     good, bad = TAKEN[field]
     for value in good:
         same = specs_of() == specs_of(**{field: value}, **NEEDED.get(field, {}))
-        assert same == (value in (False, 0, "rank") and field != "layers_to_transform"), value
+        assert same == (value in (False, 0, "rank", "none") and field != "layers_to_transform"), value
     for value in bad:
         wrong = {field: value, **NEEDED.get(field, {})}
         says(lambda wrong=wrong: checked(given(**wrong)), PLACE, f"'{field}' is", lora.ALLOWED[field].wanted)
@@ -71,8 +73,8 @@ def test_a_refused_field_says_why(field):
     [
         ({"use_dorra": True}, ["'use_dorra'", "Did you mean 'use_dora'?"]),
         ({"lora_drop": 0.1}, ["'lora_drop'", "'lora_dropout'"]),
-        ({"modules_to_safe": ["x"]}, ["'modules_to_safe'", "For 'modules_to_save': what is trained"]),
-        ({"zzz": 1}, ["unknown LoraConfig field 'zzz'", "Choices: alpha_pattern, exclude_modules"]),
+        ({"loftq_conf": {}}, ["'loftq_conf'", "For 'loftq_config': 'init' decides it"]),
+        ({"zzz": 1}, ["unknown LoraConfig field 'zzz'", "Choices: alpha_pattern, bias, exclude_modules"]),
         ({"layers_pattern": "h"}, ["'layers_pattern' needs 'layers_to_transform'"]),
         ({"layers_to_transform": 0, "target_modules": "all-linear"}, ["'layers_to_transform' needs a list"]),
     ],
@@ -124,6 +126,16 @@ def test_a_field_and_an_override_cannot_both_decide(where, refused):
         checked(both)
 
 
+@pytest.mark.parametrize("field", [{"bias": "all"}, {"modules_to_save": ["norm"]}])
+def test_what_trains_whole_needs_a_base_in_float32(field):
+    """Its layers would meet two dtypes in the first step."""
+    half = given(**field)
+    half["train"]["dtype"] = "bfloat16"
+    says(lambda: checked(half), "config.methods.my-pissa.lora", next(iter(field)), "bfloat16", "dtype float32")
+    half["overrides"] = [{"where": {"method": "my-pissa"}, "set": {"dtype": "float32"}, "why": "what trains whole"}]
+    assert specs_of(**field)[1]["lora"] == field and checked(half)
+
+
 def test_dropout_on_parts_of_the_weights_is_warned_of():
     """With PiSSA and its like the first step sees a damaged model; LoRA's update alone is thinned."""
     sweep, _ = checked(given(lora_dropout=0.1))
@@ -136,7 +148,7 @@ def test_dropout_on_parts_of_the_weights_is_warned_of():
 
 def test_a_method_that_no_cell_uses_is_checked_too():
     """Case 16: its fields and its options."""
-    for more, words in (({"lora": {"bias": "all"}}, "'bias'"), ({"options": {"svd": "slow"}}, "svd 'slow'")):
+    for more, words in (({"lora": {"lora_bias": True}}, "'lora_bias'"), ({"options": {"svd": "slow"}}, "svd 'slow'")):
         methods = GOOD["methods"] | {"spare": {"init": "pissa", **more}}
         says(lambda methods=methods: checked(changed("methods", methods)), "config.methods.spare", words)
 
