@@ -142,17 +142,17 @@ NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern")
 PATTERNS = ("rank_pattern", "alpha_pattern")
 OF_START = (*NARROWING, *PATTERNS)  # they decide the start, beside those that replace a key
 
-OTHER_PARTS = "it adds parts that have no start, and no plain LoRA holds them"
 RANDOM_LOSS = "its noise is drawn anew when a training resumes, and its loss terms are not part of the training"
 
 # A field, and what decides it instead or why it cannot be set. A second place for what a cell's name or its start
 # says would train another cell under that name, or be ignored.
 REFUSED = {
     "r": "config.sweep.ranks decides it; 'rank_pattern' gives some modules another one",
-    **dict.fromkeys(
-        ("init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config"), "'init' decides it"
-    ),
-    **dict.fromkeys(("lora_bias", "trainable_token_indices", "target_parameters"), OTHER_PARTS),
+    **dict.fromkeys(("init_lora_weights", "eva_config", "corda_config", "lora_ga_config"), "'init' decides it"),
+    "loftq_config": "'init: loftq' is the method, 'alternations' its iterations, and the cell's 'quant' its bits",
+    "lora_bias": "merging needs a bias in the layer for it, and layers such as Llama's have none",
+    "trainable_token_indices": "the tokenizer stays as it is, so that no token has to be learnt anew",
+    "target_parameters": "its factors are of parameters that no module owns (stacked experts), and these have no start",
     "ensure_weight_tying": "a weight that is used twice is not trained here, nor does it get factors",
     "use_bdlora": "its factors are blocks, not the A and B of the start",
     "arrow_config": "it routes between several trained adapters, and a cell has one",
@@ -163,7 +163,10 @@ REFUSED = {
     "layer_replication": "it makes another model, which is not the one that is merged and scored",
     "fan_in_fan_out": "the layer decides it",
     **dict.fromkeys(("use_qalora", "qalora_group_size"), "PEFT has it for GPTQ layers only; here it would do nothing"),
-    **dict.fromkeys(("megatron_config", "megatron_core"), "Megatron's layers are not used"),
+    **dict.fromkeys(
+        ("megatron_config", "megatron_core"),
+        "Megatron's parallel layers are not used",
+    ),
     "runtime_config": "it says how PEFT computes a start, and the start is there already",
     **dict.fromkeys(("task_type", "inference_mode", "peft_type", "auto_mapping"), "the training decides it"),
     **dict.fromkeys(

@@ -73,7 +73,7 @@ def test_a_refused_field_says_why(field):
     [
         ({"use_dorra": True}, ["'use_dorra'", "Did you mean 'use_dora'?"]),
         ({"lora_drop": 0.1}, ["'lora_drop'", "'lora_dropout'"]),
-        ({"loftq_conf": {}}, ["'loftq_conf'", "For 'loftq_config': 'init' decides it"]),
+        ({"loftq_conf": {}}, ["'loftq_conf'", "For 'loftq_config': 'init: loftq' is the method"]),
         ({"zzz": 1}, ["unknown LoraConfig field 'zzz'", "Choices: alpha_pattern, bias, exclude_modules"]),
         ({"layers_pattern": "h"}, ["'layers_pattern' needs 'layers_to_transform'"]),
         ({"layers_to_transform": 0, "target_modules": "all-linear"}, ["'layers_to_transform' needs a list"]),
