@@ -36,7 +36,7 @@ class ByHand:
         pissa(command, self.model, "--out", self.out, "--scratch", self.folder / "kept", *extra)
 
     def init(self, *extra):
-        self.call("decompose", *extra)
+        self.call("decompose", "--factors", *extra)
 
     def errors(self, *extra):
         self.call("quant-error", *extra)
@@ -163,6 +163,7 @@ WRONG = [
     (("--method", "full"), ["--method full", "no factors"]),
     (("--method", "loftq"), ["--method loftq --quant none", "makes no sense", "LoRA"]),
     (("--method", "olora", "--svd", "exact"), ["olora", "option 'svd'"]),
+    (("--rank", "4", "--rank", "4"), ["--rank 4", "twice"]),
     (("--target-module", "q_pro"), ["'q_pro' matches no module", "q_proj"]),
 ]
 
@@ -219,6 +220,7 @@ def test_a_hub_id_is_a_model_too(tmp_path, command):
         words = [sys.executable, "-m", "pissa_repro", command, "lab/tiny", "--revision", "v1"]
         out = tmp_path / "out"
         words += ["--rank", "4", "--quant", "nf4", "--out", str(out)]
+        words += ["--factors"] if command == "decompose" else []
         done = subprocess.run(words, env=clean, cwd=tmp_path, encoding="utf-8", capture_output=True, timeout=120)
     assert done.returncode == 0, done.stderr
     record = read_json(out / "init.json" if out.is_dir() else out)

@@ -54,10 +54,20 @@ def _configured(adapter: Adapter) -> tuple[Any, Any]:
 def quantization(trained: Adapter, start: Adapter) -> str | None:
     """How the base that was trained on is quantized, as far as the folders say; None for not, or not known.
 
-    A released residual is the model folder around its start.
+    What `pissa decompose` has made has a record; of other releases the residual is the model folder around the start.
+    None also where nothing was taken out of the base. Raises UserError for a start that is not what was taken out of W
+    (LoftQ).
     """
     if trained.config.get("loftq_config"):
         return "LoftQ"
-    around = start.path.parent / "config.json"
+    record, around = start.path / "init.json", start.path.parent / "config.json"
+    if record.is_file():
+        made = read_json(record)
+        if made["offset"] == "own":
+            raise UserError(
+                f"{start.path}: what was taken out of W is not its A and B (LoftQ): its adapter is right on its own "
+                "quantized base only."
+            )
+        return None if made["spec"]["quant"] == "none" or made["offset"] is None else str(made["spec"]["quant"])
     given = read_json(around).get("quantization_config") if around.is_file() else None
     return str(given.get("quant_method", "config.json")) if given else None

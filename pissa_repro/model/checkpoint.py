@@ -164,11 +164,17 @@ def _matrix(module: str, place: Weight) -> "torch.Tensor":
 
     with safe_open(place.path, framework="pt") as shard:
         weight = shard.get_tensor(f"{module}.weight")
-    if place.transposed:
-        weight = weight.t().contiguous()
-    weight = weight.float()
+    return as_matrix(weight, place.transposed, f"{module}.weight in {place.path}")
+
+
+def as_matrix(stored: "torch.Tensor", transposed: bool, name: str) -> "torch.Tensor":
+    """A stored weight as float32 (out, in), contiguous. transposed: it is (in, out). name: of it, for the error.
+
+    Raises UserError for NaN or infinite values.
+    """
+    weight = (stored.t().contiguous() if transposed else stored).float()
     if not all_finite(weight):
-        raise UserError(f"{module}.weight in {place.path} holds NaN or infinite values; the checkpoint is damaged.")
+        raise UserError(f"{name} holds NaN or infinite values; the checkpoint is damaged.")
     return weight
 
 

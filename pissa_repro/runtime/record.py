@@ -99,6 +99,35 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         raise
 
 
+def unfinished_folder(path: Path) -> Path:
+    """Where `resumed_folder` keeps what is there of a folder that is not whole."""
+    return path.with_name(f".{path.name}.unfinished")
+
+
+@contextlib.contextmanager
+def resumed_folder(path: str | Path, spec: Any) -> Iterator[tuple[Path, Path]]:
+    """A folder that takes its name once it is whole, and one for notes on the way; both stay after a failure.
+
+    The next one with the same spec (plain types) goes on with what they hold; another spec begins anew. Every file in
+    them must be written whole or not at all. Only one process may do so at a time (runtime/lock.py).
+    """
+    path = Path(path)
+    work = unfinished_folder(path)
+    whole, notes, mark = work / path.name, work / "notes", work / "spec.json"
+    with writing(path):
+        if not mark.is_file() or mark.read_text(encoding="utf-8") != canonical(spec):
+            shutil.rmtree(work, ignore_errors=True)
+            with atomic(mark) as file:
+                file.write(canonical(spec))
+        for folder in (whole, notes):
+            folder.mkdir(exist_ok=True)
+        yield whole, notes
+        for written in (written for written in whole.rglob("*") if written.is_file()):
+            _to_disk(written)
+        whole.rename(path)
+    shutil.rmtree(work, ignore_errors=True)
+
+
 def _to_disk(path: Path) -> None:
     """Wait until a file is on disk; over a network a full disk is told only now."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -105,6 +105,13 @@ class StartFacts(TypedDict):
     captured_bound: NotRequired[float]
 
 
+class ResidualFacts(TypedDict):
+    """How far a residual lies from the frozen base, over |W|: as it is stored, and after it is quantized again."""
+
+    rounding: float
+    reload: NotRequired[float]
+
+
 class ErrorSummary(TypedDict):
     """The errors of all modules: their sums, the reductions by type (None on a plain base), and each."""
 

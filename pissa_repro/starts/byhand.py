@@ -16,7 +16,7 @@ from pissa_repro.sources.fetched import base_of, fetch_model, stored_model
 from pissa_repro.starts import estimate
 from pissa_repro.starts.error import by_type, measure_starts, measure_stored, refuse_plain, summary
 from pissa_repro.starts.kept import Kept
-from pissa_repro.starts.make import start_model, write
+from pissa_repro.starts.make import check_ranks, start_model, write
 
 log = logging.getLogger(__name__)
 Record = dict[str, Any]
@@ -65,6 +65,9 @@ def init_specs(asked: Asked, folder: str) -> list[InitSpec]:
     given = {key: value for key, value in given.items() if value is not None}
     options = methods.options(asked.method, asked.quant, given, "--method")
     targets = asked.target_modules or checkpoint.projections(folder)
+    if twice := [rank for rank in asked.ranks if asked.ranks.count(rank) > 1]:
+        raise UserError(f"--rank {twice[0]}: given twice.")
+    check_ranks(checkpoint.shapes(folder, targets), asked.ranks)
     return [
         {
             "stage": "init", "method": asked.method, "options": options, "quant": asked.quant, "rank": rank,

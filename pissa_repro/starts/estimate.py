@@ -1,12 +1,16 @@
 """What making starts and measuring their errors will cost, said before the work."""
 
 import logging
+import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pissa_repro.linalg import krylov
 from pissa_repro.linalg.spectrum import by_krylov, columns
+from pissa_repro.model import checkpoint
 from pissa_repro.runtime.specs import ModelStartSpec
 from pissa_repro.starts.make import walk
 
@@ -47,6 +51,17 @@ def init_cost(folder: str, specs: Sequence[ModelStartSpec]) -> Cost:
             factor_bytes += 4 * spec["rank"] * sum(shape)
         cost.add(shape, operations, 3, basis)
     cost.memory += factor_bytes
+    return cost
+
+
+def residual_cost(folder: str, specs: Sequence[ModelStartSpec]) -> Cost:
+    """The cost of making these starts and writing their residuals: factors of one file of weights are held at once."""
+    cost, held = init_cost(folder, specs), Counter[Path]()
+    ranks = 4 * sum(spec["rank"] for spec in specs)
+    for weight in checkpoint.weights(folder, list(walk(folder, specs)[0])).values():
+        held[weight.path] += ranks * sum(weight.shape)
+    largest = max(math.prod(tensor.shape) for tensor in checkpoint.stored(folder).values())  # an embedding, mostly
+    cost.memory = max(cost.memory - held.total(), 4 * largest) + max(held.values())
     return cost
 
 

@@ -138,11 +138,21 @@ def start_model(folder: str, specs: Sequence[ModelStartSpec], kept: Kept | None 
     shapes, by_modules = walk(folder, specs)
     made = [Made(factors.Factors({}, {}, None, s["rank"], s["alpha"], s["rslora"]), {}) for s in specs]
     for name, weight in track(weights(folder, shapes), f"init {specs[0]['method']}", len(shapes)):
-        decomposed = spectrum(name, weight, kept)
-        for modules, (collected, facts) in zip(by_modules, made, strict=True):
-            start, facts[name] = start_module(name, decomposed, modules[name])
-            _add(collected, name, start, modules[name]["alpha"])
+        here = [modules[name] for modules in by_modules]
+        starts = start_modules(name, weight, here, kept)
+        for spec, (collected, of_modules), (start, facts) in zip(here, made, starts, strict=True):
+            of_modules[name] = facts
+            _add(collected, name, start, spec["alpha"])
     return made
+
+
+def start_modules(
+    name: str, weight: torch.Tensor, specs: Sequence[StartSpec], kept: Kept | None = None
+) -> Iterator[tuple[methods.Start, StartFacts]]:
+    """`start_module` for several specs, one after the other; the weight is decomposed once."""
+    decomposed = spectrum(name, weight, kept)
+    for spec in specs:
+        yield start_module(name, decomposed, spec)
 
 
 def _add(collected: factors.Factors, name: str, start: methods.Start, alpha: float) -> None:

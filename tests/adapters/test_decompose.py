@@ -1,0 +1,290 @@
+"""A residual model and its initial adapter: what stock PEFT makes, and the bits that a cell trains on."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+from commands import pissa
+from helpers import LLAMA, load_json, made_of, relative
+from peer import TOKENS, loaded, logits, plain
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+from stage import init_spec, says
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pissa_repro import methods
+from pissa_repro.adapters.folder import ADAPTER, CONFIG
+from pissa_repro.model.base import set_base
+from pissa_repro.model.factors import product
+from pissa_repro.model.load import load_base
+from pissa_repro.sources.fetched import fetch_model
+
+WITH_FACTORS = [name for name in methods.names() if methods.has_factors(name)]
+KINDS = [(m, q) for m in WITH_FACTORS for q in ("none", "nf4") if methods.refusal(m, q) is None]
+
+
+def decompose(source, out, *words):
+    """A decomposition whose SVD is exact, and kept beside OUT."""
+    pissa("decompose", source, "--rank", 4, "--out", out, "--scratch", out.parent / "kept", *words)
+    return out
+
+
+def tensors(folder) -> dict[str, torch.Tensor]:
+    return {name: tensor for path in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(path).items()}
+
+
+def same(first, second) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def relative_to(weight, rest) -> float:
+    return (rest.double().norm() / weight.double().norm()).item()
+
+
+def pair(folder, name="pissa_init", **words) -> PeftModel:
+    """The residual with its adapter, as PEFT loads them."""
+    residual = AutoModelForCausalLM.from_pretrained(folder)
+    return PeftModel.from_pretrained(residual, folder, subfolder=name, **words)
+
+
+@pytest.fixture(scope="module")
+def residual(tiny_model, tmp_path_factory):
+    """Of rank 4 and alpha 8, in float32. Do not write to it."""
+    return decompose(tiny_model, tmp_path_factory.mktemp("pair") / "out", "--alpha", 8)
+
+
+@pytest.fixture(scope="module")
+def sharded(tiny_model, tmp_path_factory):
+    """The tiny model in bfloat16, in several files."""
+    folder = tmp_path_factory.mktemp("sharded") / "model"
+    AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16).save_pretrained(
+        folder, max_shard_size="60kB"
+    )
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    return folder
+
+
+def test_residual_and_adapter_are_those_of_peft(residual, tiny_model):
+    torch.manual_seed(0)
+    fields = {"r": 4, "lora_alpha": 8, "target_modules": LLAMA, "task_type": "CAUSAL_LM"}
+    peers = get_peft_model(plain(tiny_model), LoraConfig(init_lora_weights="pissa", **fields))
+    ours = pair(residual)
+    config, theirs = ours.peft_config["default"], peers.peft_config["default"]
+    assert (config.r, config.lora_alpha, config.target_modules) == (theirs.r, theirs.lora_alpha, theirs.target_modules)
+    assert config.init_lora_weights is True and config.base_model_name_or_path is None
+    for name, module in peers.named_modules():
+        if hasattr(module, "lora_A"):
+            mine = ours.get_submodule(name)
+            assert relative(mine.base_layer.weight, module.base_layer.weight) < 1e-6
+            products = (m.lora_B["default"].weight @ m.lora_A["default"].weight for m in (mine, module))
+            assert relative(*products) < 1e-5
+    assert same(plain(residual).state_dict(), ours.unload().state_dict())
+
+
+def snippet(folder) -> str:
+    """The Python of the model card that loads and trains."""
+    return re.search(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2 as saved", "gpt2 as on the hub", "sharded"])
+def test_the_lines_of_the_card_load_the_base_models_outputs(
+    kind, residual, tiny_model, tiny_gpt2, sharded, tmp_path, monkeypatch, recwarn
+):
+    """Also Conv1D, which PEFT finds to be transposed, and modules that the files name without `transformer.`."""
+    source = {"llama": tiny_model, "sharded": sharded, "gpt2 as saved": tiny_gpt2["saved"]}.get(kind, tiny_gpt2["hub"])
+    words = ("--dtype", "float32") if kind == "sharded" else ()
+    out = residual if kind == "llama" else decompose(source, tmp_path / "out", *words)
+    names = {}
+    monkeypatch.chdir(out)
+    exec(snippet(out), names)
+    model = names["model"]
+    trainable = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert len(trainable) == 2 * len(load_json(out / "pissa_init/init.json")["modules"])
+    assert not [str(one.message) for one in recwarn if "fan_in" in str(one.message) or "missing" in str(one.message)]
+    assert relative(logits(model), logits(plain(source))) < 1e-5
+    assert relative(logits(model.unload()), logits(plain(source))) > 0.1
+    assert {p.name for p in out.iterdir()} - {"README.md", "pissa_init"} == {
+        p.name for p in source.iterdir() if p.name != "README.md"
+    }
+
+
+def test_the_loaded_pair_trains_and_converts_to_a_lora_on_the_base(residual, tiny_model, tmp_path):
+    model = pair(residual, is_trainable=True)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    for _ in range(2):
+        model.train()(input_ids=TOKENS, labels=TOKENS).loss.backward()
+        optimizer.step()
+    model.save_pretrained(tmp_path / "trained")
+    pissa("convert", tmp_path / "trained", "--init", residual / "pissa_init", "--out", tmp_path / "lora")
+    assert relative(logits(model), logits(plain(tiny_model))) > 1e-3
+    assert relative(loaded(tiny_model, tmp_path / "lora"), logits(model)) < 1e-5
+
+
+@pytest.mark.parametrize(("method", "quant"), KINDS)
+def test_the_weights_are_the_bits_that_a_cell_trains_on(method, quant, tiny_model, tmp_path):
+    """base.set_base, of the factors that a sweep makes; the adapter in <method>_init."""
+    turns = 3 if "alternations" in methods.options(method, quant, {}, "test") else None
+    words = ("--alternations", turns) if turns else ()
+    out = decompose(tiny_model, tmp_path / "out", "--method", method, "--quant", quant, *words)
+    options = methods.options(method, quant, {"alternations": turns} if turns else {}, "test")
+    made = made_of(tiny_model, init_spec(method=method, quant=quant, options=options))
+    model = load_base(tiny_model)
+    set_base(model, made, quant, "float32", pack=False)
+    assert same(plain(out).state_dict(), model.state_dict())
+    stored = load_file(out / f"{method}_init" / ADAPTER)
+    assert len(stored) == 2 * len(made.A) and all(
+        torch.equal(stored[f"base_model.model.{name}.lora_A.weight"], made.A[name]) for name in made.A
+    )
+    record = load_json(out / f"{method}_init/init.json")
+    assert record["offset"] == made.offset and record["rounding"] == 0
+    assert record["reload"] == 0 if quant == "nf4" else record["reload"] is None
+
+
+def test_the_quantized_residual_in_bfloat16_is_as_near_as_it_says(tiny_model, tmp_path):
+    """What storing moves, and what quantizing again makes of it: by bitsandbytes, as transformers loads it."""
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    out = decompose(tiny_model, tmp_path / "out", "--quant", "nf4", "--alternations", 5, "--dtype", "bfloat16")
+    record, weights, before = load_json(out / "pissa_init/init.json"), tensors(out), tensors(tiny_model)
+    factors = load_file(out / "pissa_init" / ADAPTER)
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16} != {t.dtype for t in factors.values()}
+    for name, facts in record["modules"].items():
+        weight = before[f"{name}.weight"]
+        a, b = (factors[f"base_model.model.{name}.lora_{side}.weight"] for side in "AB")
+        rest = (weight - product(a, b, 1.0)).view(-1, 64)
+        base = dequantize_4bit(*quantize_4bit(rest, quant_type="nf4", blocksize=64)).view(weight.shape)
+        stored = weights[f"{name}.weight"].float()
+        again = dequantize_4bit(*quantize_4bit(stored.view(-1, 64), quant_type="nf4", blocksize=64)).view(weight.shape)
+        assert facts["rounding"] == pytest.approx(relative_to(weight, stored - base), rel=1e-4)
+        assert facts["reload"] == pytest.approx(relative_to(weight, again - base), rel=1e-4)
+        assert 0 < facts["rounding"] < 2**-8 and 0 < facts["reload"] < 2**-7
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "no plain LoRA" in card and 'load_in_4bit=True, bnb_4bit_quant_type="nf4"' in card
+
+
+def test_an_adapter_on_a_quantized_residual_is_not_converted(tiny_model, tmp_path):
+    out = decompose(tiny_model, tmp_path / "out", "--quant", "nf4")
+    words = ("--init", out / "pissa_init", "--out", tmp_path / "lora")
+    says(lambda: pissa("convert", out / "pissa_init", *words), "nf4", "--lossy")
+
+
+def files(folder) -> dict[str, bytes]:
+    """Every file but the record, which has its time."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != "init.json")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def test_several_ranks_are_the_bytes_of_each_alone_from_one_walk(sharded, tmp_path, monkeypatch):
+    from pissa_repro.adapters import whole
+
+    honest, read = whole.safe_open, []
+    monkeypatch.setattr(whole, "safe_open", lambda path, **words: read.append(path) or honest(path, **words))
+    words = ("--quant", "nf4", "--alternations", 2, "--out")
+    pissa("decompose", sharded, "--rank", 16, "--rank", 4, *words, tmp_path / "both", "--scratch", tmp_path / "a")
+    assert len(read) == len(tensors(sharded))
+    pissa("decompose", sharded, "--rank", 4, *words, tmp_path / "one", "--scratch", tmp_path / "b")
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["r16", "r4"]
+    assert files(tmp_path / "both/r4") == files(tmp_path / "one")
+    assert load_json(tmp_path / "both/r16/pissa_init" / CONFIG)["r"] == 16
+
+
+@pytest.fixture
+def stopping(monkeypatch):
+    """Modules whose start was made, and a number of them after which the machine fails."""
+    from pissa_repro.starts import make
+
+    honest, made, limit = make.start_modules, [], {}
+
+    def starts(name, weight, specs, kept):
+        if len(made) == limit.get("at"):
+            raise RuntimeError("power cut")
+        made.append(name)
+        yield from honest(name, weight, specs, kept)
+
+    monkeypatch.setattr(make, "start_modules", starts)
+    return made, limit
+
+
+def test_stopped_between_files_it_goes_on_and_gives_the_same_bytes(sharded, tmp_path, stopping):
+    made, limit = stopping
+    uninterrupted = files(decompose(sharded, tmp_path / "whole"))
+    wanted = list(made)
+    made.clear()
+    limit["at"] = 9
+    with pytest.raises(RuntimeError):
+        decompose(sharded, tmp_path / "out")
+    first = list(made)
+    assert not (tmp_path / "out").exists()
+    made.clear()
+    del limit["at"]
+    assert files(decompose(sharded, tmp_path / "out")) == uninterrupted
+    assert 0 < len(made) < len(wanted) and len(set(first) & set(made)) <= 3  # those of the file that was not whole
+    assert set(first) | set(made) == set(wanted)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "out", "whole"]
+
+
+def test_another_decomposition_does_not_go_on_where_this_one_stopped(sharded, tmp_path, stopping):
+    made, limit = stopping
+    limit["at"] = 9
+    with pytest.raises(RuntimeError):
+        decompose(sharded, tmp_path / "out")
+    del limit["at"]
+    made.clear()
+    other = decompose(sharded, tmp_path / "out", "--alpha", 2)
+    assert len(made) == 14 and load_json(other / "pissa_init" / CONFIG)["lora_alpha"] == 2
+
+
+def test_the_folder_names_no_place_and_the_card_has_base_and_licence(sharded, tmp_path):
+    source = shutil.copytree(sharded, tmp_path / "source")
+    card = "---\nlanguage: en\nlicense: llama2\nlicense_link: LICENSE\n---\n\n# A model\n\nlicense: none\n"
+    (source / "README.md").write_text(card, encoding="utf-8")
+    out = decompose(source, tmp_path / "out", "--base", "lab/tiny", "--published-as", "me/tiny-r4")
+    head = (out / "README.md").read_text(encoding="utf-8").split("---")[1]
+    assert "base_model: lab/tiny\nlicense: llama2\nlicense_link: LICENSE\n" in head and "none" not in head
+    assert load_json(out / "pissa_init" / CONFIG)["base_model_name_or_path"] == "me/tiny-r4"
+    base = load_json(out / "pissa_init/base.json")
+    assert (base["name"], base["commit"]) == ("lab/tiny", None)
+    local = decompose(source, tmp_path / "local")
+    assert load_json(local / "pissa_init/base.json")["name"] is None
+    for folder in (out, local):
+        for path in folder.rglob("*"):
+            assert not path.is_file() or str(tmp_path).encode() not in path.read_bytes(), path
+
+
+def test_a_residual_is_no_base_of_a_cell(residual):
+    says(lambda: fetch_model({"path": str(residual)}), "residual", "pissa_init")
+
+
+def test_what_cannot_be_is_refused_before_the_work(residual, tiny_model, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    (tmp_path / "there").mkdir()
+    says(lambda: decompose(tiny_model, tmp_path / "there"), "--out", "there", "exists already")
+    says(lambda: decompose(tiny_model, out, "--rank", 65), "rank 65", "from 1 to 64")
+    says(lambda: decompose(tiny_model, out, "--dtype", "float8"), "--dtype", "float8", "bfloat16")
+    says(lambda: decompose(tiny_model, out, "--base", tiny_model), "--base", "hub id")
+    says(lambda: decompose(tiny_model, out, "--factors", "--dtype", "float16"), "--factors", "--dtype")
+    says(lambda: decompose(residual, out), "residual", "base model")
+    quantized = shutil.copytree(tiny_model, tmp_path / "quantized")
+    config = load_json(quantized / "config.json") | {"quantization_config": {"quant_method": "gptq"}}
+    (quantized / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    says(lambda: decompose(quantized, out), "quantized already", "full-precision")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 0, 9))
+    says(lambda: decompose(tiny_model, out), "--out", "bytes", "9 are free")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["quantized", "there"]
+
+
+def test_a_head_that_is_the_embedding_too_is_not_taken_apart(tiny_model, tmp_path):
+    source = shutil.copytree(tiny_model, tmp_path / "tied")
+    config = load_json(source / "config.json") | {"tie_word_embeddings": True}
+    (source / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    target = ("--target-module", "lm_head")
+    says(lambda: decompose(source, tmp_path / "out", *target), "lm_head", "shares its weight with the embedding")
+
+
+def test_a_second_process_is_told_of_the_first(tiny_model, tmp_path):
+    from pissa_repro.runtime.lock import alone
+
+    with alone(tmp_path / "out", "writing"):
+        says(lambda: decompose(tiny_model, tmp_path / "out"), "another process is writing", "pid")
