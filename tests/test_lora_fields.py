@@ -144,6 +144,7 @@ def test_fields_together_on_files_with_shorter_names(tmp_path, tiny_gpt2, tiny_r
     assert sum(key.endswith("bias") for key in stored) == count
     untouched = load_base(tiny_gpt2["hub"]).get_parameter("transformer.h.0.attn.c_attn.bias")
     assert not torch.equal(stored["base_model.model.transformer.h.0.attn.c_attn.base_layer.bias"], untouched)
+    assert r"(attn\.c_attn\|mlp\.c_proj) |" in (run.trained / "README.md").read_text(encoding="utf-8")
     scaling = read_json(run.factors / factors.BASE)["scaling"]
     assert scaling == {name: made for name, made in scaling.items() if name.startswith("transformer.h.")}
     assert {round(s, 9) for s in scaling.values()} == {round(a / r**0.5, 9) for a in (3, 6) for r in (2, 4)}

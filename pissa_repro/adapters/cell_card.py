@@ -63,7 +63,7 @@ def text(trained: Trained, facts: TrainFacts, git: Git, why: str | None, scores:
         card.head(trained.base if trained.model["commit"] else None, tags, card.licence(trained.model["path"])),
         f"# {trained.name}",
         f"{trained.base}, trained by pissa-repro with the method `{spec['method']}`.",
-        "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in _facts(trained, facts, git)),
+        "| | |\n|---|---|\n" + "\n".join(_line(*fact) for fact in _facts(trained, facts, git)),
         *_scores(scores),
         _loading(trained, facts, why),
     ]
@@ -92,6 +92,12 @@ def _loading_export(trained: Trained, form: str, folder: Path, name: str) -> str
     if form == "lora":
         return card.loading(trained.base, name, read(folder, "lora").rank, read_json(folder / CONFIG))
     return f"## What it is for\n\n```sh\npissa convert TRAINED --init {name} --out LORA\n```"
+
+
+def _line(key: str, value: Any) -> str:
+    """A line of a table; an expression may hold the sign that ends a cell."""
+    shown = str(value).replace("|", "\\|")
+    return f"| {key} | {shown} |"
 
 
 def _facts(trained: Trained, facts: TrainFacts, git: Git) -> list[tuple[str, Any]]:
