@@ -224,6 +224,15 @@ def whole(fields: Mapping[str, Any]) -> TrainedWhole:
     return cast("TrainedWhole", {key: value for key, value in fields.items() if key in WHOLE})
 
 
+def check_dtype(fields: Mapping[str, Any], dtype: str, place: str) -> None:
+    """Raise UserError where parameters of the base train and its dtype is another than theirs."""
+    if whole(fields) and dtype != "float32":
+        raise UserError(
+            f"{place}: {' and '.join(whole(fields))} on a base in {dtype}: what trains is float32, and layers of that "
+            "base take no other dtype. Choices: dtype float32 for this method (config.train.dtype, config.overrides)."
+        )
+
+
 def in_training(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that act beside the start: LoraConfig gets them as they are."""
     return {key: value for key, value in fields.items() if key not in OF_START and not ALLOWED[key].replaces}

@@ -74,6 +74,12 @@ class Sweep:
             yield Point(model, data, cell["method"], cell["quant"], rank, rate, seed)
 
     @cached_property
+    def _plain_texts(self) -> set[str]:
+        """The training datasets of plain texts, which have no response that the loss could be taken on."""
+        swept = self.config["sweep"]["datasets"]
+        return {name for name in swept if datasets.is_text(self.config["datasets"], name)}
+
+    @cached_property
     def cells(self) -> dict[str, Cell]:
         """The cells by name, in the config's order, each once."""
         return {cell.name: cell for _, cell in self.points}
@@ -110,14 +116,11 @@ class Sweep:
         definition = self.definition(point.method)
         train = {key: changed.get(key, value) for key, value in self.config["train"].items()}
         train |= lora.replaced(definition["lora"])
+        lora.check_dtype(definition["lora"], train["dtype"], f"config.methods.{point.method}.lora")
         if isinstance(train["target_modules"], list):
             train["target_modules"] = tuple(train["target_modules"])
-        if (whole := lora.whole(definition["lora"])) and train["dtype"] != "float32":
-            raise UserError(
-                f"config.methods.{point.method}.lora: {' and '.join(whole)} on a base in {train['dtype']}: "
-                "what trains is float32, and layers of that base take no other dtype. Choices: dtype float32 for this "
-                "method (config.train.dtype, config.overrides)."
-            )
+        if point.data in self._plain_texts:
+            train["loss"] = "all"
         init = definition["init"]
         return Cell(
             model=point.model,
@@ -198,7 +201,7 @@ class Sweep:
     def train_spec(self, cell: Cell) -> TrainSpec:
         """Spec of training a cell."""
         of_init = ("alpha", "rslora", "target_modules")
-        settings = cast("TrainSettings", {key: value for key, value in cell.train if key not in of_init})
+        settings = {key: value for key, value in cell.train if key not in of_init}
         return {
             "stage": "train",
             "version": STAGE_VERSION["train"],
@@ -208,7 +211,7 @@ class Sweep:
             "lora": lora.in_training(self.definition(cell.method)["lora"]),
             "learning_rate": cell.learning_rate,
             "seed": cell.seed,
-            "settings": settings,
+            "settings": cast("TrainSettings", config_module.written(settings)),
         }
 
     def generate_spec(self, cell: Cell, task: str) -> GenerateSpec:
