@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 
 from pissa_repro.plan.reading import short
 from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.specs import StartFields, TrainedWhole
+from pissa_repro.runtime.specs import StartFields, Targets, TrainedWhole
 
 ALL_LINEAR = "all-linear"
 Check = Callable[[Any], bool]
@@ -217,6 +217,14 @@ def of_start(fields: Mapping[str, Any], alpha_is_rank: bool) -> StartFields:
         alphas |= {key: rank for key, rank in patterns["rank_pattern"].items() if key not in alphas}
     pairs = {key: [[name, value] for name, value in pattern.items()] for key, pattern in patterns.items()}
     return cast("StartFields", found | pairs)
+
+
+def targets(fields: Mapping[str, Any], train: Mapping[str, Any]) -> Targets:
+    """Which modules get factors by the settings of a cell; `lora` only where fields narrow them or have patterns."""
+    named = train["target_modules"]
+    found: Targets = {"target_modules": named if isinstance(named, str) else list(named)}
+    more = of_start(fields, train["alpha"] == "rank")
+    return {**found, "lora": more} if more else found
 
 
 def whole(fields: Mapping[str, Any]) -> TrainedWhole:
