@@ -135,13 +135,16 @@ def save(folder: str | Path, factors: Factors, base: Base, method: str, quant: s
 def save_trained(folder: str | Path, tensors: Matrices, fields: Mapping[str, Any], start: str | Path) -> None:
     """Write the folder of what was trained of the factors in `start`: the trained tensors only, under PEFT's names.
 
-    fields: of LoraConfig. What was taken out of W, and from which base, is the start's.
+    fields: of LoraConfig. What was taken out of W, and from which base, is the start's. Others may get this folder: of a
+    base that is a folder here, it has the name without the path.
     """
     folder, belongs = Path(folder), belongs_of(start)
     folder.mkdir(parents=True)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / FACTORS, {"format": "pt"})
     write_json(folder / CONFIG, fields)
     kept = {key: belongs[key] for key in ("name", "commit", "fingerprint", "offset", "quant", "method")}
+    if not kept["commit"] and Path(kept["name"]).is_dir():
+        kept["name"] = Path(kept["name"]).name
     _write_base(folder, {**kept, "start": sha256(start)})
 
 
