@@ -67,9 +67,12 @@ def lora() -> str:
     reasons: dict[str, list[str]] = {}
     for name, reason in fields.REFUSED.items():
         reasons.setdefault(reason, []).append(f"`{name}`")
-    allowed = [f"| `{name}` | {kind.__name__} | {text} |" for name, (kind, text) in fields.ALLOWED.items()]
+    allowed = [
+        f"| `{name}` | {field.wanted} | {field.what} | {f'`{field.replaces}`' if field.replaces else ''} |"
+        for name, field in fields.ALLOWED.items()
+    ]
     refused = [f"| {', '.join(names)} | {reason} |" for reason, names in reasons.items()]
-    first = ["| may be set | type | what it does here |", "|---|---|---|", *allowed]
+    first = ["| may be set | its value | what it does here | in place of `train:` |", "|---|---|---|---|", *allowed]
     return "\n".join([*first, "", "| is refused | why |", "|---|---|", *refused])
 
 

@@ -6,6 +6,7 @@ import shlex
 import sys
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 # The checkout is the package, installed or not, whatever folder the sweep runs in.
 sys.path.insert(0, str(workflow.basedir))
@@ -17,7 +18,7 @@ shell.prefix(
 
 from pissa_repro import exhibits, methods, quantizers, tasks
 from pissa_repro.plan import admission, adopted, code, studies
-from pissa_repro.plan.checked import checked, fitting
+from pissa_repro.plan.checked import checked, fitting, warnings
 from pissa_repro.results import records
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
@@ -29,6 +30,9 @@ try:
     exhibits.PLUGINS.check()
 except UserError as error:
     raise WorkflowError(str(error)) from None
+if workflow.is_main_process:  # and not again in each job
+    for text in warnings(SWEEP):
+        logger.warning(text)
 ASKED = []  # the batches that this run may generate
 ADOPTED = "|".join(map(re.escape, SWEEP.adopted)) or "(?!)"  # names of what was trained elsewhere; else nothing fits
 

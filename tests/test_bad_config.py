@@ -88,9 +88,9 @@ WRONG = [
     ("datasets.sums", {"hub": "b/c", "revision": "main", "fields": FIELDS}, ["config.datasets.sums", "'file'"]),
     ("methods.my-pissa.lora", {"use_dorra": True}, ["config.methods.my-pissa.lora", "'use_dorra'", "'use_dora'"]),
     ("methods.my-pissa.lora", {"r": 8}, ["config.methods.my-pissa.lora", "'r'", "config.sweep.ranks"]),
-    ("methods.my-pissa.lora", {"lora_alpha": 8}, ["config.methods.my-pissa.lora", "config.train.alpha"]),
-    ("methods.my-pissa.lora", {"rank_pattern": {"q_proj": 2}}, ["'rank_pattern'", "config.sweep.ranks"]),
-    ("methods.my-pissa.lora", {"modules_to_save": ["lm_head"]}, ["'modules_to_save'", "factors A and B"]),
+    ("methods.my-pissa.lora", {"lora_alpha": 0}, ["config.methods.my-pissa.lora", "'lora_alpha' is 0", "above 0"]),
+    ("methods.my-pissa.lora", {"rank_pattern": {"(": 2}}, ["'rank_pattern'", "regular expressions"]),
+    ("methods.my-pissa.lora", {"modules_to_save": "lm_head"}, ["'modules_to_save' is 'lm_head'", "a list of names"]),
     ("methods.my-pissa.options", {"alternations": 0}, ["config.methods.my-pissa", "alternations", "whole number"]),
 ]
 

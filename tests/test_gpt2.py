@@ -24,7 +24,7 @@ def principal(folder, rank: int = 4, alpha: float = 8.0) -> factors.Factors:
     made = factors.Factors({}, {}, "start", rank, alpha, False)
     for name, weight in checkpoint.targets(folder, TARGETS):
         u, s, vh = torch.linalg.svd(weight, full_matrices=False)
-        root = (s[:rank] / made.scaling).sqrt()
+        root = (s[:rank] / (alpha / rank)).sqrt()
         made.A[name], made.B[name] = root[:, None] * vh[:rank], u[:, :rank] * root
     return made
 

@@ -61,6 +61,9 @@ def test_a_config_that_gives_a_files_name_to_something_else_does_not_hide_it():
     changed = {"lora": {"init": "lora", "lora": {"use_dora": True}}, "mine": {"init": "lora"}}
     assert shown([("lora", "none"), ("mine", "none")], changed) == ["LoRA (use_dora=True)", "LoRA (mine)"]
     assert shown([("lora", "none")], {"lora": {"init": "pissa"}}) == ["PiSSA (lora)"]
+    fields = {"target_modules": ".*(q|v)_proj", "lora_alpha": 8, "rank_pattern": {"a|b": 2}}  # it ends a cell
+    changed = {"lora": {"init": "lora", "lora": fields}}
+    assert shown([("lora", "none")], changed) == ["LoRA (lora_alpha=8, rank_pattern, target_modules)"]
 
 
 def test_a_display_of_the_config_stands_unless_two_rows_have_it():

@@ -74,6 +74,15 @@ def test_options_default_change_and_refuse(name):
         methods.options(name, QUANTIZED, {"no_such_option": 1}, "here")
 
 
+@pytest.mark.parametrize("name", [name for name in methods.names() if methods.has_factors(name)])
+def test_a_method_says_whether_its_factors_are_parts_of_the_weight(name):
+    """TAKES is there where the base is left without the factors, and nowhere else."""
+    quant = next(quant for quant in QUANTS if not methods.refusal(name, quant))
+    made, _ = start(name, quant, decaying(48, 48))
+    takes = methods.load(name).TAKES
+    assert (made.offset == "start") == (takes is not None) and (takes is None or "W" in takes.split())
+
+
 def test_no_torch_before_a_start_is_made():
     code = (
         "import sys\nfrom pissa_repro import methods\nfrom pissa_repro.plan import config, sweep\n"

@@ -10,7 +10,7 @@ from pissa_repro.adapters.folder import CONFIG, read
 from pissa_repro.model import factors
 from pissa_repro.model.architecture import of_record
 from pissa_repro.model.skeleton import folder_architecture
-from pissa_repro.runtime.record import read_json
+from pissa_repro.runtime.record import canonical, read_json
 from pissa_repro.runtime.record_types import Git, ModelRecord, ScoreRecord, TrainFacts
 from pissa_repro.sources.prompt import named
 from pissa_repro.training.examples import RESPONSE
@@ -67,7 +67,7 @@ def text(trained: Trained, facts: TrainFacts, git: Git, why: str | None, scores:
         card.head(trained.base if trained.model["commit"] else None, tags, card.licence(trained.model["path"])),
         f"# {trained.name}",
         f"{trained.base}, trained by pissa-repro with the method `{spec['method']}`.",
-        "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in _facts(trained, facts, git)),
+        "| | |\n|---|---|\n" + "\n".join(_line(*fact) for fact in _facts(trained, facts, git)),
         *_scores(scores),
         _loading(trained, facts, why),
     ]
@@ -100,12 +100,19 @@ def _loading_export(trained: Trained, form: str, folder: Path, name: str) -> str
     return f"## What it is for\n\n```sh\npissa convert TRAINED --init {name} --out LORA\n```"
 
 
+def _line(key: str, value: Any) -> str:
+    """A line of a table; an expression may hold the sign that ends a cell."""
+    shown = str(value).replace("|", "\\|")
+    return f"| {key} | {shown} |"
+
+
 def _facts(trained: Trained, facts: TrainFacts, git: Git) -> list[tuple[str, Any]]:
     """The training in lines of a table."""
     spec, init, settings = facts["spec"], facts["spec"]["init"], facts["spec"]["settings"]
     of_init = [] if init is None else [
         ("rank, alpha", f"{init['rank']}, {init['alpha']:g}{' (rsLoRA)' if init['rslora'] else ''}"),
-        ("target modules", ", ".join(init["target_modules"])),
+        ("target modules", chosen if isinstance(chosen := init["target_modules"], str) else ", ".join(chosen)),
+        *((f"`{key}`", canonical(value)) for key, value in {**init.get("lora", {}), **spec["lora"]}.items()),
     ]  # fmt: skip
     base = facts["base"]
     return [

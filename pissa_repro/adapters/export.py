@@ -23,6 +23,7 @@ EXACT = 1e-4  # |difference| / |logits| of an exact form where training and weig
 ROUNDED = 0.2  # where they are rounded to another dtype: more is no rounding
 ADAPTER = cell_card.ADAPTER  # the folder of the trained adapter beside a residual
 NO_PATTERNS: dict[str, Any] = {"rank_pattern": {}, "alpha_pattern": {}}
+ONLY_FACTORS = {"use_dora": False, "bias": "none", "modules_to_save": None}
 Written = tuple[Path, Path | None]  # the model and the adapter on it that others load; None: whole weights
 
 
@@ -93,7 +94,12 @@ def _refuse(asked: Asked) -> None:
 def _refuse_factors(asked: Asked, parts: Parts) -> None:
     """Raise UserError where the factors have no such form, and where the disk has no room for it."""
     spec, say = asked.cell.spec, f"CELL {asked.cell.folder}"
-    if parts.adapter.others and (asked.form == "lora" or asked.base == "bf16"):
+    if parts.whole and (asked.form == "merged" or asked.rank is not None):
+        raise UserError(
+            f"{say}: {len(parts.whole)} parameters of the base were trained too (bias, modules_to_save); this form has "
+            "no place for them: --as lora on a plain base, else --as residual. PEFT's merge_and_unload() merges either."
+        )
+    if parts.dora and (asked.form == "lora" or asked.base == "bf16"):
         raise UserError(
             f"{say}: was trained with DoRA, whose magnitudes are no plain LoRA and belong to the base as it was "
             "trained on: --as merged --base trained, or --as residual."
@@ -104,7 +110,7 @@ def _refuse_factors(asked: Asked, parts: Parts) -> None:
             "--as residual."
         )
     if asked.rank is not None:
-        most = min(2 * parts.initial.rank if parts.initial.taken else parts.initial.rank, 10**9)
+        most = parts.adapter.rank * (2 if parts.initial.taken else 1)
         if not 1 <= asked.rank <= most:
             raise UserError(f"--rank {asked.rank}: the change has rank {most} at most, so 1 to {most}.")
     needed = sum(shard.size for shard in whole.shards(asked.cell.model["path"], asked.dtype))
@@ -190,8 +196,8 @@ def _write_adapter(
     kept = trained.read(factors.trained_factors(asked.cell.trained)).config
     left = asked.cell.left
     place = {"base_model_name_or_path": left.base, "revision": left.model["commit"]} if fields else {}
-    start = {key: False for key in ("use_dora",) if key in kept}
-    write_json(out / folder.CONFIG, kept | start | trained.SAVED | {"init_lora_weights": True} | place | fields)
+    only = {key: value for key, value in ONLY_FACTORS.items() if key in kept}
+    write_json(out / folder.CONFIG, kept | only | trained.SAVED | {"init_lora_weights": True} | place | fields)
 
 
 def _same(tensor: torch.Tensor) -> torch.Tensor:

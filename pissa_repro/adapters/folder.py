@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pissa_repro.model.factors import CONFIG as OURS
-from pissa_repro.model.factors import PREFIX, TRAINED, scaling
+from pissa_repro.model.factors import PREFIX, TRAINED, of_module, scaling
 from pissa_repro.model.header import Stored, header
 from pissa_repro.runtime.errors import UserError
 
@@ -185,16 +185,8 @@ def is_embedding(key: str) -> bool:
 
 def module_of(config: dict[str, Any], name: str, a: str, b: str) -> Module:
     """What a config says of the module `name`, whose factors have the keys a and b."""
-    rank, alpha = (_of(config, which, name) for which in ("rank", "alpha"))
+    rank, alpha = (of_module(config, which, name) for which in ("rank", "alpha"))
     return Module(a, b, rank, alpha, scaling(alpha, rank, bool(config.get("use_rslora"))))
-
-
-def _of(config: dict[str, Any], which: str, module: str) -> Any:
-    """A module's rank or alpha: the first pattern that its name ends in, as PEFT's get_pattern_key finds it."""
-    for key, value in (config.get(f"{which}_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({key})$", module):
-            return value
-    return config["r" if which == "rank" else "lora_alpha"]
 
 
 def _refuse_unexplained(folder: Path, config: dict[str, Any], others: list[str]) -> None:

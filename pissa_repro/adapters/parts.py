@@ -26,6 +26,16 @@ class Parts:
         names = self.adapter.modules  # the model's, which may have the base model's prefix in front (GPT-2)
         self.names = {own: next(n for n in names if n == own or n.endswith(f".{own}")) for own in self.initial.A}
 
+    @property
+    def dora(self) -> bool:
+        """Whether magnitudes were trained."""
+        return any(key.endswith(MAGNITUDE) for key in self.adapter.others)
+
+    @property
+    def whole(self) -> list[str]:
+        """The keys of biases and whole modules that were trained beside the factors."""
+        return [key for key in self.adapter.others if ".lora_" not in key]
+
     def trained(self, module: str) -> tuple[torch.Tensor, torch.Tensor, float]:
         """A (r, in), B (out, r) and s after the training."""
         found = self.adapter.modules[self.names[module]]
@@ -76,5 +86,5 @@ class Parts:
             a, b, s = self.trained(module)
             left, right = [a.double()], [s * b.double()]
             if taken := self.taken(module):
-                left, right = [*left, taken[0].double()], [*right, -self.initial.scaling * taken[1].double()]
+                left, right = [*left, taken[0].double()], [*right, -self.initial.scaling(module) * taken[1].double()]
             yield name, torch.cat(left), torch.cat(right, dim=1)

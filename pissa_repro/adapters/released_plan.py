@@ -8,14 +8,14 @@ from typing import Any
 
 from pissa_repro import methods
 from pissa_repro.adapters import bases, whole
-from pissa_repro.model import checkpoint
+from pissa_repro.model import checkpoint, targets
 from pissa_repro.model.base import module_name
 from pissa_repro.model.skeleton import folder_architecture, skeleton
 from pissa_repro.plan.sweep import SOLVER_VERSION
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import unfinished_folder
 from pissa_repro.runtime.record_types import ModelRecord
-from pissa_repro.runtime.specs import InitSpec
+from pissa_repro.runtime.specs import InitSpec, Targets
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,17 @@ def plan(asked: Asked) -> Plan:
         if name and not bases.HUB_ID.fullmatch(name):
             raise UserError(f"{option} {name}: a hub id (owner/name) is needed; a folder of this machine is not kept.")
     path, name = asked.base["path"], asked.base["name"]
-    shards, modules = whole.shards(path, asked.dtype), _modules(path, asked.specs[0]["target_modules"])
+    shards, modules = whole.shards(path, asked.dtype), _modules(path, asked.specs[0])
     known = asked.base_id or (name if bases.is_hub_id(name) else None)
     made = Plan(asked, shards, modules, known, checkpoint.transposed(path))
     _check_room(made)
     return made
 
 
-def _modules(folder: str, targets: list[str]) -> dict[str, str]:
+def _modules(folder: str, wanted: Targets) -> dict[str, str]:
     """transformers' names of the target modules by those of the files."""
     model = skeleton(folder)
-    names = {name: module_name(model, name) for name in checkpoint.weights(folder, targets)}
+    names = {name: module_name(model, name) for name in targets.chosen(folder, wanted)}
     tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
     for name, module in names.items():
         if tied and model.get_submodule(module) is model.get_output_embeddings():
@@ -98,7 +98,7 @@ def _check_room(plan: Plan) -> None:
     """Raise UserError where the disk of OUT has no room for what is still to be written."""
     out = plan.asked.out
     out.parent.mkdir(parents=True, exist_ok=True)
-    shapes = checkpoint.shapes(plan.asked.base["path"], plan.asked.specs[0]["target_modules"]).values()
+    shapes = checkpoint.shapes(plan.asked.base["path"], list(plan.modules)).values()
     factors = sum(4 * spec["rank"] * sum(shape) for spec in plan.asked.specs for shape in shapes)
     whole_size = len(plan.asked.specs) * sum(shard.size for shard in plan.shards) + 2 * factors  # kept, then joined
     there = sum(path.stat().st_size for path in unfinished_folder(out).rglob("*.safetensors"))

@@ -51,7 +51,7 @@ def no_plain(folder: Path) -> str | None:
             "model quantized"
         )
     adapter = read(inside)
-    if adapter.others:
+    if any(".lora_" in key for key in adapter.others):  # biases and whole modules a plain LoRA can have beside
         return "more than A and B was trained (DoRA's magnitudes, for one), which no plain LoRA holds"
     times = 1 if belongs["offset"] is None else 2
     a, b = ([adapter.tensors[getattr(one, side)].shape for one in adapter.modules.values()] for side in ("a", "b"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from pissa_repro.admission.modules import measured, refuse_untrainable, stacks
+from pissa_repro.admission.modules import measured, refuse_untrainable, refuse_whole, stacks
 from pissa_repro.admission.tokenizer import check_ids, unused, whole_tokenizer
 from pissa_repro.model.architecture import Architecture, architecture
 from pissa_repro.model.load import check_length, window
@@ -61,12 +61,15 @@ def admit(folder: str, spec: AdmitSpec, results: Path) -> Admitted:
     found: Admitted = {
         "modules": {}, "architecture": None, "tokenizer": None, "training": [], "tasks": {}, "warnings": [],
     }  # fmt: skip
-    shapes = {name: shape for wanted in spec["targets"] for name, shape in measured(folder, wanted).items()}
+    targets = [(wanted, measured(folder, wanted)) for wanted in spec["targets"]]
+    shapes = {name: shape for _, of_targets in targets for name, shape in of_targets.items()}
     found["modules"] = dict(Counter(types(shapes).values()))
     if spec["trained"]:
         language = Language(skeleton(folder), whole_tokenizer(folder))
         refuse_untrainable(folder, shapes, language.model)
         found["architecture"] = language.architecture.name
+        for wanted, of_targets in targets:
+            refuse_whole(folder, of_targets, wanted.get("whole", {}), language.model)
         found["tokenizer"] = {
             "tokens": len(language.tokenizer),
             "unused": unused(language.tokenizer, language.rows),

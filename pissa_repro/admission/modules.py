@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pissa_repro.model import checkpoint, naming
+from pissa_repro.model import checkpoint, naming, targets
 from pissa_repro.model.base import module_name, stores_transposed, uses
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.specs import AdmitTargets
+from pissa_repro.runtime.specs import AdmitTargets, Targets, TrainedWhole
 from pissa_repro.starts.make import check_ranks
 
 if TYPE_CHECKING:
@@ -23,8 +23,13 @@ def measured(folder: str | Path, wanted: AdmitTargets) -> dict[str, Shape]:
 
     Raises UserError for a target that the files do not have, and for a rank above a weight's smaller side.
     """
-    shapes = checkpoint.shapes(folder, wanted["modules"] or checkpoint.projections(folder))
-    check_ranks(shapes, wanted["ranks"])
+    named: Targets = {"target_modules": wanted["modules"] or checkpoint.projections(folder)}
+    if "lora" in wanted:
+        named["lora"] = wanted["lora"]
+    modules = targets.chosen(folder, named)
+    shapes = checkpoint.shapes(folder, list(modules))
+    for name, own in modules.items():
+        check_ranks({name: shapes[name]}, [own["rank"]] if "rank" in own else wanted["ranks"])
     return shapes
 
 
@@ -42,6 +47,32 @@ def refuse_untrainable(folder: str | Path, shapes: dict[str, Shape], model: "Pre
     )
 
 
+def refuse_whole(folder: str | Path, names: Iterable[str], whole: TrainedWhole, model: "PreTrainedModel") -> None:
+    """Raise UserError where parameters that shall train beside the factors of these modules are not there, or shared.
+
+    names: of the modules with factors, by the files. As PEFT finds them: a module whose name ends so, every bias.
+    """
+    place, counts = "config.methods.<method>.lora", uses(model)
+    modules = {module_name(model, name) for name in names}
+    for ending in whole.get("modules_to_save", ()):
+        found = {name: module for name, module in model.named_modules() if name and name.endswith(ending)}
+        trained = [parameter for module in found.values() for parameter in module.parameters()]
+        if not trained:
+            reason = f"no module of {folder} with parameters ends so"
+        elif any(counts[id(parameter)] > 1 for parameter in trained):
+            reason = "its weight is also the embedding's or the head's, and one of the two would train"
+        elif both := [name for name in modules if f".{name}".find(f".{ending}.") >= 0 or name.endswith(ending)]:
+            reason = f"{both[0]} gets factors, and cannot train whole as well. Take it out of the target modules"
+        else:
+            continue
+        raise UserError(f"{place}.modules_to_save: '{ending}': {reason}.")
+    of_targets = (f"{name}.bias" for name in modules)
+    biases = {name for name, _ in model.named_parameters() if name.endswith(".bias")}
+    there = {"all": biases, "lora_only": biases.intersection(of_targets)}
+    if "bias" in whole and not there[whole["bias"]]:
+        raise UserError(f"{place}.bias: {folder} has no bias that '{whole['bias']}' would train. Leave it out.")
+
+
 def _refused(names: Iterable[str], model: "PreTrainedModel") -> dict[str, str]:
     """Why modules cannot get factors, of those that cannot."""
     counts = uses(model)
@@ -57,6 +88,8 @@ def _reason(name: str, model: "PreTrainedModel", counts: dict[int, int]) -> str 
         return f"is in the files, but {type(model).__name__} has no such module{stacked}"
     if not _is_linear(layer):
         return f"is a {type(layer).__name__}, and only linear layers can get factors"
+    if layer is model.get_output_embeddings() and counts[id(layer.weight)] == 1:
+        return "is the output layer: the loss is computed from its weight, past any factors"
     return "shares its weight with the embedding" if counts[id(layer.weight)] > 1 else None
 
 

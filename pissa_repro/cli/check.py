@@ -16,7 +16,7 @@ import typer
 from pissa_repro import exhibits
 from pissa_repro.plan import config
 from pissa_repro.plan.batches import Batches
-from pissa_repro.plan.checked import checked
+from pissa_repro.plan.checked import checked, warnings
 from pissa_repro.plan.sections import Config, Dataset
 from pissa_repro.plan.sweep import Sweep
 
@@ -27,7 +27,8 @@ def check(
     """A few lines on cells, tasks and jobs."""
     exhibits.PLUGINS.check()
     sweep, batches = checked(config.load(config.ROOT / "config" / "config.yaml", *(configs or ())))
-    print("\n".join([*cells(sweep), *jobs(sweep, batches), *tasks(sweep.config)]))
+    told = [f"warning: {text}" for text in warnings(sweep)]
+    print("\n".join([*cells(sweep), *jobs(sweep, batches), *tasks(sweep.config), *told]))
 
 
 def cells(sweep: Sweep) -> list[str]:

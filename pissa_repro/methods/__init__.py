@@ -96,6 +96,10 @@ class Method(Protocol):
     VERSION: int = 1
     """Raised when the start changes, so that the cells of this method, and only they, run again."""
 
+    TAKES: str | None = None
+    """What A and B hold of W at the start where the base is left without it, in words; None where the base stays W.
+    Then dropout leaves out parts of W itself, and a warning says so."""
+
     REFERENCE: bool = False
     """True: with default settings it is what tables compare every other method with, on the same base and rank."""
 

@@ -4,6 +4,7 @@ from pissa_repro.methods import Matrix, Setting, Start
 
 DISPLAY, QUANTIZED_DISPLAY = "middle", "Q-middle"
 RANDOM = False
+TAKES = "the r middle singular triples of W"
 LOOK = 4
 
 

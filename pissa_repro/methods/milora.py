@@ -4,6 +4,7 @@ from pissa_repro.methods import Matrix, Setting, Start
 
 DISPLAY, QUANTIZED_DISPLAY = "MiLoRA", "QMiLoRA"
 RANDOM = False
+TAKES = "the r smallest singular triples of W"
 LOOK = 5
 
 

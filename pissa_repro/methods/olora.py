@@ -4,6 +4,7 @@ from pissa_repro.methods import Matrix, Setting, Start
 
 DISPLAY, QUANTIZED_DISPLAY = "OLoRA", "QOLoRA"
 RANDOM = False
+TAKES = "the first r columns and rows of the QR decomposition of W"
 LOOK = 6
 
 

@@ -8,6 +8,7 @@ from pissa_repro.methods import Matrix, Setting, Start
 
 DISPLAY, QUANTIZED_DISPLAY = "PiSSA", "QPiSSA"
 RANDOM = False
+TAKES = "the r largest singular triples of W"
 LOOK = 2
 OPTIONS = {"svd": "fast"}
 QUANTIZED_OPTIONS = {"alternations": 1}

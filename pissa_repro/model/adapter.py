@@ -27,12 +27,13 @@ def attach(model: "PreTrainedModel", folder: str | Path, lora: dict[str, Any] | 
     training, its own factors.json already holds them. The modules are those of the stored
     factors, under the model's names for them.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
     from peft.utils import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    tensors = {_adapter_key(model, key): tensor for key, tensor in load_file(Path(folder) / factors.FACTORS).items()}
-    fields = read_json(Path(folder) / factors.CONFIG) | (lora or {}) | _module_fields(model, tensors)
+    stored, named = load_file(Path(folder) / factors.FACTORS), read_json(Path(folder) / factors.CONFIG)
+    tensors = {_adapter_key(model, key): tensor for key, tensor in stored.items()}
+    fields = named | (lora or {}) | _module_fields(model, tensors) | _patterns(model, named, stored)
     try:
         config = LoraConfig(**{**fields, "init_lora_weights": False, "inference_mode": False})
     except (TypeError, ValueError) as error:
@@ -41,10 +42,14 @@ def attach(model: "PreTrainedModel", folder: str | Path, lora: dict[str, Any] | 
         warnings.filterwarnings("ignore", message=".*tie_word_embeddings.*")
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")  # PEFT decides it layer by layer
         wrapped = get_peft_model(model, config)
+    starts = all(".lora_A." in key or ".lora_B." in key for key in tensors)
+    if starts:  # what else trains (biases, whole modules) starts as it is
+        there = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+        tensors |= {key: tensor for key, tensor in there.items() if ".lora_" not in key}
     left: Any = set_peft_model_state_dict(wrapped, tensors)
     if left.unexpected_keys:
         raise UserError(f"{folder}: factors of modules that the model does not have: {left.unexpected_keys[:3]}.")
-    if all(".lora_A." in key or ".lora_B." in key for key in tensors):
+    if starts:
         _start_variants(wrapped, config)
     return wrapped.eval()
 
@@ -85,6 +90,17 @@ def _module_fields(model: "PreTrainedModel", tensors: dict[str, torch.Tensor]) -
         "target_modules": names,
         "fan_in_fan_out": transposed,
     }
+
+
+def _patterns(model: "PreTrainedModel", config: dict[str, Any], stored: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """The patterns of rank and alpha under the model's names, from the stored factors and the folder's config."""
+    ranks, alphas = {}, {}
+    for key, tensor in stored.items():
+        name, is_factor, _ = key.removeprefix(PREFIX).partition(".lora_A.")
+        if is_factor:
+            place = module_name(model, name)
+            ranks[place], alphas[place] = len(tensor), factors.of_module(config, "alpha", name)
+    return {"rank_pattern": {}, "alpha_pattern": {}} | factors.patterns(config, ranks, alphas)
 
 
 def _start_variants(wrapped: "PeftModel", config: "LoraConfig") -> None:

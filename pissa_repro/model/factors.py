@@ -7,7 +7,8 @@ adapters/.
 """
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,10 @@ PREFIX = "base_model.model."  # PEFT's, before the name of a module
 
 @dataclass
 class Factors:
-    """A (r, in) and B (out, r) of every module, float32; offset as in methods.Start."""
+    """A (r, in) and B (out, r) of every module, float32; offset as in methods.Start.
+
+    rank, alpha: the usual ones. A module has the rank of its A, and may have another alpha.
+    """
 
     A: Matrices
     B: Matrices
@@ -40,11 +44,11 @@ class Factors:
     rslora: bool
     offset_A: Matrices = field(default_factory=dict)
     offset_B: Matrices = field(default_factory=dict)
+    alphas: dict[str, float] = field(default_factory=dict)  # of the modules with another one
 
-    @property
-    def scaling(self) -> float:
-        """s: alpha / r, or alpha / sqrt(r) with rank-stabilised LoRA (arXiv 2312.03732)."""
-        return scaling(self.alpha, self.rank, self.rslora)
+    def scaling(self, module: str) -> float:
+        """s of a module: alpha / r, or alpha / sqrt(r) with rank-stabilised LoRA (arXiv 2312.03732)."""
+        return scaling(self.alphas.get(module, self.alpha), len(self.A[module]), self.rslora)
 
     @property
     def taken(self) -> tuple[Matrices, Matrices] | None:
@@ -58,7 +62,7 @@ class Factors:
         if self.taken is None:
             return None
         a, b = self.taken
-        return product(a[module], b[module], self.scaling)
+        return product(a[module], b[module], self.scaling(module))
 
 
 def product(a: torch.Tensor, b: torch.Tensor, scaling: float) -> torch.Tensor:
@@ -79,9 +83,33 @@ def scaling(alpha: float, rank: int, rslora: bool) -> float:
     return alpha / rank**0.5 if rslora else alpha / rank
 
 
+def of_module(config: Mapping[str, Any], which: str, module: str) -> Any:
+    """A module's "rank" or "alpha": of the first pattern that it ends in, as PEFT's get_pattern_key, else the usual."""
+    for key, value in (config.get(f"{which}_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({key})$", module):
+            return value
+    return config.get("r" if which == "rank" else "lora_alpha")
+
+
+def patterns(config: Mapping[str, Any], ranks: Mapping[str, int], alphas: Mapping[str, float]) -> dict[str, Any]:
+    """rank_pattern and alpha_pattern of LoraConfig for modules with these, where they are not the config's usual ones.
+
+    Each key is one whole name. Without a difference there is no pattern.
+    """
+    found: dict[str, dict[str, Any]] = {
+        "rank_pattern": {name: rank for name, rank in ranks.items() if rank != config["r"]},
+        "alpha_pattern": {name: alpha for name, alpha in alphas.items() if alpha != config["lora_alpha"]},
+    }
+    return {
+        field: {f"^{re.escape(name)}": value for name, value in values.items()}
+        for field, values in found.items()
+        if values
+    }
+
+
 def lora_fields(factors: Factors) -> dict[str, Any]:
     """The fields of PEFT's LoraConfig that say how the factors are to be used."""
-    return {
+    config = {
         "r": factors.rank,
         "lora_alpha": factors.alpha,
         "use_rslora": factors.rslora,
@@ -89,6 +117,7 @@ def lora_fields(factors: Factors) -> dict[str, Any]:
         "lora_dropout": 0.0,
         "bias": "none",
     }
+    return config | patterns(config, {name: len(a) for name, a in factors.A.items()}, factors.alphas)
 
 
 def save(folder: str | Path, factors: Factors, base: Base, method: str, quant: str) -> None:
@@ -105,8 +134,8 @@ def save(folder: str | Path, factors: Factors, base: Base, method: str, quant: s
 def save_trained(folder: str | Path, tensors: Matrices, fields: Mapping[str, Any], start: str | Path) -> None:
     """Write the folder of what was trained of the factors in `start`: the trained tensors only, under PEFT's names.
 
-    fields: of LoraConfig. What was taken out of W, and from which base, is the start's. Others may get this folder: of a
-    base that is a folder here, it has the name without the path.
+    fields: of LoraConfig. What was taken out of W, and from which base, is the start's. Others may get this folder: a
+    base that is a folder here is named without its path.
     """
     folder, belongs = Path(folder), belongs_of(start)
     folder.mkdir(parents=True)
@@ -119,9 +148,17 @@ def save_trained(folder: str | Path, tensors: Matrices, fields: Mapping[str, Any
 
 
 def _write_base(folder: Path, belongs: dict[str, Any]) -> None:
-    """base.json. scaling: s, for who reads the folder without our code; start: the hash of the initial factors."""
+    """base.json. scaling: s, by module where it differs, for who reads the folder without our code.
+
+    start, in `belongs`: the hash of the initial factors.
+    """
     fields = read_json(folder / CONFIG)
-    s = scaling(fields["lora_alpha"], fields["r"], fields["use_rslora"])
+    by_module = {
+        name: scaling(of_module(fields, "alpha", name), of_module(fields, "rank", name), fields["use_rslora"])
+        for name in fields["target_modules"]
+    }
+    alike = len(set(by_module.values())) == 1
+    s = next(iter(by_module.values())) if alike else by_module
     made = {**belongs, "scaling": s, "format": FORMAT, "versions": versions()}
     write_json(folder / BASE, {**made, "sha256": _hash(folder, made)})
 
@@ -176,7 +213,14 @@ def load(folder: str | Path, model: ModelRecord) -> Factors:
     a, b = _load_pair(folder / FACTORS)
     sha256(folder)
     own = _load_pair(folder / OFFSET) if base["offset"] == "own" else ({}, {})
-    return Factors(a, b, base["offset"], config["r"], config["lora_alpha"], config["use_rslora"], *own)
+    usual = config["r"], config["lora_alpha"], config["use_rslora"]
+    return Factors(a, b, base["offset"], *usual, *own, _alphas(config, a))
+
+
+def _alphas(config: dict[str, Any], modules: Iterable[str]) -> dict[str, float]:
+    """The alpha of the modules that have another one than usual."""
+    found = {name: of_module(config, "alpha", name) for name in modules}
+    return {name: alpha for name, alpha in found.items() if alpha != config["lora_alpha"]}
 
 
 def load_trained(folder: str | Path, initial: Factors) -> Factors:
@@ -190,8 +234,9 @@ def load_trained(folder: str | Path, initial: Factors) -> Factors:
     names = {name: next((n for n in initial.A if name == n or name.endswith(f".{n}")), name) for name in a}
     if set(names.values()) != set(initial.A) or a.keys() != b.keys():
         raise UserError(f"{folder}: its modules are not those of the start, or it holds more than A and B.")
+    alphas = {names[name]: alpha for name, alpha in _alphas(config, a).items()}
     a, b = ({names[name]: tensor for name, tensor in side.items()} for side in (a, b))
-    return Factors(a, b, None, config["r"], config["lora_alpha"], config["use_rslora"])
+    return Factors(a, b, None, config["r"], config["lora_alpha"], config["use_rslora"], alphas=alphas)
 
 
 def trained_factors(trained: str | Path) -> Path:
@@ -211,6 +256,6 @@ def _load_pair(path: Path) -> tuple[Matrices, Matrices]:
     for key, tensor in tensors.items():
         name, _, side = key.removeprefix(PREFIX).removesuffix(".weight").rpartition(".lora_")
         if side not in ("A", "B"):
-            raise UserError(f"{path}: holds {key}, more than factors A and B (DoRA's magnitudes?).")
+            raise UserError(f"{path}: holds {key}, more than factors A and B (DoRA's magnitudes, biases?).")
         sides[side == "B"][name] = tensor
     return sides

@@ -36,7 +36,7 @@ def matching(names: list[str], targets: list[str]) -> dict[str, list[str]]:
         if not hits:
             layers = sorted({name.rsplit(".", 1)[-1] for name in modules})
             raise UserError(
-                f"config.train.target_modules: '{target}' matches no module of the model. "
+                f"config.train.target_modules, or a method's: '{target}' matches no module of the model. "
                 f"Its modules end in: {', '.join(layers)}."
             )
     return matches

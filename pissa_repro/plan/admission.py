@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
+from pissa_repro.plan import lora
 from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.config import UNWRITTEN, written
 from pissa_repro.plan.sweep import STAGE_VERSION, Sweep
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import unknown
+from pissa_repro.runtime.record import canonical
 from pissa_repro.runtime.specs import AdmitRows, AdmitSpec, AdmitTargets, AdmitTask, TaskSpec
 
 
@@ -44,11 +46,17 @@ def _of_sweep(sweep: Sweep, model: str) -> AdmitSpec:
 
 def _targets(sweep: Sweep, cells: list[Cell]) -> Iterator[AdmitTargets]:
     """The target modules of the cells with factors, each set once with all its ranks."""
-    ranks: dict[tuple[str, ...], set[int]] = {}
+    found: dict[str, tuple[AdmitTargets, set[int]]] = {}
     for cell in filter(sweep.has_factors, cells):
-        ranks.setdefault(dict(cell.train)["target_modules"], set()).add(cell.rank)
-    for modules, used in ranks.items():
-        yield {"modules": list(modules), "ranks": sorted(used)}
+        targets, whole = sweep.targets(cell), lora.whole(sweep.definition(cell.method)["lora"])
+        asked: AdmitTargets = {"modules": targets["target_modules"], "ranks": []}
+        if "lora" in targets:
+            asked["lora"] = targets["lora"]
+        if whole:
+            asked["whole"] = whole
+        found.setdefault(canonical(asked), (asked, set()))[1].add(cell.rank)
+    for asked, ranks in found.values():
+        yield {**asked, "ranks": sorted(ranks)}
 
 
 def _training(cells: list[Cell]) -> Iterator[AdmitRows]:

@@ -31,6 +31,20 @@ def checked(raw: Mapping[str, Any], files: Iterable[str | Path] = ()) -> tuple[S
     return sweep, Batches(sweep)
 
 
+def warnings(sweep: Sweep) -> list[str]:
+    """What a config may mean otherwise than it says, each once: dropout on factors that are parts of the weights."""
+    used = {(cell.method, dict(cell.train)["dropout"]) for cell in sweep.cells.values()}
+    found = []
+    for method, dropout in sorted(used):
+        takes = methods.load(sweep.definition(method)["init"]).TAKES
+        if takes and dropout:
+            found.append(
+                f"{method}: dropout {dropout:g} drops parts of the pretrained model: A and B start as {takes}, and the "
+                "base is left without them. LoRA loses parts of its update only. The paper trains without dropout."
+            )
+    return found
+
+
 def fitting(spec: str) -> str:
     """The spec, which fits into a command. Raises UserError for a longer one."""
     if (size := len(shlex.quote(spec).encode())) > LONGEST_SPEC:

@@ -171,6 +171,21 @@ def _check_methods(config: Config) -> None:
             method["lora"] = lora.acting(method["lora"], f"{place}.lora")
         if method.get("lora") and not methods.has_factors(init):
             raise UserError(f"{place}.lora: {init} trains every weight and has no adapter; leave 'lora' out.")
+        _check_decided_once(config, name, method.get("lora", {}))
+
+
+def _check_decided_once(config: Config, name: str, fields: dict[str, Any]) -> None:
+    """Refuse a method's field and an override that set the same for a cell: neither is told to hold."""
+    swept, settings = config["sweep"], lora.replaced(fields)
+    quants = [cell["quant"] for cell in swept["cells"] if cell["method"] == name]
+    here = {"model": swept["models"], "dataset": swept["datasets"], "method": [name] if quants else [], "quant": quants}
+    for number, override in enumerate(config["overrides"]):
+        twice = sorted(override["set"].keys() & settings.keys())
+        if quants and twice and all(value in here[key] for key, value in override["where"].items()):
+            raise UserError(
+                f"config.overrides[{number}].set.{twice[0]}: config.methods.{name}.lora decides it for '{name}'. Leave "
+                "one of them out, or say under 'where' which other cells the override is for."
+            )
 
 
 def _check_cells(config: Config) -> None:

@@ -48,7 +48,7 @@ def _label(pair: Pair, definition: NamedMethod) -> str:
     (method, quant), name = pair, _name(pair, definition)
     if definition.get("display"):
         return name
-    fields = [f"{key}={value}" for key, value in sorted(definition["lora"].items())]
+    fields = [f"{key}={v}" if isinstance(v, int | float) else key for key, v in sorted(definition["lora"].items())]
     notes = fields if method == definition["init"] else [method]
     notes = notes + [quant] * (quant not in NAMED)
     return f"{name} ({', '.join(notes)})" if notes else name

@@ -75,7 +75,7 @@ class WrittenAdopted(TypedDict):
 class Train(TrainSettings):
     """The training settings, and those that belong to the initial factors. alpha: "rank", or a number."""
 
-    target_modules: list[str]
+    target_modules: list[str] | str
     alpha: float | str
     rslora: bool
 

@@ -142,10 +142,10 @@ def compared(sweep: Sweep, model: str | None = None) -> list[Cell]:
 
 
 def quantized(sweep: Sweep, model: str | None = None) -> list[Cell]:
-    """Those of `trained` with factors on a quantized base, without DoRA's magnitudes, which no factors hold."""
+    """Those of `trained` with factors on a quantized base, where nothing trains but A and B."""
 
     def wanted(cell: Cell) -> bool:
-        only_factors = sweep.has_factors(cell) and not sweep.definition(cell.method)["lora"].get("use_dora")
+        only_factors = sweep.has_factors(cell) and not sweep.train_spec(cell)["lora"]
         return only_factors and cell.quant != "none"
 
     return [cell for cell in trained(sweep, model) if wanted(cell)]

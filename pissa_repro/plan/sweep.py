@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from pissa_repro import methods
-from pissa_repro.plan import adopted, datasets
+from pissa_repro.plan import adopted, datasets, lora
 from pissa_repro.plan import config as config_module
 from pissa_repro.plan.adopted import Adopted
 from pissa_repro.plan.cells import Cell, Point
@@ -30,6 +30,7 @@ from pissa_repro.runtime.specs import (
     ModelSource,
     ModelSpec,
     QuantErrorSpec,
+    Targets,
     TaskSpec,
     TrainSettings,
     TrainSpec,
@@ -122,11 +123,15 @@ class Sweep:
         """The cell at a point: of several overrides that set the same, the last one holds."""
         overrides = [override for override in self.config["overrides"] if point.meets(override)]
         changed = {key: value for override in overrides for key, value in override["set"].items()}
+        definition = self.definition(point.method)
         train = {key: changed.get(key, value) for key, value in self.config["train"].items()}
-        train["target_modules"] = tuple(train["target_modules"])
+        train |= lora.replaced(definition["lora"])
+        lora.check_dtype(definition["lora"], train["dtype"], f"config.methods.{point.method}.lora")
+        if isinstance(train["target_modules"], list):
+            train["target_modules"] = tuple(train["target_modules"])
         if point.data in self._plain_texts:
             train["loss"] = "all"
-        init = self.definition(point.method)["init"]
+        init = definition["init"]
         return Cell(
             model=point.model,
             data=point.data,
@@ -187,9 +192,13 @@ class Sweep:
             "rank": cell.rank,
             "alpha": self._alpha(cell),
             "rslora": train["rslora"],
-            "target_modules": list(train["target_modules"]),
+            **self.targets(cell),
             "seed": cell.start_seed,
         }
+
+    def targets(self, cell: Cell) -> Targets:
+        """Which modules of a cell get factors."""
+        return lora.targets(self.definition(cell.method)["lora"], dict(cell.train))
 
     def _alpha(self, cell: Cell) -> float:
         alpha = dict(cell.train)["alpha"]
@@ -209,7 +218,7 @@ class Sweep:
             "method": self.definition(cell.method)["init"],
             "quant": cell.quant,
             "init": self.init_spec(cell),
-            "lora": self.definition(cell.method)["lora"],
+            "lora": lora.in_training(self.definition(cell.method)["lora"]),
             "learning_rate": cell.learning_rate,
             "seed": cell.seed,
             "settings": cast("TrainSettings", config_module.written(settings)),

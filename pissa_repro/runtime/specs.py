@@ -58,11 +58,30 @@ class DataSpec(TypedDict):
     dataset: DataSource
 
 
-class AdmitTargets(TypedDict):
-    """Target modules, None for every projection of the layers, and the ranks of their factors."""
+class StartFields(TypedDict, total=False):
+    """Fields of LoraConfig that decide a start. Patterns are pairs of a regular expression and a value, in order."""
 
-    modules: list[str] | None
+    exclude_modules: list[str] | str
+    layers_to_transform: list[int] | int
+    layers_pattern: list[str] | str
+    rank_pattern: list[tuple[str, int]]
+    alpha_pattern: list[tuple[str, float]]
+
+
+class TrainedWhole(TypedDict, total=False):
+    """Fields of LoraConfig by which parameters of the base train beside the factors."""
+
+    bias: str
+    modules_to_save: list[str]
+
+
+class AdmitTargets(TypedDict):
+    """Target modules, None for every projection of the layers, the ranks of their factors, what trains beside."""
+
+    modules: list[str] | str | None
     ranks: list[int]
+    lora: NotRequired[StartFields]
+    whole: NotRequired[TrainedWhole]
 
 
 class AdmitRows(TypedDict):
@@ -110,10 +129,15 @@ class StartSpec(TypedDict):
     seed: int
 
 
-class ModelStartSpec(StartSpec):
-    """The same of a whole model."""
+class Targets(TypedDict):
+    """Which modules get factors. target_modules: names, a regular expression, or "all-linear"."""
 
-    target_modules: list[str]
+    target_modules: list[str] | str
+    lora: NotRequired[StartFields]
+
+
+class ModelStartSpec(StartSpec, Targets):
+    """The same of a whole model; rank and alpha: of the modules that no pattern gives another."""
 
 
 class InitSpec(ModelStartSpec):

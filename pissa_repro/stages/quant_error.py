@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     model, start = stored_model(args.model), args.spec["init"]
     quants = args.spec.get("evaluated_as") or [start["quant"]]
     content = {"trained_sha256": verified(args.trained, args.factors)} if args.trained else {}
-    errors = measure_stored(model, start, args.factors, args.trained, quants)
+    errors = measure_stored(model, args.factors, args.trained, quants)
     facts = {"evaluated_as": errors} if args.trained else errors[start["quant"]]
     record = {"spec": args.spec, "base": base_of(model), **content, **facts}
     write_json(args.out, {**record, "provenance": provenance(started)})

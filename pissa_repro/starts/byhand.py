@@ -109,5 +109,5 @@ def errors_of_stored(base: ModelRecord, start: Path, trained: Path | None, quant
     for quant in quants or ():
         quantizers.find(quant, "--evaluated-as")
     spec = read_json(start / "init.json")["spec"]
-    on_bases = measure_stored(base, spec, start, trained, quants or [spec["quant"]])
+    on_bases = measure_stored(base, start, trained, quants or [spec["quant"]])
     return {"spec": {"init": spec}, **({"evaluated_as": on_bases} if trained or quants else on_bases[spec["quant"]])}

@@ -14,14 +14,14 @@ import torch
 
 from pissa_repro import methods, quantizers
 from pissa_repro.linalg.gram import frobenius, nuclear
-from pissa_repro.model import checkpoint, factors
+from pissa_repro.model import factors
 from pissa_repro.model.naming import types
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.record_types import ErrorSummary, ModelRecord
 from pissa_repro.runtime.specs import ModelStartSpec, StartSpec
 from pissa_repro.starts.kept import Kept
-from pissa_repro.starts.make import check_ranks, spectrum, start_module, weights
+from pissa_repro.starts.make import spectrum, start_module, walk, weights
 
 log = logging.getLogger(__name__)
 Error = dict[str, float]
@@ -66,26 +66,24 @@ def by_type(modules: dict[str, Error]) -> Error:
 
 
 def measure_factors(
-    folder: str, targets: list[str], initial: factors.Factors, quant: str, trained: factors.Factors | None = None
+    folder: str, initial: factors.Factors, quant: str, trained: factors.Factors | None = None
 ) -> dict[str, Error]:
-    """The errors of every target module: of initial factors, or of trained ones on the base of the initial ones.
+    """The errors of every module of factors: of initial ones, or of trained ones on the base of the initial ones.
 
     quant: of the base that they are evaluated on. Without quantization there is nothing to compare
     with: the errors of the trained factors then are what training has changed.
     """
     errors, last = {}, trained or initial
-    for name, weight in track(weights(folder, targets), "quant_error", len(initial.A)):
+    for name, weight in track(weights(folder, initial.A), "quant_error", len(initial.A)):
         offset = initial.offset_product(name)
         offset = None if offset is None else offset.to(weight)
         pair = last.A[name].to(weight), last.B[name].to(weight)
-        rest = remaining(weight, offset, pair, last.scaling, quant)
+        rest = remaining(weight, offset, pair, last.scaling(name), quant)
         errors[name] = error(rest) if quant == "none" else compared(error(rest), plain_error(weight, quant))
     return errors
 
 
-def measure_stored(
-    model: ModelRecord, spec: ModelStartSpec, start: Path, trained: Path | None, quants: list[str]
-) -> dict[str, ErrorSummary]:
+def measure_stored(model: ModelRecord, start: Path, trained: Path | None, quants: list[str]) -> dict[str, ErrorSummary]:
     """The summary of the errors of factors in a folder on each base: at the start, or after training."""
     if not trained:
         refuse_plain(quants)
@@ -93,7 +91,7 @@ def measure_stored(
     last = factors.load_trained(trained, initial) if trained else None
     summaries: dict[str, ErrorSummary] = {}
     for quant in quants:
-        errors = measure_factors(model["path"], spec["target_modules"], initial, quant, last)
+        errors = measure_factors(model["path"], initial, quant, last)
         facts = summaries[quant] = summary(errors)
         reduction = "" if facts["reduction"] is None else f" reduction {facts['reduction']['avg']:.2f} %"
         log.info("base %s: nuclear error %.6g%s", quant, facts["total"]["nuclear"], reduction)
@@ -109,14 +107,12 @@ def refuse_plain(quants: list[str]) -> None:
 def measure_starts(folder: str, specs: Sequence[ModelStartSpec], kept: Kept) -> list[dict[str, Error]]:
     """The errors of starts that are made on the way and not stored; each weight is read and decomposed once."""
     errors: list[dict[str, Error]] = [{} for _ in specs]
-    targets = specs[0]["target_modules"]
-    shapes = checkpoint.shapes(folder, targets)
-    check_ranks(shapes, [spec["rank"] for spec in specs])
-    for name, weight in track(weights(folder, targets), "quant_error", len(shapes)):
+    shapes, by_modules = walk(folder, specs)
+    for name, weight in track(weights(folder, shapes), "quant_error", len(shapes)):
         whole, plain = spectrum(name, weight, kept), plain_error(weight, specs[0]["quant"])
-        for spec, of_spec in zip(specs, errors, strict=True):
-            start, _ = start_module(name, whole, spec)
-            of_spec[name] = compared(error(rest_of(weight, start, spec)), plain)
+        for modules, of_spec in zip(by_modules, errors, strict=True):
+            start, _ = start_module(name, whole, modules[name])
+            of_spec[name] = compared(error(rest_of(weight, start, modules[name])), plain)
     return errors
 
 

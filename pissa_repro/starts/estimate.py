@@ -12,6 +12,7 @@ from pissa_repro.linalg import krylov
 from pissa_repro.linalg.spectrum import by_krylov, columns
 from pissa_repro.model import checkpoint
 from pissa_repro.runtime.specs import ModelStartSpec
+from pissa_repro.starts.make import walk
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +36,13 @@ class Cost:
 def init_cost(folder: str, specs: Sequence[ModelStartSpec]) -> Cost:
     """The cost of making these starts. Passes over a weight count 4 m n k, a quantizer's round trip 300 m n."""
     cost, factor_bytes = Cost(), 0
-    for shape in checkpoint.shapes(folder, specs[0]["target_modules"]).values():
-        solvers = {(spec["options"]["svd"], columns(spec["rank"], shape)) for spec in specs if "svd" in spec["options"]}
+    shapes, by_modules = walk(folder, specs)
+    for name, shape in shapes.items():
+        here = [modules[name] for modules in by_modules]
+        solvers = {(spec["options"]["svd"], columns(spec["rank"], shape)) for spec in here if "svd" in spec["options"]}
         operations = sum(decomposition_operations(shape, *solver) for solver in solvers)
         basis = 0
-        for spec in specs:
+        for spec in here:
             alternations = spec["options"].get("alternations", 1)
             wide = spec["rank"] + krylov.OVERSAMPLE
             operations += (alternations - 1) * (4 * wide + 300) * shape[0] * shape[1]  # 300: the quantizer's round trip
@@ -55,7 +58,7 @@ def residual_cost(folder: str, specs: Sequence[ModelStartSpec]) -> Cost:
     """The cost of making these starts and writing their residuals: factors of one file of weights are held at once."""
     cost, held = init_cost(folder, specs), Counter[Path]()
     ranks = 4 * sum(spec["rank"] for spec in specs)
-    for weight in checkpoint.weights(folder, specs[0]["target_modules"]).values():
+    for weight in checkpoint.weights(folder, list(walk(folder, specs)[0])).values():
         held[weight.path] += ranks * sum(weight.shape)
     largest = max(math.prod(tensor.shape) for tensor in checkpoint.stored(folder).values())  # an embedding, mostly
     cost.memory = max(cost.memory - held.total(), 4 * largest) + max(held.values())
@@ -68,7 +71,7 @@ def error_cost(folder: str, specs: Sequence[ModelStartSpec]) -> Cost:
     The eigenvalues of a Gram matrix count three times, because half of their work waits for memory.
     """
     cost = init_cost(folder, specs)
-    for shape in checkpoint.shapes(folder, specs[0]["target_modules"]).values():
+    for shape in walk(folder, specs)[0].values():
         small = min(shape)
         cost.operations += (1 + len(specs)) * (shape[0] * shape[1] * small + 4 * small**3)
         cost.memory = max(cost.memory, 4 * (4 * shape[0] * shape[1] + small**2))

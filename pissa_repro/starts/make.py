@@ -13,7 +13,7 @@ import torch
 from pissa_repro import methods, quantizers
 from pissa_repro.linalg import gram
 from pissa_repro.linalg.spectrum import Spectrum
-from pissa_repro.model import checkpoint, factors
+from pissa_repro.model import checkpoint, factors, targets
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.provenance import provenance
@@ -23,6 +23,7 @@ from pissa_repro.runtime.specs import InitSpec, ModelStartSpec, StartSpec
 from pissa_repro.starts.kept import Kept
 
 log = logging.getLogger(__name__)
+Shape = tuple[int, int]
 EQUALITY = 1e-5  # |W - (base + sBA)| / |W| allowed on a plain base: float32 rounding, with room
 ROWS = 256  # of a plain base are compared: it differs from W by rounding only, the same in every row
 
@@ -69,12 +70,25 @@ def check_ranks(shapes: Mapping[str, tuple[int, ...]], ranks: Iterable[int]) -> 
     for (name, shape), rank in itertools.product(shapes.items(), ranks):
         if not 1 <= rank <= min(shape):
             limits = f"{name} {shape} has ranks from 1 to {min(shape)}"
-            raise UserError(f"rank {rank}: {limits} (config.sweep.ranks, --rank).")
+            raise UserError(f"rank {rank}: {limits} (config.sweep.ranks, --rank, or a method's rank_pattern).")
 
 
-def weights(folder: str, targets: list[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """The name and the float32 weight (out, in) of every target module, one at a time; on the GPU if there is one."""
-    for name, weight in checkpoint.targets(folder, targets):
+def walk(folder: str, specs: Sequence[ModelStartSpec]) -> tuple[dict[str, Shape], list[dict[str, ModelStartSpec]]]:
+    """The shape (out, in) of every target module of a model folder, and for each spec that of every module.
+
+    The specs differ in anything but their target modules. Raises UserError for a rank that a module cannot have.
+    """
+    by_modules = [targets.by_module(folder, spec) for spec in specs]
+    shapes = checkpoint.shapes(folder, list(by_modules[0]))
+    for modules in by_modules:
+        for name, spec in modules.items():
+            check_ranks({name: shapes[name]}, [spec["rank"]])
+    return shapes, by_modules
+
+
+def weights(folder: str, modules: Iterable[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The name and the float32 weight (out, in) of these modules, one at a time; on the GPU if there is one."""
+    for name, weight in checkpoint.targets(folder, list(modules)):
         yield name, weight.cuda() if torch.cuda.is_available() else weight
 
 
@@ -121,15 +135,14 @@ def start_model(folder: str, specs: Sequence[ModelStartSpec], kept: Kept | None 
 
     The specs differ in anything but their target modules; each weight is read and decomposed once.
     """
-    targets = specs[0]["target_modules"]
-    shapes = checkpoint.shapes(folder, targets)
-    check_ranks(shapes, [spec["rank"] for spec in specs])
+    shapes, by_modules = walk(folder, specs)
     made = [Made(factors.Factors({}, {}, None, s["rank"], s["alpha"], s["rslora"]), {}) for s in specs]
-    for name, weight in track(weights(folder, targets), f"init {specs[0]['method']}", len(shapes)):
-        starts = start_modules(name, weight, specs, kept)
-        for (collected, of_modules), (start, facts) in zip(made, starts, strict=True):
+    for name, weight in track(weights(folder, shapes), f"init {specs[0]['method']}", len(shapes)):
+        here = [modules[name] for modules in by_modules]
+        starts = start_modules(name, weight, here, kept)
+        for spec, (collected, of_modules), (start, facts) in zip(here, made, starts, strict=True):
             of_modules[name] = facts
-            _add(collected, name, start)
+            _add(collected, name, start, spec["alpha"])
     return made
 
 
@@ -142,8 +155,10 @@ def start_modules(
         yield start_module(name, decomposed, spec)
 
 
-def _add(collected: factors.Factors, name: str, start: methods.Start) -> None:
+def _add(collected: factors.Factors, name: str, start: methods.Start, alpha: float) -> None:
     collected.A[name], collected.B[name] = start.A.cpu(), start.B.cpu()
+    if alpha != collected.alpha:
+        collected.alphas[name] = alpha
     if isinstance(start.offset, tuple):
         collected.offset = "own"
         collected.offset_A[name], collected.offset_B[name] = (side.cpu() for side in start.offset)

@@ -18,10 +18,13 @@ from pissa_repro.runtime import paths
 from pissa_repro.runtime.record import read_json
 
 PROMPTS = [[3, 40, 17, 9], [250, 8, 77]]
+PATTERNS = {"rank_pattern": {"q_proj": 2, ".*1.mlp.*": 3}, "alpha_pattern": {"v_proj": 2}, "use_rslora": True}
 KINDS = {
     "pissa": ("pissa", "none", {}),
     "rslora": ("pissa", "none", {"rslora": True, "alpha": 3.0}),
     "lora": ("lora", "none", {}),
+    "patterns": ("pissa", "none", {"lora": PATTERNS}),
+    "norms": ("pissa", "nf4", {"lora": {"modules_to_save": ["norm"]}}),
     "dora": ("pissa", "none", {"lora": {"use_dora": True}}),
     "qpissa": ("pissa", "nf4", {"options": {"alternations": 2}}),
     "loftq": ("loftq", "nf4", {"options": {"alternations": 2}}),
@@ -57,7 +60,7 @@ def words(form, folder):
     return ("--as", form, "--out", folder)
 
 
-@pytest.mark.parametrize("kind", ["pissa", "rslora", "lora"])
+@pytest.mark.parametrize("kind", ["pissa", "rslora", "lora", "patterns"])
 def test_a_lora_is_right_on_the_untouched_model(cells, kind, tiny_model, tmp_path, capsys):
     run, home = cells[kind]
     pissa("export", home, *words("lora", tmp_path / "out"))
@@ -65,7 +68,7 @@ def test_a_lora_is_right_on_the_untouched_model(cells, kind, tiny_model, tmp_pat
     assert "of the trained cell's" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["pissa", "rslora", "lora", "dora", "qpissa", "loftq", "qlora"])
+@pytest.mark.parametrize("kind", ["pissa", "rslora", "lora", "patterns", "dora", "qpissa", "loftq", "qlora"])
 def test_one_model_and_a_residual_are_right_for_every_cell(cells, kind, tmp_path):
     """transformers loads the one, PEFT the adapter on the other; the start's is there too."""
     run, home = cells[kind]
@@ -86,6 +89,22 @@ def test_one_model_and_a_residual_are_right_for_every_cell(cells, kind, tmp_path
     assert made.keys() == stored.keys() and all(torch.equal(made[key], stored[key]) for key in made)
     texts = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.json")]
     assert not any(str(home.parents[3]) in text for text in texts)
+
+
+def test_what_trained_whole_goes_with_the_residual(cells, tmp_path):
+    """The start holds the factors alone."""
+    run, home = cells["norms"]
+    pissa("export", home, *words("residual", tmp_path / "out"))
+    residual = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+    assert far(PeftModel.from_pretrained(residual, tmp_path / "out", subfolder="trained"), run) < 1e-5
+    assert read_json(tmp_path / "out/pissa_init/adapter_config.json")["modules_to_save"] is None
+
+
+def test_a_lower_rank_of_modules_with_their_own(cells, tiny_model, tmp_path):
+    """At the largest rank of a change nothing is left out, and smaller ones are filled up."""
+    run, home = cells["patterns"]
+    pissa("export", home, *words("lora", tmp_path / "out"), "--rank", "8")
+    assert far(PeftModel.from_pretrained(plain(tiny_model), tmp_path / "out"), run) < 1e-5
 
 
 def test_the_residual_and_its_start_go_through_convert(cells, tiny_model, tmp_path):
@@ -165,6 +184,7 @@ def test_a_dtype_is_kept_to(cells, tmp_path):
     [
         ("full", words("lora", "out"), ["fully fine-tuned", "whole model already"]),
         ("dora", words("lora", "out"), ["DoRA", "--as merged"]),
+        ("norms", (*words("merged", "out"), "--base", "trained"), ["5 parameters of the base", "--as residual"]),
         ("pissa", words("lorra", "out"), ["--as", "lorra", "lora"]),
         ("pissa", (*words("lora", "out"), "--dtype", "bfloat16"), ["--dtype", "factors stay float32"]),
         ("pissa", (*words("merged", "out"), "--dtype", "float8"), ["--dtype", "float8", "bfloat16"]),
