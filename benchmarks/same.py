@@ -36,7 +36,7 @@ BEGUN = {"resumed_from", "runs", "run", "done"}  # left out with --interrupted: 
 SECONDS = re.compile(r"(.*_)?seconds")
 FOLDERS = {"path", "folder", "base_model_name_or_path"}  # no difference where both are absolute paths
 COLUMNS = ("*seconds*", "time, *", "*memory*", "commit", "dirty")  # of CSV files and Markdown tables
-SKIPPED = ("*.svg", "*.png", ".*", "*/.*")
+SKIPPED = ("*.svg", "*.png", ".*", "*/.*", "*/README.md")
 NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1", "I8": "i1", "BOOL": "?"}
 
 

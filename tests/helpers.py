@@ -112,6 +112,7 @@ class Run:
         write_json(self.model, fetch_model({"path": str(model)}))
         names = ("start", "scratch", "trained")
         self.start, self.scratch, self.trained = (self.folder / name for name in names)
+        self.factors = self.trained / "factors"
         self.generated = self.folder / "generated.jsonl"
         self.record, self.steps = self.folder / "train.json", self.folder / "train_steps.csv"
         self.init_spec, self.spec = self.sweep.init_spec(self.cell), self.sweep.train_spec(self.cell)

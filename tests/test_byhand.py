@@ -49,7 +49,7 @@ def hand(tmp_path, tiny_model):
 
 
 def adapter(folder):
-    return (folder / factors.ADAPTER).read_bytes()
+    return (folder / factors.FACTORS).read_bytes()
 
 
 def test_several_ranks_are_as_many_folders_from_one_walk(hand, monkeypatch):
@@ -65,7 +65,7 @@ def test_several_ranks_are_as_many_folders_from_one_walk(hand, monkeypatch):
 
 def test_one_rank_is_the_folder_itself(hand):
     hand.init("--rank", "4")
-    assert (hand.out / factors.ADAPTER).is_file() and not (hand.out / "r4").exists()
+    assert (hand.out / factors.FACTORS).is_file() and not (hand.out / "r4").exists()
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def tried(tmp_path_factory):
     write_json(folder / "results/parity/M/D/lora/a~b.json", agreed)
     start = ("--quant", "nf4", "--rank", "2", "--target-module", "q_proj", "--scratch", folder / "kept")
     pissa("decompose", "embedded", *start, "--factors", "--out", folder / "START")
-    shutil.copytree(folder / "START", folder / "TRAINED")
+    shutil.copytree(folder / "START", folder / "TRAINED/factors")
     pissa("decompose", "embedded", *start[2:], "--out", folder / "RESIDUAL")
     for name in ("INIT", "ADAPTER"):
         shutil.copytree(folder / "RESIDUAL/pissa_init", folder / name)

@@ -59,7 +59,7 @@ def other_weights(run: Run) -> None:
 def other_start(run: Run) -> None:
     made = factors.load(run.start, read_json(run.model))
     made.A = {name: 1.001 * a for name, a in made.A.items()}
-    factors.save(run.start, made, read_json(run.model))
+    factors.save(run.start, made, read_json(run.model), "lora", "none")
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_a_checkpoint_of_other_content_is_not_gone_on_with(
         resumed = run.train()
     assert resumed["resumed_from"] is None
     assert f"checkpoints of another training (other {word})" in caplog.text
-    left = {path.name: path.read_bytes() for path in run.trained.glob("*.safetensors")}
+    left = {path.name: path.read_bytes() for path in run.trained.rglob("*.safetensors")}
     assert run.train()["final_loss"] == resumed["final_loss"], "as one that was never interrupted"
-    assert {path.name: path.read_bytes() for path in run.trained.glob("*.safetensors")} == left
+    assert {path.name: path.read_bytes() for path in run.trained.rglob("*.safetensors")} == left
 
 
 def test_a_checkpoint_of_the_same_content_in_another_place_is_gone_on_with(
@@ -129,16 +129,18 @@ def changes(method, name, **values):
 @pytest.mark.parametrize(
     ("method", "name", "values"),
     [
-        changes("pissa", "trained/adapter_config.json", r=8),
+        changes("pissa", "trained/factors/factors.json", r=8),
+        changes("pissa", "trained/factors/factors.json", lora_alpha=16),
+        changes("pissa", "trained/factors/factors.json", use_rslora=True),
+        changes("pissa", "trained/factors/base.json", offset=None),
         changes("pissa", "trained/adapter_config.json", lora_alpha=16),
-        changes("pissa", "trained/adapter_config.json", use_rslora=True),
         changes("full", "trained/config.json", rms_norm_eps=0.1),
         changes("full", "trained/generation_config.json", eos_token_id=5),
         changes("full", "trained/adapter_config.json", r=4),  # transformers would put an adapter on top
     ],
 )
 def test_a_trained_folder_that_was_changed_by_hand_generates_nothing(cells, method, name, values):
-    """Case 12: r and lora_alpha of adapter_config.json change every answer."""
+    """Case 12: r and lora_alpha change every answer."""
     run = cells[method]
     path = run.folder / name
     text = path.read_bytes() if path.exists() else None
@@ -152,7 +154,7 @@ def test_a_trained_folder_that_was_changed_by_hand_generates_nothing(cells, meth
         (run.folder / "task.json").unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("name", ["adapter_config.json", "base.json", "adapter_model.safetensors"])
+@pytest.mark.parametrize("name", ["factors.json", "base.json", "factors.safetensors"])
 def test_a_start_that_was_changed_by_hand_is_refused(tmp_path, cells, tiny_rows, name):
     """Case 12: before training, and before generating what was trained from it."""
     run = Run(tmp_path, read_json(cells["pissa"].model)["path"], tiny_rows, "pissa")
@@ -161,7 +163,7 @@ def test_a_start_that_was_changed_by_hand_is_refused(tmp_path, cells, tiny_rows,
     shutil.copy(cells["pissa"].record, run.record)
     path = run.start / name
     if path.suffix == ".json":
-        edit(path, **({"lora_alpha": 32} if name == "adapter_config.json" else {"offset": None}))
+        edit(path, **({"lora_alpha": 32} if name == "factors.json" else {"offset": None}))
     else:
         path.write_bytes(path.read_bytes()[:-1] + b"\x00")
     says(run.train, str(run.start), "changed after they were made", "Delete the folder")
@@ -185,7 +187,8 @@ def test_the_record_says_what_was_trained_from_what(cells):
     """Case 12: the hashes of weights, rows, start and result; none of a start where there is none."""
     record = read_json(cells["pissa"].record)
     assert record["start_sha256"] == factors.sha256(cells["pissa"].start)
-    assert set(record["trained_sha256"]) == {"adapter_config.json", "adapter_model.safetensors"}
+    factored = {f"factors/{name}" for name in ("base.json", "factors.json", "factors.safetensors")}
+    assert set(record["trained_sha256"]) == {"adapter_config.json", "adapter_model.safetensors"} | factored
     assert read_json(cells["full"].record)["start_sha256"] is None
     assert "config.json" in read_json(cells["full"].record)["trained_sha256"]
 

@@ -107,7 +107,7 @@ def trained_model(run, folder):
         return load_base(run.trained), load_tokenizer(folder)
     base = load_base(folder)
     set_base(base, factors.load(run.start, stored), run.cell.quant, "float32", pack=True)
-    return attach(base, run.trained), load_tokenizer(folder)
+    return attach(base, run.factors), load_tokenizer(folder)
 
 
 @pytest.mark.parametrize(("method", "quant"), CELLS)
@@ -140,7 +140,7 @@ def test_a_training_that_changed_nothing_is_refused(tmp_path, tiny_model, tiny_r
     """Pitfall 20. Untrained factors, also where quantization or rounding alone changes the logits."""
     run = Run(tmp_path, tiny_model, tiny_rows, method, quant, dtype=dtype)
     run.init()
-    shutil.copytree(run.start if run.init_spec else tiny_model, run.trained)
+    shutil.copytree(run.start if run.init_spec else tiny_model, run.factors if run.init_spec else run.trained)
     start = factors.sha256(run.start) if run.init_spec else None
     write_json(run.record, {"trained_sha256": content(run.trained), "start_sha256": start})
     run.rows = scored_rows(tmp_path)
@@ -153,7 +153,7 @@ def test_dora_is_scored_as_trained(tmp_path, tiny_model, tiny_rows):
     run = Run(tmp_path, tiny_model, tiny_rows, "pissa", "nf4", lora={"use_dora": True}, steps=3, learning_rate=5e-3)
     run.init()
     run.train()
-    assert any("lora_magnitude" in key for key in _keys(run.trained))
+    assert any("lora_magnitude" in key for key in _keys(run.factors))
     prompts = [list(range(3, 40))]
     merged = run.merged(prompts).model
     wanted = logits(trained_model(run, tiny_model)[0], prompts)
@@ -163,7 +163,7 @@ def test_dora_is_scored_as_trained(tmp_path, tiny_model, tiny_rows):
 def _keys(folder):
     from safetensors import safe_open
 
-    with safe_open(folder / factors.ADAPTER, framework="pt") as file:
+    with safe_open(folder / factors.FACTORS, framework="pt") as file:
         return list(file.keys())
 
 

@@ -41,7 +41,7 @@ def test_base_and_factors_make_the_untouched_model(tiny_gpt2, naming, tmp_path):
     base, made = load_base(folder), principal(folder)
     set_base(base, made, "none", "float32", pack=True)
     assert relative_difference(logits(base, PROMPTS), wanted) > 0.1
-    factors.save(tmp_path, made, BASE)
+    factors.save(tmp_path, made, BASE, "pissa", "none")
     wrapped = attach(base, tmp_path)
     assert relative_difference(logits(wrapped, PROMPTS), wanted) < 1e-5
     assert relative_difference(logits(wrapped.merge_and_unload(), PROMPTS), wanted) < 1e-5
@@ -64,7 +64,7 @@ def test_the_base_has_the_measured_bits_transposed(tiny_gpt2, naming, pack, quan
 @NAMINGS
 def test_the_adapter_says_how_its_modules_store_weights(tiny_gpt2, naming, tmp_path):
     made = principal(tiny_gpt2[naming])
-    factors.save(tmp_path, made, BASE)
+    factors.save(tmp_path, made, BASE, "pissa", "none")
     wrapped = attach(load_base(tiny_gpt2[naming]), tmp_path)
     assert wrapped.peft_config["default"].fan_in_fan_out is True
     for name in made.A:
@@ -81,7 +81,7 @@ def test_a_cell_is_trained_and_scored_as_trained(tiny_gpt2, naming, method, quan
     record = run.train()
     if quant == "none":
         assert record["start_up"]["logits_difference"] < 1e-5
-    config = read_json(run.trained / "adapter_config.json")
+    config = read_json(run.factors / factors.CONFIG)
     assert config["fan_in_fan_out"] is True
     checks = run.evaluate()["checks"]
     assert checks["training_effect"] > 0 and checks["merge_error"] < 1e-4
@@ -98,7 +98,7 @@ def test_a_module_that_the_model_does_not_have(tiny_gpt2, tmp_path):
         "GPT2LMHeadModel",
         "transformer.",
     )
-    factors.save(tmp_path, made, BASE)
+    factors.save(tmp_path, made, BASE, "pissa", "none")
     says(lambda: attach(model, tmp_path), "h.7.attn.c_attn", "no such module")
 
 

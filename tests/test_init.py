@@ -7,7 +7,6 @@ from helpers import (
     Run,
     alternating,
     decaying,
-    load_json,
     made_of,
     module_names,
     relative,
@@ -21,6 +20,8 @@ from safetensors.torch import load_file
 
 from pissa_repro.linalg import spectrum
 from pissa_repro.model import checkpoint, factors
+from pissa_repro.model.adapter import attach
+from pissa_repro.model.load import load_base
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
 from pissa_repro.starts import make
@@ -70,18 +71,14 @@ def test_the_record_shows_that_the_method_happened(tmp_path, tiny_model, tiny_ro
     assert all(record["equality_error"] < 1e-6 for record in records.values())
 
 
-def test_peft_reads_the_folder_as_an_adapter(tmp_path, tiny_model, tiny_rows):
-    """Its config says that the init is done, so that PEFT does not decompose again (pitfall 1, docs/pitfalls.md)."""
+def test_the_factors_are_put_on_a_model_by_peft(tmp_path, tiny_model, tiny_rows):
+    """As they are: PEFT does not decompose again (pitfall 1, docs/pitfalls.md)."""
     run = Run(tmp_path, tiny_model, tiny_rows, "pissa", alpha=8)
     run.init()
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
-
-    assert load_json(run.start / factors.CONFIG)["init_lora_weights"] is True
-    base = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    base = load_base(tiny_model)
     kept = {name: p.clone() for name, p in base.named_parameters()}
-    model = PeftModel.from_pretrained(base, run.start)
-    read = load_file(run.start / factors.ADAPTER)
+    model = attach(base, run.start)
+    read = load_file(run.start / factors.FACTORS)
     for name in module_names(tiny_model):
         layer = model.base_model.model.get_submodule(name)
         assert torch.equal(layer.lora_A["default"].weight, read[f"base_model.model.{name}.lora_A.weight"])

@@ -146,8 +146,8 @@ def test_the_error_of_trained_factors_is_of_the_model_that_they_make(trained, tm
     name = "model.layers.1.mlp.down_proj"
     weight = dict(checkpoint.targets(trained.sweep.config["models"]["tiny"]["path"], LLAMA))[name]
     (a0, b0), (a, b) = (
-        [load_file(folder / factors.ADAPTER)[f"base_model.model.{name}.lora_{side}.weight"] for side in "AB"]
-        for folder in (trained.start, trained.trained)
+        [load_file(folder / factors.FACTORS)[f"base_model.model.{name}.lora_{side}.weight"] for side in "AB"]
+        for folder in (trained.start, trained.factors)
     )
     assert not torch.equal(a0, a)
     rest = weight - quantizers.roundtrip(weight - 2 * b0 @ a0, base) - 2 * b @ a
@@ -198,8 +198,12 @@ def test_a_trained_adapter_with_more_than_factors_is_refused(tmp_path):
     from pissa_repro.runtime.record import write_json
 
     start = factors.Factors({"m": torch.ones(2, 8)}, {"m": torch.ones(8, 2)}, None, 2, 2.0, False)
-    tensors = {f"base_model.model.m.lora_{side}.weight": torch.ones(2, 2) for side in "AB"}
-    save_file({**tensors, "base_model.model.m.lora_magnitude_vector": torch.ones(8)}, tmp_path / factors.ADAPTER)
-    write_json(tmp_path / factors.CONFIG, {"r": 2, "lora_alpha": 2, "use_rslora": False})
+    tensors, folder = (
+        {f"base_model.model.m.lora_{side}.weight": torch.ones(2, 2) for side in "AB"},
+        tmp_path / "factors",
+    )
+    folder.mkdir()
+    save_file({**tensors, "base_model.model.m.lora_magnitude_vector": torch.ones(8)}, folder / factors.FACTORS)
+    write_json(folder / factors.CONFIG, {"r": 2, "lora_alpha": 2, "use_rslora": False})
     with pytest.raises(UserError, match="magnitude"):
         factors.load_trained(tmp_path, start)

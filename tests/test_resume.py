@@ -80,7 +80,7 @@ def kill_after(run, checkpoint, delay):
 
 
 def weights(run):
-    return {path.name: path.read_bytes() for path in sorted(run.trained.glob("*.safetensors"))}
+    return {path.name: path.read_bytes() for path in sorted(run.trained.rglob("*.safetensors"))}
 
 
 def assert_the_same(whole, resumed):

@@ -33,12 +33,12 @@ def test_the_cells_of_the_paper_train_with_their_dtypes(tmp_path, tiny_model, ti
     record = run.train()
     frozen = [dtype, "uint8"] if quant == "nf4" else [dtype]
     assert record["dtypes"] == {"trained": ["float32"], "frozen": frozen if methods.has_factors(method) else []}
-    tensors = load_file(next(run.trained.glob("*.safetensors")))
+    tensors = load_file(run.factors / factors.FACTORS if run.init_spec else run.trained / "model.safetensors")
     assert {t.dtype for t in tensors.values()} == {torch.float32}
     assert record["steps"] == 3 == len(run.history())
     assert record["trainable_parameters"] == sum(t.numel() for t in tensors.values())
     if methods.has_factors(method):
-        before = load_file(run.start / factors.ADAPTER)
+        before = load_file(run.start / factors.FACTORS)
         assert before.keys() == tensors.keys()
         assert all(not torch.equal(before[key], tensors[key]) for key in tensors if "lora_B" in key)
     assert not run.scratch.exists()
@@ -91,7 +91,7 @@ def test_the_start_up_gate_refuses_factors_that_change_the_model(tmp_path, tiny_
     run.init()
     made = factors.load(run.start, read_json(run.model))
     made.offset = None
-    factors.save(run.start, made, read_json(run.model))
+    factors.save(run.start, made, read_json(run.model), "lora", "none")
     with pytest.raises(UserError, match=r"start-up: base \+ sBA moves"):
         run.train()
     assert not run.trained.exists() and not run.record.exists()
@@ -119,9 +119,9 @@ def test_factors_of_another_model_are_refused_before_training(tmp_path, tiny_mod
 def test_damaged_factors_are_refused_with_their_name(tmp_path, tiny_model, tiny_rows):
     run = Run(tmp_path, tiny_model, tiny_rows, "pissa")
     run.init()
-    path = run.start / factors.ADAPTER
+    path = run.start / factors.FACTORS
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"adapter_model\.safetensors: cannot be read"):
+    with pytest.raises(UserError, match=r"factors.safetensors: cannot be read"):
         run.train()
 
 
@@ -149,14 +149,14 @@ def test_dora_starts_at_the_same_model(tmp_path, tiny_model, tiny_rows, quant):
     assert dora["trainable_parameters"] > same["trainable_parameters"]
 
 
-def test_the_adapter_names_its_modules_in_one_order(tmp_path, tiny_model, tiny_rows):
+def test_trained_factors_name_their_modules_in_one_order(tmp_path, tiny_model, tiny_rows):
     """PEFT keeps them as a set, whose order differs between processes."""
     run = Run(tmp_path, tiny_model, tiny_rows, "lora")
     run.init()
     model = run.prepare().model
     targets = model.peft_config["default"].target_modules
-    cell.save_trained(model, run.trained)
-    assert read_json(run.trained / "adapter_config.json")["target_modules"] == sorted(targets)
+    cell.save_trained(model, run.trained, run.start)
+    assert read_json(run.factors / factors.CONFIG)["target_modules"] == sorted(targets)
 
 
 def test_steps_are_written_to_the_last_bit(tmp_path):
@@ -175,7 +175,7 @@ def test_the_same_seed_trains_to_the_same_bits_and_another_does_not(tmp_path, ti
         run = Run(tmp_path / str(number), tiny_model, tiny_rows, "pissa", seed=seed, steps=4)
         run.init()
         run.train()
-        texts.append((run.steps.read_text(encoding="utf-8"), (run.trained / factors.ADAPTER).read_bytes()))
+        texts.append((run.steps.read_text(encoding="utf-8"), (run.factors / factors.FACTORS).read_bytes()))
     assert texts[0] == texts[1]
     assert texts[0][0] != texts[2][0]
 

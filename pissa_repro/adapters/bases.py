@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pissa_repro.adapters.folder import Adapter
+from pissa_repro.model.factors import BASE
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
 
@@ -52,29 +53,32 @@ def _configured(adapter: Adapter) -> tuple[Any, Any]:
 
 
 def _recorded(adapter: Adapter) -> tuple[Any, Any]:
-    """What this project wrote beside a start."""
-    path = adapter.path / "base.json"
-    base = read_json(path) if path.is_file() else {}
-    return base.get("name"), base.get("commit")
+    """What is said beside a start that was decomposed here."""
+    belongs = _belongs(adapter)
+    return belongs.get("name"), belongs.get("commit")
+
+
+def _belongs(adapter: Adapter) -> dict[str, Any]:
+    path = adapter.path / BASE
+    return read_json(path) if path.is_file() else {}
 
 
 def quantization(trained: Adapter, start: Adapter) -> str | None:
     """How the base that was trained on is quantized, as far as the folders say; None for not, or not known.
 
-    A cell's start has a record; a released residual is the model folder around its start. None also where nothing was
-    taken out of the base (QLoRA): such an adapter is a plain LoRA. Raises UserError for a start that is not what was
-    taken out of W (LoftQ).
+    A released residual is the model folder around its start; one that was decomposed here says it beside the start.
+    Raises UserError for a start that is not what was taken out of W (LoftQ).
     """
     if trained.config.get("loftq_config"):
         return "LoftQ"
-    record, around = start.path / "init.json", start.path.parent / "config.json"
-    if record.is_file():
-        offset, quant = read_json(start.path / "base.json")["offset"], read_json(record)["spec"]["quant"]
-        if offset == "own":
-            raise UserError(
-                f"{start.path}: what was taken out of W is not its A and B (LoftQ): its adapter is right on its own "
-                "quantized base only."
-            )
-        return None if quant == "none" or offset is None else str(quant)
+    belongs = _belongs(start)
+    if belongs.get("offset") == "own":
+        raise UserError(
+            f"{start.path}: what was taken out of W is not its A and B (LoftQ): its adapter is right on its own "
+            "quantized base only."
+        )
+    if belongs.get("quant", "none") != "none":
+        return str(belongs["quant"])
+    around = start.path.parent / "config.json"
     given = read_json(around).get("quantization_config") if around.is_file() else None
     return str(given.get("quant_method", "config.json")) if given else None

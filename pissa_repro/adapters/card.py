@@ -1,5 +1,7 @@
-"""The model card of a converted adapter: what it is, from what, for which base, and how it is loaded."""
+"""Model cards: what a folder holds, from what, for which base, and how others load it."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 from pissa_repro.adapters.pair import Pair
@@ -21,12 +23,19 @@ WHAT = {
 }
 
 
+def head(base: str | None, tags: list[str], more: dict[str, str] | None = None) -> str:
+    """The header that a hub reads. base: its hub id, None for a model that is on no hub."""
+    fields = {"library_name": "peft" if "lora" in tags else "transformers", "base_model": base, **(more or {})}
+    lines = [f"{key}: {value}" for key, value in fields.items() if value]
+    return "\n".join(["---", *lines, f"tags: [{', '.join(tags)}]", "---"])
+
+
 def text(kind: str, name: str, pair: Pair, config: dict[str, Any], notes: list[str]) -> str:
     """README.md of the folder `name`, in Markdown with the hub's header. notes: sentences on this conversion."""
     base = config["base_model_name_or_path"]
     rank = max([config["r"], *(config.get("rank_pattern") or {}).values()])
     sections = [
-        "---\nlibrary_name: peft\n" + (f"base_model: {base}\n" if base else "") + "tags: [lora]\n---",
+        head(base, ["lora"]),
         f"# {'PiSSA adapter' if kind == 'to pissa' else 'LoRA'} of rank {rank}",
         WHAT[kind],
         "\n".join(f"- {note}" for note in notes),
@@ -34,13 +43,13 @@ def text(kind: str, name: str, pair: Pair, config: dict[str, Any], notes: list[s
             f"- {one.path.name}: {one.weights.name}, SHA-256 {sha256(one.weights)}"
             for one in (pair.trained, pair.start)
         ),
-        _loading(kind, name, base, rank, config),
+        loading(base or ("RESIDUAL" if kind == "to pissa" else "BASE"), name, rank, config),
     ]  # fmt: skip
     return "\n\n".join(sections) + "\n"
 
 
-def _loading(kind: str, name: str, base: str | None, rank: int, config: dict[str, Any]) -> str:
-    model = base or ("RESIDUAL" if kind == "to pissa" else "BASE")
+def loading(model: str, name: str, rank: int, config: dict[str, Any]) -> str:
+    """How PEFT and vLLM load the adapter in the folder `name`, of this largest rank, on the model."""
     lines = [
         "## How to load it",
         "```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n"
@@ -61,3 +70,22 @@ def _loading(kind: str, name: str, base: str | None, rank: int, config: dict[str
 
 def _revision(config: dict[str, Any]) -> str:
     return f', revision="{config["revision"]}"' if config.get("revision") else ""
+
+
+def loading_whole(name: str) -> str:
+    """How transformers and vLLM load a whole model from the folder `name`."""
+    return (
+        "## How to load it\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        f'model = AutoModelForCausalLM.from_pretrained("{name}")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n```\n\n```sh\nvllm serve ./{name}\n```'
+    )
+
+
+def licence(folder: str) -> dict[str, str]:
+    """The licence that a model's own card names in its header, for the header of what is made from it."""
+    card = Path(folder) / "README.md"
+    if not card.is_file():
+        return {}
+    found = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+    fields = re.findall(r"^(license(?:_name|_link)?): *(\S.*?) *$", found[1] if found else "", re.MULTILINE)
+    return dict(fields)

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pissa_repro.model.factors import ADAPTER, CONFIG, scaling
+from pissa_repro.model.factors import CONFIG as OURS
+from pissa_repro.model.factors import PREFIX, TRAINED, scaling
 from pissa_repro.model.header import Stored, header
 from pissa_repro.runtime.errors import UserError
 
-PREFIX = "base_model.model."
+ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's names
 FACTOR = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.weight)?")
 DTYPES = ("F32", "F16", "BF16")
 EMBEDDINGS = ("embed_tokens", "lm_head")  # what PEFT saves unasked where the vocabulary grew (save_embedding_layers)
@@ -42,18 +43,17 @@ class Module(NamedTuple):
 
 @dataclass(frozen=True)
 class Adapter:
-    """A folder that was read. modules: by the name in the base model; others: keys that are no factors."""
+    """A folder that was read. weights: the file of its tensors; others: keys that are no factors.
+
+    modules: by the name in the base model.
+    """
 
     path: Path
+    weights: Path
     config: dict[str, Any]
     tensors: dict[str, Stored]
     modules: dict[str, Module]
     others: list[str]
-
-    @property
-    def weights(self) -> Path:
-        """The file of its tensors."""
-        return self.path / ADAPTER
 
     @property
     def rank(self) -> int:
@@ -71,12 +71,17 @@ def read(path: Path, place: str) -> Adapter:
     for field, reason in MORE_THAN_LORA.items():
         if config.get(field):
             raise UserError(f"{folder}: {field} is set, and cannot be converted: {reason}.")
-    tensors = header(_weights(folder))
+    adapter = of(folder, _weights(folder), config)
+    _refuse_unexplained(folder, config, adapter.others)
+    return adapter
+
+
+def of(folder: Path, weights: Path, config: dict[str, Any]) -> Adapter:
+    """The adapter of a file of tensors under PEFT's names and of a config. Raises UserError where they do not fit."""
+    tensors = header(weights)
     modules = _modules(folder, config, tensors)
     factors = {key for module in modules.values() for key in (module.a, module.b)}
-    others = sorted(tensors.keys() - factors)
-    _refuse_unexplained(folder, config, others)
-    return Adapter(folder, config, tensors, modules, others)
+    return Adapter(folder, weights, config, tensors, modules, sorted(tensors.keys() - factors))
 
 
 def find(path: Path, place: str) -> Path:
@@ -93,6 +98,11 @@ def find(path: Path, place: str) -> Path:
     inside = sorted(config.parent for config in path.glob(f"*/{CONFIG}"))
     if len(inside) > 1:
         raise UserError(f"{place} {path}: holds several adapters. Choose one: {', '.join(map(str, inside))}.")
+    if any((path / name).is_file() for name in (OURS, f"{TRAINED}/{OURS}")):
+        raise UserError(
+            f"{place} {path}: factors of a cell, which belong on its base. The cell's plain LoRA is the top level of "
+            "its trained/, where one is exact; `pissa export` gives the other forms."
+        )
     if not inside:
         raise UserError(f"{place} {path}: not an adapter's folder (no {CONFIG}).")
     return inside[0]

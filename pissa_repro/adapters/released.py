@@ -17,15 +17,15 @@ from safetensors import safe_open
 
 from pissa_repro import methods, quantizers
 from pissa_repro.adapters import released_card, streamed, whole
-from pissa_repro.adapters.folder import PREFIX
+from pissa_repro.adapters.folder import ADAPTER, CONFIG
 from pissa_repro.adapters.released_plan import Plan, adapter_config
 from pissa_repro.linalg.gram import frobenius
-from pissa_repro.model.factors import ADAPTER, BASE, CONFIG, product, scaling
+from pissa_repro.model.factors import BASE, FORMAT, PREFIX, product, scaling
 from pissa_repro.model.header import header
 from pissa_repro.model.load import default_device
 from pissa_repro.runtime.lock import alone
 from pissa_repro.runtime.progress import track
-from pissa_repro.runtime.provenance import provenance
+from pissa_repro.runtime.provenance import provenance, versions
 from pissa_repro.runtime.record import atomic, read_json, resumed_folder, write_json
 from pissa_repro.runtime.record_types import ResidualFacts, StartFacts
 from pissa_repro.sources.fetched import base_of
@@ -153,7 +153,7 @@ def _finish(plan: Plan, number: int, folder: Path, notes: Path, record: dict[str
     streamed.write(init / ADAPTER, entries)
     write_json(init / CONFIG, adapter_config(plan, spec))
     write_json(init / "init.json", record)
-    write_json(init / BASE, {**record["base"], "offset": record["offset"]})
+    write_json(init / BASE, _belongs(record))
     with atomic(folder / "README.md") as file:
         file.write(released_card.text(plan.asked.base["path"], plan.init, record))
 
@@ -161,3 +161,11 @@ def _finish(plan: Plan, number: int, folder: Path, notes: Path, record: dict[str
 def _tensor(path: Path, key: str) -> torch.Tensor:
     with safe_open(path, framework="pt") as file:
         return file.get_tensor(key)
+
+
+def _belongs(record: dict[str, Any]) -> dict[str, Any]:
+    """What base.json says, as that of a folder of factors."""
+    spec = record["spec"]
+    kept = {"offset": record["offset"], "quant": spec["quant"], "method": spec["method"]}
+    s = scaling(spec["alpha"], spec["rank"], spec["rslora"])
+    return {**record["base"], **kept, "scaling": s, "format": FORMAT, "versions": versions()}

@@ -1,12 +1,11 @@
 """The model card of a residual with its initial adapter: what it is, from which base, how it is loaded and trained."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 from pissa_repro import methods, quantizers
+from pissa_repro.adapters import card
 
-LICENCE = re.compile(r"^license(?:_name|_link)?:.*$", re.MULTILINE)
 LOADING = """```python
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
@@ -36,7 +35,7 @@ def text(source: str | Path, init: str, record: dict[str, Any]) -> str:
     spec, base = record["spec"], record["base"]
     name = methods.display(spec["method"], spec["quant"])
     sections = [
-        _header(Path(source), spec["method"], base["name"]),
+        card.head(base["name"], [spec["method"], "lora", "residual"], card.licence(str(source))),
         f"# {name} of rank {spec['rank']}: a residual model and its initial adapter",
         f"The target weights in this folder are the frozen base of {name}, and `{init}/` holds A and B: with s B A "
         "added they are the base model's, within the figures below. **Without the adapter these weights are no model "
@@ -49,15 +48,6 @@ def text(source: str | Path, init: str, record: dict[str, Any]) -> str:
         _after(spec, init, base["name"], name),
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def _header(source: Path, method: str, base: str | None) -> str:
-    """The lines that a hub reads; the licence is the base model's, where its card is there."""
-    card = source / "README.md"
-    head = card.read_text(encoding="utf-8", errors="replace").split("\n---", 1)[0] if card.is_file() else ""
-    lines = LICENCE.findall(head) if head.startswith("---") else []
-    named = [f"base_model: {base}"] if base else []
-    return "\n".join(["---", "library_name: peft", *named, *lines, f"tags: [{method}, lora, residual]", "---"])
 
 
 def _facts(record: dict[str, Any]) -> list[str]:

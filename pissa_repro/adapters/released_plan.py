@@ -8,6 +8,7 @@ from typing import Any
 
 from pissa_repro import methods
 from pissa_repro.adapters import bases, whole
+from pissa_repro.adapters.trained import SAVED
 from pissa_repro.model import checkpoint
 from pissa_repro.model.base import module_name
 from pissa_repro.model.skeleton import skeleton
@@ -111,7 +112,7 @@ def adapter_config(plan: Plan, spec: InitSpec) -> dict[str, Any]:
     """PEFT's LoraConfig of the adapter: its base is the residual, and the initialisation is done."""
     alpha = spec["alpha"]
     return {
-        "peft_type": "LORA",
+        **SAVED,
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": plan.asked.published,
         "r": spec["rank"],
@@ -122,5 +123,4 @@ def adapter_config(plan: Plan, spec: InitSpec) -> dict[str, Any]:
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": any(name.rsplit(".", 1)[-1] in plan.transposed for name in plan.modules),
-        "inference_mode": True,
     }

@@ -3,9 +3,9 @@
     pissa convert ADAPTER --init INIT --out lora
     pissa convert LORA --init INIT --out pissa --to pissa
 
-ADAPTER is a trained adapter's folder (PEFT's, TRL's, the released code's, or a cell's trained/), INIT the same adapter
-before the training (a cell's start; `peft_config["default"].init_lora_weights = True` and save_pretrained() by PEFT).
-The LoRA belongs on the untouched base, the adapter on its residual.
+ADAPTER is a trained adapter's folder (PEFT's, TRL's or the released code's), INIT the same adapter before the training
+(`peft_config["default"].init_lora_weights = True` and save_pretrained() by PEFT). A cell's trained/ is such a LoRA
+already. The LoRA belongs on the untouched base, the adapter on its residual.
 No model is loaded: A and A0, B and -B0 are stacked to twice the rank. modules_to_save, biases and embeddings are kept.
 OUT is a new PEFT folder with a model card. --check and --base-folder load both models and compare logits, which may
 differ by 1e-4, relative, in float32.

@@ -6,31 +6,32 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pissa_repro.model import factors
 from pissa_repro.model.base import module_name, stores_transposed
-from pissa_repro.model.factors import ADAPTER, CONFIG
+from pissa_repro.model.factors import PREFIX
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record import read_json
+from pissa_repro.runtime.record import LABELS, read_json
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel
 
-PEFT_PREFIX = "base_model.model."
+READ = {"init_lora_weights", "inference_mode", "auto_mapping"}  # how PEFT reads an adapter, not what it computes
 
 
 def attach(model: "PreTrainedModel", folder: str | Path, lora: dict[str, Any] | None = None) -> "PeftModel":
     """The model with the factors of a folder as a PEFT LoRA adapter, float32, in eval mode.
 
     lora: more LoraConfig fields (use_dora, lora_dropout, ...). Where the folder comes from a
-    training, its own adapter_config.json already holds them. The modules are those of the stored
+    training, its own factors.json already holds them. The modules are those of the stored
     factors, under the model's names for them.
     """
     from peft import LoraConfig, get_peft_model
     from peft.utils import set_peft_model_state_dict
     from safetensors.torch import load_file
 
-    tensors = {_adapter_key(model, key): tensor for key, tensor in load_file(Path(folder) / ADAPTER).items()}
-    fields = read_json(Path(folder) / CONFIG) | (lora or {}) | _module_fields(model, tensors)
+    tensors = {_adapter_key(model, key): tensor for key, tensor in load_file(Path(folder) / factors.FACTORS).items()}
+    fields = read_json(Path(folder) / factors.CONFIG) | (lora or {}) | _module_fields(model, tensors)
     try:
         config = LoraConfig(**{**fields, "init_lora_weights": False, "inference_mode": False})
     except (TypeError, ValueError) as error:
@@ -47,15 +48,34 @@ def attach(model: "PreTrainedModel", folder: str | Path, lora: dict[str, Any] | 
     return wrapped.eval()
 
 
+def save_trained(wrapped: "PeftModel", folder: str | Path, start: str | Path) -> None:
+    """Write what was trained of a model's only adapter, which began as the factors in the folder `start`."""
+    from peft import get_peft_model_state_dict
+
+    (config,) = wrapped.peft_config.values()
+    factors.save_trained(folder, get_peft_model_state_dict(wrapped), _fields(config, start), start)
+
+
+def _fields(config: Any, start: str | Path) -> dict[str, Any]:
+    """The fields that the start has, and those that are not PEFT's default; none that names a place or an age."""
+    from peft import LoraConfig
+
+    values, usual = config.to_dict(), LoraConfig().to_dict()
+    named = read_json(Path(start) / factors.CONFIG)
+    changed = (key for key in values if values[key] != usual[key] and key not in LABELS | READ)
+    fields = {key: values[key] for key in (*named, *changed)}
+    return {**fields, "target_modules": sorted(values["target_modules"]), "task_type": named["task_type"]}
+
+
 def _adapter_key(model: "PreTrainedModel", key: str) -> str:
     """PEFT's key of a factor, with the model's name of its module."""
-    name, lora, rest = key.removeprefix(PEFT_PREFIX).partition(".lora_")
-    return f"{PEFT_PREFIX}{module_name(model, name)}{lora}{rest}" if lora else key
+    name, lora, rest = key.removeprefix(PREFIX).partition(".lora_")
+    return f"{PREFIX}{module_name(model, name)}{lora}{rest}" if lora else key
 
 
 def _module_fields(model: "PreTrainedModel", tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
     """The fields of LoraConfig that say which modules the factors belong to and how these store W."""
-    keys = (key.removeprefix(PEFT_PREFIX).partition(".lora_A.") for key in tensors)
+    keys = (key.removeprefix(PREFIX).partition(".lora_A.") for key in tensors)
     names = sorted(name for name, is_factor, _ in keys if is_factor)
     return {"target_modules": names, "fan_in_fan_out": any(stores_transposed(model.get_submodule(n)) for n in names)}
 

@@ -1,8 +1,9 @@
 """A folder of factors: A, B, what was taken out of W, and which base they belong to.
 
-The folder is a PEFT adapter: adapter_model.safetensors under PEFT's key names and an
-adapter_config.json that says the initialisation is done. It belongs on the *base* of the cell
-(quantize(W - s * offset)), not on the untouched model.
+The factors belong on the *base* of the cell (quantize(W - s * offset)), not on the untouched model. So the folder is no
+PEFT adapter, though its tensors have PEFT's key names: PEFT, vLLM and transformers refuse a folder without an
+adapter_config.json, where they would load the factors on the wrong base without a word. What is made for them is in
+adapters/.
 """
 
 import hashlib
@@ -15,12 +16,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.provenance import versions
 from pissa_repro.runtime.record import canonical, content, read_json, write_json
 from pissa_repro.runtime.record_types import Base, ModelRecord
 
 Matrices = dict[str, torch.Tensor]
-ADAPTER, OFFSET, CONFIG = "adapter_model.safetensors", "offset.safetensors", "adapter_config.json"
+FACTORS, OFFSET, CONFIG = "factors.safetensors", "offset.safetensors", "factors.json"
 BASE = "base.json"  # the base of the factors, what was taken out of it, and the hash of the folder
+TRAINED = "factors"  # the folder of factors in the folder of what a training has left
+FORMAT = 1  # of such a folder
+PREFIX = "base_model.model."  # PEFT's, before the name of a module
 
 
 @dataclass
@@ -74,34 +79,49 @@ def scaling(alpha: float, rank: int, rslora: bool) -> float:
     return alpha / rank**0.5 if rslora else alpha / rank
 
 
-def adapter_config(factors: Factors, base: Base) -> dict[str, Any]:
-    """The keys of PEFT's LoraConfig that say how the factors are to be used."""
+def lora_fields(factors: Factors) -> dict[str, Any]:
+    """The fields of PEFT's LoraConfig that say how the factors are to be used."""
     return {
-        "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base["name"],
-        "revision": base["commit"],
         "r": factors.rank,
         "lora_alpha": factors.alpha,
         "use_rslora": factors.rslora,
         "target_modules": sorted(factors.A),
-        "init_lora_weights": True,
         "lora_dropout": 0.0,
         "bias": "none",
-        "inference_mode": True,
     }
 
 
-def save(folder: str | Path, factors: Factors, base: Base) -> None:
-    """Write the folder; `base` holds the name, commit and fingerprint of the base model."""
+def save(folder: str | Path, factors: Factors, base: Base, method: str, quant: str) -> None:
+    """Write the folder of initial factors; `base` holds the name, commit and fingerprint of the base model."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(_peft_names(factors.A, factors.B), folder / ADAPTER, {"format": "pt"})
+    save_file(_peft_names(factors.A, factors.B), folder / FACTORS, {"format": "pt"})
     if factors.offset == "own" and factors.taken:
         save_file(_peft_names(*factors.taken), folder / OFFSET, {"format": "pt"})
-    write_json(folder / CONFIG, adapter_config(factors, base))
-    belongs = {**base, "offset": factors.offset}
-    write_json(folder / BASE, {**belongs, "sha256": _hash(folder, belongs)})
+    write_json(folder / CONFIG, lora_fields(factors))
+    _write_base(folder, {**base, "offset": factors.offset, "quant": quant, "method": method, "start": None})
+
+
+def save_trained(folder: str | Path, tensors: Matrices, fields: Mapping[str, Any], start: str | Path) -> None:
+    """Write the folder of what was trained of the factors in `start`: the trained tensors only, under PEFT's names.
+
+    fields: of LoraConfig. What was taken out of W, and from which base, is the start's.
+    """
+    folder, belongs = Path(folder), belongs_of(start)
+    folder.mkdir(parents=True)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / FACTORS, {"format": "pt"})
+    write_json(folder / CONFIG, fields)
+    kept = {key: belongs[key] for key in ("name", "commit", "fingerprint", "offset", "quant", "method")}
+    _write_base(folder, {**kept, "start": sha256(start)})
+
+
+def _write_base(folder: Path, belongs: dict[str, Any]) -> None:
+    """base.json. scaling: s, for who reads the folder without our code; start: the hash of the initial factors."""
+    fields = read_json(folder / CONFIG)
+    s = scaling(fields["lora_alpha"], fields["r"], fields["use_rslora"])
+    made = {**belongs, "scaling": s, "format": FORMAT, "versions": versions()}
+    write_json(folder / BASE, {**made, "sha256": _hash(folder, made)})
 
 
 def sha256(folder: str | Path) -> str:
@@ -109,28 +129,33 @@ def sha256(folder: str | Path) -> str:
 
     Raises UserError where a file is not as `save` left it: an edited r or lora_alpha makes another model.
     """
-    belongs = _belongs(Path(folder))
+    belongs = belongs_of(folder)
     found = _hash(Path(folder), belongs)
     if belongs.get("sha256") != found:
         raise UserError(f"{folder}: these factors were changed after they were made. Delete the folder and run again.")
     return found
 
 
-def _belongs(folder: Path) -> dict[str, Any]:
-    """What base.json says: the base model and the offset."""
-    belongs = read_json(folder / BASE)
-    if not isinstance(belongs, dict) or not {"name", "fingerprint", "offset"} <= belongs.keys():
-        raise UserError(f"{folder / BASE}: not what this version writes. Delete the folder and run again.")
+def belongs_of(folder: str | Path) -> dict[str, Any]:
+    """What base.json says: base model, offset, quantization, method. Raises UserError for another version's."""
+    path = Path(folder) / BASE
+    belongs = read_json(path)
+    if not isinstance(belongs, dict) or not {"name", "fingerprint", "offset", "quant", "format"} <= belongs.keys():
+        raise UserError(f"{path}: not what this version writes. Delete the folder and run again.")
+    if belongs["format"] != FORMAT:
+        raise UserError(f"{path}: format {belongs['format']}; this version reads {FORMAT}. Take a newer version.")
     return belongs
 
 
 def _hash(folder: Path, belongs: Mapping[str, Any]) -> str:
-    files = {name: one for name, one in content(folder).items() if name in (ADAPTER, OFFSET, CONFIG)}
-    return hashlib.sha256(canonical([files, belongs["fingerprint"], belongs["offset"]]).encode()).hexdigest()
+    files = {name: one for name, one in content(folder).items() if name in (FACTORS, OFFSET, CONFIG)}
+    return hashlib.sha256(
+        canonical([files, belongs["fingerprint"], belongs["offset"], belongs["quant"]]).encode()
+    ).hexdigest()
 
 
 def _peft_names(a: Matrices, b: Matrices) -> Matrices:
-    return {f"base_model.model.{name}.lora_{side}.weight": tensor.contiguous()
+    return {f"{PREFIX}{name}.lora_{side}.weight": tensor.contiguous()
             for side, tensors in (("A", a), ("B", b)) for name, tensor in tensors.items()}  # fmt: skip
 
 
@@ -140,31 +165,39 @@ def load(folder: str | Path, model: ModelRecord) -> Factors:
     Raises UserError when a part is missing, damaged or changed, or when they were made from other weights.
     """
     folder = Path(folder)
-    config, base = read_json(folder / CONFIG), _belongs(folder)
+    config, base = read_json(folder / CONFIG), belongs_of(folder)
     if base["fingerprint"] != model["fingerprint"]:
         raise UserError(
             f"{folder}: these factors are of another model: {base['name']} {base['fingerprint'][:12]}, "
             f"not {model['name']} {model['fingerprint'][:12]}. Delete the folder and run again."
         )
-    a, b = _load_pair(folder / ADAPTER)
+    a, b = _load_pair(folder / FACTORS)
     sha256(folder)
     own = _load_pair(folder / OFFSET) if base["offset"] == "own" else ({}, {})
     return Factors(a, b, base["offset"], config["r"], config["lora_alpha"], config["use_rslora"], *own)
 
 
 def load_trained(folder: str | Path, initial: Factors) -> Factors:
-    """Read the adapter that a training made of initial factors; no offset, which stays the start's.
+    """Read the factors that a training has left in its folder; no offset, which stays the start's.
 
-    Its modules may have the base model's prefix in front (GPT-2). Raises UserError for an adapter that
-    is not of the start's modules, or that holds more than A and B (DoRA's magnitudes).
+    Their modules may have the base model's prefix in front (GPT-2). Raises UserError for factors that
+    are not of the start's modules, and for more than A and B (DoRA's magnitudes).
     """
-    folder = Path(folder)
-    config, (a, b) = read_json(folder / CONFIG), _load_pair(folder / ADAPTER)
+    folder = trained_factors(folder)
+    config, (a, b) = read_json(folder / CONFIG), _load_pair(folder / FACTORS)
     names = {name: next((n for n in initial.A if name == n or name.endswith(f".{n}")), name) for name in a}
     if set(names.values()) != set(initial.A) or a.keys() != b.keys():
         raise UserError(f"{folder}: its modules are not those of the start, or it holds more than A and B.")
     a, b = ({names[name]: tensor for name, tensor in side.items()} for side in (a, b))
     return Factors(a, b, None, config["r"], config["lora_alpha"], config["use_rslora"])
+
+
+def trained_factors(trained: str | Path) -> Path:
+    """The folder of factors in what a training has left. Raises UserError where it has none."""
+    folder = Path(trained) / TRAINED
+    if not folder.is_dir():
+        raise UserError(f"{trained}: holds no {TRAINED}/ with trained factors. Delete it and run again.")
+    return folder
 
 
 def _load_pair(path: Path) -> tuple[Matrices, Matrices]:
@@ -174,7 +207,7 @@ def _load_pair(path: Path) -> tuple[Matrices, Matrices]:
         raise UserError(f"{path}: cannot be read ({error}). Delete its folder and run again.") from None
     sides: tuple[Matrices, Matrices] = ({}, {})
     for key, tensor in tensors.items():
-        name, _, side = key.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
+        name, _, side = key.removeprefix(PREFIX).removesuffix(".weight").rpartition(".lora_")
         if side not in ("A", "B"):
             raise UserError(f"{path}: holds {key}, more than factors A and B (DoRA's magnitudes?).")
         sides[side == "B"][name] = tensor

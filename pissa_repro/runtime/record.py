@@ -16,7 +16,7 @@ from typing import IO, Any
 from pissa_repro.runtime.errors import UserError, writing
 
 # Keys of the configs beside weights that name where these came from: no part of what they are.
-LABELS = {"base_model_name_or_path", "revision", "peft_version", "transformers_version"}
+LABELS = {"base_model_name_or_path", "revision", "peft_version", "transformers_version", "name", "commit", "versions"}
 
 
 def canonical(spec: Any) -> str:
@@ -33,11 +33,13 @@ def sha256(path: str | Path) -> str:
 def content(folder: str | Path) -> dict[str, str]:
     """What a folder of weights is: {file: SHA-256} of its safetensors and of its configs, which say how they are used.
 
+    Those in folders inside count too, as "factors/base.json".
     Of a config the values count, not the layout, and not LABELS: the same weights from another place are the same.
     Raises UserError for a config that is no JSON.
     """
-    weights = {path.name: sha256(path) for path in Path(folder).glob("*.safetensors")}
-    return dict(sorted({**weights, **{path.name: _values(path) for path in Path(folder).glob("*.json")}}.items()))
+    hashes = {".safetensors": sha256, ".json": _values}
+    files = [path for path in Path(folder).rglob("*") if path.suffix in hashes]
+    return {path.relative_to(folder).as_posix(): hashes[path.suffix](path) for path in sorted(files)}
 
 
 def _values(path: Path) -> str:

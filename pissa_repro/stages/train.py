@@ -3,8 +3,9 @@
 python -m pissa_repro.stages.train --spec "$SPEC" --model MODEL.json --data DATA.jsonl \
     --init DIR --scratch DIR --trained DIR --record train.json --steps train_steps.csv
 
-Writes the trained factors (a PEFT adapter folder; a model folder for full fine-tuning), the record,
-and loss, learning rate and unclipped gradient norm of every step. Checkpoints go to --scratch; after
+Writes what was trained, the record, and loss, learning rate and unclipped gradient norm of every step.
+--trained gets factors/, which is what the other stages read, and beside it a plain LoRA where one is exact;
+for full fine-tuning a whole model. Its README.md says how others load it. Checkpoints go to --scratch; after
 a kill the same command goes on from the last whole one.
 """
 
@@ -14,12 +15,13 @@ import logging
 import os
 import sys
 import time
+from pathlib import Path
 
 from pissa_repro.runtime import gpus
 from pissa_repro.runtime.errors import UserError, run_stage, writing
 from pissa_repro.runtime.lock import alone
 from pissa_repro.runtime.provenance import provenance
-from pissa_repro.runtime.record import content, write_json
+from pissa_repro.runtime.record import atomic_folder, content, write_json
 from pissa_repro.runtime.record_types import TrainRecord
 from pissa_repro.sources.fetched import identities, stored_model
 from pissa_repro.stages.options import stage_parser
@@ -71,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train the cell that the arguments name, on the cards that this process has."""
     started = time.perf_counter()
+    from pissa_repro.adapters.trained import Trained, finish
     from pissa_repro.training import trainer as trainers
 
     stored, spec = stored_model(args.model), args.spec
@@ -91,10 +94,14 @@ def run(args: argparse.Namespace) -> None:
     seconds = time.perf_counter() - before
     if not trainer.is_world_process_zero():
         return
-    save_trained(trainer.model, args.trained)
     rows = write_steps(args.steps, trainer.state.log_history)
+    facts = build_record(made, identity, prepared, trainer, rows)
+    with atomic_folder(args.trained) as unfinished:
+        save_trained(trainer.model, unfinished, args.init)
+        cell = args.trained.resolve().parent.name
+        finish(Trained(unfinished, args.init, stored, cell, Path(args.model).stem), facts)
     record = TrainRecord(
-        **build_record(made, identity, prepared, trainer, rows),
+        **facts,
         trained_sha256=content(args.trained),
         dtypes=dtypes,
         train_seconds=scratch.seconds_before + seconds,

@@ -168,7 +168,7 @@ def write(folder: Path, spec: InitSpec, base: Base, made: Made, started: float) 
     facts = summary(made.facts)
     record = {"spec": spec, "base": base, **facts, "modules": made.facts, "dtype": "float32", "solver_seed": 0}
     with atomic_folder(folder) as unfinished:
-        factors.save(unfinished, made.factors, base)
+        factors.save(unfinished, made.factors, base, spec["method"], spec["quant"])
         write_json(unfinished / "init.json", {**record, "provenance": provenance(started)})
     excess = "" if facts["excess"] is None else f", excess over the best rank {facts['excess']:.1e}"
     log.info("%s: %d modules, equality error %.1e%s", folder, len(made.facts), facts["equality_error"], excess)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record import atomic_folder, content, read_json, read_lines, write_csv, write_json
+from pissa_repro.runtime.record import content, read_json, read_lines, write_csv
 from pissa_repro.runtime.record_types import Identity, MadeFrom, ModelRecord, Step, TrainFacts, TrainRecord
 from pissa_repro.runtime.specs import TrainSpec
 from pissa_repro.training.examples import Example, Lengths, tokenize
@@ -120,14 +120,14 @@ def write_steps(path: Path, history: list[dict[str, Any]]) -> list[Step]:
     return rows
 
 
-def save_trained(model: Any, folder: Path) -> None:
-    """Save the weights of a transformers or PEFT model; the folder appears under its name only once it is whole."""
-    with atomic_folder(folder) as unfinished:
-        model.save_pretrained(unfinished)
-        (unfinished / "README.md").unlink(missing_ok=True)  # PEFT's empty model card
-        if (path := unfinished / "adapter_config.json").is_file():
-            config = read_json(path)  # PEFT writes a set, whose order differs between processes
-            write_json(path, config | {"target_modules": sorted(config["target_modules"])})
+def save_trained(model: Any, folder: Path, init: Path | None) -> None:
+    """Save what was trained in a folder: all weights, or the factors that began as those in `init`."""
+    if init is None:
+        model.save_pretrained(folder)
+        return
+    from pissa_repro.model import adapter, factors
+
+    adapter.save_trained(model, folder / factors.TRAINED, init)
 
 
 def verified(trained: Path, init: Path | None) -> dict[str, str]:

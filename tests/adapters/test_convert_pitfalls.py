@@ -7,7 +7,6 @@ import shutil
 import pytest
 import torch
 from commands import pissa
-from helpers import Run
 from peer import START, TARGETS, changed, convert, loaded, logits, of_rank, plain, train
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
@@ -88,20 +87,6 @@ def test_a_converted_one_is_loaded_with_little_memory(pissa_trained, tiny_model,
     convert(pissa_trained, tmp_path / "out")
     wrapped = PeftModel.from_pretrained(plain(tiny_model), tmp_path / "out", low_cpu_mem_usage=True)
     assert (logits(wrapped) - pissa_trained.logits).abs().max() < 1e-5
-
-
-def test_olora_on_gpt2_is_converted(tiny_gpt2, tiny_rows, tmp_path):
-    """Pitfall 6: PEFT's OLoRA crashes on Conv1D. The names of the hub's files lack a prefix that the model has."""
-    targets = ["attn.c_attn", "mlp.c_fc"]
-    run = Run(tmp_path / "run", tiny_gpt2["hub"], tiny_rows, "olora", target_modules=targets)
-    run.init()
-    run.train()
-    pissa("convert", run.trained, "--init", run.start, "--out", tmp_path / "out")
-    prompt = [3, 40, 17, 9]
-    wrapped = PeftModel.from_pretrained(plain(tiny_gpt2["saved"]), tmp_path / "out").eval()
-    with torch.no_grad():
-        found = wrapped(input_ids=torch.tensor([prompt])).logits[0, -1:]
-    assert relative_difference(found, run.merged([prompt]).logits) < 1e-5
 
 
 def test_the_card_names_the_rank_that_vllm_needs(pissa_trained, tmp_path):

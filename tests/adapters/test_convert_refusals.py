@@ -7,7 +7,6 @@ import shutil
 import pytest
 import torch
 from commands import pissa
-from helpers import Run
 from peer import changed, train
 from stage import says
 
@@ -137,36 +136,6 @@ def test_an_untrained_adapter_is_told(pissa_trained, tmp_path, capsys):
     shutil.copytree(pissa_trained.init, tmp_path / "copy")
     pissa("convert", tmp_path / "copy", "--init", pissa_trained.init, "--out", tmp_path / "out")
     assert "Warning: A and B equal their start" in capsys.readouterr().out
-
-
-def nf4_cell(folder, model, rows, method, **options):
-    """A trained cell on nf4."""
-    run = Run(folder / "run", model, rows, method, quant="nf4", **options)
-    run.init()
-    run.train()
-    return run
-
-
-def test_a_quantized_cell_is_converted_with_a_loss_or_not_at_all(tiny_model, tiny_rows, tmp_path, capsys):
-    """Pitfall 7."""
-    run = nf4_cell(tmp_path, tiny_model, tiny_rows, "pissa")
-    refused(run.trained, run.start, tmp_path / "out", "quantized (nf4)", "--lossy", "quantization error")
-    pissa("convert", run.trained, "--init", run.start, "--out", tmp_path / "out", "--lossy")
-    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "Not exact" in capsys.readouterr().out and "Not exact" in card
-
-
-def test_factors_that_are_not_what_was_taken_out_are_not_converted(tiny_model, tiny_rows, tmp_path):
-    """Pitfall 7: LoftQ."""
-    run = nf4_cell(tmp_path, tiny_model, tiny_rows, "loftq", options={"alternations": 2})
-    refused(run.trained, run.start, tmp_path / "out", "LoftQ", "own quantized base")
-
-
-def test_a_start_that_takes_nothing_out_is_copied_from_a_quantized_cell(tiny_model, tiny_rows, tmp_path, capsys):
-    """Pitfall 7: LoRA."""
-    run = nf4_cell(tmp_path, tiny_model, tiny_rows, "lora")
-    pissa("convert", run.trained, "--init", run.start, "--out", tmp_path / "out")
-    assert "takes nothing out" in capsys.readouterr().out
 
 
 def test_a_released_residual_in_few_bits_is_seen(pissa_trained, tmp_path):

@@ -15,8 +15,9 @@ from stage import init_spec, says
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pissa_repro import methods
+from pissa_repro.adapters.folder import ADAPTER, CONFIG
 from pissa_repro.model.base import set_base
-from pissa_repro.model.factors import ADAPTER, CONFIG, product
+from pissa_repro.model.factors import product
 from pissa_repro.model.load import load_base
 from pissa_repro.sources.fetched import fetch_model
 
@@ -163,10 +164,19 @@ def test_the_quantized_residual_in_bfloat16_is_as_near_as_it_says(tiny_model, tm
     assert "no plain LoRA" in card and 'load_in_4bit=True, bnb_4bit_quant_type="nf4"' in card
 
 
-def test_an_adapter_on_a_quantized_residual_is_not_converted(tiny_model, tmp_path):
-    out = decompose(tiny_model, tmp_path / "out", "--quant", "nf4")
-    words = ("--init", out / "pissa_init", "--out", tmp_path / "lora")
-    says(lambda: pissa("convert", out / "pissa_init", *words), "nf4", "--lossy")
+@pytest.mark.parametrize(("method", "turns"), [("pissa", 1), ("loftq", 1), ("loftq", 2)])
+def test_an_adapter_on_a_quantized_residual_is_not_converted(tiny_model, tmp_path, method, turns):
+    """LoftQ takes nothing out at first (T = 1), then what is not in its adapter; a QLoRA is a plain LoRA."""
+    out = decompose(tiny_model, tmp_path / "out", "--method", method, "--quant", "nf4", "--alternations", turns)
+    qlora = decompose(tiny_model, tmp_path / "qlora", "--method", "lora", "--quant", "nf4") / "lora_init"
+
+    def to_lora(init):
+        trained = shutil.copytree(init, tmp_path / init.name)  # it need not have moved
+        pissa("convert", trained, "--init", init, "--out", tmp_path / "lora")
+
+    says(lambda: to_lora(out / f"{method}_init"), "quantized")
+    to_lora(qlora)
+    assert load_json(tmp_path / "lora" / CONFIG)["r"] == 4
 
 
 def files(folder) -> dict[str, bytes]:

@@ -68,7 +68,7 @@ def test_other_weights_are_generated_anew(fresh, tmp_path):
     """The same spec trained again to other bits: what was generated before is not the new cell's."""
     first = fresh.evaluate()
     other = trained_copy(fresh, tmp_path / "other")
-    path = other / "adapter_model.safetensors"
+    path = other / "factors/factors.safetensors"
     from safetensors.torch import load_file, save_file
 
     save_file({key: 1.1 * tensor for key, tensor in load_file(path).items()}, path, {"format": "pt"})

@@ -37,7 +37,7 @@ def base(tmp_path_factory, tiny_model, lesson):
     )
     run.train()
     shutil.copytree(tiny_model, run.folder / "model")
-    for path in run.trained.iterdir():
+    for path in run.trained.glob("*[!.md]"):
         shutil.copy(path, run.folder / "model")
     return run.folder / "model"
 

@@ -1,0 +1,74 @@
+"""A trained cell on disk: its record, its factors, the start and the base that these belong on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pissa_repro.model import factors
+from pissa_repro.model.merged import TrainedCell
+from pissa_repro.runtime import paths
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import read_json
+from pissa_repro.runtime.record_types import ModelRecord, TrainRecord
+from pissa_repro.runtime.specs import TrainSpec
+from pissa_repro.sources.fetched import stored_model
+from pissa_repro.training.cell import verified
+
+
+@dataclass(frozen=True)
+class StoredCell:
+    """A cell that was trained. start: the folder of its initial factors, None without; label: its model's name."""
+
+    folder: Path
+    record: TrainRecord
+    start: Path | None
+    model: ModelRecord
+    label: str
+
+    @property
+    def spec(self) -> TrainSpec:
+        """What the training was asked."""
+        return self.record["spec"]
+
+    @property
+    def trained(self) -> Path:
+        """What the training has left."""
+        return paths.Cell(self.folder).trained
+
+    @property
+    def whole(self) -> TrainedCell:
+        """The cell as model.merged_model takes it."""
+        return TrainedCell(self.spec, self.start, self.trained)
+
+
+def read(folder: Path, start: Path | None = None, model: Path | None = None) -> StoredCell:
+    """Read results/cells/<model>/<data>/<cell>, or its trained/; start and base are found by their content.
+
+    start: the folder of the initial factors, and model: the record of the base, for a cell that lies elsewhere.
+    Raises UserError where a part is missing, or is not what the cell was trained from.
+    """
+    folder = folder.resolve()
+    if folder.name in (factors.TRAINED, "trained"):
+        return read(folder.parent, start, model)
+    files = paths.Cell(folder)
+    if not files.train.is_file() or not files.trained.is_dir():
+        raise UserError(f"CELL {folder}: not a trained cell (train.json and trained/): results/cells/MODEL/DATA/CELL.")
+    record: TrainRecord = read_json(files.train)
+    results, label = folder.parents[3] if len(folder.parents) > 3 else folder, folder.parents[1].name
+    place = model or paths.model(label, results)
+    if not place.is_file():
+        raise UserError(f"CELL {folder}: the record of its base model is not at {place}; give it with --model.")
+    stored = stored_model(place)
+    if stored["fingerprint"] != record["base"]["fingerprint"]:
+        raise UserError(f"CELL {folder}: was trained from {record['base']['name']}, {place} holds other weights.")
+    if record["start_sha256"] is not None:
+        start = start or _start(paths.starts(results) / label, record["start_sha256"], folder)
+    verified(files.trained, start)
+    return StoredCell(folder, record, start, stored, place.stem)
+
+
+def _start(starts: Path, sha256: str, cell: Path) -> Path:
+    """The start with that hash."""
+    for base in sorted(starts.glob(f"*/{factors.BASE}")):
+        if factors.belongs_of(base.parent).get("sha256") == sha256:
+            return base.parent
+    raise UserError(f"CELL {cell}: none of the starts in {starts} is the one it was trained from; give it with --init.")

@@ -1,0 +1,70 @@
+"""What a training leaves for other people's tools, beside its factors: a plain LoRA where one is exact, and a card."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from pissa_repro.adapters import cell_card, folder, stacked, streamed
+from pissa_repro.adapters.cell_card import Trained
+from pissa_repro.adapters.folder import Adapter
+from pissa_repro.adapters.pair import Pair, survey
+from pissa_repro.model import factors
+from pissa_repro.model.tokens import load_tokenizer
+from pissa_repro.runtime.record import atomic, read_json, write_json
+from pissa_repro.runtime.record_types import TrainFacts
+
+SAVED = {"peft_type": "LORA", "inference_mode": True}  # what PEFT writes beside the fields of LoraConfig
+
+
+def finish(trained: Trained, facts: TrainFacts) -> None:
+    """Write the top level of the folder: a PEFT adapter or the tokenizer of whole weights, and README.md."""
+    why, rank = None, 0
+    if trained.start is None:
+        load_tokenizer(trained.model["path"]).save_pretrained(trained.folder)
+    else:
+        why = no_plain(trained.folder, trained.start)
+        if why is None:
+            write_plain(trained, trained.folder)
+            rank = folder.read(trained.folder, "trained").rank
+    with atomic(trained.folder / "README.md") as file:
+        file.write(cell_card.text(trained, facts, rank, why))
+
+
+def no_plain(folder: Path, start: Path) -> str | None:
+    """Why the trained factors are no plain LoRA on the untouched base, in words; None where they are one."""
+    inside = factors.trained_factors(folder)
+    belongs = factors.belongs_of(inside)
+    if belongs["quant"] != "none":
+        return (
+            f"they were trained on a base quantized to {belongs['quant']}, which is not the untouched model, nor that "
+            "model quantized"
+        )
+    adapter = read(inside)
+    if adapter.others:
+        return "more than A and B was trained (DoRA's magnitudes, for one), which no plain LoRA holds"
+    times = 1 if belongs["offset"] is None else 2
+    a, b = ([adapter.tensors[getattr(one, side)].shape for one in adapter.modules.values()] for side in ("a", "b"))
+    lora = sum(times * (left[0] * left[1] + right[0] * right[1]) for left, right in zip(a, b, strict=True))
+    base = sum(left[1] * right[0] for left, right in zip(a, b, strict=True))
+    if lora > base:
+        return f"as a plain LoRA they would have {lora:,} parameters, more than the {base:,} of the matrices themselves"
+    return None
+
+
+def write_plain(trained: Trained, out: Path) -> None:
+    """Write the trained factors as a plain LoRA on the untouched base: adapter_model.safetensors and its config."""
+    assert trained.start is not None
+    with ExitStack() as opened:
+        pair = Pair(read(factors.trained_factors(trained.folder)), read(trained.start, taken=True), opened)
+        found = survey(pair)
+        made, _ = stacked.entries(pair, found, "lora")
+        place = {"base_model_name_or_path": trained.base, "revision": trained.model["commit"]}
+        streamed.write(out / folder.ADAPTER, made)
+        write_json(out / folder.CONFIG, stacked.config(pair, found, "lora") | SAVED | place)
+
+
+def read(inside: Path, taken: bool = False) -> Adapter:
+    """A folder of factors as an adapter; taken: what was taken out of W instead of A and B."""
+    own = taken and factors.belongs_of(inside)["offset"] == "own"
+    config: dict[str, Any] = read_json(inside / factors.CONFIG)
+    return folder.of(inside, inside / (factors.OFFSET if own else factors.FACTORS), config)
