@@ -106,22 +106,21 @@ class _Walk:
             for side, factor in (("A", start.A), ("B", start.B)):
                 self.factors[number][f"{peft_name}.lora_{side}.weight"] = factor.cpu()
             yield stored
+            del offset, base, stored  # before the next start is made
 
 
 def _stored(weight: torch.Tensor, base: torch.Tensor, stored: torch.Tensor, quant: str) -> ResidualFacts:
     """How far what is stored is from the frozen base, over |W|; also once the quantizer has had it again."""
     size = frobenius(weight).item() or 1.0
-    facts: ResidualFacts = {"rounding": _distance(stored, base) / size}
+
+    def copied() -> torch.Tensor:
+        return stored.to(base.dtype, copy=True)
+
+    facts: ResidualFacts = {"rounding": frobenius(copied().sub_(base)).item() / size}
     if quant != "none":
-        again = quantizers.roundtrip(stored.float(), quant, spare=stored is not base)
-        facts["reload"] = _distance(again, base) / size
+        again = quantizers.roundtrip(copied(), quant, spare=True)
+        facts["reload"] = frobenius(again.sub_(base)).item() / size
     return facts
-
-
-def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    """|one - other| (Frobenius), a few rows at a time."""
-    rows = zip(one.split(512), other.split(512), strict=True)
-    return sum((a.double() - b.double()).square().sum().item() for a, b in rows) ** 0.5
 
 
 def _worst(facts: list[dict[str, float | None]]) -> dict[str, float | None]:

@@ -94,7 +94,7 @@ def models(tmp_path_factory) -> list[Path]:
     """A small model and a large one, in bfloat16, a file for each layer."""
     torch.manual_seed(0)
     folder, found = tmp_path_factory.mktemp("memory"), []
-    for name, width, layers in (("small", 576, 1), ("large", 1536, 6)):
+    for name, width, layers in (("small", 576, 1), ("large", 1536, 3)):
         config = LlamaConfig(
             vocab_size=300, hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers,
             num_attention_heads=4, dtype="bfloat16",
@@ -124,8 +124,6 @@ def test_a_decomposition_takes_a_few_copies_of_the_largest_weight_as_announced(m
     growth, announced = int(done.stdout), residual_cost(str(models[1]), [spec]).memory
     whole = sum(path.stat().st_size for path in models[1].glob("*.safetensors"))
     largest = 4 * 2 * 1536**2
-    print(
-        f"{growth / largest:.2f} largest weights, {growth / announced:.2f} of the announced, {growth / whole:.2f} of all"
-    )
+    print(f"{growth / largest:.2f} largest weights, {growth / announced:.2f} of the announced")
     assert announced / 3 < growth < 1.5 * announced
     assert growth < 6 * largest < whole
