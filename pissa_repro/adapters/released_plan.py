@@ -66,11 +66,9 @@ class Plan:
 def plan(asked: Asked) -> Plan:
     """Check everything that can be known before a weight is read.
 
-    Raises UserError for an OUT that exists or has no room, for names that are no hub ids, a model that is quantized
+    Raises UserError for an OUT that has no room, for names that are no hub ids, a model that is quantized
     already or no causal language model, and a target that shares its weight with another.
     """
-    if asked.out.exists():
-        raise UserError(f"--out {asked.out}: exists already. Choose another folder, or delete it.")
     if asked.dtype not in (None, *whole.DTYPES):
         raise unknown("dtype", asked.dtype, whole.DTYPES, "--dtype")
     for option, name in (("--base", asked.base_id), ("--published-as", asked.published)):
