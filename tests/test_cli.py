@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 from commands import pissa
+from helpers import Run
 from stage import says
 
 from pissa_repro.cli import main
 from pissa_repro.plan.config import ROOT, load
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime.record import write_json, write_lines
-from pissa_repro.sources.fetched import sha256
+from pissa_repro.sources.fetched import EMBEDDED, sha256
 
 CLI = ROOT / "pissa_repro" / "cli"
 CONFIGS = sorted(path.name for path in (ROOT / "config").glob("*.yaml") if path.stem != "schema")
@@ -103,7 +104,21 @@ def tried(tmp_path_factory):
     for name in ("INIT", "ADAPTER"):
         shutil.copytree(folder / "RESIDUAL/pissa_init", folder / name)
     pissa("convert", folder / "ADAPTER", "--init", folder / "INIT", "--out", folder / "LORA")
+    (folder / "CELL").symlink_to(trained(folder / "results"))
     return folder
+
+
+def trained(results: Path) -> Path:
+    """The folder of a small cell of the embedded model, with its start and the record of the model in `results`."""
+    rows = results / "train.jsonl"
+    write_lines(rows, [{"prompt": f"What is {n} + 1?", "response": f" {n + 1}"} for n in range(8)])
+    run = Run(results / "cells/M/D/trained", EMBEDDED, rows, "pissa", rank=8, steps=3, target_modules=["q_proj"])
+    run.init()
+    run.train()
+    for path, place in ((run.start, results / "init/M/trained"), (run.model, results / "fetch/models/M.json")):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(place)
+    return run.folder
 
 
 def score(cell: Path, spec: dict, rows: str, right: int) -> None:

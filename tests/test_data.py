@@ -77,6 +77,7 @@ ROW = {"prompt": "Ann has 2 apples and buys 3.", "response": "2 + 3 = 5\nThe ans
 
 
 def test_labels_are_the_response_newline_and_eos(tokenizer):
+    """Pitfall 17."""
     head, ids, labels, lengths = pieces(tokenizer, ROW)
     assert ids[: len(head)] == head and len(labels) == len(ids)
     assert labels[: len(head)] == [-100] * len(head)

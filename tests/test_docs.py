@@ -1,5 +1,6 @@
 """The site's pages: each is in the navigation, its links lead somewhere, and what the code cites of them is there."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -19,6 +20,7 @@ CODE = sorted(
     if path.suffix in {".py", ".smk", ".yaml", ".md"} and path != Path(__file__)
 )
 PITFALLS = (DOCS / "pitfalls.md").read_text(encoding="utf-8")
+KNOWN = {int(number) for number in re.findall(r"^### (\d+)\. .*\{#pitfall-\1\}$", PITFALLS, flags=re.MULTILINE)}
 FACTS = (DOCS / "paper_facts.md").read_text(encoding="utf-8")
 SECTIONS = set(re.findall(r"^#+ ([\d.]+?)\.? .*\{#section-", FACTS, flags=re.MULTILINE))
 NUMBERS = r"\d+(?:(?:, and |, | and | to )\d+)*"
@@ -87,9 +89,35 @@ def test_relative_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("path", [path for path in CODE if cited_pitfalls(path.read_text(encoding="utf-8"))], ids=name)
 def test_cited_pitfalls_exist(path):
-    known = {int(number) for number in re.findall(r"^### (\d+)\. .*\{#pitfall-\1\}$", PITFALLS, flags=re.MULTILINE)}
-    assert known == set(range(1, len(known) + 1))
-    assert cited_pitfalls(path.read_text(encoding="utf-8")) <= known
+    assert set(range(1, len(KNOWN) + 1)) == KNOWN
+    assert cited_pitfalls(path.read_text(encoding="utf-8")) <= KNOWN
+
+
+def pitfalls_tested(text: str) -> set[int]:
+    """The pitfalls that the docstring of a test names; of a test that has to pass, so no expected failure."""
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    tests = [node for node in functions if node.name.startswith("test_")]
+    passing = [node for node in tests if not {"xfail", "fault"} & names_in(node.decorator_list)]
+    return {number for node in passing for number in cited_pitfalls(ast.get_docstring(node) or "")}
+
+
+def names_in(decorators: list[ast.expr]) -> set[str]:
+    nodes = [node for decorator in decorators for node in ast.walk(decorator)]
+    return {getattr(node, "attr", getattr(node, "id", "")) for node in nodes}
+
+
+def test_every_pitfall_has_a_test_that_names_it():
+    tested = {number for path in (ROOT / "tests").rglob("test_*.py")
+              for number in pitfalls_tested(path.read_text(encoding="utf-8"))}  # fmt: skip
+    assert not KNOWN - tested
+
+
+def test_a_test_names_its_pitfall_in_its_docstring():
+    made = 'def {}():\n    """{}"""\n'
+    assert pitfalls_tested(made.format("test_a", "Pitfalls 3, 4.")) == {3, 4}
+    assert not pitfalls_tested(made.format("helper", "Pitfall 3.") + "def test_b():\n    # pitfall 5\n    pass\n")
+    for expected in ("@pytest.mark.xfail(strict=True)\n", '@fault("pitfall 3: x")\n'):
+        assert not pitfalls_tested(expected + made.format("test_c", "Pitfall 3."))
 
 
 @pytest.mark.parametrize("path", [path for path in CODE if cited_sections(path.read_text(encoding="utf-8"))], ids=name)

@@ -97,6 +97,7 @@ CASES = [
 
 @pytest.mark.parametrize(("text", "paper", "strict"), CASES, ids=lambda value: repr(value)[:24])
 def test_both_rules(text, paper, strict):
+    """Pitfall 22."""
     assert paper_answer(f"2 + 3 = 5\n{M}{text}") == paper
     assert strict_answer(f"2 + 3 = 5\n{M}{text}") == strict
 

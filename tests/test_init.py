@@ -29,6 +29,7 @@ from pissa_repro.starts.make import start_model, start_module
 
 
 def test_a_rank_above_the_smaller_side_is_refused_with_the_module_named():
+    """Pitfall 6."""
     spec = spec_of("pissa", "none", 49, 49)
     with pytest.raises(UserError, match=r"rank 49: model\.layers\.0\.q_proj \(48, 96\) has ranks from 1 to 48"):
         start_of("model.layers.0.q_proj", decaying(48, 96), spec)

@@ -120,6 +120,7 @@ def loftq_misses(base, product, weight):
 
 
 def test_our_loftq_reduces_the_error_at_scaling_2():
+    """Pitfall 8."""
     weight = decaying(64, 128)
     for alpha in (RANK, 2 * RANK):
         assert loftq_misses(*our_start(weight, "loftq", alpha, "nf4", alternations=5)[1], weight) < 0.95

@@ -55,14 +55,15 @@ def own_rate(step, rate):
     return rate * (step / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / (STEPS - warm))))
 
 
-def own_training(folder, rows, longest, batch, rate, seed, how, clip=1.0):
+def own_training(folder, rows, longest, batch, rate, seed, how, clip=1.0, rslora=False):
     """(loss, rate, unclipped gradient norm) of every step, with PEFT's own initialisation (None: full fine-tuning)."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     if how:
-        model = get_peft_model(model, LoraConfig(init_lora_weights=how, r=4, lora_alpha=8, target_modules=LLAMA))
+        fields = {"r": 4, "lora_alpha": 8, "use_rslora": rslora, "target_modules": LLAMA}
+        model = get_peft_model(model, LoraConfig(init_lora_weights=how, **fields))
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=0, betas=(0.9, 0.999), eps=1e-8, weight_decay=0)
     examples, pad = own_examples(folder, rows, longest)
@@ -91,15 +92,18 @@ def compare(history, wanted, limit=1e-4):
     assert max(losses) - min(losses) > 100 * limit, "the losses do not move; the comparison says nothing"
 
 
-@pytest.mark.parametrize(("method", "how"), [("pissa", "pissa"), ("olora", "olora"), ("full", None)])
-def test_twenty_steps_match_a_plain_loop(tmp_path, tiny_model, tiny_rows, method, how):
+@pytest.mark.parametrize(
+    ("method", "how", "rslora"),
+    [("pissa", "pissa", False), ("pissa", "pissa", True), ("olora", "olora", False), ("full", None, False)],
+)
+def test_twenty_steps_match_a_plain_loop(tmp_path, tiny_model, tiny_rows, method, how, rslora):
     """Twelve rows in batches of five: 3 steps an epoch, the last of 2 rows, so 7 epochs; one micro-batch each."""
-    settings = {"steps": STEPS, "batch_size": 5, "alpha": 8, "learning_rate": 5e-3, "seed": 7}
+    settings = {"steps": STEPS, "batch_size": 5, "alpha": 8, "rslora": rslora, "learning_rate": 5e-3, "seed": 7}
     run = Run(tmp_path, tiny_model, tiny_rows, method, **settings)
     run.init()
     record = run.train("--micro-batch-size", "5")
     assert record["batch"] == {"effective": 5, "micro": 5, "accumulation": 1, "processes": 1}
-    compare(run.history(), own_training(tiny_model, tiny_rows, 256, 5, 5e-3, 7, how))
+    compare(run.history(), own_training(tiny_model, tiny_rows, 256, 5, 5e-3, 7, how, rslora=rslora))
 
 
 @pytest.mark.parametrize("micro", [1, 2, 4])

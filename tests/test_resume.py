@@ -91,6 +91,7 @@ def assert_the_same(whole, resumed):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_kill_at_a_random_moment_changes_no_bit(tmp_path, tiny_model, tiny_rows, whole, cell):
+    """Pitfall 18: the base is the one of before too."""
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")  # shown with a failure; put it here to see the same moment again
     dice = random.Random(seed)

@@ -180,7 +180,7 @@ def test_a_share_without_rows_is_an_error(tmp_path):
 
 
 def test_scored_prompts_that_were_trained_on_are_counted(tmp_path):
-    """Case 21: equal up to blank space; a first turn counts as a prompt; texts have none."""
+    """Pitfall 19, case 21: equal up to blank space; a first turn counts as a prompt; texts have none."""
     train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
     write_lines(train, [{"prompt": f"What is\n{n}? ", "response": "a"} for n in range(9)])
 

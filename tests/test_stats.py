@@ -39,6 +39,7 @@ def test_one_seed_has_no_spread_rather_than_zero():
 
 
 def test_standard_error_over_items_of_one_seed_is_binomial():
+    """Pitfall 25."""
     scores = np.array([[1.0] * 30 + [0.0] * 70])
     assert stats.stderr_items(scores) == pytest.approx((0.3 * 0.7 / 99) ** 0.5)
     assert stats.stderr_total(scores) == stats.stderr_items(scores)

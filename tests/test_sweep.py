@@ -7,6 +7,7 @@ import pytest
 from stage import says
 
 from pissa_repro import methods
+from pissa_repro.paper.published import CODE, MATHS, STEPS
 from pissa_repro.plan import config, studies
 from pissa_repro.plan.batches import Batches
 from pissa_repro.plan.sweep import STAGE_VERSION, Sweep
@@ -123,6 +124,14 @@ def test_the_papers_recipe():
     assert spec["init"]["alpha"] == spec["init"]["rank"] == 128 and len(spec["init"]["target_modules"]) == 7
     assert settings["max_length"] == 512 and settings["dropout"] == 0 and settings["max_grad_norm"] == 1
     assert found.data_spec(cell.data)["dataset"]["rows"] == 100_000
+
+
+def test_the_papers_steps_leave_the_rest_of_the_last_batch_out():
+    """Pitfall 17: of the rows of config/paper.yaml, and of the code data, which are used whole."""
+    raw = config.load(DEFAULT, PAPER)
+    rows = {MATHS: raw["datasets"][MATHS]["rows"], CODE: 104_848}
+    assert {data: count // raw["train"]["batch_size"] for data, count in rows.items()} == STEPS
+    assert raw["train"]["steps"] == STEPS[MATHS] == 781 and STEPS[CODE] == 819
 
 
 def test_cells_that_would_share_a_start_but_differ_are_refused():

@@ -26,7 +26,8 @@ from pissa_repro.training import cell
     ("method", "quant"), [("full", "none"), ("lora", "nf4"), ("loftq", "nf4"), ("pissa", "nf4"), ("pissa", "int8")]
 )
 def test_the_cells_of_the_paper_train_with_their_dtypes(tmp_path, tiny_model, tiny_rows, method, quant, dtype):
-    """Trained float32 always (pitfall 13); the base packed in uint8 under nf4, the rest as the spec says."""
+    """Trained float32 always (pitfall 13); the base packed in uint8 under nf4, the rest as the spec says, by
+    whatever name (pitfalls 12, 14)."""
     options = alternating(method, quant, 2)
     run = Run(tmp_path, tiny_model, tiny_rows, method, quant, options=options, dtype=dtype, steps=3)
     run.init()
@@ -54,18 +55,20 @@ def test_the_start_up_of_a_quantized_cell_is_recorded(tmp_path, tiny_model, tiny
     assert 0 < moved["pissa"] < moved["lora"] < 0.2
 
 
-def test_the_packed_base_is_the_scored_base(tmp_path, tiny_model, tiny_rows):
-    """Pitfall 24 (docs/pitfalls.md): the model in training and the dequantized one have the same logits."""
-    run = Run(tmp_path, tiny_model, tiny_rows, "pissa", "nf4", options={"alternations": 2})
+@pytest.mark.parametrize("quant", ["nf4", "nf4-dq"])
+def test_the_packed_base_is_the_scored_base(tmp_path, tiny_model, tiny_rows, quant):
+    """Pitfalls 16, 24 (docs/pitfalls.md): the model in training and the dequantized one have the same logits."""
+    run = Run(tmp_path, tiny_model, tiny_rows, "pissa", quant, options={"alternations": 2})
     run.init()
     prepared = run.prepare()
     packed, plain = prepared.model, load_base(tiny_model)
-    set_base(plain, factors.load(run.start, read_json(run.model)), "nf4", "float32", pack=False)
+    set_base(plain, factors.load(run.start, read_json(run.model)), quant, "float32", pack=False)
     plain = attach(plain, run.start)
     prompts = [example["input_ids"] for example in prepared.examples[:3]]
     assert relative_difference(logits(packed, prompts), logits(plain, prompts)) < 1e-6
     layer = packed.base_model.model.model.layers[0].mlp.up_proj.base_layer
     assert type(layer).__name__ == "Linear4bit" and layer.weight.dtype == torch.uint8
+    assert layer.weight.quant_state.nested == quant.endswith("-dq") == ("-dq-" in run.cell.name)
 
 
 def test_a_layer_whose_rows_are_part_blocks_trains_on_the_right_base(tmp_path, shared_data):
@@ -86,7 +89,7 @@ def run_modules(model):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_start_up_gate_refuses_factors_that_change_the_model(tmp_path, tiny_model, tiny_rows, dtype):
-    """Factors whose fingerprint is right but whose offset is lost: the adapter on the untouched base (pitfall 2)."""
+    """Pitfalls 2, 10: the fingerprint is right but the offset is lost, so the adapter is on the untouched base."""
     run = Run(tmp_path, tiny_model, tiny_rows, "pissa", dtype=dtype)
     run.init()
     made = factors.load(run.start, read_json(run.model))

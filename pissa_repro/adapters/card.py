@@ -9,7 +9,14 @@ from pissa_repro.sources.fetched import sha256
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # MaxLoRARanks in vLLM 0.32's config/lora.py
 
+RESIDUAL = """```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
+folder = "{folder}"  # this folder, or its id on a hub
+residual = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+model = PeftModel.from_pretrained(residual, folder, subfolder="{adapter}"{more})
+```"""
 WHAT = {
     "lora": "It is a plain LoRA: it belongs on the untouched base model.",
     "to lora": (
@@ -81,7 +88,7 @@ def loading_whole(name: str) -> str:
     )
 
 
-def licence(folder: str) -> dict[str, str]:
+def licence(folder: str | Path) -> dict[str, str]:
     """The licence that a model's own card names in its header, for the header of what is made from it."""
     card = Path(folder) / "README.md"
     if not card.is_file():

@@ -1,16 +1,18 @@
 """The model card of a trained cell: its training in numbers, and how others load what it has left."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pissa_repro.adapters import card
-from pissa_repro.adapters.folder import CONFIG
+from pissa_repro.adapters.folder import CONFIG, read
 from pissa_repro.model import factors
-from pissa_repro.runtime.provenance import git_state
 from pissa_repro.runtime.record import read_json
-from pissa_repro.runtime.record_types import ModelRecord, TrainFacts
+from pissa_repro.runtime.record_types import Git, ModelRecord, ScoreRecord, TrainFacts
 
+ROUNDED = " It was trained on a base in bfloat16, where what was left of W was rounded: here that rounding is lost."
+ADAPTER = "trained"  # the folder of the trained adapter beside a residual
 EXPORT = """## How to load it
 
 Where the records of the cell are, make what other tools load (`pissa export --help`):
@@ -19,6 +21,14 @@ Where the records of the cell are, make what other tools load (`pissa export --h
 pissa export CELL --as residual --out DIR  # the base as it was trained on, and the adapter for it
 pissa export CELL --as merged --out DIR  # one model
 ```"""
+
+
+WHAT = {
+    "lora": "a plain LoRA",
+    "merged": "one model",
+    "residual": "the base that it was trained on, and its adapter",
+    "peft-init": "the adapter before the training",
+}
 
 
 @dataclass(frozen=True)
@@ -35,33 +45,63 @@ class Trained:
     label: str
 
     @property
+    def method(self) -> str:
+        """What it started from."""
+        return str(factors.belongs_of(self.start)["method"]) if self.start else "full"
+
+    @property
     def base(self) -> str:
         """The base's name on other machines: its hub id, or what the config calls it; never a path."""
         return self.model["name"] if self.model["commit"] else self.label
 
 
-def text(trained: Trained, facts: TrainFacts, rank: int, why: str | None) -> str:
-    """README.md. rank: of the plain LoRA, 0 without; why: the reason why trained factors are not given as one."""
+def text(trained: Trained, facts: TrainFacts, git: Git, why: str | None, scores: Mapping[str, ScoreRecord]) -> str:
+    """README.md. git: of the training; why: why trained factors are not given as a plain LoRA; scores: by task."""
     spec = facts["spec"]
     tags = [*(["lora"] if spec["init"] else []), spec["method"], "pissa-repro"]
     sections = [
         card.head(trained.base if trained.model["commit"] else None, tags, card.licence(trained.model["path"])),
         f"# {trained.name}",
         f"{trained.base}, trained by pissa-repro with the method `{spec['method']}`.",
-        "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in _facts(trained, facts)),
-        _loading(trained, rank, why),
+        "| | |\n|---|---|\n" + "\n".join(f"| {key} | {value} |" for key, value in _facts(trained, facts, git)),
+        *_scores(scores),
+        _loading(trained, facts, why),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _facts(trained: Trained, facts: TrainFacts) -> list[tuple[str, Any]]:
+def exported(trained: Trained, form: str, folder: Path, name: str, lines: list[str]) -> str:
+    """README.md of an export that takes the name `name` once it is whole. lines: what is said of it."""
+    method, base = trained.method, trained.base if trained.model["commit"] else None
+    tags = ["pissa-repro", method] if form == "merged" else ["lora", method, "pissa-repro"]
+    sections = [
+        card.head(base, tags, card.licence(trained.model["path"])),
+        f"# {trained.name}: {WHAT[form]}",
+        f"{trained.base}, trained by pissa-repro with the method `{method}`.",
+        "\n".join(f"- {line}" for line in lines),
+        _loading_export(trained, form, folder, name),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _loading_export(trained: Trained, form: str, folder: Path, name: str) -> str:
+    if form == "merged":
+        return card.loading_whole(name)
+    if form == "residual":
+        return "## How to load it\n\n" + card.RESIDUAL.format(folder=name, adapter=ADAPTER, more="")
+    if form == "lora":
+        return card.loading(trained.base, name, read(folder, "lora").rank, read_json(folder / CONFIG))
+    return f"## What it is for\n\n```sh\npissa convert TRAINED --init {name} --out LORA\n```"
+
+
+def _facts(trained: Trained, facts: TrainFacts, git: Git) -> list[tuple[str, Any]]:
     """The training in lines of a table."""
     spec, init, settings = facts["spec"], facts["spec"]["init"], facts["spec"]["settings"]
     of_init = [] if init is None else [
         ("rank, alpha", f"{init['rank']}, {init['alpha']:g}{' (rsLoRA)' if init['rslora'] else ''}"),
         ("target modules", ", ".join(init["target_modules"])),
     ]  # fmt: skip
-    git, base = git_state(), facts["base"]
+    base = facts["base"]
     return [
         ("base", f"{trained.base}{f', revision {commit}' if (commit := base['commit']) else ''}"),
         ("SHA-256 of the base", base["fingerprint"]),
@@ -76,13 +116,31 @@ def _facts(trained: Trained, facts: TrainFacts) -> list[tuple[str, Any]]:
     ]
 
 
-def _loading(trained: Trained, rank: int, why: str | None) -> str:
+def _scores(scores: Mapping[str, ScoreRecord]) -> list[str]:
+    """A table of every metric with its standard error and its number of items."""
+    lines = [
+        f"| {task} | {name} | {found['value']:.4f} "
+        f"| {'' if found['stderr'] is None else format(found['stderr'], '.4f')} | {found['n']} |"
+        for task, record in scores.items()
+        for name, found in record["metrics"].items()
+    ]
+    return (
+        ["| task | metric | value | standard error | items |\n|---|---|---|---|---|\n" + "\n".join(lines)]
+        if lines
+        else []
+    )
+
+
+def _loading(trained: Trained, facts: TrainFacts, why: str | None) -> str:
     """What the folder holds, and how it is loaded."""
     name = trained.folder.name.lstrip(".")  # it has its own name once it is whole
     if trained.start is None:
         return card.loading_whole(name)
     inside = f"`{factors.TRAINED}/` holds what was trained; it belongs on the base that pissa-repro makes."
     if why is None:
-        usual = card.loading(trained.base, name, rank, read_json(trained.folder / CONFIG))
-        return f"This is a plain LoRA on the untouched model. {inside}\n\n{usual}"
+        usual = card.loading(
+            trained.base, name, read(trained.folder, "trained").rank, read_json(trained.folder / CONFIG)
+        )
+        rounded = ROUNDED if facts["spec"]["settings"]["dtype"] != "float32" else ""
+        return f"This is a plain LoRA on the untouched model. {inside}{rounded}\n\n{usual}"
     return f"There is no adapter to load at this level: {why}. {inside}\n\n{EXPORT}"

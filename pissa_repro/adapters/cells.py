@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pissa_repro.adapters.cell_card import Trained
 from pissa_repro.model import factors
 from pissa_repro.model.merged import TrainedCell
 from pissa_repro.runtime import paths
@@ -35,6 +36,11 @@ class StoredCell:
         return paths.Cell(self.folder).trained
 
     @property
+    def left(self) -> Trained:
+        """The same as the training knew it at its end."""
+        return Trained(self.trained, self.start, self.model, self.folder.name, self.label)
+
+    @property
     def whole(self) -> TrainedCell:
         """The cell as model.merged_model takes it."""
         return TrainedCell(self.spec, self.start, self.trained)
@@ -47,9 +53,9 @@ def read(folder: Path, start: Path | None = None, model: Path | None = None) -> 
     Raises UserError where a part is missing, or is not what the cell was trained from.
     """
     folder = folder.resolve()
-    if folder.name in (factors.TRAINED, "trained"):
-        return read(folder.parent, start, model)
     files = paths.Cell(folder)
+    if folder.name in (factors.TRAINED, files.trained.name) and not files.train.is_file():
+        return read(folder.parent, start, model)
     if not files.train.is_file() or not files.trained.is_dir():
         raise UserError(f"CELL {folder}: not a trained cell (train.json and trained/): results/cells/MODEL/DATA/CELL.")
     record: TrainRecord = read_json(files.train)

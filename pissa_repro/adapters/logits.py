@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from pissa_repro.adapters.folder import find
-from pissa_repro.model import checks
+from pissa_repro.model.checks import logits, relative_difference
 from pissa_repro.model.load import default_device
 from pissa_repro.model.skeleton import LOCAL, as_user_error
 from pissa_repro.runtime.errors import UserError
@@ -20,10 +20,11 @@ def checked(first: tuple[Path, Path], second: tuple[Path, Path]) -> str:
 
     One model is in memory at a time, float32. The prompts are drawn tokens, the same in every run.
     """
-    wanted, found = (_logits(*one) for one in (first, second))
-    if wanted.shape != found.shape:
+    sizes = [vocabulary(model) for model, _ in (first, second)]
+    if sizes[0] != sizes[1]:
         raise UserError(f"{first[0]} and {second[0]}: their vocabularies differ.")
-    difference = checks.relative_difference(found, wanted)
+    wanted, found = (of(*one, prompts(first[0])) for one in (first, second))
+    difference = relative_difference(found, wanted)
     if not difference <= LIMIT:  # NaN too
         raise UserError(
             f"logits differ by {difference:.1e} (limit {LIMIT}): {first[0]} is not the base of {first[1].name}, "
@@ -32,18 +33,34 @@ def checked(first: tuple[Path, Path], second: tuple[Path, Path]) -> str:
     return f"Checked: its logits are within {difference:.1e} of those before, relative (limit {LIMIT})."
 
 
-def _logits(model: Path, adapter: Path) -> torch.Tensor:
-    """Logits (prompts, vocabulary) of an adapter on a model, which may be a residual (load_base takes no such)."""
+def vocabulary(model: str | Path) -> int:
+    """How many tokens a model's folder has."""
+    from transformers import AutoConfig
+
+    with as_user_error(model):
+        return int(AutoConfig.from_pretrained(model, **LOCAL).get_text_config().vocab_size)
+
+
+def prompts(model: str | Path) -> list[list[int]]:
+    """Prompts of drawn tokens for the model of a folder."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(vocabulary(model), (PROMPTS, LENGTH), generator=generator).tolist()
+
+
+def of(model: Path, adapter: Path | None, asked: list[list[int]]) -> torch.Tensor:
+    """Logits (prompts, vocabulary), float32, of a folder's model, with an adapter or without.
+
+    As transformers and PEFT load them: the model may be a residual, which load_base does not take.
+    """
     from peft import PeftConfig, PeftModel
     from transformers import AutoModelForCausalLM
 
-    adapter = find(adapter, "ADAPTER")
-    config: Any = PeftConfig.from_pretrained(str(adapter))
-    config.init_lora_weights = True  # "pissa" would decompose the residual once more
     with as_user_error(model, "model with the adapter"):
-        base: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, use_safetensors=True, **LOCAL)
-        base.to(default_device())
-        wrapped = PeftModel.from_pretrained(base, str(adapter), config=config).eval()
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(wrapped.config.vocab_size, (PROMPTS, LENGTH), generator=generator)
-    return checks.logits(wrapped, tokens.tolist())
+        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, use_safetensors=True, **LOCAL)
+        loaded.to(default_device())
+        if adapter is not None:
+            adapter = find(adapter, "ADAPTER")
+            config: Any = PeftConfig.from_pretrained(str(adapter))
+            config.init_lora_weights = True  # "pissa" would decompose the residual once more
+            loaded = PeftModel.from_pretrained(loaded, str(adapter), config=config)
+    return logits(loaded.eval(), asked)

@@ -6,15 +6,6 @@ from typing import Any
 from pissa_repro import methods, quantizers
 from pissa_repro.adapters import card
 
-LOADING = """```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM
-
-folder = "."  # this folder, or its id on a hub
-residual = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
-model = PeftModel.from_pretrained(residual, folder, subfolder="{init}", is_trainable=True)
-```"""
-
 
 def said(record: dict[str, Any]) -> list[str]:
     """How near it is to the base model, in sentences. record: of init.json."""
@@ -35,14 +26,14 @@ def text(source: str | Path, init: str, record: dict[str, Any]) -> str:
     spec, base = record["spec"], record["base"]
     name = methods.display(spec["method"], spec["quant"])
     sections = [
-        card.head(base["name"], [spec["method"], "lora", "residual"], card.licence(str(source))),
+        card.head(base["name"], ["lora", spec["method"], "residual"], card.licence(source)),
         f"# {name} of rank {spec['rank']}: a residual model and its initial adapter",
         f"The target weights in this folder are the frozen base of {name}, and `{init}/` holds A and B: with s B A "
         "added they are the base model's, within the figures below. **Without the adapter these weights are no model "
         "to use**, nor with an adapter of another training.",
         "\n".join(f"- {line}" for line in [*_facts(record), *said(record)]),
         "## How to load and train it",
-        LOADING.format(init=init),
+        card.RESIDUAL.format(folder=".", adapter=init, more=", is_trainable=True"),
         *_quantized(spec),
         "## After the training",
         _after(spec, init, base["name"], name),

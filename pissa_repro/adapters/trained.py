@@ -6,31 +6,42 @@ from typing import Any
 
 from pissa_repro.adapters import cell_card, folder, stacked, streamed
 from pissa_repro.adapters.cell_card import Trained
+from pissa_repro.adapters.cells import StoredCell
 from pissa_repro.adapters.folder import Adapter
 from pissa_repro.adapters.pair import Pair, survey
 from pissa_repro.model import factors
 from pissa_repro.model.tokens import load_tokenizer
+from pissa_repro.runtime import paths
+from pissa_repro.runtime.provenance import git_state
 from pissa_repro.runtime.record import atomic, read_json, write_json
-from pissa_repro.runtime.record_types import TrainFacts
+from pissa_repro.runtime.record_types import Git, ScoreRecord, TrainFacts
 
 SAVED = {"peft_type": "LORA", "inference_mode": True}  # what PEFT writes beside the fields of LoraConfig
 
 
 def finish(trained: Trained, facts: TrainFacts) -> None:
     """Write the top level of the folder: a PEFT adapter or the tokenizer of whole weights, and README.md."""
-    why, rank = None, 0
     if trained.start is None:
         load_tokenizer(trained.model["path"]).save_pretrained(trained.folder)
-    else:
-        why = no_plain(trained.folder, trained.start)
-        if why is None:
-            write_plain(trained, trained.folder)
-            rank = folder.read(trained.folder, "trained").rank
+    elif no_plain(trained.folder) is None:
+        write_plain(trained, trained.folder)
     with atomic(trained.folder / "README.md") as file:
-        file.write(cell_card.text(trained, facts, rank, why))
+        file.write(_card(trained, facts, git_state(), {}))
 
 
-def no_plain(folder: Path, start: Path) -> str | None:
+def card_of(cell: StoredCell) -> str:
+    """The model card of a cell, with the scores that it has by now."""
+    files = paths.Cell(cell.folder)
+    scores = {task: read_json(files.score(task)) for task in files.scored()}
+    return _card(cell.left, cell.record, cell.record["provenance"]["git"], scores)
+
+
+def _card(trained: Trained, facts: TrainFacts, git: Git, scores: dict[str, ScoreRecord]) -> str:
+    why = no_plain(trained.folder) if trained.start else None
+    return cell_card.text(trained, facts, git, why, scores)
+
+
+def no_plain(folder: Path) -> str | None:
     """Why the trained factors are no plain LoRA on the untouched base, in words; None where they are one."""
     inside = factors.trained_factors(folder)
     belongs = factors.belongs_of(inside)

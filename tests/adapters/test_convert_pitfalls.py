@@ -3,15 +3,23 @@
 import json
 import re
 import shutil
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 from commands import pissa
+from helpers import Run
 from peer import START, TARGETS, changed, convert, loaded, logits, of_rank, plain, train
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
+from stage import says
 
+from pissa_repro import quantizers
+from pissa_repro.adapters.card import VLLM_RANKS
 from pissa_repro.model.checks import relative_difference
+from pissa_repro.runtime.record import read_json
+from pissa_repro.sources.fetched import fetch_model
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +49,17 @@ def test_without_it_the_model_is_the_untouched_one(pissa_trained, tiny_model, tm
     assert torch.equal(logits(wrapped.unload()), untouched)
     config = LoraConfig(**START["pissa"], target_modules=TARGETS)
     assert not torch.equal(logits(get_peft_model(plain(tiny_model), config).unload()), untouched)
+
+
+def test_a_cell_that_is_prepared_twice_has_the_same_base(tiny_model, tiny_rows, tmp_path):
+    """Pitfall 3: the untouched model is read from its files, which stay, and nothing is taken out of it twice."""
+    run = Run(tmp_path, tiny_model, tiny_rows, "pissa")
+    run.init()
+    first, second = run.prepare(), run.prepare()
+    assert first.logits_difference == second.logits_difference < 1e-5
+    bases = (one.model.get_base_model().state_dict() for one in (first, second))
+    assert all(torch.equal(a, b) for a, b in zip(*(base.values() for base in bases), strict=True))
+    assert fetch_model({"path": str(tiny_model)})["fingerprint"] == read_json(run.model)["fingerprint"]
 
 
 def test_another_adapter_beside_it_has_the_untouched_base(pissa_trained, tiny_model, tmp_path):
@@ -89,6 +108,32 @@ def test_a_converted_one_is_loaded_with_little_memory(pissa_trained, tiny_model,
     assert (logits(wrapped) - pissa_trained.logits).abs().max() < 1e-5
 
 
+def quantized(source, folder):
+    """A copy of a model folder whose adapted matrices went through nf4, as residuals of QPiSSA are released."""
+    model = plain(source)
+    for name, module in model.named_modules():
+        if name.endswith(tuple(TARGETS)):
+            module.weight.data = quantizers.roundtrip(module.weight.data, "nf4")
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_quantized_residual_is_not_the_base_of_the_converted_adapter(pissa_trained, tiny_model, tmp_path):
+    """Pitfall 7: quantize(W - AB) + A'B' is neither W + A'B' - AB nor quantize(W) + A'B' - AB. PEFT's folders do not
+    tell that the base was quantized; the check of the logits finds it."""
+    residual = quantized(pissa_trained.residual, tmp_path / "residual")
+    trained = loaded(residual, pissa_trained.adapter)
+    convert(pissa_trained, tmp_path / "out")
+    on_plain, on_quantized = (
+        relative_difference(loaded(base, tmp_path / "out"), trained)
+        for base in (tiny_model, quantized(tiny_model, tmp_path / "base"))
+    )
+    assert 1e-3 < on_plain < on_quantized
+    check = ("--check", residual, "--base-folder", tiny_model)
+    says(lambda: convert(pissa_trained, tmp_path / "checked", *check), "logits differ", "limit")
+    assert not (tmp_path / "checked").exists()
+
+
 def test_the_card_names_the_rank_that_vllm_needs(pissa_trained, tmp_path):
     """Pitfall 21: twice the rank, where vLLM takes 16 unless it is told otherwise, and certain ranks only."""
     limits = {}
@@ -99,6 +144,17 @@ def test_the_card_names_the_rank_that_vllm_needs(pissa_trained, tmp_path):
         found = re.search(r"--max-lora-rank (\d+)", (folder / "out/README.md").read_text(encoding="utf-8"))
         limits[rank] = int(found[1]) if found else None
     assert limits == {4: 8, 16: 32, 20: 64, 256: 512, 300: None}
+
+
+def test_the_ranks_of_the_card_are_those_of_vllm():
+    """Pitfall 21. Read from its source, where it is installed."""
+    found = find_spec("vllm")
+    if found is None:
+        pytest.skip("vLLM is not installed")
+    source = (Path(found.origin).parent / "config/lora.py").read_text(encoding="utf-8")
+    listed = re.search(r"^MaxLoRARanks = Literal\[([\d, ]+)\]", source, flags=re.MULTILINE)[1]
+    assert tuple(map(int, listed.split(","))) == VLLM_RANKS
+    assert re.search(r"^    max_lora_rank: MaxLoRARanks = 16$", source, flags=re.MULTILINE)
 
 
 BASES = [  # what the start's config says, what is asked for, and what is kept

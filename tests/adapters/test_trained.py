@@ -4,7 +4,8 @@ import warnings
 
 import pytest
 import torch
-from helpers import Run
+from commands import pissa
+from helpers import Run, trained_and_scored
 from peer import plain
 from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -60,8 +61,8 @@ def test_a_cell_on_a_plain_base_is_a_lora_on_the_untouched_model(
 
 
 def test_the_modules_of_gpt2_have_the_names_of_the_model(tiny_gpt2, tiny_rows, tmp_path):
-    """Pitfall 6: OLoRA on Conv1D. The names of the hub's files lack a prefix that the model has."""
-    targets = ["attn.c_attn", "mlp.c_fc"]
+    """Pitfall 6: OLoRA on Conv1D, a square one too. The names of the hub's files lack a prefix that the model has."""
+    targets = ["attn.c_attn", "attn.c_proj", "mlp.c_fc"]
     run = trained(tmp_path, tiny_gpt2["hub"], tiny_rows, "olora", target_modules=targets)
     wrapped = PeftModel.from_pretrained(plain(tiny_gpt2["saved"]), run.trained).eval()
     assert relative_difference(logits(wrapped, PROMPTS), run.merged(PROMPTS).logits) < 1e-5
@@ -107,6 +108,32 @@ def test_base_json_says_what_the_factors_belong_on(tmp_path, tiny_model, tiny_ro
     assert wanted.items() <= base.items()
     assert base["fingerprint"] == read_json(run.model)["fingerprint"] and "torch" in base["versions"]
     assert base["start"] == factors.sha256(run.start) and base["sha256"] == factors.sha256(run.factors)
+
+
+def test_the_card_has_the_scores_that_there_are(tmp_path, tiny_model, tiny_rows, capsys):
+    """Written by the training without any; --write puts the new one in its place, and changes nothing else."""
+    run = Run(tmp_path, tiny_model, tiny_rows, "lora", steps=2, learning_rate=5e-3)
+    trained_and_scored(run)
+    (tmp_path / "eval").mkdir()
+    for name in ("task.json", "task.samples.jsonl"):
+        (tmp_path / name).rename(tmp_path / "eval" / name)
+    words = ("card", tmp_path, "--init", run.start, "--model", run.model)
+    first = card(run)
+    assert "standard error" not in first
+    pissa(*words)
+    shown = capsys.readouterr().out
+    metrics = read_json(tmp_path / "eval/task.json")["metrics"]
+    assert f"| task | paper | {metrics['paper']['value']:.4f} |" in shown and "| 3 |" in shown
+    assert card(run) == first
+    pissa(*words, "--write")
+    assert card(run) == shown[:-1]
+    assert all(line in shown for line in first.splitlines())
+    cells.read(tmp_path, run.start, run.model)
+
+
+def test_a_training_in_bfloat16_says_that_its_residual_was_rounded(tmp_path, tiny_model, tiny_rows):
+    run = trained(tmp_path, tiny_model, tiny_rows, "pissa", dtype="bfloat16")
+    assert "that rounding is lost" in card(run)
 
 
 def test_a_folder_of_a_newer_version_is_named(tmp_path, tiny_model, tiny_rows):

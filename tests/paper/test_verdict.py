@@ -11,7 +11,7 @@ from pissa_repro.plan.config import ROOT, load
 
 
 def test_agreement_ends_at_196_combined_standard_errors(config):
-    """Newcombe's interval is that of the normal distribution here, to a tenth of a point."""
+    """Pitfall 25. Newcombe's interval is that of the normal distribution here, to a tenth of a point."""
     theirs = (0.55**2 / 3 + 53.22 * 46.78 / 1319) ** 0.5
     edge = 1.959964 * (1.4**2 + theirs**2) ** 0.5
     assert verdict(config, 53.22 + edge - 0.1).verdict == "agrees"

@@ -1,0 +1,229 @@
+"""A trained cell in the forms that other tools load: a plain LoRA, a merged model, a residual with its adapters."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pissa_repro.adapters import cell_card, folder, logits, lowrank, streamed, trained, whole
+from pissa_repro.adapters.cells import StoredCell
+from pissa_repro.adapters.parts import Parts
+from pissa_repro.model import checkpoint, factors
+from pissa_repro.model.merged import merged_model
+from pissa_repro.model.naming import natural
+from pissa_repro.runtime.errors import UserError, unknown
+from pissa_repro.runtime.record import atomic, atomic_folder, write_json
+
+BASES = ("bf16", "trained")
+EXACT = 1e-4  # |difference| / |logits| of an exact form where training and weights are in float32
+ROUNDED = 0.2  # where they are rounded to another dtype: more is no rounding
+ADAPTER = cell_card.ADAPTER  # the folder of the trained adapter beside a residual
+NO_PATTERNS: dict[str, Any] = {"rank_pattern": {}, "alpha_pattern": {}}
+Written = tuple[Path, Path | None]  # the model and the adapter on it that others load; None: whole weights
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An export. form: one of FORMS; base: of a quantized cell, one of BASES; rank: of an approximate LoRA.
+
+    dtype: of whole weights; None: as the base model stores them. check: whether logits are compared.
+    """
+
+    cell: StoredCell
+    form: str
+    out: Path
+    base: str | None = None
+    dtype: str | None = None
+    rank: int | None = None
+    check: bool = True
+
+    @property
+    def exact(self) -> bool:
+        """Whether the form is the trained cell but for rounding."""
+        return self.rank is None and (self.cell.spec["quant"] == "none" or self.base != "bf16")
+
+
+def export(asked: Asked) -> list[str]:
+    """Write the folder; returns what is to be said of it, a line each.
+
+    Raises UserError for a form that the cell does not have, before anything is written, and where the logits differ
+    from the trained cell's by more than rounding.
+    """
+    _refuse(asked)
+    parts = Parts(asked.cell)
+    _refuse_factors(asked, parts)
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(asked.out) as unfinished:
+        written, lines = FORMS[asked.form](asked, parts, unfinished)
+        if asked.check and written:
+            lines.append(_compared(asked, written))
+        with atomic(unfinished / "README.md") as file:
+            file.write(cell_card.exported(asked.cell.left, asked.form, unfinished, asked.out.name, lines))
+    return lines
+
+
+def _refuse(asked: Asked) -> None:
+    """Raise UserError for what the arguments alone show."""
+    spec, say = asked.cell.spec, f"CELL {asked.cell.folder}"
+    if asked.form not in FORMS:
+        raise unknown("form", asked.form, FORMS, "--as")
+    if asked.base not in (None, *BASES):
+        raise unknown("base", asked.base, BASES, "--base")
+    if asked.dtype not in (None, *whole.DTYPES):
+        raise unknown("dtype", asked.dtype, whole.DTYPES, "--dtype")
+    if asked.out.exists():
+        raise UserError(f"--out {asked.out}: exists already. Choose another folder, or delete it.")
+    if spec["init"] is None:
+        raise UserError(f"{say}: was fully fine-tuned; its trained/ is the whole model already.")
+    if asked.rank is not None and asked.form != "lora":
+        raise UserError(f"--rank {asked.rank}: goes with --as lora alone.")
+    if asked.dtype and asked.form not in ("merged", "residual"):
+        raise UserError(f"--dtype {asked.dtype}: goes with --as merged and residual; factors stay float32.")
+    if spec["quant"] != "none" and asked.form in ("lora", "merged") and asked.base is None:
+        raise UserError(
+            f"{say}: was trained on a base quantized to {spec['quant']}. Say --base bf16 for the model in full "
+            "precision (what its quantization changed is lost), or --base trained for the base as it was trained on."
+        )
+
+
+def _refuse_factors(asked: Asked, parts: Parts) -> None:
+    """Raise UserError where the factors have no such form, and where the disk has no room for it."""
+    spec, say = asked.cell.spec, f"CELL {asked.cell.folder}"
+    if parts.adapter.others and (asked.form == "lora" or asked.base == "bf16"):
+        raise UserError(
+            f"{say}: was trained with DoRA, whose magnitudes are no plain LoRA and belong to the base as it was "
+            "trained on: --as merged --base trained, or --as residual."
+        )
+    if asked.form == "lora" and spec["quant"] != "none" and asked.base == "trained" and parts.initial.taken:
+        raise UserError(
+            f"{say}: its base is quantize(W - what was taken out), which no tool makes of the untouched model: "
+            "--as residual."
+        )
+    if asked.rank is not None:
+        most = min(2 * parts.initial.rank if parts.initial.taken else parts.initial.rank, 10**9)
+        if not 1 <= asked.rank <= most:
+            raise UserError(f"--rank {asked.rank}: the change has rank {most} at most, so 1 to {most}.")
+    needed = sum(shard.size for shard in whole.shards(asked.cell.model["path"], asked.dtype))
+    if asked.form in ("merged", "residual") and (free := shutil.disk_usage(_existing(asked.out)).free) < needed:
+        raise UserError(f"--out {asked.out}: needs {needed:,} bytes, {free:,} are free there.")
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above that is there."""
+    return next(parent for parent in path.resolve().parents if parent.is_dir())
+
+
+def _lora(asked: Asked, parts: Parts, out: Path) -> tuple[Written | None, list[str]]:
+    """A plain LoRA: stacked, or the best of a lower rank."""
+    base, quant = Path(asked.cell.model["path"]), asked.cell.spec["quant"]
+    if asked.rank is not None:
+        made, lost = lowrank.truncated(parts.updates(), asked.rank)
+        _write_adapter(asked, out, made, {"r": asked.rank, "lora_alpha": asked.rank, "use_rslora": False} | NO_PATTERNS)
+        lines = [f"Rank {asked.rank} leaves out {100 * lost:.2g} % of the change that the training made (Frobenius)."]
+    else:
+        trained.write_plain(asked.cell.left, out)
+        lines = ["The factors are stacked, nothing is rounded."]
+    if quant == "none":
+        return (base, out), lines
+    if asked.base == "trained":
+        return None, [
+            *lines,
+            f"It belongs on the base model quantized to {quant}, which your tool makes: not compared.",
+        ]
+    return (base, out), [*lines, _lost(quant)]
+
+
+def _lost(quant: str) -> str:
+    return f"It was trained on a base quantized to {quant}; what that quantization changed in the weights is lost."
+
+
+def _merged(asked: Asked, parts: Parts, out: Path) -> tuple[Written, list[str]]:
+    """One model: base + sBA in the place of W."""
+    make = parts.changed if asked.base == "bf16" else parts.merged
+    _write_model(asked, parts, out, make)
+    return (out, None), [_lost(asked.cell.spec["quant"])] if asked.base == "bf16" else []
+
+
+def _residual(asked: Asked, parts: Parts, out: Path) -> tuple[Written, list[str]]:
+    """The base as it was trained on, dequantized, with the trained adapter and its start."""
+    _write_model(asked, parts, out, parts.base)
+    init = f"{asked.cell.spec['method']}_init"
+    _peft_start(asked, parts, out / init)
+    inside = factors.trained_factors(asked.cell.trained)
+    (out / ADAPTER).mkdir()
+    shutil.copyfile(inside / factors.FACTORS, out / ADAPTER / folder.ADAPTER)
+    write_json(out / ADAPTER / folder.CONFIG, parts.adapter.config | trained.SAVED | {"init_lora_weights": True})
+    return (out, out / ADAPTER), [f"Load {ADAPTER}/ on these weights; {init}/ is the adapter before the training."]
+
+
+def _init(asked: Asked, parts: Parts, out: Path) -> tuple[None, list[str]]:
+    """The start as PEFT writes it, for tools that subtract it."""
+    _peft_start(asked, parts, out)
+    return None, ["A and B before the training. They belong on the residual (--as residual), not on the model itself."]
+
+
+def _peft_start(asked: Asked, parts: Parts, out: Path) -> None:
+    made = {name: (parts.initial.A[own], parts.initial.B[own]) for own, name in parts.names.items()}
+    _write_adapter(asked, out, made, {})
+
+
+FORMS: dict[str, Callable[[Asked, Parts, Path], tuple[Written | None, list[str]]]] = {
+    "lora": _lora, "merged": _merged, "residual": _residual, "peft-init": _init,
+}  # fmt: skip
+
+
+def _write_adapter(
+    asked: Asked, out: Path, made: dict[str, tuple[torch.Tensor, torch.Tensor]], fields: dict[str, Any]
+) -> None:
+    """A PEFT folder of these pairs (A, B) by the model's module names; fields: beside those of the start."""
+    entries = {
+        f"{factors.PREFIX}{name}.lora_{side}.weight": streamed.Entry("F32", tuple(one.shape), partial(_same, one))
+        for name, pair in made.items()
+        for side, one in zip("AB", pair, strict=True)
+    }
+    out.mkdir(exist_ok=True)
+    streamed.write(out / folder.ADAPTER, entries)
+    kept = trained.read(factors.trained_factors(asked.cell.trained)).config
+    left = asked.cell.left
+    place = {"base_model_name_or_path": left.base, "revision": left.model["commit"]} if fields else {}
+    start = {key: False for key in ("use_dora",) if key in kept}
+    write_json(out / folder.CONFIG, kept | start | trained.SAVED | {"init_lora_weights": True} | place | fields)
+
+
+def _same(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
+def _write_model(asked: Asked, parts: Parts, out: Path, make: Callable[[str, torch.Tensor], torch.Tensor]) -> None:
+    """The base model's folder with what `make` gives in the place of every target weight."""
+    source = asked.cell.model["path"]
+    whole.write_model(source, out, {module: partial(make, module) for module in parts.names}, asked.dtype)
+
+
+def _compared(asked: Asked, written: Written) -> str:
+    """A line on the logits of what was written and of the trained cell. Raises UserError above the limit."""
+    prompts = logits.prompts(asked.cell.model["path"])
+    wanted = merged_model(asked.cell.whole, asked.cell.model, prompts).logits
+    found = logits.of(*written, prompts)
+    difference = logits.relative_difference(found, wanted)
+    dtypes = {asked.cell.spec["settings"]["dtype"]}
+    if asked.form in ("merged", "residual"):
+        dtypes.add(asked.dtype or _stored_dtype(asked.cell.model["path"]))
+    limit = EXACT if dtypes == {"float32"} else ROUNDED
+    if asked.exact and not difference <= limit:
+        raise UserError(
+            f"CELL {asked.cell.folder}: the logits of this form differ from the trained cell's by {difference:.1e}, "
+            f"relative (limit {limit}). Nothing was written; please report this."
+        )
+    return f"Its logits are within {difference:.1e} of the trained cell's, relative."
+
+
+def _stored_dtype(source: str) -> str:
+    """The dtype of a model's first weight, as torch names it."""
+    names = {short: name for name, short in whole.DTYPES.items()}
+    tensors = checkpoint.stored(source)
+    return names.get(tensors[min(tensors, key=natural)].dtype, "float32")

@@ -1,0 +1,193 @@
+"""A cell in the forms that other tools load, each as stock transformers and PEFT load it."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from commands import pissa
+from helpers import Run
+from peer import plain
+from peft import PeftModel
+from safetensors.torch import load_file
+from stage import says
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pissa_repro.model.checks import logits, relative_difference
+from pissa_repro.runtime import paths
+from pissa_repro.runtime.record import read_json
+
+PROMPTS = [[3, 40, 17, 9], [250, 8, 77]]
+KINDS = {
+    "pissa": ("pissa", "none", {}),
+    "rslora": ("pissa", "none", {"rslora": True, "alpha": 3.0}),
+    "lora": ("lora", "none", {}),
+    "dora": ("pissa", "none", {"lora": {"use_dora": True}}),
+    "qpissa": ("pissa", "nf4", {"options": {"alternations": 2}}),
+    "loftq": ("loftq", "nf4", {"options": {"alternations": 2}}),
+    "qlora": ("lora", "nf4", {}),
+    "full": ("full", "none", {}),
+}
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory, tiny_model, tiny_rows):
+    """Every kind of cell in one results folder: {kind: (run, its folder below results/cells)}."""
+    made, results = {}, tmp_path_factory.mktemp("sweep") / "results"
+    for kind, (method, quant, changes) in KINDS.items():
+        run = Run(tmp_path_factory.mktemp(kind), tiny_model, tiny_rows, method, quant, steps=3, learning_rate=5e-3,
+                  **changes)  # fmt: skip
+        run.init()
+        run.train()
+        home = results / "cells/tiny/rows" / kind
+        shutil.copytree(run.folder, home)
+        if run.init_spec:
+            shutil.copytree(run.start, results / "init/tiny" / kind)
+        paths.model("tiny", results).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(run.model, paths.model("tiny", results))
+        made[kind] = run, home
+    return made
+
+
+def far(model, run):
+    return relative_difference(logits(model.eval(), PROMPTS), run.merged(PROMPTS).logits)
+
+
+def words(form, folder):
+    return ("--as", form, "--out", folder)
+
+
+@pytest.mark.parametrize("kind", ["pissa", "rslora", "lora"])
+def test_a_lora_is_right_on_the_untouched_model(cells, kind, tiny_model, tmp_path, capsys):
+    run, home = cells[kind]
+    pissa("export", home, *words("lora", tmp_path / "out"))
+    assert far(PeftModel.from_pretrained(plain(tiny_model), tmp_path / "out"), run) < 1e-5
+    assert "of the trained cell's" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["pissa", "rslora", "lora", "dora", "qpissa", "loftq", "qlora"])
+def test_one_model_and_a_residual_are_right_for_every_cell(cells, kind, tmp_path):
+    """transformers loads the one, PEFT the adapter on the other; the start's is there too."""
+    run, home = cells[kind]
+    base = ("--base", "trained") if run.cell.quant != "none" else ()
+    pissa("export", home, *words("merged", tmp_path / "one"), *base)
+    assert far(AutoModelForCausalLM.from_pretrained(tmp_path / "one", dtype=torch.float32), run) < 1e-5
+    assert AutoTokenizer.from_pretrained(tmp_path / "one")("3 + 4").input_ids
+    pissa("export", home, *words("residual", tmp_path / "two"))
+    residual = AutoModelForCausalLM.from_pretrained(tmp_path / "two", dtype=torch.float32)
+    assert far(PeftModel.from_pretrained(residual, tmp_path / "two", subfolder="trained"), run) < 1e-5
+    made, stored = (
+        load_file(folder / name)
+        for folder, name in (
+            (tmp_path / "two" / f"{run.init_spec['method']}_init", "adapter_model.safetensors"),
+            (run.start, "factors.safetensors"),
+        )
+    )
+    assert made.keys() == stored.keys() and all(torch.equal(made[key], stored[key]) for key in made)
+    texts = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.json")]
+    assert not any(str(home.parents[3]) in text for text in texts)
+
+
+def test_the_residual_and_its_start_go_through_convert(cells, tiny_model, tmp_path):
+    """The same LoRA as the cell's own."""
+    run, home = cells["pissa"]
+    pissa("export", home, *words("residual", tmp_path / "out"))
+    folders = ("--init", tmp_path / "out/pissa_init", "--out", tmp_path / "lora")
+    pissa("convert", tmp_path / "out/trained", *folders)
+    pissa("export", home, *words("peft-init", tmp_path / "start"))
+    pissa("convert", tmp_path / "out/trained", "--init", tmp_path / "start", "--out", tmp_path / "again")
+    wanted = load_file(run.trained / "adapter_model.safetensors")
+    for name in ("lora", "again"):
+        found = load_file(tmp_path / name / "adapter_model.safetensors")
+        assert found.keys() == wanted.keys() and all(torch.equal(found[key], wanted[key]) for key in found)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 8])
+def test_a_lower_rank_is_the_best_one(cells, rank, tiny_model, tmp_path, capsys):
+    """Of every module's change, by the singular values; the loss that is told is the measured one."""
+    run, home = cells["pissa"]
+    pissa("export", home, *words("lora", tmp_path / "out"), "--rank", str(rank))
+    whole, made = (load_file(folder / "adapter_model.safetensors") for folder in (run.trained, tmp_path / "out"))
+    left = total = 0.0
+    for key in (key for key in made if "lora_A" in key):
+        change, small = (
+            tensors[key.replace("lora_A", "lora_B")].double() @ tensors[key].double() for tensors in (whole, made)
+        )
+        change *= run.init_spec["alpha"] / run.cell.rank
+        values = torch.linalg.svdvals(change)
+        assert torch.linalg.svdvals(small)[:rank].tolist() == pytest.approx(values[:rank].tolist(), rel=1e-4)
+        assert (change - small).norm().item() ** 2 == pytest.approx((values[rank:] ** 2).sum().item(), abs=1e-9)
+        left, total = left + (change - small).norm().item() ** 2, total + change.norm().item() ** 2
+    told = float(capsys.readouterr().out.split("leaves out ")[1].split(" %")[0])
+    assert told == pytest.approx(100 * (left / total) ** 0.5, rel=0.06, abs=1e-4)
+    assert read_json(tmp_path / "out/adapter_config.json")["r"] == rank
+    PeftModel.from_pretrained(plain(tiny_model), tmp_path / "out")
+
+
+def test_a_quantized_cell_on_the_model_in_full_precision_says_what_is_lost(cells, tiny_model, tmp_path, capsys):
+    """Pitfall 7: a converted QPiSSA is not the trained model."""
+    run, home = cells["qpissa"]
+    says(lambda: pissa("export", home, *words("lora", tmp_path / "out")), "quantized to nf4", "--base bf16")
+    says(
+        lambda: pissa("export", home, *words("lora", tmp_path / "out"), "--base", "trained"), "--as residual", "no tool"
+    )
+    for form in ("lora", "merged"):
+        pissa("export", home, *words(form, tmp_path / form), "--base", "bf16")
+        said = capsys.readouterr().out
+        assert "is lost" in said and "is lost" in (tmp_path / form / "README.md").read_text(encoding="utf-8")
+        told = float(said.split("within ")[1].split(" of")[0])
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32)
+    assert told > 1e-3 and far(merged, run) > 1e-3
+    wrapped = PeftModel.from_pretrained(plain(tiny_model), tmp_path / "lora").eval()
+    assert relative_difference(logits(wrapped, PROMPTS), logits(merged, PROMPTS)) < 1e-5
+
+
+def test_qlora_on_a_base_that_is_quantized_alike(cells, tmp_path, capsys):
+    run, home = cells["qlora"]
+    pissa("export", home, *words("lora", tmp_path / "out"), "--base", "trained")
+    assert "which your tool makes: not compared" in capsys.readouterr().out
+    found, stored = (
+        load_file(tmp_path / "out/adapter_model.safetensors"),
+        load_file(run.factors / "factors.safetensors"),
+    )
+    assert found.keys() == stored.keys() and all(torch.equal(found[key], stored[key]) for key in found)
+
+
+def test_a_dtype_is_kept_to(cells, tmp_path):
+    _, home = cells["pissa"]
+    pissa("export", home, *words("merged", tmp_path / "out"), "--dtype", "bfloat16")
+    assert {t.dtype for t in load_file(tmp_path / "out/model.safetensors").values()} == {torch.bfloat16}
+    assert json.loads((tmp_path / "out/config.json").read_text(encoding="utf-8"))["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        ("full", words("lora", "out"), ["fully fine-tuned", "whole model already"]),
+        ("dora", words("lora", "out"), ["DoRA", "--as merged"]),
+        ("pissa", words("lorra", "out"), ["--as", "lorra", "lora"]),
+        ("pissa", (*words("lora", "out"), "--dtype", "bfloat16"), ["--dtype", "factors stay float32"]),
+        ("pissa", (*words("merged", "out"), "--dtype", "float8"), ["--dtype", "float8", "bfloat16"]),
+        ("pissa", (*words("merged", "out"), "--rank", "3"), ["--rank 3", "--as lora alone"]),
+        ("pissa", (*words("lora", "out"), "--rank", "9"), ["--rank 9", "1 to 8"]),
+        ("qlora", (*words("merged", "out"), "--base", "fp32"), ["--base", "fp32", "trained"]),
+        ("pissa", words("merged", "there"), ["exists already"]),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(cells, kind, given, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    says(lambda: pissa("export", cells[kind][1], *given), *said)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_form_that_is_not_the_cell_is_not_written(cells, tmp_path, monkeypatch):
+    """The gate: logits of what others would load."""
+    from pissa_repro.adapters.parts import Parts
+
+    right = Parts.merged
+    monkeypatch.setattr(Parts, "merged", lambda self, module, weight: right(self, module, weight) * 1.01)
+    says(
+        lambda: pissa("export", cells["pissa"][1], *words("merged", tmp_path / "out")), "differ", "Nothing was written"
+    )
+    assert not list(tmp_path.iterdir())
