@@ -114,14 +114,12 @@ def near_ties(model: Model, rows: Path, parted: list[tuple[int, str, str]]) -> i
     from pissa_repro.model.load import load_base
     from pissa_repro.model.tokens import load_tokenizer
     from pissa_repro.scoring import harness, parity
+    from pissa_repro.sources.prompt import DEFAULT, make_style
 
     task = harness.Task("gsm8k", rows, model.new_tokens)
-    base, tokenizer = load_base(model.folder, device="cpu").eval(), load_tokenizer(model.folder)
+    base, style = load_base(model.folder, device="cpu").eval(), make_style(DEFAULT, load_tokenizer(model.folder))
     window = base.config.max_position_embeddings - model.new_tokens
-    found = [
-        parity.parted(base, tokenizer, task.request(i, []).args[0], (ours, theirs), window)
-        for i, ours, theirs in parted
-    ]
+    found = [parity.parted(base, style, task.prompt(i, style), (ours, theirs), window) for i, ours, theirs in parted]
     return sum(one["top_two"] and one["gap"] <= parity.NEAR_TIE[DTYPE] for one in found)
 
 

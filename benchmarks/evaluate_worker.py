@@ -73,6 +73,7 @@ class Engine:
     def __init__(self, args: argparse.Namespace):
         from pissa_repro.model import checks, load, tokens
         from pissa_repro.scoring import engines, generator, harness
+        from pissa_repro.sources import prompt
 
         if args.name != "vllm":
             import lm_eval.models.huggingface  # noqa: F401 (imports are counted apart from the start)
@@ -81,6 +82,7 @@ class Engine:
         _ = harness.Task
         self.imports = time.time() - args.spawned
         self.tokenizer = tokens.load_tokenizer(args.model)
+        self.style = prompt.make_style(prompt.DEFAULT, self.tokenizer)
         longest = self.prompts(self.job(args.rows))
         late: list[float] = []
         engines._wrapper = _timed(engines._wrapper, late)
@@ -101,7 +103,7 @@ class Engine:
         from pissa_repro.model.skeleton import own_config
 
         window = own_config(self.args.model).max_position_embeddings
-        return self.generate.Prompts([job.task], self.tokenizer, window)
+        return self.generate.Prompts([(job.task, self.style)], window)
 
     def _default(self) -> Any:
         """As `lm_eval --model hf --model_args pretrained=FOLDER` makes it."""
@@ -141,8 +143,8 @@ class Engine:
             self.lm.model.reset_prefix_cache()  # a prompt seen in an earlier run would cost nothing
         with tempfile.TemporaryDirectory() as folder:
             job = self.job(rows, Path(folder) / "generated.jsonl")
-            lengths = self.prompts(job).lengths(job.task)
-            asked = [job.task.request(i, []) for i in job.task.ids]
+            lengths = self.prompts(job).lengths(job.task, self.style)
+            asked = [job.task.request(i, [], self.style) for i in job.task.ids]
             before = time.perf_counter()
             texts = job.task.ask(self.lm, asked) if self.args.name == DEFAULT else self._stage(job, lengths)
             seconds = time.perf_counter() - before
@@ -150,7 +152,7 @@ class Engine:
 
     def _stage(self, job: Any, lengths: dict[int, int]) -> list[str]:
         with self.generate.journal(job.out, {}) as kept:
-            self.generate.generate(job, kept, self.lm, lengths, self.args.batch_size)
+            self.generate.generate(job, self.style, kept, self.lm, lengths, self.args.batch_size)
             return [kept.turns[i][0] for i in job.task.ids]
 
     def facts(self) -> dict[str, Any]:

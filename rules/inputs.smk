@@ -15,7 +15,7 @@ def local_files(section, name):
     if path == "embedded" or path.startswith("embedded:"):
         return []
     if os.path.isdir(path):
-        kinds = (".safetensors", ".json", ".model", ".txt", ".bpe")  # the last two: slow tokenizers
+        kinds = (".safetensors", ".json", ".model", ".txt", ".bpe", ".jinja")  # .txt, .bpe: slow tokenizers
         return [f"{path}/{name}" for name in sorted(os.listdir(path)) if name.endswith(kinds)]
     return [path] if os.path.isfile(path) else []
 

@@ -78,7 +78,11 @@ def counted(monkeypatch, module, name: str) -> list:
 
 
 def config(model: Path, rows: Path, method: str, quant: str, **changes) -> dict:
-    """A sweep of one cell. changes: training settings, and rank, learning_rate, seed, options, lora, task."""
+    """A sweep of one cell. changes: training settings, and rank, learning_rate, seed, options, lora.
+
+    fields: the roles of the rows, where they are no prompts and responses; the task then is perplexity.
+    """
+    fields = changes.pop("fields", {"prompt": "prompt", "response": "response"})
     definition = {"init": method, "options": changes.pop("options", {}), "lora": changes.pop("lora", {})}
     sweep = {
         "models": ["tiny"],
@@ -92,10 +96,16 @@ def config(model: Path, rows: Path, method: str, quant: str, **changes) -> dict:
     settings = {"epochs": 1, "batch_size": 4, "max_length": 256, "dtype": "float32", "target_modules": LLAMA}
     return {
         "models": {"tiny": {"path": str(model)}},
-        "datasets": {"rows": {"path": str(rows), "fields": {"prompt": "prompt", "response": "response"}}},
+        "datasets": {"rows": {"path": str(rows), "fields": fields}},
         "methods": {"tested": definition},
         "train": settings | {key: value for key, value in changes.items() if key != "max_new_tokens"},
-        "tasks": {"task": {"task": "gsm8k", "dataset": "rows", "max_new_tokens": changes.get("max_new_tokens", 8)}},
+        "tasks": {
+            "task": {
+                "task": "gsm8k" if "response" in fields else "perplexity",
+                "dataset": "rows",
+                "max_new_tokens": changes.get("max_new_tokens", 8),
+            }
+        },
         "sweep": sweep,
     }
 

@@ -125,8 +125,8 @@ def test_verdicts_of_one_task():
 
 def test_the_instruction():
     text = humaneval.prompt(TASK)
-    assert "### Instruction:\nPlease provide a self-contained Python script that solves" in text
-    assert f"in a markdown code block:\n```\n{HEADER.strip()}\n```\n\n### Response:" in text
+    assert text.startswith("Please provide a self-contained Python script that solves")
+    assert text.endswith(f"in a markdown code block:\n```\n{HEADER.strip()}\n```")
     assert humaneval.prompt({"prompt": "def f(): return {x}"}).count("return {x}") == 1
 
 
@@ -149,9 +149,8 @@ BASIC = {
 
 def test_mbpp_instruction_has_the_first_test():
     text = mbpp.prompt(BASIC)
-    assert (
-        'block:\n```\n"""\nWrite a function total that adds numbers.\nassert total([1, 2]) == 3\n"""\n```\n\n### R'
-        in text
+    assert text.endswith(
+        'block:\n```\n"""\nWrite a function total that adds numbers.\nassert total([1, 2]) == 3\n"""\n```'
     )
     assert "isclose" not in text
 

@@ -18,8 +18,8 @@ from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import content, read_json, read_lines, write_json
+from pissa_repro.sources.prompt import written
 from pissa_repro.stages import evaluate
-from pissa_repro.tasks.rows import prompt
 from pissa_repro.training.examples import tokenize
 
 CELLS = [("pissa", "none"), ("lora", "nf4"), ("loftq", "nf4"), ("pissa", "int8"), ("full", "none")]
@@ -196,7 +196,7 @@ def test_prompts_are_tokenized_in_scoring_as_in_training(tiny_model, tiny_rows):
     examples, _ = tokenize(rows, tokenizer, 512)
     heads = [example["input_ids"][: example["labels"].count(-100)] for example in examples]
     lm = lms.HF(pretrained=load_base(tiny_model), tokenizer=tokenizer, batch_size=4, max_length=512)
-    texts = [prompt(row) for row in rows]
+    texts = [written("alpaca", [row["prompt"]]) for row in rows]
     ids, mask = lm.tok_batch_encode(texts)
     assert [row[seen.bool()].tolist() for row, seen in zip(ids, mask_of(ids, mask), strict=True)] == heads
     assert [lm.tok_encode(text) for text in texts] == heads
@@ -213,7 +213,8 @@ def mask_of(ids, mask):
 def test_prompts_that_do_not_fit_are_counted(trained):
     """The window less the answer is one token short for the longest prompt, and enough for the others."""
     tokenizer = load_tokenizer(load_json(trained.model)["path"])
-    lengths = [len(ids) for ids in tokenizer([prompt(row) for row in read_lines(trained.rows)])["input_ids"]]
+    texts = [written("alpaca", [row["prompt"]]) for row in read_lines(trained.rows)]
+    lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
     assert len(set(lengths)) == 2
     argv, room = trained.evaluate_argv(), max(lengths) - 1
     argv[1] = argv[1].replace('"max_new_tokens":40', f'"max_new_tokens":{512 - room}')

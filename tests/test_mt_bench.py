@@ -4,12 +4,13 @@ import json
 
 import pytest
 from judge_server import Judge, point_at, running
+from tiny import byte_tokenizer
 
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.sources.prompt import PROMPT
+from pissa_repro.sources.prompt import PROMPT, Style, written
 from pissa_repro.sources.rows import select
 from pissa_repro.tasks import mt_bench
-from pissa_repro.tasks.mt_bench import first_prompt, judge_prompt, next_prompt
+from pissa_repro.tasks.mt_bench import first_turn, judge_prompt, next_turn
 
 ESSAY = {"turns": ["Write {x}.", "Now shorter."], "category": "writing", "reference": None}
 SUM = {"turns": ["What is 2+2?", "And 2+3?"], "category": "math", "reference": ["It is 4.", "It is 5."]}
@@ -28,10 +29,16 @@ def judge(monkeypatch):
 def test_the_two_prompts():
     head = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
     first = f"{head}\n\n### Instruction:\nWrite {{x}}.\n\n### Response:"
-    assert first_prompt(ESSAY) == next_prompt(ESSAY, []) == first
+    assert (first_turn(ESSAY), next_turn(ESSAY, [])) == ("Write {x}.", "Write {x}.")
+    assert written("alpaca", [first_turn(ESSAY)]) == first
     second = first + "An {essay}.\n\n### Instruction:\nNow shorter.\n\n### Response:"
-    assert next_prompt(ESSAY, ["An {essay}."]) == second
-    assert next_prompt(ESSAY, ["An essay.", "Short."]) is None
+    assert after(ESSAY, "An {essay}.") == second
+    assert next_turn(ESSAY, ["An essay.", "Short."]) is None
+
+
+def after(doc, answer):
+    """The released prompt of the second turn."""
+    return written("alpaca", [first_turn(doc), next_turn(doc, [answer])], [answer])
 
 
 @pytest.mark.parametrize(
@@ -39,14 +46,14 @@ def test_the_two_prompts():
 )
 def test_the_first_answer_in_the_second_prompt(answer, shown):
     """Whole, less the blank space around it; training ends a response with a newline."""
-    first = first_prompt(ESSAY)
-    assert next_prompt(ESSAY, [answer]) == f"{first}{shown}\n\n### Instruction:\nNow shorter.\n\n### Response:"
+    first = written("alpaca", [first_turn(ESSAY)])
+    assert after(ESSAY, answer) == f"{first}{shown}\n\n### Instruction:\nNow shorter.\n\n### Response:"
 
 
 @pytest.mark.parametrize("turns", [["one"], ["a", "b", "c"], [], "two", None, [1, 2], ["a", None]])
 def test_a_row_without_two_turns(turns):
     with pytest.raises(UserError, match="fields.turns must be a list of two texts"):
-        first_prompt({**ESSAY, "turns": turns})
+        first_turn({**ESSAY, "turns": turns})
 
 
 # What the judge is told
@@ -131,8 +138,8 @@ def test_generation_and_scoring_as_the_stage_runs_them(judge, tmp_path):
     task = harness.Task("mt_bench", tmp_path / "rows.jsonl", 64)
     turns = {item: [] for item in task.ids}
     for item, texts in turns.items():
-        while (asked := task.request(item, texts)) is not None:
-            texts.append(f"answer to {asked.args[0][-40:]}")
+        while task.wants(texts):
+            texts.append(f"answer to {task.request(item, texts, Style('alpaca', byte_tokenizer())).args[0][-40:]}")
     assert [len(texts) for texts in turns.values()] == [2, 2]
     judge.say = lambda prompt: "[[3]]" if "second answer" in prompt else "[[6]]"
     with task.rules.keeping(tmp_path / "judgements.jsonl"):
@@ -140,6 +147,7 @@ def test_generation_and_scoring_as_the_stage_runs_them(judge, tmp_path):
         assert task.rules.facts()["judge"]["judgements"] == 4
     assert {name: one["value"] for name, one in metrics.items()} == {"paper": 4.5, "turn_1": 6.0, "turn_2": 3.0}
     assert [sample["generated"] for sample in samples] == list(turns.values())
+    assert [sample["prompt"] for sample in samples] == [written("alpaca", [first_turn(doc)]) for doc in (ESSAY, SUM)]
 
 
 def rate(tmp_path, docs, answers):
@@ -188,8 +196,8 @@ def test_the_real_questions(shared_data):
     docs = real_rows(shared_data)
     assert len(docs) == 80
     for doc in docs:
-        first, second = first_prompt(doc), next_prompt(doc, ["An answer."])
-        assert first == PROMPT.format(instruction=doc["turns"][0])
+        first, second = PROMPT.format(instruction=first_turn(doc)), after(doc, "An answer.")
+        assert first_turn(doc) == doc["turns"][0]
         assert second.startswith(first + "An answer.") and doc["turns"][1] in second
     shown = [[("[begin of reference" in judge_prompt(doc, ["a", "b"], turn)) for doc in docs] for turn in (1, 2)]
     # 30 of math, reasoning and coding, less the one coding question without a reference; 39 rows have one in all
@@ -226,7 +234,7 @@ def through_lm_eval(docs, tmp_path):
         """Two answers to every question."""
 
         def generate_until(self, requests, disable_tqdm=False):
-            assert [request.args[0] for request in requests] == [first_prompt(doc) for doc in docs]
+            assert [request.args[0] for request in requests] == [first_turn(doc) for doc in docs]
             return [["An answer.", "Another."] for _ in requests]
 
         loglikelihood = loglikelihood_rolling = generate_until

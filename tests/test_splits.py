@@ -153,9 +153,9 @@ WRONG = {
     "fields of its own": ({"a": {"of": "all", "share": 0.1, "fields": FIELDS}}, ["datasets.a", "'fields'", "'all'"]),
     "no fields": ({"a": {"path": "a.jsonl"}}, ["datasets.a", "no 'fields'"]),
     "a seed for nothing": ({"a": {**ALL, "seed": 1}}, ["datasets.a", "'seed'", "'share'"]),
-    "no prompt": (
-        {"t": {"path": "t.txt", "fields": {"text": "text"}}, "a": {"of": "t", "share": 0.1}},
-        ["datasets.a.of", "'t'", "'prompt'"],
+    "no prompt and no text": (
+        {"t": {"path": "t.jsonl", "fields": {"turns": "turns"}}, "a": {"of": "t", "share": 0.1}},
+        ["datasets.a.of", "'t'", "'prompt'", "'text'"],
     ),
     "an empty range": ({"a": {**ALL, "rows": "9-5"}}, ["datasets.a.rows", "9-5", "no row"]),
     "half a range": ({"a": {**ALL, "rows": "5-"}}, ["datasets.a.rows", "5-"]),
@@ -180,7 +180,7 @@ def test_a_share_without_rows_is_an_error(tmp_path):
 
 
 def test_scored_prompts_that_were_trained_on_are_counted(tmp_path):
-    """Pitfall 19, case 21: equal up to blank space; a first turn counts as a prompt; texts have none."""
+    """Pitfall 19, case 21: equal up to blank space; a first turn is a prompt; texts count among texts."""
     train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
     write_lines(train, [{"prompt": f"What is\n{n}? ", "response": "a"} for n in range(9)])
 
@@ -191,3 +191,6 @@ def test_scored_prompts_that_were_trained_on_are_counted(tmp_path):
     assert seen({"prompt": "What is 3?"}, {"prompt": "What is 3?"}, {"prompt": "what is 3?"}, {"prompt": ""}) == 2
     assert seen({"turns": [" What  is 8?", "And 3?"]}, {"turns": ["And 8?", "What is 8?"]}) == 1
     assert seen({"text": "What is 3?"}) is None
+    write_lines(train, [{"text": f"What is\n{n}? "} for n in range(9)])
+    assert seen({"text": "What is 3? "}, {"text": "What is 9?"}, {"text": "What is 3? It is 3."}) == 1
+    assert seen({"prompt": "What is 3?"}) is seen({"turns": ["What is 3?", "And 4?"]}) is None

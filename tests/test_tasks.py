@@ -9,7 +9,6 @@ from stage import says
 
 from pissa_repro import tasks
 from pissa_repro.runtime.plugins import fill
-from pissa_repro.sources import prompt
 
 every_task = pytest.mark.parametrize("name", tasks.names())
 
@@ -30,7 +29,7 @@ def test_a_task_says_what_it_reads_and_in_which_unit(name):
 
 def test_what_the_rules_leave_out_does_nothing(tmp_path):
     rest = fill(SimpleNamespace(process_results=None), tasks.Rules)
-    assert (rest.TURNS, rest.facts(), rest.next_prompt({}, []), rest.check({}), rest.prepare([], [])) == (
+    assert (rest.TURNS, rest.facts(), rest.next_turn({}, []), rest.check({}), rest.prepare([], [])) == (
         1, {}, None, None, None,
     )  # fmt: skip
     with rest.keeping(tmp_path / "none"):
@@ -77,7 +76,8 @@ def test_a_task_file_that_is_not_whole_is_refused(changed, old, new, words):
     says(lambda: changed(old, new), "pissa_repro/tasks/", ".yaml", *words)
 
 
-def test_the_prompt_of_training_is_what_rows_gives():
+def test_rows_gives_the_users_words():
+    """What stands around them is the cell's prompt (sources/prompt.py), never the task's."""
     from pissa_repro.tasks import rows
 
-    assert rows.prompt({"prompt": "Why?"}) == prompt.PROMPT.format(instruction="Why?")
+    assert rows.prompt({"prompt": "Why?"}) == "Why?"

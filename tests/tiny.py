@@ -71,10 +71,10 @@ def decaying(shape, generator, spectral: bool):
     return u * (2.0 / torch.arange(1, u.shape[1] + 1) ** 0.5) @ vt
 
 
-def byte_tokenizer(template: str = "<s> $A"):
+def byte_tokenizer(template: str = "<s> $A", more: tuple[str, ...] = ()):
     """A byte-level BPE tokenizer of 300 tokens with <s> as bos and </s> as eos; no pad token.
 
-    template: what it puts around a text.
+    template: what it puts around a text. more: special tokens after these two, in the place of learnt ones.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
@@ -84,7 +84,7 @@ def byte_tokenizer(template: str = "<s> $A"):
     raw.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
+        vocab_size=300, special_tokens=["<s>", "</s>", *more], initial_alphabet=alphabet, show_progress=False
     )
     raw.train_from_iterator([text for row in ROWS for text in row], trainer)
     raw.post_processor = processors.TemplateProcessing(template, special_tokens=[("<s>", 0), ("</s>", 1)])

@@ -10,6 +10,8 @@ from pissa_repro.adapters.folder import CONFIG, read
 from pissa_repro.model import factors
 from pissa_repro.runtime.record import read_json
 from pissa_repro.runtime.record_types import Git, ModelRecord, ScoreRecord, TrainFacts
+from pissa_repro.sources.prompt import named
+from pissa_repro.training.examples import RESPONSE
 
 ROUNDED = " It was trained on a base in bfloat16, where what was left of W was rounded: here that rounding is lost."
 ADAPTER = "trained"  # the folder of the trained adapter beside a residual
@@ -109,6 +111,7 @@ def _facts(trained: Trained, facts: TrainFacts, git: Git) -> list[tuple[str, Any
         *of_init,
         ("learning rate, seed", f"{spec['learning_rate']:g}, {spec['seed']}"),
         ("steps, batch size, dtype", f"{facts['steps']}, {settings['batch_size']}, {settings['dtype']}"),
+        ("prompt, loss on", f"{named(spec)}, {settings.get('loss', RESPONSE)}"),
         ("trained parameters", f"{facts['trainable_parameters']:,}"),
         ("final loss", f"{facts['final_loss']:.4f}"),
         ("SHA-256 of the rows", facts["data_sha256"]),

@@ -11,7 +11,6 @@ from pissa_repro.admission.tokenizer import check_ids, unused, whole_tokenizer
 from pissa_repro.model.load import check_length, window
 from pissa_repro.model.naming import types
 from pissa_repro.model.skeleton import skeleton
-from pissa_repro.model.tokens import prompt_ids
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_lines
@@ -19,7 +18,8 @@ from pissa_repro.runtime.record_types import Admitted, AdmittedRows
 from pissa_repro.runtime.specs import AdmitRows, AdmitSpec, AdmitTask
 from pissa_repro.scoring.generator import Prompts
 from pissa_repro.scoring.harness import Task
-from pissa_repro.training.examples import tokenize, whole_ids
+from pissa_repro.sources.prompt import DEFAULT, Style, make_style
+from pissa_repro.training.examples import RESPONSE, tokenize, uncut
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -75,31 +75,46 @@ def _training(language: Language, asked: AdmitRows, results: Path) -> AdmittedRo
     place = f"config.datasets.{asked['rows']}"
     check_length(asked["max_length"], language.model.config)
     rows = read_lines(paths.rows(asked["rows"], results))
-    examples, lengths = tokenize(rows, language.tokenizer, asked["max_length"])
+    prompt = asked.get("prompt", DEFAULT)
+    examples, lengths = tokenize(rows, language.tokenizer, asked["max_length"], prompt, asked.get("loss", RESPONSE))
     if any(max(example["input_ids"]) >= language.rows for example in examples):
-        check_ids(whole_ids(rows, language.tokenizer), language.rows, place)  # again, since short rows are left out
+        check_ids(uncut(rows, language.tokenizer, prompt)[1], language.rows, place)  # again: short rows were left out
     return {**asked, "lengths": lengths.as_dict()}
 
 
 def _tasks(language: Language, asked: Mapping[str, AdmitTask], results: Path) -> dict[str, dict[str, int]]:
-    """How the prompts of each task fit. Raises UserError for a row that its task cannot score."""
+    """How the prompts of each task fit, in the style of prompt with the longest.
+
+    Raises UserError for a row that its task cannot score.
+    """
     found = {}
     for name, wanted in asked.items():
         place = f"config.tasks.{name} ({wanted['rows']})"
+        styles = [make_style(prompt, language.tokenizer) for prompt in wanted.get("prompts", [DEFAULT])]
         try:
             task = Task(wanted["task"], paths.rows(wanted["rows"], results), wanted["max_new_tokens"])
-            prompts = Prompts([task], language.tokenizer, language.window)
+            prompts = Prompts([(task, style) for style in styles], language.window)
         except UserError as error:
             raise UserError(f"{place}: {error}") from None
-        check_ids(prompts.ids[task].values(), language.rows, place)
-        if empty := [number for number, ids in prompts.ids[task].items() if not ids]:
-            raise UserError(f"{place}: item {empty[0]} has no tokens.")
-        later = prompt_ids(language.tokenizer, task.later_prompts())
-        check_ids(later, language.rows, f"{place}, later turns")
-        lengths = [*prompts.lengths(task).values(), *map(len, later)]
-        cut = sum(n > language.window - task.new_tokens for n in lengths) if task.new_tokens else 0
-        found[name] = {"items": len(task.ids), "longest": max(lengths), "cut": cut}
+        fits = [_fit(language, task, style, prompts, place) for style in styles]
+        found[name] = {
+            "items": len(task.ids),
+            "longest": max(fit[0] for fit in fits),
+            "cut": max(fit[1] for fit in fits),
+        }
     return found
+
+
+def _fit(language: Language, task: Task, style: Style, prompts: Prompts, place: str) -> tuple[int, int]:
+    """Tokens of the longest prompt of a task in one style, and how many prompts the window cuts."""
+    first = prompts.ids[task, style]
+    check_ids(first.values(), language.rows, place)
+    if empty := [number for number, ids in first.items() if not ids]:
+        raise UserError(f"{place}: item {empty[0]} has no tokens.")
+    later = style.ids(task.later_prompts(style))
+    check_ids(later, language.rows, f"{place}, later turns")
+    lengths = [*map(len, first.values()), *map(len, later)]
+    return max(lengths), sum(n > language.window - task.new_tokens for n in lengths) if task.new_tokens else 0
 
 
 def _warnings(found: Admitted) -> Iterator[str]:

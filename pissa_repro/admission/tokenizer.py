@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 FORMS = "tokenizer.json; tokenizer.model; vocab.json and merges.txt; or vocab.txt"
+NO_VOCABULARY = {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"}
 SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
@@ -39,7 +40,7 @@ def whole_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
 
 def _vocabularies(folder: Path) -> list[str]:
     found = {path.name for kind in TOKENIZERS for path in folder.glob(kind)}
-    return sorted(found - {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"})
+    return sorted(found - NO_VOCABULARY)
 
 
 def _missing(folder: Path, tokenizer: "PreTrainedTokenizerBase") -> list[str]:

@@ -63,7 +63,7 @@ def _fields(config: Any, start: str | Path) -> dict[str, Any]:
     values, usual = config.to_dict(), LoraConfig().to_dict()
     named = read_json(Path(start) / factors.CONFIG)
     changed = (key for key in values if values[key] != usual[key] and key not in LABELS | READ)
-    fields = {key: values[key] for key in (*named, *changed)}
+    fields = {key: sorted(v) if isinstance(v := values[key], set) else v for key in (*named, *changed)}
     return {**fields, "target_modules": sorted(values["target_modules"]), "task_type": named["task_type"]}
 
 

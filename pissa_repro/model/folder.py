@@ -16,6 +16,7 @@ LARGEST = 10**8  # bytes of a JSON file; safetensors has the same limit for its 
 # All that a tokenizer may be made of.
 TOKENIZERS = (
     "tokenizer*", "*.model", "vocab.*", "merges.txt", "tekken.json", "special_tokens_map.json", "added_tokens.json",
+    "chat_template.jinja",
 )  # fmt: skip
 # Keys of a config.json that make transformers read another config, other weights, or fuse layers (other outputs).
 STEERING = ("configuration_files", "transformers_weights", "fusion_config")

@@ -35,7 +35,7 @@ METHODS = {
 RECIPE = {
     "learning_rate": 2e-5, "epochs": 1, "steps": None, "batch_size": 128, "max_length": 512, "schedule": "cosine",
     "warmup_ratio": 0.03, "weight_decay": 0, "max_grad_norm": 1.0,
-    "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8,
+    "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8, "prompt": "alpaca", "loss": "response",
 }  # fmt: skip
 TARGETS = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 ADAPTER = {"alpha": "rank", "rslora": False, "dropout": 0, "target_modules": TARGETS}

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 from pissa_repro.plan.cells import Cell
+from pissa_repro.plan.config import UNWRITTEN, written
+from pissa_repro.plan.sections import Task
 from pissa_repro.plan.sweep import STAGE_VERSION, Sweep
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import unknown
-from pissa_repro.runtime.specs import AdmitRows, AdmitSpec, AdmitTargets
+from pissa_repro.runtime.specs import AdmitRows, AdmitSpec, AdmitTargets, AdmitTask
 
 
 def spec(sweep: Sweep, purpose: str, model: str) -> AdmitSpec:
@@ -28,6 +31,7 @@ def _of_sweep(sweep: Sweep, model: str) -> AdmitSpec:
     cells = [cell for cell in sweep.cells.values() if cell.model == model]
     if not cells:
         raise unknown("model", model, sweep.config["sweep"]["models"], "config.sweep.models")
+    prompts = {dict(cell.train)["prompt"] for cell in cells}
     tasks = {name: sweep.config["tasks"][name] for name in sweep.config["sweep"]["tasks"]}
     return {
         "stage": "admit",
@@ -35,10 +39,7 @@ def _of_sweep(sweep: Sweep, model: str) -> AdmitSpec:
         "trained": True,
         "targets": list(_targets(sweep, cells)),
         "training": list(_training(cells)),
-        "tasks": {
-            name: {"task": task["task"], "rows": task["dataset"], "max_new_tokens": task["max_new_tokens"]}
-            for name, task in tasks.items()
-        },
+        "tasks": {name: _task(task, prompts) for name, task in tasks.items()},
     }
 
 
@@ -52,9 +53,16 @@ def _targets(sweep: Sweep, cells: list[Cell]) -> Iterator[AdmitTargets]:
 
 
 def _training(cells: list[Cell]) -> Iterator[AdmitRows]:
-    """The datasets that the cells train on, each once with every length that it is cut to."""
-    for data, length in dict.fromkeys((cell.data, dict(cell.train)["max_length"]) for cell in cells):
-        yield {"rows": data, "max_length": length}
+    """The datasets that the cells train on, each once with every length, prompt and loss."""
+    keys = ("max_length", *UNWRITTEN)
+    for data, *values in dict.fromkeys((cell.data, *(dict(cell.train)[key] for key in keys)) for cell in cells):
+        yield cast("AdmitRows", {"rows": data, **written(dict(zip(keys, values, strict=True)))})
+
+
+def _task(task: Task, prompts: set[str]) -> AdmitTask:
+    """What a task asks for, with the prompts of the cells where these are not the released one alone."""
+    asked: AdmitTask = {"task": task["task"], "rows": task["dataset"], "max_new_tokens": task["max_new_tokens"]}
+    return asked if prompts == {UNWRITTEN["prompt"]} else {**asked, "prompts": sorted(prompts)}
 
 
 def _of_studies(sweep: Sweep, model: str) -> AdmitSpec:

@@ -33,6 +33,8 @@ DEFAULTS = {
     "max_grad_norm": 1.0,
 }
 
+# Settings that a spec holds only at another value: specs from before these existed are those of the same training.
+UNWRITTEN = {"prompt": "alpaca", "loss": "response"}
 NUMBER = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 SCORING = {"cells_per_engine": 8}
 MOST_SCORES = 100_000  # of a sweep, unless it says `max_scores`
@@ -75,7 +77,7 @@ def check(given: Mapping[str, Any]) -> Config:
     _check_schema(raw)
     raw.setdefault("methods", {})
     raw.setdefault("overrides", [])
-    raw["train"] = DEFAULTS | raw["train"]
+    raw["train"] = DEFAULTS | UNWRITTEN | raw["train"]
     raw["scoring"] = SCORING | raw.get("scoring", {})
     raw["studies"] = STUDIES | {"models": raw["sweep"]["models"]} | raw.get("studies", {})
     config = cast("Config", raw)  # what the schema has checked, and the defaults
@@ -133,7 +135,8 @@ def _check_names(config: Config) -> None:
     for name in config["datasets"]:
         datasets.source(config["datasets"], name)
     for name in sweep["datasets"]:
-        _need_fields(config, name, ("prompt", "response"), "training")
+        if not datasets.is_text(config["datasets"], name):
+            _need_fields(config, name, ("prompt", "response"), "training")
     for name, task in config["tasks"].items():
         if task["dataset"] not in config["datasets"]:
             raise unknown("dataset", task["dataset"], config["datasets"], f"config.tasks.{name}.dataset")
@@ -223,6 +226,11 @@ def _check_size(config: Config) -> None:
         raise UserError(
             f"config.studies: its lists multiply to {points:,} points a model; {MOST_POINTS:,} is the most."
         )
+
+
+def written(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The training settings that a spec holds: all but those of UNWRITTEN at their values."""
+    return {key: value for key, value in settings.items() if key not in UNWRITTEN or value != UNWRITTEN[key]}
 
 
 def method_definition(config: Config, name: str, place: str) -> NamedMethod:

@@ -22,6 +22,18 @@ def source(datasets: Datasets, name: str) -> DataSource:
     return _source(datasets, name, PLACE, ())
 
 
+def is_text(datasets: Datasets, name: str) -> bool:
+    """Whether the rows of a dataset train as plain texts. Raises UserError where they could be prompts as well."""
+    fields = source(datasets, name)["fields"]
+    pair = [role for role in ("prompt", "response") if role in fields]
+    if "text" in fields and pair:
+        raise UserError(
+            f"{PLACE}.{name}.fields: 'text' and '{pair[0]}'. Training takes either 'prompt' and 'response', or a plain "
+            "'text'; give the rows another name for the other use."
+        )
+    return "text" in fields
+
+
 def _source(datasets: Datasets, name: str, place: str, way: tuple[str, ...]) -> DataSource:
     if name not in datasets:
         raise unknown("dataset", name, datasets, place)
@@ -36,8 +48,10 @@ def _source(datasets: Datasets, name: str, place: str, way: tuple[str, ...]) -> 
     if "of" not in definition:
         return cast("DataSource", own)
     whole = _source(datasets, definition["of"], f"{here}.of", (*way, name))
-    if "prompt" not in whole["fields"]:
-        raise UserError(f"{here}.of: '{definition['of']}' has no field for the role 'prompt', which decides the side.")
+    if not {"prompt", "text"} & whole["fields"].keys():
+        raise UserError(
+            f"{here}.of: '{definition['of']}' has no field for the role 'prompt' or 'text', which decides the side."
+        )
     parts = [*whole.get("parts", []), _part(datasets, definition, here)]
     return cast("DataSource", {**whole, **{key: own[key] for key in own if key != "rows"}, "parts": parts})
 

@@ -73,6 +73,12 @@ class Sweep:
             yield Point(model, data, cell["method"], cell["quant"], rank, rate, seed)
 
     @cached_property
+    def _plain_texts(self) -> set[str]:
+        """The training datasets of plain texts, which have no response that the loss could be taken on."""
+        swept = self.config["sweep"]["datasets"]
+        return {name for name in swept if datasets.is_text(self.config["datasets"], name)}
+
+    @cached_property
     def cells(self) -> dict[str, Cell]:
         """The cells by name, in the config's order, each once."""
         return {cell.name: cell for _, cell in self.points}
@@ -108,6 +114,8 @@ class Sweep:
         changed = {key: value for override in overrides for key, value in override["set"].items()}
         train = {key: changed.get(key, value) for key, value in self.config["train"].items()}
         train["target_modules"] = tuple(train["target_modules"])
+        if point.data in self._plain_texts:
+            train["loss"] = "all"
         init = self.definition(point.method)["init"]
         return Cell(
             model=point.model,
@@ -180,7 +188,7 @@ class Sweep:
     def train_spec(self, cell: Cell) -> TrainSpec:
         """Spec of training a cell."""
         of_init = ("alpha", "rslora", "target_modules")
-        settings = cast("TrainSettings", {key: value for key, value in cell.train if key not in of_init})
+        settings = {key: value for key, value in cell.train if key not in of_init}
         return {
             "stage": "train",
             "version": STAGE_VERSION["train"],
@@ -190,7 +198,7 @@ class Sweep:
             "lora": self.definition(cell.method)["lora"],
             "learning_rate": cell.learning_rate,
             "seed": cell.seed,
-            "settings": settings,
+            "settings": cast("TrainSettings", config_module.written(settings)),
         }
 
     def generate_spec(self, cell: Cell, task: str) -> GenerateSpec:

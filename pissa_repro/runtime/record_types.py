@@ -138,7 +138,13 @@ class MadeFrom(TypedDict):
     start: str | None
 
 
-class TrainFacts(Identity):
+class Asked(TypedDict, total=False):
+    """How a model is asked, beside what the spec says: with `prompt: chat` the hash of the tokenizer's template."""
+
+    chat_template_sha256: str
+
+
+class TrainFacts(Identity, Asked):
     """What the record of a training says of its start and its steps. start_sha256: None without factors."""
 
     spec: TrainSpec
@@ -170,7 +176,7 @@ class MetricValue(TypedDict):
     n: int
 
 
-class GenerationRun(Provenance):
+class GenerationRun(Provenance, Asked):
     """A run that generated for a cell: its provenance and what it checked."""
 
     checks: dict[str, float]

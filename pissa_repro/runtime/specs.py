@@ -66,18 +66,24 @@ class AdmitTargets(TypedDict):
 
 
 class AdmitRows(TypedDict):
-    """Training rows: the name of their dataset, and the most tokens of an example."""
+    """Training rows: the name of their dataset, and the most tokens of an example; prompt, loss: as TrainSettings."""
 
     rows: str
     max_length: int
+    prompt: NotRequired[str]
+    loss: NotRequired[str]
 
 
 class AdmitTask(TypedDict):
-    """A task, the name of the dataset of its rows, and the room for an answer in tokens."""
+    """A task, the name of the dataset of its rows, and the room for an answer in tokens.
+
+    prompts: the styles of the cells that it asks; the released prompt alone is not named.
+    """
 
     task: str
     rows: str
     max_new_tokens: int
+    prompts: NotRequired[list[str]]
 
 
 class AdmitSpec(TypedDict):
@@ -127,7 +133,10 @@ class QuantErrorSpec(TypedDict):
 
 
 class TrainSettings(TypedDict):
-    """The training settings that do not belong to the start (`train:` in the config)."""
+    """The training settings that do not belong to the start (`train:` in the config).
+
+    prompt: a style of sources/prompt.py; not there for the released prompt. loss: "all"; not there for the response.
+    """
 
     epochs: float
     steps: int | None
@@ -142,6 +151,8 @@ class TrainSettings(TypedDict):
     adam_beta2: float
     adam_epsilon: float
     max_grad_norm: float
+    prompt: NotRequired[str]
+    loss: NotRequired[str]
 
 
 class TrainSpec(TypedDict):

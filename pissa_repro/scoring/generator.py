@@ -22,6 +22,7 @@ from pissa_repro.runtime.specs import BatchSpec, GenerateSpec
 from pissa_repro.scoring.engines import BACKENDS, EngineError, Options
 from pissa_repro.scoring.generations import Journal, journal, place
 from pissa_repro.sources.fetched import base_of
+from pissa_repro.sources.prompt import Style, facts, make_style, named
 from pissa_repro.training.cell import verified
 
 if TYPE_CHECKING:
@@ -52,9 +53,14 @@ class Job:
         """What is asked."""
         return _task(self.spec["task"], self.rows, self.spec["max_new_tokens"])
 
+    @property
+    def prompt(self) -> str:
+        """The style in which the cell is asked."""
+        return named(self.spec["train"])
+
     def left(self, kept: Journal) -> bool:
         """Whether anything is still to be generated."""
-        return any(self.task.request(i, kept.turns.get(i, [])) for i in self.task.ids)
+        return any(self.task.wants(kept.turns.get(i, [])) for i in self.task.ids)
 
     def origin(self, stored: ModelRecord) -> Origin:
         """What the generations are made from; kept on the first line of their file."""
@@ -95,32 +101,31 @@ def jobs(batch: BatchSpec, results: Path) -> Iterator[Job]:
 
 
 class Prompts:
-    """The first prompts of all tasks in tokens, and whether they and the answers fit the model's window."""
+    """The first prompts of tasks in tokens, as styles ask them, and whether they and the answers fit the window."""
 
-    def __init__(self, tasks: Iterable["Task"], tokenizer: Any, window: int):
+    def __init__(self, asked: Iterable[tuple["Task", Style]], window: int):
         self.window = window
         self.ids = {
-            task: dict(zip(task.ids, tokens.prompt_ids(tokenizer, [task.prompt(i) for i in task.ids]), strict=True))
-            for task in dict.fromkeys(tasks)
+            (task, style): dict(zip(task.ids, _ids(task, style), strict=True)) for task, style in dict.fromkeys(asked)
         }
-        self.length = min(window, max(self._needed(task) for task in self.ids))
+        self.length = min(window, max(self._needed(*asked) for asked in self.ids))
 
-    def _needed(self, task: "Task") -> int:
+    def _needed(self, task: "Task", style: Style) -> int:
         """Tokens of the longest prompt and answer. Raises UserError when an answer alone fills the window."""
         new = task.new_tokens
         if new >= self.window:
             raise UserError(f"config.tasks: max_new_tokens {new} fills the model's window of {self.window}.")
-        longest = max(self.lengths(task).values())
+        longest = max(self.lengths(task, style).values())
         return longest + 2 + new if task.turns == 1 else self.window  # 2: bos, and vLLM's one token of a text
 
-    def lengths(self, task: "Task") -> dict[int, int]:
+    def lengths(self, task: "Task", style: Style) -> dict[int, int]:
         """Tokens of each item's first prompt."""
-        return {i: len(ids) for i, ids in self.ids[task].items()}
+        return {i: len(ids) for i, ids in self.ids[task, style].items()}
 
-    def cut(self, task: "Task") -> int:
+    def cut(self, task: "Task", style: Style) -> int:
         """Prompts that are too long for the window beside the answer; lm-eval cuts them on the left."""
         room = self.window - task.new_tokens
-        return sum(n > room for n in self.lengths(task).values()) if task.new_tokens else 0
+        return sum(n > room for n in self.lengths(task, style).values()) if task.new_tokens else 0
 
     def some(self) -> list[list[int]]:
         """A few prompts to check weights with."""
@@ -128,6 +133,12 @@ class Prompts:
 
     def _first(self) -> Iterable[list[int]]:
         return next(iter(self.ids.values())).values()
+
+
+def _ids(task: "Task", style: Style) -> list[list[int]]:
+    """The ids of every item's first prompt; of a text to predict those that any text has."""
+    texts = [task.prompt(i, style) for i in task.ids]
+    return style.ids(texts) if task.new_tokens else tokens.prompt_ids(style.tokenizer, texts)
 
 
 class Generator:
@@ -171,7 +182,9 @@ class Generator:
         from pissa_repro.model.skeleton import own_config
 
         tokenizer = tokens.load_tokenizer(self.stored["path"])
-        self.prompts = Prompts((job.task for job in work), tokenizer, window(own_config(self.stored["path"]), 10**9))
+        self.styles = {name: make_style(name, tokenizer) for name in dict.fromkeys(job.prompt for job in work)}
+        asked = ((job.task, self.styles[job.prompt]) for job in work)
+        self.prompts = Prompts(asked, window(own_config(self.stored["path"]), 10**9))
         spec = work[0].spec
         options = Options(spec["dtype"], self.batch_size, self.prompts.length, self.tensor_parallel)
         self.engine = BACKENDS[spec["backend"]](tokenizer, options)
@@ -181,24 +194,26 @@ class Generator:
         model = merged_model(left[0].cell, self.stored, prompts, self.engine.device)
         lm, checks = self.engine.take(model, prompts)
         for job in left:
-            run = {**self.origin, "checks": model.checks | checks, "prompts_cut": self.prompts.cut(job.task)}
-            kept[job].begin(run | {"start_seconds": round(self.engine.start_seconds, 3)})
-            generate(job, kept[job], lm, self.prompts.lengths(job.task), self.batch_size)
+            asked = self.styles[job.prompt]
+            run = {**self.origin, "checks": model.checks | checks, "prompts_cut": self.prompts.cut(job.task, asked)}
+            kept[job].begin(run | facts(asked) | {"start_seconds": round(self.engine.start_seconds, 3)})
+            generate(job, asked, kept[job], lm, self.prompts.lengths(job.task, asked), self.batch_size)
             kept[job].finish(end(self.started))
 
 
-def generate(job: Job, kept: Journal, lm: Any, lengths: dict[int, int], batch_size: int) -> None:
+def generate(job: Job, style: Style, kept: Journal, lm: Any, lengths: dict[int, int], batch_size: int) -> None:
     """Generate what each item lacks, turn by turn, long prompts first; a batch is kept when it is done.
 
     Batches are those of all items, not of the missing ones: who goes on gets the same batches.
     """
+    lm.style = style
     order = sorted(job.task.ids, key=lambda i: (-lengths[i], i))
     batches = [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
     for turn in range(job.task.turns):
         todo = [group for group in (kept.pending(batch, turn) for batch in batches) if group]
         for group in track(todo, f"{job.name}, turn {turn + 1}" if turn else job.name, len(todo)):
             before = time.perf_counter()
-            answers = job.task.ask(lm, [job.task.request(i, kept.turns.get(i, [])) for i in group])
+            answers = job.task.ask(lm, [job.task.request(i, kept.turns.get(i, []), style) for i in group])
             seconds = (time.perf_counter() - before) / len(group)
             kept.add([_line(i, turn, answer, lm, seconds) for i, answer in zip(group, answers, strict=True)])
 

@@ -12,6 +12,7 @@ from lm_eval.tasks import TaskManager
 from pissa_repro import tasks
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record_types import MetricValue, Sample
+from pissa_repro.sources.prompt import DEFAULT, Style, written
 
 ROLLING = "loglikelihood_rolling"
 
@@ -21,7 +22,7 @@ class Task:
 
     Rows that the task's `check(doc)` refuses end here, before anything is generated for them.
     ids: the numbers of its items, in the data's order. kind: lm-eval's output type. turns: of a
-    conversation, how many answers an item needs; the task's next_prompt(doc, texts) makes the prompts after the first.
+    conversation, how many answers an item needs; the task's next_turn(doc, texts) gives the user's words after these.
     new_tokens: room that an answer takes; 0 where a text is predicted.
     """
 
@@ -46,25 +47,26 @@ class Task:
         except UserError as error:
             raise UserError(f"row {number}: {error}") from None
 
-    def prompt(self, item: int) -> str:
-        """The first prompt of an item."""
-        return self._first[item].args[0]
+    def prompt(self, item: int, style: Style) -> str:
+        """The first prompt of an item; of a text to predict the text."""
+        return self.request(item, [], style).args[0]
 
-    def later_prompts(self) -> list[str]:
+    def later_prompts(self, style: Style) -> list[str]:
         """The prompts after the first of each item, as long as they are before anything is answered."""
         turns = [(item, [""] * count) for item in self.ids for count in range(1, self.turns)]
-        asked = [self.request(item, texts) for item, texts in turns]
-        return [instance.args[0] for instance in asked if instance]
+        return [self.request(item, texts, style).args[0] for item, texts in turns]
 
-    def request(self, item: int, texts: list[Any]) -> Instance | None:
-        """What to ask after these answers; None when the item has all that it needs."""
+    def wants(self, texts: list[Any]) -> bool:
+        """Whether an item with these answers needs another one."""
+        return len(texts) < self.turns
+
+    def request(self, item: int, texts: list[Any], style: Style) -> Instance:
+        """What to ask after these answers, in the style that the cell was trained with. A text to predict has none."""
         first = self._first[item]
-        if len(texts) >= self.turns:
-            return None
-        if not texts:
+        if self.kind == ROLLING:
             return first
-        text = self.rules.next_prompt(first.doc, texts)
-        return Instance(self.kind, first.doc, (text, first.args[1]), first.idx, first.metadata)
+        words = [first.args[0], *(self.rules.next_turn(first.doc, texts[: n + 1]) for n in range(len(texts)))]
+        return Instance(self.kind, first.doc, (style.prompt(words, texts), first.args[1]), first.idx, first.metadata)
 
     def ask(self, lm: LM, instances: list[Instance]) -> list[Any]:
         """The model's answers: texts, or of a text to predict {"loglikelihood" (nats), "tokens"}."""
@@ -76,10 +78,11 @@ class Task:
             raise UserError(f"{self.name}: the log-likelihood of a text is not finite.")
         return [{"loglikelihood": value, "tokens": n} for value, n in zip(nats, counts, strict=True)]
 
-    def score(self, turns: dict[int, list[Any]]) -> tuple[dict[str, MetricValue], list[Sample]]:
+    def score(self, turns: dict[int, list[Any]], prompt: str = DEFAULT) -> tuple[dict[str, MetricValue], list[Sample]]:
         """The metrics by name, as the task gives them, and a sample per item, in order.
 
-        turns: what was generated for each item. A standard error is None where lm-eval has none.
+        turns: what was generated for each item. prompt: the style that asked, for the samples' texts. A standard error
+        is None where lm-eval has none.
         """
         self.rules.prepare([self._first[i].doc for i in self.ids], [answer(turns[i]) for i in self.ids])
         # bootstrap_iters 0 would also drop the standard error of a mean, which needs no bootstrap
@@ -87,7 +90,13 @@ class Task:
         scores, samples = evaluated["results"][self.name], evaluated["samples"][self.name]
         names = [key.removesuffix(",none") for key in scores if key.endswith(",none") and "_stderr" not in key]
         metrics = {name: _metric(scores, name, len(samples)) for name in names}
-        return metrics, [_sample(logged, names) for logged in sorted(samples, key=lambda logged: logged["doc_id"])]
+        in_order = sorted(samples, key=lambda logged: logged["doc_id"])
+        return metrics, [_sample(logged, self._shown(logged, prompt), names) for logged in in_order]
+
+    def _shown(self, logged: dict[str, Any], prompt: str) -> str:
+        """The prompt that a sample shows: a row's own, else its first one in fixed words."""
+        words = logged["arguments"][0][0]
+        return logged["doc"].get("prompt") or (words if self.kind == ROLLING else written(prompt, [words]))
 
 
 class Stored(LM):
@@ -114,10 +123,10 @@ def _metric(scores: dict[str, Any], name: str, n: int) -> MetricValue:
     return {"value": scores[f"{name},none"], "stderr": stderr if isinstance(stderr, float) else None, "n": n}
 
 
-def _sample(logged: dict[str, Any], metrics: list[str]) -> Sample:
+def _sample(logged: dict[str, Any], prompt: str, metrics: list[str]) -> Sample:
     return {
         "id": logged["doc_id"],
-        "prompt": logged["doc"].get("prompt") or logged["arguments"][0][0],
+        "prompt": prompt,
         "target": logged["target"],
         "generated": logged["resps"][0][0],
         **{name: logged[name] for name in metrics},

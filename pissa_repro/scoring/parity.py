@@ -11,10 +11,11 @@ from pissa_repro.runtime.record import read_json, sha256
 from pissa_repro.runtime.record_types import ModelRecord
 from pissa_repro.scoring import generations, harness
 from pissa_repro.scoring.generator import CHECKED, CHECKED_TOKENS
+from pissa_repro.sources.prompt import Style, make_style, named
 from pissa_repro.training.cell import verified
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 log = logging.getLogger(__name__)
 # Gap between the logits of two tokens that rounding alone may reverse; the kernels of HF and vLLM
@@ -72,18 +73,16 @@ def same_source(first: generations.Generations, second: generations.Generations,
         raise UserError(f"{first.path} and {second.path} are not the same cell and task: they differ in {differ}.")
 
 
-def parted(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", prompt: str, texts: tuple[str, str], window: int
-) -> Parting:
+def parted(model: "PreTrainedModel", style: Style, prompt: str, texts: tuple[str, str], window: int) -> Parting:
     """Where two answers to a prompt part.
 
-    Prompt and answer are tokenized again, together; an answer that ended has the eos token there.
+    Prompt and answer are tokenized again, together; an answer that ended has the token there that ends targets.
     window: tokens of the prompt that the engines have seen, counted from its end.
     """
-    ids = [[*whole, tokenizer.eos_token_id] for whole in tokens.prompt_ids(tokenizer, [prompt + t for t in texts])]
+    ids = [[*whole, style.ends[0]] for whole in style.ids([prompt + text for text in texts])]
     pairs = zip(*ids, strict=False)
     position = next((k for k, (a, b) in enumerate(pairs) if a != b), min(map(len, ids)) - 1)
-    asked = len(tokens.prompt_ids(tokenizer, [prompt])[0])
+    asked = len(style.ids([prompt])[0])
     logits = checks.logits(model, [ids[0][max(0, asked - window) : position]])[0]
     chosen = [whole[position] for whole in ids]
     gap = abs(logits[chosen[0]] - logits[chosen[1]]).item()
@@ -92,7 +91,7 @@ def parted(
 
 def compare(
     model: "PreTrainedModel",
-    tokenizer: "PreTrainedTokenizerBase",
+    style: Style,
     task: harness.Task,
     kept: tuple[generations.Generations, generations.Generations],
     window: int,
@@ -112,7 +111,7 @@ def compare(
     for item in task.ids:
         texts = (first.turns[item][0], second.turns[item][0])
         if texts[0].removeprefix(" ") != texts[1].removeprefix(" "):
-            place = parted(model, tokenizer, task.prompt(item), texts, window)
+            place = parted(model, style, task.prompt(item, style), texts, window)
             differ.append({"id": item, **place, "texts": list(texts)})
     return differ
 
@@ -161,11 +160,10 @@ def compare_kept(
     task = harness.Task(spec["task"], rows, spec["max_new_tokens"])
     if task.kind == harness.ROLLING:
         raise UserError(f"{spec['task']}: nothing is generated, so there are no texts to compare.")
-    tokenizer = tokens.load_tokenizer(stored["path"])
-    texts = [task.prompt(i) for i in task.ids[:CHECKED]]
-    prompts = [ids[:CHECKED_TOKENS] for ids in tokens.prompt_ids(tokenizer, texts)]
+    asked = make_style(named(spec["train"]), tokens.load_tokenizer(stored["path"]))
+    prompts = [ids[:CHECKED_TOKENS] for ids in asked.ids([task.prompt(i, asked) for i in task.ids[:CHECKED]])]
     model = merged_model(TrainedCell(spec["train"], init, trained), stored, prompts).model
     window = load.window(model.config, 10**9) - spec["max_new_tokens"]
-    facts = report(first, second, compare(model, tokenizer, task, (first, second), window))
+    facts = report(first, second, compare(model, asked, task, (first, second), window))
     log.info("%s", line(facts))
     return {"spec": [first.origin["spec"], second.origin["spec"]], **facts}

@@ -13,6 +13,7 @@ from pissa_repro.runtime.record import read_json, read_lines, sha256, write_json
 from pissa_repro.runtime.record_types import MetricValue, Sample, ScoreFacts, ScoreRecord
 from pissa_repro.runtime.specs import EvaluateSpec
 from pissa_repro.scoring import generations
+from pissa_repro.sources.prompt import named
 from pissa_repro.sources.split import seen_in_training
 
 log = logging.getLogger(__name__)
@@ -46,8 +47,10 @@ def score(
 
 
 def _seen(rows: Path, trained_on: Path) -> int | None:
-    """How many of the scored rows have a prompt that the training had; a warning when there are any."""
+    """How many of the scored rows the training had, too; a warning when there are any, a word when nobody can say."""
     count = seen_in_training(rows, trained_on)
+    if count is None:
+        log.info("not counted which rows of %s are in %s: one has prompts, the other plain texts", rows, trained_on)
     if count:
         log.warning("%d of the rows of %s have a prompt that is also in the training's %s", count, rows, trained_on)
     return count
@@ -70,11 +73,11 @@ def judge_items(spec: EvaluateSpec, rows: Path, turns: dict[int, list[Any]], pat
     from pissa_repro.scoring import harness
 
     task = harness.Task(spec["generate"]["task"], rows, spec["generate"]["max_new_tokens"])
-    missing = [i for i in task.ids if task.request(i, turns.get(i, []))]
+    missing = [i for i in task.ids if task.wants(turns.get(i, []))]
     if missing:
         raise UserError(f"{path}: {len(missing)} of {len(task.ids)} items are not generated yet. {generations.AGAIN}")
     with task.rules.keeping(paths.judgements(path)):
-        metrics, samples = task.score(turns)
+        metrics, samples = task.score(turns, named(spec["generate"]["train"]))
         return Graded(metrics, task.rules.facts(), samples)
 
 

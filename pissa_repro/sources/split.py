@@ -57,25 +57,33 @@ def in_share(prompt: str, share: float, seed: int, depth: int) -> bool:
 
 
 def part(rows: Iterable[dict[str, Any]], wanted: DataPart, depth: int, place: str) -> Iterator[dict[str, Any]]:
-    """The rows of a share, or with `rest` the others, and of these a range. Rows have the role prompt."""
+    """The rows of a share, or with `rest` the others, and of these a range. A row's prompt decides, or its text."""
     share, seed, rest = wanted["share"], wanted["seed"], wanted.get("rest", False)
-    inside = (row for row in rows if in_share(row["prompt"], share, seed, depth) != rest)
+    inside = (
+        row for row in rows if in_share(row["prompt"] if "prompt" in row else row["text"], share, seed, depth) != rest
+    )
     return taken(inside, wanted.get("rows"), place)
 
 
 def seen_in_training(scored: Path, trained: Path) -> int | None:
     """How many of the scored rows have a prompt that a row of the training has too, up to blank space.
 
-    Both are files of fetched rows. None for rows without a prompt, such as texts for perplexity.
+    Of plain texts that were trained on and are scored: how many of the texts, whole. Both are files of fetched rows.
+    None where one has prompts and the other texts.
     """
-    prompts = [_prompt(row) for row in read_lines(scored)]
-    if None in prompts:
-        return None
-    known = {_prompt(row) for row in read_lines(trained)}
-    return sum(prompt in known for prompt in prompts)
+    asked, taught = read_lines(scored), read_lines(trained)
+    for words in (_prompt, _text):
+        texts, known = [words(row) for row in asked], {words(row) for row in taught}
+        if None not in texts and None not in known:
+            return sum(text in known for text in texts)
+    return None
 
 
 def _prompt(row: dict[str, Any]) -> str | None:
     """What identifies a row: its prompt, or the first turn of its conversation."""
     texts = [row["prompt"]] if "prompt" in row else row.get("turns", [])
     return same_text(texts[0]) if texts else None
+
+
+def _text(row: dict[str, Any]) -> str | None:
+    return same_text(row["text"]) if "text" in row else None

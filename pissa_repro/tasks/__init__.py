@@ -39,7 +39,7 @@ class File(Protocol):
     """`generate_until` (an answer is a text), or `loglikelihood_rolling` (a text is predicted)."""
 
     doc_to_text: str
-    """The prompt of a row; `rows.prompt` is the prompt of training around the role `prompt`."""
+    """What the user asks; `rows.prompt` is the role `prompt`. The cell's prompt style is put around it, never here."""
 
     doc_to_target: str
     """The role that holds the reference, for the samples."""
@@ -78,8 +78,8 @@ class Rules(Protocol):
     def check(self, doc: dict[str, Any]) -> None:
         """Raise UserError for a row that cannot be scored; called before anything is generated."""
 
-    def next_prompt(self, doc: dict[str, Any], texts: list[str]) -> str | None:
-        """In a conversation: the prompt after these answers; None when there is no further turn."""
+    def next_turn(self, doc: dict[str, Any], texts: list[str]) -> str | None:
+        """In a conversation: what the user says after these answers; None when there is no further turn."""
         return None
 
     def prepare(self, docs: list[dict[str, Any]], answers: list[Any]) -> None:

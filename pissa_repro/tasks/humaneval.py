@@ -4,7 +4,6 @@ from typing import Any
 
 from pissa_repro.grading.answers.programs import INSTRUCTION, cuts, facts, run_all, score
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.sources.prompt import PROMPT
 
 __all__ = ["check", "facts", "prepare", "process_results", "programs", "prompt"]
 
@@ -18,8 +17,8 @@ def check(doc: dict[str, Any]) -> None:
 
 
 def prompt(doc: dict[str, Any]) -> str:
-    """evalplus' instruction around the function's header, in the prompt of training."""
-    return PROMPT.format(instruction=INSTRUCTION.format(problem=doc["prompt"].strip()))
+    """The user's words: evalplus' instruction around the function's header."""
+    return INSTRUCTION.format(problem=doc["prompt"].strip())
 
 
 def programs(doc: dict[str, Any], generated: str) -> dict[str, str | None]:

@@ -4,16 +4,15 @@ from typing import Any
 
 from pissa_repro.grading.answers.programs import INSTRUCTION, cuts, facts, run_all, score
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.sources.prompt import PROMPT
 
 __all__ = ["check", "facts", "prepare", "process_results", "programs", "prompt", "tests"]
 
 
 def prompt(doc: dict[str, Any]) -> str:
-    """evalplus' instruction around the task and its first test, which names the function; in the prompt of training."""
+    """The user's words: evalplus' instruction around the task and its first test, which names the function."""
     check(doc)
     lines = ('"""', doc["prompt"].strip(), _list(doc["tests"])[0].strip(), '"""')
-    return PROMPT.format(instruction=INSTRUCTION.format(problem="\n".join(lines)))
+    return INSTRUCTION.format(problem="\n".join(lines))
 
 
 def check(doc: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""MT-Bench: the prompts of the two turns, what the judge is asked, and its ratings. Used by mt_bench.yaml.
+"""MT-Bench: the two turns, what the judge is asked, and its ratings. Used by mt_bench.yaml.
 
 The protocol is that of Zheng et al. 2023 (arXiv 2306.05685) and FastChat's llm_judge; the words to the judge are ours.
 """
@@ -7,17 +7,16 @@ from typing import Any
 
 from pissa_repro.grading import judge
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.sources.prompt import PROMPT
 
 __all__ = [
     "REFERENCED",
     "TURNS",
     "check",
     "facts",
-    "first_prompt",
+    "first_turn",
     "judge_prompt",
     "keeping",
-    "next_prompt",
+    "next_turn",
     "prepare",
     "process_results",
 ]
@@ -60,23 +59,14 @@ def check(doc: dict[str, Any]) -> None:
     _references(doc)
 
 
-def first_prompt(doc: dict[str, Any]) -> str:
-    """The paper's prompt around the first turn."""
-    return PROMPT.format(instruction=_turns(doc)[0])
+def first_turn(doc: dict[str, Any]) -> str:
+    """What the user says first."""
+    return _turns(doc)[0]
 
 
-def next_prompt(doc: dict[str, Any], texts: list[str]) -> str | None:
-    """The prompt that follows the answers so far: the conversation and the second turn; None after two answers.
-
-    Blank space around the first answer is dropped, as FastChat does: training ends a response with a newline.
-    """
-    if len(texts) >= TURNS:
-        return None
-    prompt = first_prompt(doc)
-    if not texts:
-        return prompt
-    instruction = PROMPT[PROMPT.index("### Instruction:") :]
-    return f"{prompt}{texts[0].strip()}\n\n{instruction.format(instruction=_turns(doc)[1])}"
+def next_turn(doc: dict[str, Any], texts: list[str]) -> str | None:
+    """What the user says after these answers; None after two."""
+    return _turns(doc)[len(texts)] if len(texts) < TURNS else None
 
 
 def _references(doc: dict[str, Any]) -> list[str]:

@@ -1,8 +1,6 @@
-"""What every task file takes from here: the rows that the stage fetched, and the paper's prompt."""
+"""What every task file takes from here: the rows that the stage fetched, and what the user asks."""
 
 from typing import Any
-
-from pissa_repro.sources.prompt import PROMPT
 
 
 def dataset(path: str, **metadata: object) -> dict[str, Any]:
@@ -15,5 +13,5 @@ def dataset(path: str, **metadata: object) -> dict[str, Any]:
 
 
 def prompt(doc: dict[str, str]) -> str:
-    """The paper's prompt, the one that training used."""
-    return PROMPT.format(instruction=doc["prompt"])
+    """The user's words. What stands around them is the cell's prompt, the one of its training (sources/prompt.py)."""
+    return doc["prompt"]

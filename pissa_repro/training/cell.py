@@ -9,7 +9,8 @@ from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import content, read_json, read_lines, write_csv
 from pissa_repro.runtime.record_types import Identity, MadeFrom, ModelRecord, Step, TrainFacts, TrainRecord
 from pissa_repro.runtime.specs import TrainSpec
-from pissa_repro.training.examples import Example, Lengths, tokenize
+from pissa_repro.sources.prompt import facts, make_style, named
+from pissa_repro.training.examples import RESPONSE, Example, Lengths, tokenize
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -78,7 +79,9 @@ def prepare(spec: TrainSpec, stored: ModelRecord, data: Path, init: Path | None)
     base = load_base(stored["path"])
     align(base, tokenizer)  # full fine-tuning saves what its config says
     check_length(settings["max_length"], base.config)
-    examples, lengths = tokenize(read_lines(data), tokenizer, settings["max_length"])
+    examples, lengths = tokenize(
+        read_lines(data), tokenizer, settings["max_length"], named(spec), settings.get("loss", RESPONSE)
+    )
     prompts = [example["input_ids"] for example in examples[:4]]
     expected = logits(base, prompts)
     if spec["init"] is None:
@@ -168,6 +171,7 @@ def build_record(
         "final_loss": sum(row["loss"] for row in tail) / len(tail),
         "first_grad_norm": rows[0]["grad_norm"],
         "lengths": prepared.lengths.as_dict(),
+        **facts(make_style(named(made["spec"]), prepared.tokenizer)),
         "batch": {
             "effective": options.train_batch_size * options.gradient_accumulation_steps * options.world_size,
             "micro": options.per_device_train_batch_size,

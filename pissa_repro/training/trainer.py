@@ -115,7 +115,7 @@ class Watch(TrainerCallback):
 
 
 def build(prepared: Prepared, spec: TrainSpec, scratch: Scratch, share: Share, checkpoint_steps: int) -> SFTTrainer:
-    """The trainer of a cell. The examples are tokenized already, with labels on the response only."""
+    """The trainer of a cell. The examples are tokenized already, with their labels."""
     settings = spec["settings"]
     options = SFTConfig(
         output_dir=str(scratch.folder),

@@ -25,7 +25,7 @@ def admitted(model: Path, folder: Path, train=GOOD, test=None, task: str = "gsm8
     else:
         write_lines(paths.rows("test", folder / "results"), test)
     made = config(model, rows, changes.pop("method", "pissa"), "none", **changes)
-    made["datasets"]["test"] = {"path": "test.jsonl", "fields": {"prompt": "prompt", "response": "response"}}
+    made["datasets"]["test"] = {"path": "test.jsonl", "fields": {role: role for role in ("prompt", "response", "text")}}
     made["tasks"]["task"]["dataset"] = "test"
     spec = admission.spec(Sweep(made), "sweep", "tiny")
     spec["tasks"]["task"]["task"] = task  # its roles are what the rows say, not what the config's fields do

@@ -91,7 +91,9 @@ def jobs_of(run, tmp_path, trained):
 def test_many_cells_share_one_engine_and_a_refused_one_does_not_stop_the_others(fresh, tmp_path, monkeypatch):
     """The second cell's training changed nothing; the third is generated all the same, and scoring says why."""
     started = counted(monkeypatch, Generator, "_start")
-    nothing = trained_copy(fresh, tmp_path / "nothing", fresh.start)
+    nothing = trained_copy(fresh, tmp_path / "nothing")
+    shutil.rmtree(nothing / "factors")
+    shutil.copytree(fresh.start, nothing / "factors")
     recorded(fresh, nothing)
     work = jobs_of(fresh, tmp_path, [fresh.trained, nothing, fresh.trained])
     generator = Generator(stored_model(fresh.model), 8)

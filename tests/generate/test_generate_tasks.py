@@ -14,6 +14,7 @@ from pissa_repro.runtime.record import read_json, read_lines
 from pissa_repro.scoring import generations
 from pissa_repro.scoring.generator import Generator
 from pissa_repro.sources.fetched import stored_model
+from pissa_repro.sources.prompt import Style
 from pissa_repro.stages import evaluate
 
 
@@ -47,11 +48,10 @@ def test_the_second_turn_answers_the_conversation(fresh, tmp_path):
     job = other_task(fresh, tmp_path, "mt_bench", rows, ["turns", "category", "reference"])
     Generator(stored_model(fresh.model), 4).run([job])
     first, second = generations.read(job.out).turns[0]
-    prompt = job.task.request(0, [first]).args[0]
+    tokenizer = tokens.load_tokenizer(stored_model(fresh.model)["path"])
+    prompt = job.task.request(0, [first], Style("alpaca", tokenizer)).args[0]
     assert first.strip() in prompt and "And 3 more?" in prompt and prompt.count("### Response:") == 2
-    stored = stored_model(fresh.model)
     model = fresh.merged([[1, 2]]).model
-    tokenizer = tokens.load_tokenizer(stored["path"])
     ids = tokenizer(prompt)["input_ids"]
     start = len(ids)
     while len(ids) - start < 16 and tokenizer.eos_token_id not in ids[start:]:
