@@ -1,6 +1,7 @@
 # Functions that the rules share. The sweep itself is pissa_repro/plan/sweep.py.
 import functools
 import os
+import re
 import shlex
 import sys
 
@@ -15,7 +16,7 @@ shell.prefix(
 )
 
 from pissa_repro import exhibits, methods, quantizers, tasks
-from pissa_repro.plan import admission, code, studies
+from pissa_repro.plan import admission, adopted, code, studies
 from pissa_repro.plan.checked import checked, fitting
 from pissa_repro.results import records
 from pissa_repro.runtime import paths
@@ -29,6 +30,7 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 ASKED = []  # the batches that this run may generate
+ADOPTED = "|".join(map(re.escape, SWEEP.adopted)) or "(?!)"  # names of what was trained elsewhere; else nothing fits
 
 
 wildcard_constraints:
@@ -37,6 +39,7 @@ wildcard_constraints:
     task=r"[^/]+",
     start=r"[^/]+/[^/]+",  # model/method-quant-rank-seed
     cell=r"[^/]+/[^/]+/[^/]+",  # model/data/method-quant-rank-rate-seed
+    adopted=ADOPTED,  # model/data/name
     batch=r"[^/]+/[^/]+/[^/]+",  # model/data/rank-rate-seed-backend-dtype-number
     first=r"[^/~]+",  # tasks
     second=r"[^/~]+",
@@ -86,13 +89,22 @@ def cell_of(wildcards):
     return SWEEP.cell(wildcards.cell)
 
 
+def scored_of(wildcards):
+    return SWEEP.scored(wildcards.cell)
+
+
+def definition_of(wildcards):
+    return SWEEP.config["adopted"][SWEEP.adopted[wildcards.adopted].method]
+
+
 def start_of(wildcards):
     return SWEEP.start(wildcards.start)
 
 
 def init_folder(cell):
-    """The cell's initial factors; nothing for a method without factors."""
-    return [paths.start(cell.start)] if SWEEP.has_factors(cell) else []
+    """The cell's initial factors; nothing for a method without factors, and for what was trained elsewhere."""
+    start = SWEEP.start_of(cell)
+    return [paths.start(start)] if start else []
 
 
 def gpus(model):
@@ -113,7 +125,7 @@ def check_backends():
 
 
 def batch_starts(wildcards):
-    return sorted({folder for name in batch_of(wildcards).cells for folder in init_folder(SWEEP.cell(name))})
+    return sorted({folder for name in batch_of(wildcards).cells for folder in init_folder(SWEEP.scored(name))})
 
 
 def batch_trained(wildcards):
@@ -135,7 +147,7 @@ def batch_prompts(wildcards):
 @told
 def generated(wildcards, task):
     """What a cell has generated on a task."""
-    return generations.place(paths.cell(wildcards.cell), task, SWEEP.generate_spec(cell_of(wildcards), task))
+    return generations.place(paths.cell(wildcards.cell), task, SWEEP.generate_spec(scored_of(wildcards), task))
 
 
 @told
@@ -160,8 +172,13 @@ def train_records(wildcards):
     return [paths.cell(name).train for name in SWEEP.cells]
 
 
+def adopt_records(wildcards):
+    return [paths.cell(name).train for name in SWEEP.adopted]
+
+
 def scores(wildcards):
-    return [paths.cell(name).score(task) for name in SWEEP.cells for task in SWEEP.config["sweep"]["tasks"]]
+    scored, tasks = (*SWEEP.cells, *SWEEP.adopted), SWEEP.config["sweep"]["tasks"]
+    return [paths.cell(name).score(task) for name in scored for task in tasks]
 
 
 def quant_errors(wildcards):

@@ -45,7 +45,7 @@ rule evaluate:
     threads: 1
     params:
         content=content(of_task),
-        spec=spec(lambda w: SWEEP.evaluate_spec(cell_of(w), w.task)),
+        spec=spec(lambda w: SWEEP.evaluate_spec(scored_of(w), w.task)),
         generations=lambda w: generated(w, w.task),
     shell:
         "python -m pissa_repro.stages.evaluate --spec {params.spec:q} --data {input.data:q} "
@@ -94,6 +94,7 @@ rule parity:
 rule collect:
     input:
         train_records,
+        adopt_records,
         scores,
         quant_errors,
         unpack(fetched(of_sweep)),

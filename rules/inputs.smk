@@ -67,14 +67,23 @@ def of_cell(wildcards):
     return {"model": [paths.model(cell.model)], "data": [paths.rows(cell.data)]}
 
 
+def of_adopted(wildcards):
+    return {"model": [paths.model(SWEEP.adopted[wildcards.adopted].model)]}
+
+
+@told
+def adopted_files(wildcards):
+    return adopted.files(definition_of(wildcards), f"config.adopted.{SWEEP.adopted[wildcards.adopted].method}")
+
+
 def of_batch(wildcards):
     batch = batch_of(wildcards)
-    trained_on = sorted({paths.data(SWEEP.cell(name).data) for name in batch.cells})
+    trained_on = sorted({paths.data(SWEEP.scored(name).data) for name in batch.cells})
     return {"model": [paths.model(batch.model)], "data": rows_of(*batch.tasks), "before": trained_on}
 
 
 def of_task(wildcards):
-    cell = cell_of(wildcards)
+    cell = scored_of(wildcards)
     return {
         "data": rows_of(wildcards.task), "trained_on": [paths.rows(cell.data)], "before": [paths.model(cell.model)],
     }  # fmt: skip

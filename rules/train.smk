@@ -13,6 +13,8 @@ rule train:
         trained=directory(paths.cell("{cell}").trained),
     log:
         paths.log("train", "{cell}"),
+    wildcard_constraints:
+        cell=rf"(?!({ADOPTED})/)[^/]+/[^/]+/[^/]+",
     conda:
         "../environment.yml"
     threads: 1

@@ -104,6 +104,7 @@ def tried(tmp_path_factory):
     for name in ("INIT", "ADAPTER"):
         shutil.copytree(folder / "RESIDUAL/pissa_init", folder / name)
     pissa("convert", folder / "ADAPTER", "--init", folder / "INIT", "--out", folder / "LORA")
+    shutil.copytree(folder / "LORA", folder / "OTHER")
     (folder / "CELL").symlink_to(trained(folder / "results"))
     return folder
 

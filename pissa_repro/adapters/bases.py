@@ -1,11 +1,12 @@
-"""Which base model a converted adapter belongs on, by a name that holds on other machines; was it quantized?"""
+"""Which base model an adapter belongs on, by a name that holds on other machines; a residual? was it quantized?"""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pissa_repro.adapters.folder import Adapter
-from pissa_repro.model.factors import BASE
+from pissa_repro.adapters.folder import TAKING, Adapter
+from pissa_repro.model import factors
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
 
@@ -41,6 +42,52 @@ def of(asked: str | None, trained: Adapter, start: Adapter, to: str) -> Base:
     return Base(None, None, f"Base: {wanted}, by no name: a folder's path is not kept, --base gives a hub id.")
 
 
+def common(adapters: Sequence[Adapter], asked: str | None) -> Base:
+    """The one base of several adapters. asked: the hub id that the user gives.
+
+    An adapter that names no base is taken to be on that of the others. Raises UserError where two name different ones,
+    or another than the asked one, and for cells of different weights.
+    """
+    if asked and not is_hub_id(asked):
+        raise UserError(f"--base {asked}: a hub id (owner/name) is needed; a folder of this machine is not kept.")
+    named = {(asked, None): "--base"} if asked else {}
+    for adapter in adapters:
+        name, revision = (adapter.config.get(key) for key in ("base_model_name_or_path", "revision"))
+        if name and (is_hub_id(name) or not asked):
+            named.setdefault((name, revision), str(adapter.path))
+    hashes = {found for adapter in adapters if (found := fingerprint(adapter))}
+    names, revisions = {name for name, _ in named}, {revision for _, revision in named} - {None}
+    if any(len(one) > 1 for one in (names, revisions, hashes)):
+        shown = "; ".join(f"{name}{f' at {rev}' if rev else ''} ({place})" for (name, rev), place in named.items())
+        shown += f"; weights {', '.join(sorted(one[:12] for one in hashes))}" if len(hashes) > 1 else ""
+        raise UserError(f"The adapters are of different bases: {shown}. Only adapters of one base can be combined.")
+    name = next(iter(names), None)
+    if name and is_hub_id(name):
+        return Base(name, next(iter(revisions), None), f"Base: {name}.")
+    return Base(None, None, "Base: by no name: a folder's path is not kept, --base gives a hub id.")
+
+
+def fingerprint(adapter: Adapter) -> str | None:
+    """The hash of the base's weights, where the adapter is a cell's: its factors lie beside it."""
+    inside = adapter.path / factors.TRAINED
+    return str(factors.belongs_of(inside)["fingerprint"]) if inside.is_dir() else None
+
+
+def residual(adapter: Adapter) -> str | None:
+    """Why an adapter seems to belong on a residual or a quantized base of its own; None where nothing says so.
+
+    A folder that PEFT saved with its start marked as done looks like a plain LoRA, unless its base is at hand.
+    """
+    named, base = adapter.config.get("init_lora_weights"), adapter.config.get("base_model_name_or_path")
+    if isinstance(named, str) and named.startswith(TAKING):
+        return f"init_lora_weights is '{named}'"
+    if adapter.config.get("loftq_config"):
+        return "it has a loftq_config"
+    if isinstance(base, str) and base and (found := sorted(Path(base).glob("*_init"))):
+        return f"its base {base} has the start of a residual in {found[0].name}/"
+    return None
+
+
 def is_hub_id(name: str) -> bool:
     """Whether a name is that of a model on a hub, as far as its form and this machine's folders say."""
     return HUB_ID.fullmatch(name) is not None and not Path(name).exists()
@@ -59,7 +106,7 @@ def _recorded(adapter: Adapter) -> tuple[Any, Any]:
 
 
 def _belongs(adapter: Adapter) -> dict[str, Any]:
-    path = adapter.path / BASE
+    path = adapter.path / factors.BASE
     return read_json(path) if path.is_file() else {}
 
 
@@ -80,5 +127,10 @@ def quantization(trained: Adapter, start: Adapter) -> str | None:
     if belongs.get("quant", "none") != "none":
         return str(belongs["quant"])
     around = start.path.parent / "config.json"
-    given = read_json(around).get("quantization_config") if around.is_file() else None
+    return quantization_config(around) if around.is_file() else None
+
+
+def quantization_config(path: Path) -> str | None:
+    """How the weights beside a model's config.json are quantized; None where it says nothing of that."""
+    given = read_json(path).get("quantization_config")
     return str(given.get("quant_method", "config.json")) if given else None

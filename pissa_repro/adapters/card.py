@@ -1,10 +1,11 @@
 """Model cards: what a folder holds, from what, for which base, and how others load it."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pissa_repro.adapters.pair import Pair
+from pissa_repro.adapters.folder import TAKING, Adapter
 from pissa_repro.sources.fetched import sha256
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # MaxLoRARanks in vLLM 0.32's config/lora.py
@@ -27,6 +28,7 @@ WHAT = {
         "It belongs on the residual model W - s B0 A0, not on W itself; B0 A0 is in the adapter that is named last "
         "below. Loading it decomposes nothing."
     ),
+    "combined": "It is a plain LoRA, made of several, on the untouched base model of all of them.",
 }
 
 
@@ -37,8 +39,8 @@ def head(base: str | None, tags: list[str], more: dict[str, str] | None = None) 
     return "\n".join(["---", *lines, f"tags: [{', '.join(tags)}]", "---"])
 
 
-def text(kind: str, name: str, pair: Pair, config: dict[str, Any], notes: list[str]) -> str:
-    """README.md of the folder `name`, in Markdown with the hub's header. notes: sentences on this conversion."""
+def text(kind: str, name: str, sources: Iterable[Adapter], config: dict[str, Any], notes: list[str]) -> str:
+    """README.md of the folder `name`, in Markdown with the hub's header. notes: sentences on how it was made."""
     base = config["base_model_name_or_path"]
     rank = max([config["r"], *(config.get("rank_pattern") or {}).values()])
     sections = [
@@ -47,8 +49,7 @@ def text(kind: str, name: str, pair: Pair, config: dict[str, Any], notes: list[s
         WHAT[kind],
         "\n".join(f"- {note}" for note in notes),
         "Made from\n\n" + "\n".join(
-            f"- {one.path.name}: {one.weights.name}, SHA-256 {sha256(one.weights)}"
-            for one in (pair.trained, pair.start)
+            f"- {one.path.name}: {one.weights.name}, SHA-256 {sha256(one.weights)}" for one in sources
         ),
         loading(base or ("RESIDUAL" if kind == "to pissa" else "BASE"), name, rank, config),
     ]  # fmt: skip
@@ -63,16 +64,30 @@ def loading(model: str, name: str, rank: int, config: dict[str, Any]) -> str:
         f'base = AutoModelForCausalLM.from_pretrained("{model}"{_revision(config)})\n'
         f'model = PeftModel.from_pretrained(base, "{name}")\n```',
     ]
-    limit = next((limit for limit in VLLM_RANKS if limit >= rank), None)
-    if config.get("modules_to_save") or config.get("bias", "none") != "none" or config.get("trainable_token_indices"):
-        lines.append("vLLM does not serve it as an adapter: it holds more than A and B. Merge it into the base first.")
-    elif limit is None:
-        lines.append(f"vLLM serves ranks up to {VLLM_RANKS[-1]}; merge it into the base first.")
+    limit, why = vllm(rank, config)
+    if limit is None:
+        lines.append(f"vLLM does not serve it as an adapter: {why}")
     else:
         lines.append(
             f"```sh\nvllm serve {model} --enable-lora --max-lora-rank {limit} --lora-modules {name}=./{name}\n```"
         )
     return "\n\n".join(lines)
+
+
+def vllm(rank: int, config: dict[str, Any]) -> tuple[int | None, str | None]:
+    """The --max-lora-rank that vLLM needs for an adapter of this largest rank, or None and why it is not served.
+
+    As vLLM 0.32 reads adapters (lora/peft_helper.py).
+    """
+    init = config.get("init_lora_weights")
+    if config.get("use_dora"):
+        return None, "it is DoRA. Merge it into the base first."
+    if isinstance(init, str) and init.startswith(TAKING):
+        return None, f"{init} takes its start out of the base. Convert it first: pissa convert."
+    if config.get("modules_to_save") or config.get("bias", "none") != "none" or config.get("trainable_token_indices"):
+        return None, "it holds more than A and B. Merge it into the base first."
+    limit = next((limit for limit in VLLM_RANKS if limit >= rank), None)
+    return limit, None if limit else f"its rank is {rank}, and vLLM serves up to {VLLM_RANKS[-1]}. Merge it first."
 
 
 def _revision(config: dict[str, Any]) -> str:
@@ -88,11 +103,15 @@ def loading_whole(name: str) -> str:
     )
 
 
-def licence(folder: str | Path) -> dict[str, str]:
-    """The licence that a model's own card names in its header, for the header of what is made from it."""
+def header(folder: str | Path) -> dict[str, str]:
+    """The one-line fields in the header of a folder's README.md; none without a card. Lists come with an empty text."""
     card = Path(folder) / "README.md"
     if not card.is_file():
         return {}
     found = re.match(r"---\n(.*?)\n---", card.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
-    fields = re.findall(r"^(license(?:_name|_link)?): *(\S.*?) *$", found[1] if found else "", re.MULTILINE)
-    return dict(fields)
+    return dict(re.findall(r"^([a-z_]+): *(.*?) *$", found[1] if found else "", re.MULTILINE))
+
+
+def licence(folder: str | Path) -> dict[str, str]:
+    """The licence that a model's own card names in its header, for the header of what is made from it."""
+    return {key: value for key, value in header(folder).items() if key.startswith("license") and value}

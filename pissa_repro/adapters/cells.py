@@ -6,6 +6,7 @@ from pathlib import Path
 from pissa_repro.adapters.cell_card import Trained
 from pissa_repro.model import factors
 from pissa_repro.model.merged import TrainedCell
+from pissa_repro.plan.adopted import ELSEWHERE
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
@@ -59,6 +60,8 @@ def read(folder: Path, start: Path | None = None, model: Path | None = None) -> 
     if not files.train.is_file() or not files.trained.is_dir():
         raise UserError(f"CELL {folder}: not a trained cell (train.json and trained/): results/cells/MODEL/DATA/CELL.")
     record: TrainRecord = read_json(files.train)
+    if record.get("trained") == ELSEWHERE:
+        raise UserError(f"CELL {folder}: was {ELSEWHERE} and has no factors of ours. Take the adapter's own folder.")
     results, label = folder.parents[3] if len(folder.parents) > 3 else folder, folder.parents[1].name
     place = model or paths.model(label, results)
     if not place.is_file():

@@ -4,20 +4,18 @@ W + dW = (W - s B0 A0) + s B A, so dW = s (B A - B0 A0) = s [B, -B0] [A; A0]: th
 `subtract_mutated_init`. Factors are stacked, nothing is summed or rounded; they stay in their dtype.
 """
 
-import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pissa_repro.adapters import bases, card, folder, logits, stacked, streamed
-from pissa_repro.adapters.folder import ADAPTER, CONFIG
+from pissa_repro.adapters.folder import ADAPTER, CONFIG, TAKING
 from pissa_repro.adapters.pair import FAR, Pair, Survey, compare, ends_in_start, survey
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import atomic, atomic_folder, write_json
 
 FORMS = ("lora", "pissa")
-TAKING = ("pissa", "olora", "corda", "lora_ga")  # init_lora_weights that PEFT subtracts from the base
 
 NOT_EXACT = (
     "Not exact: it was trained on a base quantized as {}. Load it on the full-precision base only; there it is off by "
@@ -53,7 +51,7 @@ def convert(asked: Asked) -> list[str]:
     base = bases.of(asked.base, trained, start, asked.to)
     with ExitStack() as opened:
         pair = Pair(trained, start, opened)
-        found = _examined(pair, asked)
+        found = examined(pair, asked)
         inexact = quant if asked.to == "lora" and found.taken else None  # nothing taken out: a plain LoRA (QLoRA)
         if inexact and not asked.lossy:
             raise UserError(
@@ -72,7 +70,7 @@ def convert(asked: Asked) -> list[str]:
     return notes
 
 
-def _examined(pair: Pair, asked: Asked) -> Survey:
+def examined(pair: Pair, asked: Asked) -> Survey:
     """What the factors say, once they are known to belong together. Raises UserError otherwise."""
     trained, start = pair.trained, pair.start
     if asked.to == "pissa":
@@ -121,9 +119,7 @@ def _write(
 ) -> None:
     """The folder, which appears once it is whole and, if that is asked for, its logits are right."""
     needed = sum(entry.size for entry in entries.values())
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(asked.out.parent).free) < needed:
-        raise UserError(f"--out {asked.out}: needs {needed:,} bytes, {free:,} are free there.")
+    streamed.refuse_no_space(asked.out, needed)
     with atomic_folder(asked.out) as unfinished:
         streamed.write(unfinished / ADAPTER, entries)
         write_json(unfinished / CONFIG, config)
@@ -133,4 +129,4 @@ def _write(
             notes.append(logits.checked((models[0], asked.adapter), (models[1], unfinished)))
         with atomic(unfinished / "README.md") as file:
             kind = "lora" if config["r"] == pair.trained.config["r"] else f"to {asked.to}"
-            file.write(card.text(kind, asked.out.name, pair, config, notes))
+            file.write(card.text(kind, asked.out.name, (pair.trained, pair.start), config, notes))

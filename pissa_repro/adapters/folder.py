@@ -15,6 +15,13 @@ ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's n
 FACTOR = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.weight)?")
 DTYPES = ("F32", "F16", "BF16")
 EMBEDDINGS = ("embed_tokens", "lm_head")  # what PEFT saves unasked where the vocabulary grew (save_embedding_layers)
+TAKING = ("pissa", "olora", "corda", "lora_ga", "loftq")  # init_lora_weights by which PEFT changes the base
+FIELDS: dict[str, type | tuple[type, ...]] = {  # of a config that is read here, where they are not null
+    **dict.fromkeys(("base_model_name_or_path", "revision", "task_type", "bias", "peft_version"), str),
+    **dict.fromkeys(("rank_pattern", "alpha_pattern"), dict),
+    "target_modules": (list, str),
+    "modules_to_save": list,
+}
 MERGE = "Merge it instead: load it on the base that it was trained on, merge_and_unload(), save_pretrained()"
 # Fields of LoraConfig that make an adapter more than W + s B A, with what to do about it.
 MORE_THAN_LORA = {
@@ -29,6 +36,8 @@ MORE_THAN_LORA = {
         f"no plain LoRA computes what it computes. {MERGE}",
     ),
 }
+
+MERGED = ("use_dora", "lora_bias")  # of these, what PEFT's merge_and_unload puts into the weights exactly
 
 
 class Module(NamedTuple):
@@ -61,17 +70,18 @@ class Adapter:
         return max(module.rank for module in self.modules.values())
 
 
-def read(path: Path, place: str) -> Adapter:
+def read(path: Path, place: str, merging: bool = False) -> Adapter:
     """Read a LoRA adapter's config and the header of its weights. place: the argument that names it.
 
-    Raises UserError when it is no whole safetensors LoRA of PEFT, or more than W + s B A.
+    merging: it is to be merged by PEFT, which can do more than W + s B A. Raises UserError when it is no whole
+    safetensors LoRA of PEFT, or more than that.
     """
     folder = find(path, place)
-    config = _config(folder / CONFIG)
+    config = config_of(folder / CONFIG)
     for field, reason in MORE_THAN_LORA.items():
-        if config.get(field):
+        if config.get(field) and not (merging and field in MERGED):
             raise UserError(f"{folder}: {field} is set, and cannot be converted: {reason}.")
-    adapter = of(folder, _weights(folder), config)
+    adapter = of(folder, weights(folder), config)
     _refuse_unexplained(folder, config, adapter.others)
     return adapter
 
@@ -108,7 +118,7 @@ def find(path: Path, place: str) -> Path:
     return inside[0]
 
 
-def _config(path: Path) -> dict[str, Any]:
+def config_of(path: Path) -> dict[str, Any]:
     """The config, which must be a LoRA's, with a rank, an alpha, and patterns that are regular expressions."""
     try:
         config: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -116,6 +126,9 @@ def _config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: damaged ({error}).") from None
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise UserError(f"{path}: not the config of a LoRA adapter (peft_type LORA).")
+    for key, kind in FIELDS.items():
+        if config.get(key) is not None and not isinstance(config[key], kind):
+            raise UserError(f"{path}: {key} is {config[key]!r}, which PEFT does not write.")
     ranks = {"r": config.get("r"), **(config.get("rank_pattern") or {})}
     alphas = {"lora_alpha": config.get("lora_alpha"), **(config.get("alpha_pattern") or {})}
     for key, value in (*ranks.items(), *alphas.items()):
@@ -128,7 +141,8 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _weights(folder: Path) -> Path:
+def weights(folder: Path) -> Path:
+    """The file of an adapter's tensors. Raises UserError for none, and for a pickle."""
     path = folder / ADAPTER
     if (old := path.with_suffix(".bin")).is_file() and not path.is_file():
         raise UserError(
@@ -164,6 +178,11 @@ def _modules(folder: Path, config: dict[str, Any], tensors: dict[str, Stored]) -
     return modules
 
 
+def is_embedding(key: str) -> bool:
+    """Whether a factor's key is that of an embedding's, A (r, rows) and B (columns, r)."""
+    return ".lora_embedding_" in key
+
+
 def module_of(config: dict[str, Any], name: str, a: str, b: str) -> Module:
     """What a config says of the module `name`, whose factors have the keys a and b."""
     rank, alpha = (_of(config, which, name) for which in ("rank", "alpha"))
@@ -188,7 +207,8 @@ def _refuse_unexplained(folder: Path, config: dict[str, Any], others: list[str])
         parts = key.split(".")
         known = (
             any(name in parts or f".{name}." in key for name in saved)
-            or (parts[-1] == "bias" and config.get("bias", "none") != "none")
+            or (parts[-1] == "bias" and (config.get("bias", "none") != "none" or config.get("lora_bias")))
+            or (parts[-1] == "lora_magnitude_vector" and config.get("use_dora"))
             or (config.get("trainable_token_indices") and "trainable_tokens" in key)
             or (parts[-1] == "weight" and any(name in parts for name in EMBEDDINGS))
         )  # fmt: skip

@@ -1,5 +1,6 @@
 """Whether an adapter on one model gives the logits of another adapter on another model."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,18 @@ def checked(first: tuple[Path, Path], second: tuple[Path, Path]) -> str:
     if sizes[0] != sizes[1]:
         raise UserError(f"{first[0]} and {second[0]}: their vocabularies differ.")
     wanted, found = (of(*one, prompts(first[0])) for one in (first, second))
+    why = (
+        f"{first[0]} is not the base of {first[1].name}, {second[0]} not that of the result, or the residual was "
+        "stored in few bits"
+    )
+    return _within(wanted, found, "those before", why)
+
+
+def _within(wanted: torch.Tensor, found: torch.Tensor, whose: str, why: str) -> str:
     difference = relative_difference(found, wanted)
     if not difference <= LIMIT:  # NaN too
-        raise UserError(
-            f"logits differ by {difference:.1e} (limit {LIMIT}): {first[0]} is not the base of {first[1].name}, "
-            f"{second[0]} not that of the result, or the residual was stored in few bits. Nothing was written."
-        )
-    return f"Checked: its logits are within {difference:.1e} of those before, relative (limit {LIMIT})."
+        raise UserError(f"logits differ by {difference:.1e} (limit {LIMIT}): {why}. Nothing was written.")
+    return f"Checked: its logits are within {difference:.1e} of {whose}, relative (limit {LIMIT})."
 
 
 def vocabulary(model: str | Path) -> int:
@@ -48,19 +54,30 @@ def prompts(model: str | Path) -> list[list[int]]:
 
 
 def of(model: Path, adapter: Path | None, asked: list[list[int]]) -> torch.Tensor:
-    """Logits (prompts, vocabulary), float32, of a folder's model, with an adapter or without.
+    """Logits (prompts, vocabulary), float32, of a folder's model, with an adapter or without, as PEFT loads it."""
+    return _made(model, lambda base: base if adapter is None else _loaded(base, adapter), asked)
 
-    As transformers and PEFT load them: the model may be a residual, which load_base does not take.
-    """
-    from peft import PeftConfig, PeftModel
+
+def checked_on(base: Path, put_on: Callable[[Any], Any], result: Path) -> str:
+    """As `checked`, of a model that `put_on` makes of the base, and of the base with a folder that PEFT loads."""
+    wanted, found = _made(base, put_on, prompts(base)), of(base, result, prompts(base))
+    why = "the base holds the modules in another order (dare_*)"
+    return _within(wanted, found, f"PEFT's own on {base.name}", why)
+
+
+def _made(model: Path, make: Callable[[Any], Any], asked: list[list[int]]) -> torch.Tensor:
+    """Logits of what is made of a folder's model, which may be a residual: load_base does not take such."""
     from transformers import AutoModelForCausalLM
 
     with as_user_error(model, "model with the adapter"):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, use_safetensors=True, **LOCAL)
-        loaded.to(default_device())
-        if adapter is not None:
-            adapter = find(adapter, "ADAPTER")
-            config: Any = PeftConfig.from_pretrained(str(adapter))
-            config.init_lora_weights = True  # "pissa" would decompose the residual once more
-            loaded = PeftModel.from_pretrained(loaded, str(adapter), config=config)
-    return logits(loaded.eval(), asked)
+        base: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, use_safetensors=True, **LOCAL)
+        return logits(make(base.to(default_device())).eval(), asked)
+
+
+def _loaded(base: Any, adapter: Path) -> Any:
+    from peft import PeftConfig, PeftModel
+
+    folder = find(adapter, "ADAPTER")
+    config: Any = PeftConfig.from_pretrained(str(folder))
+    config.init_lora_weights = True  # "pissa" would decompose the residual once more
+    return PeftModel.from_pretrained(base, str(folder), config=config)

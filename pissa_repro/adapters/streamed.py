@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import torch
 
 from pissa_repro.model.header import BITS
+from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import atomic
 
 
@@ -36,6 +38,13 @@ class Entry(NamedTuple):
     def size(self) -> int:
         """Its bytes."""
         return Place(self.dtype, self.shape).size
+
+
+def refuse_no_space(out: Path, needed: int) -> None:
+    """Raise UserError where the disk of a folder that is to be made has fewer bytes than it needs."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if (free := shutil.disk_usage(out.parent).free) < needed:
+        raise UserError(f"--out {out}: needs {needed:,} bytes, {free:,} are free there.")
 
 
 def order(places: Mapping[str, Place | Entry]) -> list[str]:

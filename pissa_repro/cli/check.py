@@ -43,13 +43,15 @@ def cells(sweep: Sweep) -> list[str]:
     }
     lines = [f"  {axis}: {', '.join(values)}" for axis, values in axes.items()]
     overridden = sum(bool(cell.reasons) for cell in sweep.cells.values())
+    if sweep.adopted:
+        lines.append(f"  trained elsewhere: {', '.join(one.method for one in sweep.adopted.values())}")
     return [f"{len(sweep.cells)} cells" + (f", {overridden} with overrides" if overridden else ""), *lines]
 
 
 def jobs(sweep: Sweep, batches: Batches) -> list[str]:
     """What would run when nothing is there yet."""
     quantized = sum(cell.quant != "none" for cell in sweep.starts.values())
-    scores = len(sweep.cells) * len(sweep.config["sweep"]["tasks"])
+    scores = (len(sweep.cells) + len(sweep.adopted)) * len(sweep.config["sweep"]["tasks"])
     return [
         f"{len(sweep.starts)} starts ({quantized} quantized), {len(sweep.cells)} trainings, "
         f"{len(batches.by_name)} launches of an engine, {scores} scores"

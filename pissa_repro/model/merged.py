@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record_types import ModelRecord
-from pissa_repro.runtime.specs import TrainSpec
+from pissa_repro.runtime.specs import AdoptSpec, TrainSpec
 
 if TYPE_CHECKING:
     import torch
@@ -14,9 +14,12 @@ MERGED = 1e-3  # |logits(merged) - logits(trained)| / |logits(trained)| allowed
 
 
 class TrainedCell(NamedTuple):
-    """A trained cell: its train spec, the folder of its initial factors (None without), and what training wrote."""
+    """A trained cell: its train spec, the folder of its initial factors (None without), and what training wrote.
 
-    spec: TrainSpec
+    Of one that was trained elsewhere: the spec of adopting it, no start, and the adapter's folder.
+    """
+
+    spec: TrainSpec | AdoptSpec
     init: Path | None
     trained: Path
 
@@ -47,12 +50,20 @@ def merged_model(
     from pissa_repro.model import checks as model_checks
     from pissa_repro.model import factors
     from pissa_repro.model.adapter import attach
+    from pissa_repro.model.adopted import adopted
     from pissa_repro.model.base import cast, set_base
     from pissa_repro.model.load import load_base
 
-    train, init, trained = cell
+    spec, init, trained = cell
     base = load_base(stored["path"], device=device)
-    if train["init"] is None:
+    train: Any = spec
+    if spec["stage"] == "adopt":
+        wrapped, before = adopted(base, stored["path"], trained, spec["quant"], prompts)
+        after = model_checks.logits(wrapped, prompts)
+        model = wrapped.merge_and_unload()
+        merged = model_checks.logits(model, prompts)
+        merge_error = model_checks.relative_difference(merged, after)
+    elif train["init"] is None:
         before = model_checks.logits(base, prompts)
         del base
         model, merge_error = load_base(trained, device=device), 0.0

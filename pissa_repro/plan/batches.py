@@ -4,6 +4,7 @@ import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
+from pissa_repro.plan.adopted import Adopted
 from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import STAGE_VERSION, Sweep
 from pissa_repro.runtime import paths
@@ -22,7 +23,10 @@ class Batch:
 
 
 class Batches:
-    """The batches of a sweep: all methods of a point (model, data, rank, rate, seed) together."""
+    """The batches of a sweep: all methods of a point (model, data, rank, rate, seed) together.
+
+    What was trained elsewhere has batches of its own, for each model and data.
+    """
 
     def __init__(self, sweep: Sweep):
         self.sweep = sweep
@@ -38,12 +42,14 @@ class Batches:
                     batches[f"{point}-{backend}-{dtype}-{number}"] = Batch(cells[0].model, backend, some, tasks)
         return batches
 
-    def _points(self) -> dict[str, list[Cell]]:
+    def _points(self) -> dict[str, list[Cell | Adopted]]:
         """The cells by the first point of the sweep that they are at: full fine-tuning has no rank of its own."""
         first = {cell.name: point for point, cell in reversed(self.sweep.points)}
-        points: dict[str, list[Cell]] = {}
+        points: dict[str, list[Cell | Adopted]] = {}
         for name, cell in self.sweep.cells.items():
             points.setdefault(first[name], []).append(cell)
+        for one in self.sweep.adopted.values():
+            points.setdefault(f"{one.model}/{one.data}/adopted", []).append(one)
         return points
 
     def _engines(self) -> dict[tuple[str, str], list[str]]:
@@ -71,19 +77,16 @@ class Batches:
         tasks = self.sweep.config["sweep"]["tasks"]
         if task not in tasks:
             raise unknown("task", task, tasks, "config.sweep.tasks")
-        return self._names[self.sweep.cell(cell).name, task]
+        return self._names[self.sweep.scored(cell).name, task]
 
     def spec(self, name: str) -> BatchSpec:
         """Spec of a batch: the train spec and start of each cell, what each task asks and the name of its rows."""
         batch, sweep = self.named(name), self.sweep
-        cells = [sweep.cell(name) for name in batch.cells]
+        cells = [sweep.scored(name) for name in batch.cells]
         return {
             "version": STAGE_VERSION["generate"],
             "backend": batch.backend,
-            "cells": {
-                cell.name: {"train": sweep.train_spec(cell), "start": cell.start if sweep.has_factors(cell) else None}
-                for cell in cells
-            },
+            "cells": {cell.name: {"train": sweep.trained_spec(cell), "start": sweep.start_of(cell)} for cell in cells},
             "tasks": {
                 task: {"spec": sweep.asked(task), "rows": sweep.config["tasks"][task]["dataset"]}
                 for task in batch.tasks

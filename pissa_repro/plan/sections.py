@@ -59,6 +59,19 @@ class Task(TypedDict):
     paper: NotRequired[str]
 
 
+class WrittenAdopted(TypedDict):
+    """An adapter that was trained elsewhere, as the config writes it. dataset: what it is said to be trained on."""
+
+    adapter: str
+    model: str
+    dataset: str
+    init: NotRequired[str]
+    residual: NotRequired[str]
+    quant: NotRequired[str]
+    display: NotRequired[str]
+    trust: NotRequired[bool]
+
+
 class Train(TrainSettings):
     """The training settings, and those that belong to the initial factors. alpha: "rank", or a number."""
 
@@ -83,7 +96,10 @@ class SweptCell(TypedDict):
 
 
 class Swept(TypedDict):
-    """What is swept: every combination. max_scores: how many scores it may come to, where that is more than usual."""
+    """What is swept: every combination. max_scores: how many scores it may come to, where that is more than usual.
+
+    adopted: names of adapters that were trained elsewhere and are scored beside them.
+    """
 
     models: list[str]
     datasets: list[str]
@@ -93,6 +109,7 @@ class Swept(TypedDict):
     seeds: list[int]
     tasks: list[str]
     max_scores: NotRequired[int]
+    adopted: NotRequired[list[str]]
 
 
 class Scoring(TypedDict):
@@ -134,6 +151,7 @@ class Config(TypedDict):
     datasets: dict[str, Dataset]
     methods: dict[str, WrittenMethod]
     tasks: dict[str, Task]
+    adopted: NotRequired[dict[str, WrittenAdopted]]  # no default: the config of a sweep without any stays as it is
     train: Train
     overrides: list[Override]
     sweep: Swept

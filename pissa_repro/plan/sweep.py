@@ -13,14 +13,16 @@ from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from pissa_repro import methods
+from pissa_repro.plan import adopted, datasets
 from pissa_repro.plan import config as config_module
-from pissa_repro.plan import datasets
+from pissa_repro.plan.adopted import Adopted
 from pissa_repro.plan.cells import Cell, Point
 from pissa_repro.plan.labels import labels
 from pissa_repro.plan.sections import NamedMethod
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.specs import (
+    AdoptSpec,
     DataSpec,
     EvaluateSpec,
     GenerateSpec,
@@ -34,7 +36,9 @@ from pissa_repro.runtime.specs import (
 )
 
 # Raise a number when a stage's code changes what comes out of it; its outputs are then made again.
-STAGE_VERSION = {"fetch": 1, "admit": 1, "init": 1, "quant_error": 1, "train": 1, "generate": 1, "evaluate": 1}
+STAGE_VERSION = {
+    "fetch": 1, "admit": 1, "init": 1, "quant_error": 1, "train": 1, "adopt": 1, "generate": 1, "evaluate": 1,
+}  # fmt: skip
 SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum, quantize)
 Definition = TypeVar("Definition")
 
@@ -58,6 +62,8 @@ class Sweep:
         self.config = config_module.check(raw)
         named = {cell["method"]: self.definition(cell["method"]) for cell in self.config["sweep"]["cells"]}
         self.labels = labels(self.config, named)
+        self.adopted = adopted.swept(self.config)
+        adopted.check_labels(self.labels.values(), self.adopted.values())
 
     @cached_property
     def points(self) -> list[tuple[str, Cell]]:
@@ -102,6 +108,10 @@ class Sweep:
             raise unknown("cell", name, self.cells, str(paths.cells()))
         return self.cells[name]
 
+    def scored(self, name: str) -> Cell | Adopted:
+        """The cell, or the adapter that was trained elsewhere, of that name. Raises UserError as `cell`."""
+        return self.adopted[name] if name in self.adopted else self.cell(name)
+
     def start(self, name: str) -> Cell:
         """One cell of those that start from results/init/<name>."""
         if name not in self.starts:
@@ -139,9 +149,13 @@ class Sweep:
         """Whether the cell trains factors (full fine-tuning does not)."""
         return methods.has_factors(self.definition(cell.method)["init"])
 
-    def display(self, cell: Cell) -> str:
+    def start_of(self, cell: Cell | Adopted) -> str | None:
+        """The name of the initial factors that are made for a cell; None where there are none."""
+        return cell.start if isinstance(cell, Cell) and self.has_factors(cell) else None
+
+    def display(self, cell: Cell | Adopted) -> str:
         """The label of the cell's row in tables and figures, the same for all its ranks, rates and seeds."""
-        return self.labels[cell.method, cell.quant]
+        return cell.display if isinstance(cell, Adopted) else self.labels[cell.method, cell.quant]
 
     def model_spec(self, model: str) -> ModelSpec:
         """Spec of fetching a model."""
@@ -201,10 +215,14 @@ class Sweep:
             "settings": cast("TrainSettings", config_module.written(settings)),
         }
 
-    def generate_spec(self, cell: Cell, task: str) -> GenerateSpec:
+    def trained_spec(self, cell: Cell | Adopted) -> TrainSpec | AdoptSpec:
+        """Spec of training a cell, or of taking in what was trained elsewhere."""
+        return cell.spec(STAGE_VERSION["adopt"]) if isinstance(cell, Adopted) else self.train_spec(cell)
+
+    def generate_spec(self, cell: Cell | Adopted, task: str) -> GenerateSpec:
         """Spec of what a trained cell generates on a task of the config."""
         version = STAGE_VERSION["generate"]
-        return {"stage": "generate", "version": version, "train": self.train_spec(cell), **self.asked(task)}
+        return {"stage": "generate", "version": version, "train": self.trained_spec(cell), **self.asked(task)}
 
     def asked(self, task: str) -> TaskSpec:
         """The part of a generate spec that the task decides."""
@@ -216,7 +234,7 @@ class Sweep:
             "dtype": definition.get("dtype", "float32"),
         }
 
-    def evaluate_spec(self, cell: Cell, task: str) -> EvaluateSpec:
+    def evaluate_spec(self, cell: Cell | Adopted, task: str) -> EvaluateSpec:
         """Spec of scoring what a trained cell has generated on a task of the config."""
         version = STAGE_VERSION["evaluate"]
         return {"stage": "evaluate", "version": version, "generate": self.generate_spec(cell, task)}

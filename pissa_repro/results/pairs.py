@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pissa_repro.results import scored, stats
+from pissa_repro.results import conditions, scored, stats
 from pissa_repro.results.comparison import Comparison, Example, SeedPair, Side
 from pissa_repro.results.measure import PERCENT, verdict
 from pissa_repro.results.scored import Scored
@@ -83,8 +83,8 @@ def facts(pairs: Pairs, only: Seeds, metric: str, examples: int = 3) -> Comparis
             "verdict": verdict(difference.verdict, higher_is_better),
         },
         "by_seed": [_seed_pair(pair, binary) for pair in pairs],
-        "differ_in": scored.differences(pairs),
-        "uncommitted_changes": [any(scored.uncommitted(pair[side]) for pair in pairs) for side in (0, 1)],
+        "differ_in": conditions.differences(pairs),
+        "uncommitted_changes": [any(conditions.uncommitted(pair[side]) for pair in pairs) for side in (0, 1)],
         "examples": {"a": list(_examples(pairs, a - b, examples)), "b": list(_examples(pairs, b - a, examples))},
     }
 
@@ -96,7 +96,7 @@ def _seeds(pair: tuple[Scored, Scored]) -> list[int | None]:
 def _side(cells: list[Scored], scores: np.ndarray, metric: str) -> Side:
     value, spread = stats.mean_std(scores.mean(axis=1))
     return {
-        "display": scored.display(cells[0].record),
+        "display": scored.display(cells[0]),
         "records": [str(cell.path) for cell in cells],
         "seeds": [scored.seed(cell.record) for cell in cells],
         "value": value,

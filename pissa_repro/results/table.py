@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pissa_repro.plan.adopted import Adopted
 from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.records import Fetched, checked
 from pissa_repro.runtime import paths
-from pissa_repro.runtime.record_types import Provenance, ScoreRecord, TrainRecord
+from pissa_repro.runtime.record_types import AdoptRecord, Provenance, ScoreRecord, TrainRecord
 
 COLUMNS = (
     "cell model data method display quant rank learning_rate seed task metric value stderr n final_loss "
@@ -31,23 +32,43 @@ def rows(sweep: Sweep, results: Path) -> Iterator[dict[str, Any]]:
         home = paths.cell(cell.name, results)
         train: TrainRecord = checked(home.train, sweep.train_spec(cell))
         fetched.compare(home.train, train, cell.model, cell.data)
-        for task in sweep.config["sweep"]["tasks"]:
-            path = home.score(task)
-            score: ScoreRecord = checked(path, sweep.evaluate_spec(cell, task))
-            fetched.compare(path, score, cell.model, sweep.config["tasks"][task]["dataset"])
-            fetched.compare_trained(path, score, home.train)
-            for metric, facts in score["metrics"].items():
-                yield {
-                    **identity(sweep, cell),
-                    **training(train),
-                    **code(train["provenance"], *score["generated"]["runs"], score["provenance"]),
-                    "task": task,
-                    "metric": metric,
-                    **facts,
-                    "error_reduction": reductions.get(cell.start) if sweep.has_factors(cell) else None,
-                    "seen_in_training": score["seen_in_training"],
-                    "record": str(path),
-                }
+        reduction = reductions.get(cell.start) if sweep.has_factors(cell) else None
+        facts = {**identity(sweep, cell), **training(train), "error_reduction": reduction}
+        yield from _scores(sweep, cell, facts, train["provenance"], fetched)
+    for one in sweep.adopted.values():
+        home = paths.cell(one.name, results)
+        taken: AdoptRecord = checked(home.train, sweep.trained_spec(one))
+        fetched.compare(home.train, taken, one.model)
+        yield from _scores(sweep, one, adoption(sweep, one, taken), taken["provenance"], fetched)
+
+
+def _scores(
+    sweep: Sweep, cell: Cell | Adopted, facts: dict[str, Any], origin: Provenance, fetched: Fetched
+) -> Iterator[dict[str, Any]]:
+    """The rows of one cell. facts: the columns that they share; origin: of what the cell's folder holds."""
+    home = paths.cell(cell.name, fetched.results)
+    for task in sweep.config["sweep"]["tasks"]:
+        path = home.score(task)
+        score: ScoreRecord = checked(path, sweep.evaluate_spec(cell, task))
+        fetched.compare(path, score, cell.model, sweep.config["tasks"][task]["dataset"])
+        fetched.compare_trained(path, score, home.train)
+        for metric, value in score["metrics"].items():
+            yield {
+                **facts,
+                **code(origin, *score["generated"]["runs"], score["provenance"]),
+                "task": task,
+                "metric": metric,
+                **value,
+                "seen_in_training": score["seen_in_training"],
+                "record": str(path),
+            }
+
+
+def adoption(sweep: Sweep, one: Adopted, record: AdoptRecord) -> dict[str, Any]:
+    """The columns of what was trained elsewhere. Of its training, rank and parameters are known, and no more."""
+    known = {"rank": record["rank"], "trainable_parameters": record["trainable_parameters"]}
+    keys = ("model", "data", "method", "quant")
+    return {"cell": one.name, "display": sweep.display(one), **{key: getattr(one, key) for key in keys}, **known}
 
 
 def identity(sweep: Sweep, cell: Cell) -> dict[str, Any]:

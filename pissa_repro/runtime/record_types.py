@@ -5,7 +5,7 @@ Types only, as in specs.py: keys are what the JSON has, and no code depends on t
 
 from typing import Any, NotRequired, TypedDict
 
-from pissa_repro.runtime.specs import AdmitRows, EvaluateSpec, GenerateSpec, ModelSpec, TrainSpec
+from pissa_repro.runtime.specs import AdmitRows, AdoptSpec, EvaluateSpec, GenerateSpec, ModelSpec, TrainSpec
 
 
 class Git(TypedDict):
@@ -165,6 +165,35 @@ class TrainRecord(TrainFacts):
     dtypes: dict[str, list[str]]
     train_seconds: float
     resumed_from: int | None
+    provenance: Provenance
+
+
+class AdoptFacts(TypedDict):
+    """What is known of an adapter that was trained elsewhere. rank: the largest of a module.
+
+    trained_as: how the base of its training was quantized, as its folders say; None where they do not. adopted_sha256:
+    of what was taken in, by part and file. notes: sentences on what was checked.
+    """
+
+    rank: int
+    trainable_parameters: int
+    trained_as: str | None
+    adopted_sha256: dict[str, dict[str, str]]
+    notes: list[str]
+
+
+class AdoptRecord(AdoptFacts):
+    """The record of taking in an adapter, in the place of a training's.
+
+    trained: "trained elsewhere", so that nothing is known of steps, losses and time. start_sha256: None, for no start
+    of ours. trained_sha256: of what is scored, by file.
+    """
+
+    spec: AdoptSpec
+    base: Base
+    trained: str
+    start_sha256: None
+    trained_sha256: dict[str, str]
     provenance: Provenance
 
 

@@ -169,6 +169,14 @@ class TrainSpec(TypedDict):
     settings: TrainSettings
 
 
+class AdoptSpec(TypedDict):
+    """Spec of taking in an adapter that was trained elsewhere. quant: of the base that it is scored on."""
+
+    stage: str
+    version: int
+    quant: str
+
+
 class TaskSpec(TypedDict):
     """The part of a generate spec that the task decides."""
 
@@ -179,11 +187,11 @@ class TaskSpec(TypedDict):
 
 
 class GenerateSpec(TaskSpec):
-    """Spec of what a trained cell generates on a task."""
+    """Spec of what a trained cell generates on a task. train: of what was trained elsewhere, how it was taken in."""
 
     stage: str
     version: int
-    train: TrainSpec
+    train: TrainSpec | AdoptSpec
 
 
 class EvaluateSpec(TypedDict):
@@ -197,7 +205,7 @@ class EvaluateSpec(TypedDict):
 class BatchCell(TypedDict):
     """A cell of a batch. start: the folder of its initial factors; None for a method without factors."""
 
-    train: TrainSpec
+    train: TrainSpec | AdoptSpec
     start: str | None
 
 

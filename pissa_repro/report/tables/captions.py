@@ -3,19 +3,18 @@
 Every sentence that a table can print stands in the constants here; the data choose and fill them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pissa_repro import methods
 from pissa_repro.paper.published import RECIPE
 from pissa_repro.plan.labels import by_reason
+from pissa_repro.report.tables.grid import Row, grid
 from pissa_repro.results.measure import PERCENT, Measure
 from pissa_repro.results.rows import VALIDATION
 from pissa_repro.results.stats import SEVERAL_SEEDS
 
-Row = dict[str, Any]  # of a table: its columns by name (tables.row), and what they say of the row beside them
 Pair = tuple[Row, str | None]  # a row and its claim
-Column = Callable[[Row], str]  # what a column shows of a row
 REFERENCE = "reference"  # the verdict on the difference of the row that others are compared with
 PAPER_RATE = RECIPE["learning_rate"]
 
@@ -92,11 +91,17 @@ def _place(row: Row, base: Row) -> str:
     return ", ".join(words)
 
 
-def markdown(rows: list[Row], claims: list[str | None], best: list[Row], best_claims: list[str | None]) -> str:
+def markdown(
+    rows: list[Row],
+    claims: list[str | None],
+    best: list[Row],
+    best_claims: list[str | None],
+    others: Mapping[Any, list[str]],
+) -> str:
     """The table as Markdown: one part for each model, training data and task, in it one for each rate.
 
     rows: as in the CSV; claims: one per row, None where a row is compared with nothing; best: the rows
-    at the rates that were chosen on validation items, with their own claims.
+    at the rates that were chosen on validation items, with their own claims; others: what follows, by "place".
     """
     text = []
     for place in dict.fromkeys(row["place"] for row in rows):
@@ -112,6 +117,7 @@ def markdown(rows: list[Row], claims: list[str | None], best: list[Row], best_cl
             text += [TUNED_RATE.format(task=task + VALIDATION), *part(there, tuned=True)]
         elif len(rates) > 1 and not task.endswith(VALIDATION):
             text.append(NO_TUNED_RATE.format(task=task))
+        text += others.get(place, [])
     return "\n\n".join([*text, reading(rows)]) + "\n"
 
 
@@ -147,14 +153,8 @@ def _at_rank(row: Row) -> str:
 
 def caption(rows: list[Row], compared: bool, tuned: bool) -> str:
     """What the table shows, over how many seeds and items, and which uncertainty."""
-    first, seeds, shown = rows[0], rows[0]["seeds"], rows[0]["measure"]
-    items = [row["score_stderr_items"] for row in rows if row["score_stderr_items"] is not None]
-    words = {"n": first["n"], "benchmark": first["benchmark"], "seeds": seeds, "unit": shown.unit, **_words(shown)}
-    words |= {"items": max(items, default=None), "digits": shown.digits - 1}  # an error is known less well
-    words["way"] = "higher" if shown.higher_is_better else "lower"
-    kind = "accuracy" if shown.unit == PERCENT and shown.higher_is_better else "score"
-    spread = ("" if items else "one item, ") + ("seeds" if seeds > 1 else "seed")
-    parts = [CAPTION[kind].format(**words), CAPTION[spread].format(**words)]
+    seeds, shown = rows[0]["seeds"], rows[0]["measure"]
+    parts, words = scored(rows), _words(shown)
     words |= {"rate": "own", "at_rate": ""} if tuned else {"rate": "same", "at_rate": ", at the same learning rate"}
     if any(row.get("diff_to_lora") is not None for row in rows):
         names = dict.fromkeys(row["method"] for row in rows if _is_reference(row))
@@ -164,12 +164,29 @@ def caption(rows: list[Row], compared: bool, tuned: bool) -> str:
     parts += [CAPTION[kind].format(**words, **more) for kind, more in _alone(rows)]
     if changes := by_reason((row["method"], row["reasons"]) for row in rows):
         parts.append(CAPTION["overrides"].format(changes="; ".join(changes)))
-    if seen := max(row["seen_in_training"] for row in rows):
-        parts.append(CAPTION["seen"].format(seen=seen))
+    parts += seen(rows)
     if not compared:
         reasons = "; ".join(dict.fromkeys(row["note"] for row in rows))
         parts.append(CAPTION["not_published"].format(reason=reasons))
     return " ".join(parts)
+
+
+def scored(rows: list[Row]) -> list[str]:
+    """What the scores of rows are, and which uncertainty they have."""
+    first, seeds, shown = rows[0], rows[0]["seeds"], rows[0]["measure"]
+    items = [row["score_stderr_items"] for row in rows if row["score_stderr_items"] is not None]
+    words = {"n": first["n"], "benchmark": first["benchmark"], "seeds": seeds, "unit": shown.unit, **_words(shown)}
+    words |= {"items": max(items, default=None), "digits": shown.digits - 1}  # an error is known less well
+    words["way"] = "higher" if shown.higher_is_better else "lower"
+    kind = "accuracy" if shown.unit == PERCENT and shown.higher_is_better else "score"
+    spread = ("" if items else "one item, ") + ("seeds" if seeds > 1 else "seed")
+    return [CAPTION[kind].format(**words), CAPTION[spread].format(**words)]
+
+
+def seen(rows: list[Row]) -> list[str]:
+    """How many of the scored items the training had seen, where it had any."""
+    count = max(row["seen_in_training"] for row in rows)
+    return [CAPTION["seen"].format(seen=count)] if count else []
 
 
 def _is_reference(row: Row) -> bool:
@@ -198,53 +215,3 @@ def _named(row: Row) -> str:
 def _listed(names: list[str]) -> str:
     *most, last = dict.fromkeys(names)
     return f"{', '.join(most)} and {last}" if most else last
-
-
-def grid(rows: list[Row], compared: bool, tuned: bool) -> str:
-    """The rows as a Markdown table; a column without any number is left out."""
-    shown = columns_of(rows[0]["measure"], compared, tuned)
-    columns = {name: [column(row) for row in rows] for name, column in shown.items()}
-    columns = {name: values for name, values in columns.items() if any(values)}
-    align = ["---" if name.startswith(LEFT) else "---:" for name in columns]
-    table = [list(columns), align, *zip(*columns.values(), strict=True)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
-
-
-def _number(value: float | None, pattern: str, spread: float | None = None) -> str:
-    """The value, ± its spread where there is one; nothing for None."""
-    if value is None:
-        return ""
-    return pattern.format(value) + (f" ± {pattern.format(spread)}" if spread is not None else "")
-
-
-def _difference(row: Row, digits: int) -> str:
-    if row.get("diff_to_lora") is None:
-        return row.get("diff_verdict") or ""
-    mean, low, high = (f"{row[key]:+.{digits}f}" for key in ("diff_to_lora", "diff_low", "diff_high"))
-    return f"{mean} [{low}, {high}] {row['diff_verdict']}"
-
-
-LEFT = ("method", "config", "base", "difference", "verdict")  # how the names of columns of text begin
-
-
-def columns_of(shown: Measure, compared: bool, tuned: bool) -> dict[str, Column]:
-    """The columns by name; without those of the paper, and the rate, where not asked for."""
-    score, second = f"{{:.{shown.digits}f}}", f"{{:.{shown.second_digits}f}}"
-    columns: list[tuple[str | None, Column, bool]] = [  # the last says whether it is shown
-        ("method", lambda row: row["method"], True),
-        ("config name", lambda row: row["config_method"], True),
-        ("base", lambda row: row["quant"], True),
-        ("rank", lambda row: _number(row["rank"], "{}"), True),
-        ("learning rate", lambda row: _number(row["learning_rate"], "{:g}"), tuned),
-        ("trained parameters", lambda row: _number(row["trainable_parameters"], "{:,}"), True),
-        ("final loss", lambda row: _number(row["final_loss_mean"], "{:.4f}", row["final_loss_std"]), True),
-        (f"{shown.name}, {shown.symbol}", lambda row: _number(row["score_mean"], score, row["score_std"]), True),
-        (shown.second_head, lambda row: _number(row["second_mean"], second, row["second_std"]), True),
-        (f"difference, {shown.points}", lambda row: _difference(row, shown.digits), True),
-        ("error reduction, %", lambda row: _number(row["error_reduction_percent"], "{:.1f}"), True),
-        ("time, s", lambda row: _number(row["train_seconds_mean"], "{:.0f}"), True),
-        ("memory, GiB", lambda row: _number(row["peak_memory_gib"], "{:.1f}"), True),
-        (f"paper, {shown.symbol}", lambda row: _number(row["paper_value"], score, row["paper_std"]), compared),
-        ("verdict", lambda row: row["verdict"], compared),
-    ]
-    return {name: column for name, column, wanted in columns if wanted and name is not None}

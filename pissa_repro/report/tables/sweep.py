@@ -7,7 +7,8 @@ from typing import Any
 from pissa_repro.paper.verdict import compare
 from pissa_repro.paper.words import Ours
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.tables import captions
+from pissa_repro.report.tables import captions, elsewhere
+from pissa_repro.report.tables.columns import COLUMNS, names, origin, scores
 from pissa_repro.report.tables.table import Table
 from pissa_repro.results import stats
 from pissa_repro.results.measure import verdict
@@ -17,21 +18,17 @@ from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
 
 GIB = 2**30
-COLUMNS = (
-    "model benchmark data task method config_method rank quant learning_rate seeds n trainable_parameters "
-    "final_loss_mean final_loss_std unit score_mean score_std score_stderr_items second_metric second_mean second_std "
-    "diff_to_lora diff_low diff_high diff_verdict error_reduction_percent train_seconds_mean peak_memory_gib "
-    "paper_value paper_std verdict note commit dirty"
-).split()
 
 
 def table(sweep: Sweep, results: Path) -> Table:
     """The table of a sweep whose tasks all have the same measure."""
-    all_lines = lines(sweep, read_scores(paths.scores(results)), results)
+    all_lines, others = lines(sweep, read_scores(paths.scores(results)), results)
     hashes = fetched(sweep, results)
     rows, claims = build(sweep, all_lines, hashes)
-    text = captions.markdown(rows, claims, *build(sweep, at_best_rate(all_lines), hashes, same_rate=False))
-    return Table(tuple(COLUMNS), rows, text)
+    best = build(sweep, at_best_rate(all_lines), hashes, same_rate=False)
+    adopted = [elsewhere.row(sweep, line) for line in others]
+    text = captions.markdown(rows, claims, *best, elsewhere.parts(adopted))
+    return Table(tuple(COLUMNS), rows + adopted, text)
 
 
 def fetched(sweep: Sweep, results: Path) -> dict[str, str]:
@@ -44,34 +41,27 @@ def difference(sweep: Sweep, line: Line, base: Line | None) -> stats.Difference 
     """Score of a row minus that of its reference, as scored; None without a reference."""
     if base is None:
         return None
-    names = (sweep.display(line.first), sweep.display(base.first))
+    labels = (sweep.display(line.first), sweep.display(base.first))
     seeds = [[cell.seed for cell in side.cells] for side in (line, base)]
     if seeds[0] != seeds[1]:
-        raise UserError(f"paired comparison: {names[0]} has seeds {seeds[0]}, {names[1]} has {seeds[1]}.")
-    return stats.paired_bootstrap(line.scores, base.scores, names)
+        raise UserError(f"paired comparison: {labels[0]} has seeds {seeds[0]}, {labels[1]} has {seeds[1]}.")
+    return stats.paired_bootstrap(line.scores, base.scores, labels)
 
 
 def row(sweep: Sweep, line: Line, base: Line | None, hashes: Mapping[str, str]) -> dict[str, Any]:
     """All columns of one row; None where there is no number."""
-    cell, config = line.first, sweep.config
-    test = config["tasks"][line.task]["dataset"]
+    cell = line.first
     return {
-        "model": config["models"][cell.model].get("display", cell.model),
-        "benchmark": config["datasets"][test].get("display", test),
-        "data": config["datasets"][cell.data].get("display", cell.data),
-        "task": line.task,
-        "method": sweep.display(cell),
-        "config_method": cell.method,
+        **names(sweep, cell, line.task),
         "rank": cell.rank or None,
-        "quant": cell.quant,
         "learning_rate": cell.learning_rate,
         "seeds": len(line.cells),
         "n": line.scores.shape[1],
         **_training(line),
-        **_scores(line),
+        **scores(line),
         **_difference(line, difference(sweep, line, base)),
         **_published(sweep, line, hashes),
-        **_origin(line),
+        **origin(line),
     }
 
 
@@ -89,21 +79,6 @@ def _training(line: Line) -> dict[str, Any]:
     }
 
 
-def _scores(line: Line) -> dict[str, Any]:
-    shown = line.measure
-    scores = shown.scale * line.scores
-    mean, spread = stats.mean_std(scores.mean(axis=1))
-    second = [shown.second_scale * value for value in line.second]
-    return {
-        "unit": shown.unit,
-        "score_mean": mean,
-        "score_std": spread,
-        "score_stderr_items": stats.stderr_items(scores),
-        "second_metric": shown.second if second else None,
-        **dict(zip(("second_mean", "second_std"), stats.mean_std(second) if second else (None, None), strict=True)),
-    }
-
-
 def _difference(line: Line, paired: stats.Difference | None) -> dict[str, Any]:
     if paired is None:
         return {}
@@ -113,9 +88,9 @@ def _difference(line: Line, paired: stats.Difference | None) -> dict[str, Any]:
 
 
 def _published(sweep: Sweep, line: Line, hashes: Mapping[str, str]) -> dict[str, Any]:
-    scores = line.measure.scale * line.scores
-    mean, spread = stats.mean_std(scores.mean(axis=1))
-    ours = Ours(mean, stats.stderr_total(scores), scores.shape[1], seeds=len(scores), spread=spread)
+    scored = line.measure.scale * line.scores
+    mean, spread = stats.mean_std(scored.mean(axis=1))
+    ours = Ours(mean, stats.stderr_total(scored), scored.shape[1], seeds=len(scored), spread=spread)
     comparison = compare(sweep, line.first, line.task, ours, hashes)
     return {
         "paper_value": comparison.value,
@@ -123,12 +98,6 @@ def _published(sweep: Sweep, line: Line, hashes: Mapping[str, str]) -> dict[str,
         "verdict": comparison.verdict,
         "note": comparison.note,
     }
-
-
-def _origin(line: Line) -> dict[str, Any]:
-    commits = dict.fromkeys(commit for facts in line.facts for commit in facts["commit"].split())
-    dirty = {facts["dirty"] for facts in line.facts if facts["dirty"]}
-    return {"commit": " ".join(commits), "dirty": "True" in dirty if dirty else None}
 
 
 def build(

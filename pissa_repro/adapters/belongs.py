@@ -1,0 +1,174 @@
+"""Whether an adapter belongs to a base model: by its names and shapes, and by what a few weights say."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import safe_open
+
+from pissa_repro import quantizers
+from pissa_repro.adapters import bases
+from pissa_repro.adapters.folder import CONFIG, Adapter
+from pissa_repro.adapters.pair import refuse_infinite
+from pissa_repro.model import checkpoint, naming
+from pissa_repro.model.adopted import refuse_misfit
+from pissa_repro.model.checks import relative_difference
+from pissa_repro.model.factors import BASE, TRAINED, product
+from pissa_repro.model.header import Stored, header
+from pissa_repro.model.skeleton import skeleton
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import read_json
+from pissa_repro.runtime.record_types import ModelRecord
+
+LOOKED_AT = 24  # modules, spread over the layers
+# Cosine between s B A and W within the factors' own spaces. What an initialisation takes out of W has 1, and 60 steps
+# at 3e-3 on the embedded model leave 0.80 and more; an update says nothing about W, and has 0 plus chance: by rank r
+# and k modules a standard deviation of 1 / (r sqrt(k)), of which CHANCE are allowed.
+TAKEN, CHANCE = 0.5, 3.0
+ROUNDED = {"F32": 1e-5, "F16": 2.0**-10, "BF16": 2.0**-8}  # |difference| / |residual| of one stored in that dtype
+TRUST = "If it is right, say `trust: true` (--trust)."
+
+
+def check_fit(adapter: Adapter, stored: ModelRecord) -> None:
+    """Raise UserError for an adapter of another model, by the base that it names, its modules and their shapes; and for
+    one whose numbers are none.
+    """
+    _check_named(adapter, stored)
+    shapes = {key: tensor.shape for key, tensor in adapter.tensors.items()}
+    refuse_misfit(skeleton(stored["path"]), (adapter.path, adapter.config), shapes)
+    with safe_open(adapter.weights, framework="pt") as opened:
+        for key in adapter.tensors:
+            refuse_infinite(adapter, key, opened.get_tensor(key))
+
+
+def _check_named(adapter: Adapter, stored: ModelRecord) -> None:
+    """Raise UserError where the folder says which weights it is of, and they are others."""
+    belongs = adapter.path / TRAINED / BASE  # of a cell of this project
+    known = read_json(belongs)["fingerprint"] if belongs.is_file() else stored["fingerprint"]
+    if known != stored["fingerprint"]:
+        raise UserError(
+            f"{adapter.path}: made for the weights {known[:12]}, and those of {stored['name']} are "
+            f"{stored['fingerprint'][:12]}."
+        )
+    name, revision = adapter.config.get("base_model_name_or_path"), adapter.config.get("revision")
+    commits = (revision, stored["commit"])
+    if name == stored["name"] and all(commits) and len(str(revision)) == 40 and commits[0] != commits[1]:
+        raise UserError(
+            f"{adapter.path}: its config names revision {revision} of {name}, the base is revision {stored['commit']}."
+        )
+
+
+def other_name(adapter: Adapter, stored: ModelRecord) -> str | None:
+    """A sentence on the base that an adapter names, where that is another hub id than the model's; None otherwise."""
+    name = adapter.config.get("base_model_name_or_path")
+    if not isinstance(name, str) or "/" not in name or not bases.is_hub_id(name) or name == stored["name"]:
+        return None
+    return f"Its config names the base {name}; it is scored on {stored['name']}."
+
+
+class Likeness(NamedTuple):
+    """A cosine, -1 to 1, and what it must be above to say something."""
+
+    cosine: float
+    limit: float
+
+    @property
+    def taken(self) -> bool:
+        """Whether the factors are a part of the weights, as of an adapter that lies on a residual."""
+        return self.cosine > self.limit
+
+
+def likeness(adapter: Adapter, folder: str) -> Likeness:
+    """How much s B A of an adapter looks like a part of the weights of the model in `folder`.
+
+    Within the spaces of A's rows and B's columns, over a few modules together; float32.
+    """
+    inner, lengths, count = 0.0, [0.0, 0.0], 0
+    for weight, a, b, _ in _matrices(adapter, folder):
+        count += 1
+        columns, rows = (torch.linalg.qr(side)[0] for side in (b, a.mT.contiguous()))
+        within, own = (columns.mT @ matrix @ rows for matrix in (weight, b @ a))
+        inner += float((within * own).sum())
+        lengths = [total + float((matrix**2).sum()) for total, matrix in zip(lengths, (within, own), strict=True)]
+    cosine = inner / (lengths[0] * lengths[1]) ** 0.5 if all(lengths) else 0.0
+    return Likeness(cosine, max(TAKEN, CHANCE / (adapter.rank * max(1, count) ** 0.5)))
+
+
+def start_beside(residual: Path) -> Path:
+    """The folder of the start in a residual's: pissa_init/ or another _init/; else what `folder.read` finds there."""
+    inside = sorted(path.parent for path in residual.glob(f"*_init/{CONFIG}"))
+    return inside[0] if len(inside) == 1 else residual
+
+
+def check_residual(start: Adapter, residual: Path, quant: str, stored: ModelRecord) -> str:
+    """A line on how well W - s B0 A0 of the base is the residual, or that quantized, as it may be stored.
+
+    Raises UserError where it is another model's.
+    """
+    tensors = {name: one for path in sorted(residual.glob("*.safetensors")) for name, one in header(path).items()}
+    if not tensors:
+        raise UserError(f"{residual}: holds no safetensors of a residual model.")
+    worst, compared = 0.0, 0
+    for weight, a, b, name in _matrices(start, stored["path"]):
+        key = _ending(tensors, f"{name}.weight")
+        if key is None or tensors[key].dtype not in ROUNDED:
+            continue
+        offset, there = product(a, b, start.modules[name].scaling), _tensor(tensors[key], key)
+        rest = weight - offset
+        if there.shape != rest.shape:
+            there = there.mT  # GPT-2's layers
+        if there.shape != rest.shape:
+            raise UserError(f"{residual}: {key} is {tuple(there.shape)}, the base's {name} {tuple(rest.shape)}.")
+        forms = [rest, *([quantizers.base_weight(weight, offset, quant)] if quant != "none" else [])]
+        difference, compared = min(relative_difference(there, form) for form in forms), compared + 1
+        dtypes = (tensors[key].dtype, start.tensors[start.modules[name].a].dtype)
+        limit = max(ROUNDED[dtype] for dtype in dtypes)
+        if not difference <= limit:  # NaN too
+            raise UserError(
+                f"{residual}: {key} is not the base's weight less the start in {start.path} (off by {difference:.1e}, "
+                f"stored in {dtypes[0]}: limit {limit:.1e}). It was made from another model or revision."
+            )
+        worst = max(worst, difference)
+    if not compared:
+        raise UserError(
+            f"{residual}: holds no weight of the start's modules in floating point, so it cannot be checked."
+        )
+    return f"The residual is the base less the start: off by {worst:.1e} at most in {compared} weights."
+
+
+def _matrices(adapter: Adapter, folder: str) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, str]]:
+    """W (out, in), A (r, in), B (out, r), float32, and the name, of some linear modules that an adapter has."""
+    places = _places(adapter, folder)
+    with safe_open(adapter.weights, framework="pt") as opened:
+        for place, weight in checkpoint.targets(folder, list(places)) if places else ():
+            module = adapter.modules[places[place]]
+            yield weight, opened.get_tensor(module.a).float(), opened.get_tensor(module.b).float(), places[place]
+
+
+def _places(adapter: Adapter, folder: str) -> dict[str, str]:
+    """Some linear modules of an adapter, spread over the layers, by the names that the model's files have for them."""
+    files, found = checkpoint.stored(folder), {}
+    names = [name for name, module in adapter.modules.items() if not _is_table(name, module.a)]
+    names.sort(key=naming.natural)
+    step = max(1, len(names) // LOOKED_AT)
+    for name in names[::step][:LOOKED_AT]:
+        if place := _ending(files, f"{name}.weight"):
+            found[place.removesuffix(".weight")] = name
+    return found
+
+
+def _is_table(name: str, key: str) -> bool:
+    return naming.is_embedding(name) or ".lora_embedding_" in key
+
+
+def _ending(tensors: dict[str, Stored], name: str) -> str | None:
+    """The tensor of that name; files and classes may have the base model's name in front or not."""
+    if name in tensors:
+        return name
+    return next((key for key in tensors if key.endswith(f".{name}") or name.endswith(f".{key}")), None)
+
+
+def _tensor(place: Stored, key: str) -> Any:
+    with safe_open(place.path, framework="pt") as opened:
+        return opened.get_tensor(key).float()

@@ -1,0 +1,59 @@
+"""The rows of a sweep's table as a Markdown grid."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pissa_repro.results.measure import Measure
+
+Row = dict[str, Any]  # of a table: its columns by name (tables.row), and what they say of the row beside them
+Column = Callable[[Row], str]  # what a column shows of a row
+
+
+def grid(rows: list[Row], compared: bool, tuned: bool) -> str:
+    """The rows as a Markdown table; a column without any number is left out."""
+    shown = columns_of(rows[0]["measure"], compared, tuned)
+    columns = {name: [column(row) for row in rows] for name, column in shown.items()}
+    columns = {name: values for name, values in columns.items() if any(values)}
+    align = ["---" if name.startswith(LEFT) else "---:" for name in columns]
+    table = [list(columns), align, *zip(*columns.values(), strict=True)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+
+
+def _number(value: float | None, pattern: str, spread: float | None = None) -> str:
+    """The value, ± its spread where there is one; nothing for None."""
+    if value is None:
+        return ""
+    return pattern.format(value) + (f" ± {pattern.format(spread)}" if spread is not None else "")
+
+
+def _difference(row: Row, digits: int) -> str:
+    if row.get("diff_to_lora") is None:
+        return row.get("diff_verdict") or ""
+    mean, low, high = (f"{row[key]:+.{digits}f}" for key in ("diff_to_lora", "diff_low", "diff_high"))
+    return f"{mean} [{low}, {high}] {row['diff_verdict']}"
+
+
+LEFT = ("method", "config", "base", "difference", "verdict")  # how the names of columns of text begin
+
+
+def columns_of(shown: Measure, compared: bool, tuned: bool) -> dict[str, Column]:
+    """The columns by name; without those of the paper, and the rate, where not asked for."""
+    score, second = f"{{:.{shown.digits}f}}", f"{{:.{shown.second_digits}f}}"
+    columns: list[tuple[str | None, Column, bool]] = [  # the last says whether it is shown
+        ("method", lambda row: row["method"], True),
+        ("config name", lambda row: row["config_method"], True),
+        ("base", lambda row: row["quant"], True),
+        ("rank", lambda row: _number(row["rank"], "{}"), True),
+        ("learning rate", lambda row: _number(row["learning_rate"], "{:g}"), tuned),
+        ("trained parameters", lambda row: _number(row["trainable_parameters"], "{:,}"), True),
+        ("final loss", lambda row: _number(row["final_loss_mean"], "{:.4f}", row["final_loss_std"]), True),
+        (f"{shown.name}, {shown.symbol}", lambda row: _number(row["score_mean"], score, row["score_std"]), True),
+        (shown.second_head, lambda row: _number(row["second_mean"], second, row["second_std"]), True),
+        (f"difference, {shown.points}", lambda row: _difference(row, shown.digits), True),
+        ("error reduction, %", lambda row: _number(row["error_reduction_percent"], "{:.1f}"), True),
+        ("time, s", lambda row: _number(row["train_seconds_mean"], "{:.0f}"), True),
+        ("memory, GiB", lambda row: _number(row["peak_memory_gib"], "{:.1f}"), True),
+        (f"paper, {shown.symbol}", lambda row: _number(row["paper_value"], score, row["paper_std"]), compared),
+        ("verdict", lambda row: row["verdict"], compared),
+    ]
+    return {name: column for name, column, wanted in columns if wanted and name is not None}

@@ -1,0 +1,23 @@
+# Adapters that were trained elsewhere, in the place of init and train. The files of their folders are inputs, so that an
+# edit is noticed; nothing after this rule knows where they lie.
+
+
+rule adopt:
+    input:
+        adopted_files,
+        unpack(fetched(of_adopted)),
+    output:
+        record=paths.cell("{adopted}").train,
+        trained=directory(paths.cell("{adopted}").trained),
+    log:
+        paths.log("adopt", "{adopted}"),
+    conda:
+        "../environment.yml"
+    threads: 1
+    params:
+        content=content(of_adopted),
+        spec=spec(lambda w: SWEEP.trained_spec(SWEEP.scored(w.adopted))),
+        source=spec(lambda w: adopted.source(definition_of(w))),
+    shell:
+        "python -m pissa_repro.stages.adopt --spec {params.spec:q} --source {params.source:q} --model {input.model:q} "
+        "--trained {output.trained:q} --record {output.record:q} > {log:q} 2>&1"
