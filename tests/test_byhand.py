@@ -98,7 +98,7 @@ def test_a_fetched_models_record_is_a_model_too(hand):
     fetch.main(["--spec", json.dumps({"model": {"path": hand.model}}), "--out", str(record)])
     hand.init("--rank", "4")
     by_folder = adapter(hand.out)
-    hand.model = str(record)
+    hand.model, hand.out = str(record), hand.folder / "by record"
     hand.init("--rank", "4")
     assert adapter(hand.out) == by_folder
 
@@ -106,6 +106,8 @@ def test_a_fetched_models_record_is_a_model_too(hand):
 def test_the_targets_are_every_projection_unless_they_are_named(hand):
     hand.init("--rank", "4")
     assert set(read_json(hand.out / "init.json")["spec"]["target_modules"]) == set(LLAMA)
+    says(lambda: hand.init("--rank", "4"), "--out", "exists already")
+    hand.out = hand.folder / "named"
     hand.init("--rank", "4", "--target-module", "up_proj", "--target-module", "self_attn.q_proj")
     assert len(read_json(hand.out / "init.json")["modules"]) == 4
 

@@ -28,7 +28,7 @@ def of(asked: str | None, trained: Adapter, start: Adapter, to: str) -> Base:
     was trained on, and does not count unless PEFT was to decompose that model. Raises UserError for an asked name that
     is a folder or no hub id.
     """
-    known = [(None, None)] if to == "pissa" else [_configured(start)]
+    known = [(None, None)] if to == "pissa" else [_recorded(start), _configured(start)]
     if to == "lora" and isinstance(trained.config.get("init_lora_weights"), str):
         known.append(_configured(trained))
     name, revision = next((one for one in known if one[0] and is_hub_id(one[0])), (None, None))
@@ -99,24 +99,34 @@ def _configured(adapter: Adapter) -> tuple[Any, Any]:
     return (name, adapter.config.get("revision")) if isinstance(name, str) and "/" in name else (None, None)
 
 
+def _recorded(adapter: Adapter) -> tuple[Any, Any]:
+    """What is said beside a start that was decomposed here."""
+    belongs = _belongs(adapter)
+    return belongs.get("name"), belongs.get("commit")
+
+
+def _belongs(adapter: Adapter) -> dict[str, Any]:
+    path = adapter.path / factors.BASE
+    return read_json(path) if path.is_file() else {}
+
+
 def quantization(trained: Adapter, start: Adapter) -> str | None:
     """How the base that was trained on is quantized, as far as the folders say; None for not, or not known.
 
-    What `pissa decompose` has made has a record; of other releases the residual is the model folder around the start.
-    None also where nothing was taken out of the base. Raises UserError for a start that is not what was taken out of W
-    (LoftQ).
+    A released residual is the model folder around its start; one that was decomposed here says it beside the start.
+    Raises UserError for a start that is not what was taken out of W (LoftQ).
     """
     if trained.config.get("loftq_config"):
         return "LoftQ"
-    record, around = start.path / "init.json", start.path.parent / "config.json"
-    if record.is_file():
-        made = read_json(record)
-        if made["offset"] == "own":
-            raise UserError(
-                f"{start.path}: what was taken out of W is not its A and B (LoftQ): its adapter is right on its own "
-                "quantized base only."
-            )
-        return None if made["spec"]["quant"] == "none" or made["offset"] is None else str(made["spec"]["quant"])
+    belongs = _belongs(start)
+    if belongs.get("offset") == "own":
+        raise UserError(
+            f"{start.path}: what was taken out of W is not its A and B (LoftQ): its adapter is right on its own "
+            "quantized base only."
+        )
+    if belongs.get("quant", "none") != "none":
+        return str(belongs["quant"])
+    around = start.path.parent / "config.json"
     return quantization_config(around) if around.is_file() else None
 
 

@@ -48,22 +48,23 @@ def convert(asked: Asked) -> list[str]:
         raise UserError(f"--out {asked.out}: exists already. Choose another folder, or delete it.")
     trained, start = folder.read(asked.adapter, "ADAPTER"), folder.read(asked.init, "--init")
     quant = bases.quantization(trained, start)
-    if quant and asked.to == "lora" and not asked.lossy:
-        raise UserError(
-            f"{start.path}: its base is quantized ({quant}). quantize(W - sB0A0) + sBA is no plain LoRA on W, nor on "
-            "quantize(W): load the adapter on the base that it was trained on. With --lossy it is converted for the "
-            "full-precision base, off by the quantization error."
-        )
     base = bases.of(asked.base, trained, start, asked.to)
     with ExitStack() as opened:
         pair = Pair(trained, start, opened)
         found = examined(pair, asked)
+        inexact = quant if asked.to == "lora" and found.taken else None  # nothing taken out: a plain LoRA (QLoRA)
+        if inexact and not asked.lossy:
+            raise UserError(
+                f"{start.path}: its base is quantized ({quant}). quantize(W - sB0A0) + sBA is no plain LoRA on W, nor "
+                "on quantize(W): load the adapter on the base that it was trained on. With --lossy it is converted for "
+                "the full-precision base, off by the quantization error."
+            )
         made = stacked.config(pair, found, asked.to) | {"base_model_name_or_path": base.name, "revision": base.revision}
         entries, dropped = stacked.entries(pair, found, asked.to)
         notes = [base.said, *_facts(pair, found, made)]
         if dropped:
             notes.append(f"Left out, since the base that it is loaded on has its own: {', '.join(dropped)}.")
-        if quant and asked.to == "lora":
+        if inexact:
             notes.append(NOT_EXACT.format(quant))
         _write(asked, pair, entries, made, notes)
     return notes

@@ -20,12 +20,12 @@ from pissa_repro.adapters import released_card, streamed, whole
 from pissa_repro.adapters.folder import ADAPTER, CONFIG
 from pissa_repro.adapters.released_plan import Plan, adapter_config
 from pissa_repro.linalg.gram import frobenius
-from pissa_repro.model.factors import BASE, PREFIX, product, scaling
+from pissa_repro.model.factors import BASE, FORMAT, PREFIX, product, scaling
 from pissa_repro.model.header import header
 from pissa_repro.model.load import default_device
 from pissa_repro.runtime.lock import alone
 from pissa_repro.runtime.progress import track
-from pissa_repro.runtime.provenance import provenance
+from pissa_repro.runtime.provenance import provenance, versions
 from pissa_repro.runtime.record import atomic, read_json, resumed_folder, write_json
 from pissa_repro.runtime.record_types import ResidualFacts, StartFacts
 from pissa_repro.sources.fetched import base_of
@@ -106,22 +106,21 @@ class _Walk:
             for side, factor in (("A", start.A), ("B", start.B)):
                 self.factors[number][f"{peft_name}.lora_{side}.weight"] = factor.cpu()
             yield stored
+            del offset, base, stored  # before the next start is made
 
 
 def _stored(weight: torch.Tensor, base: torch.Tensor, stored: torch.Tensor, quant: str) -> ResidualFacts:
     """How far what is stored is from the frozen base, over |W|; also once the quantizer has had it again."""
     size = frobenius(weight).item() or 1.0
-    facts: ResidualFacts = {"rounding": _distance(stored, base) / size}
+
+    def copied() -> torch.Tensor:
+        return stored.to(base.dtype, copy=True)
+
+    facts: ResidualFacts = {"rounding": frobenius(copied().sub_(base)).item() / size}
     if quant != "none":
-        again = quantizers.roundtrip(stored.float(), quant, spare=stored is not base)
-        facts["reload"] = _distance(again, base) / size
+        again = quantizers.roundtrip(copied(), quant, spare=True)
+        facts["reload"] = frobenius(again.sub_(base)).item() / size
     return facts
-
-
-def _distance(one: torch.Tensor, other: torch.Tensor) -> float:
-    """|one - other| (Frobenius), a few rows at a time."""
-    rows = zip(one.split(512), other.split(512), strict=True)
-    return sum((a.double() - b.double()).square().sum().item() for a, b in rows) ** 0.5
 
 
 def _worst(facts: list[dict[str, float | None]]) -> dict[str, float | None]:
@@ -153,7 +152,7 @@ def _finish(plan: Plan, number: int, folder: Path, notes: Path, record: dict[str
     streamed.write(init / ADAPTER, entries)
     write_json(init / CONFIG, adapter_config(plan, spec))
     write_json(init / "init.json", record)
-    write_json(init / BASE, {**record["base"], "offset": record["offset"]})
+    write_json(init / BASE, _belongs(record))
     with atomic(folder / "README.md") as file:
         file.write(released_card.text(plan.asked.base["path"], plan.init, record))
 
@@ -161,3 +160,11 @@ def _finish(plan: Plan, number: int, folder: Path, notes: Path, record: dict[str
 def _tensor(path: Path, key: str) -> torch.Tensor:
     with safe_open(path, framework="pt") as file:
         return file.get_tensor(key)
+
+
+def _belongs(record: dict[str, Any]) -> dict[str, Any]:
+    """What base.json says, as that of a folder of factors."""
+    spec = record["spec"]
+    kept = {"offset": record["offset"], "quant": spec["quant"], "method": spec["method"]}
+    s = scaling(spec["alpha"], spec["rank"], spec["rslora"])
+    return {**record["base"], **kept, "scaling": s, "format": FORMAT, "versions": versions()}

@@ -8,6 +8,7 @@ from typing import Any
 
 from pissa_repro import methods
 from pissa_repro.adapters import bases, whole
+from pissa_repro.adapters.trained import SAVED
 from pissa_repro.model import checkpoint, targets
 from pissa_repro.model.base import module_name
 from pissa_repro.model.skeleton import folder_architecture, skeleton
@@ -65,11 +66,9 @@ class Plan:
 def plan(asked: Asked) -> Plan:
     """Check everything that can be known before a weight is read.
 
-    Raises UserError for an OUT that exists or has no room, for names that are no hub ids, a model that is quantized
+    Raises UserError for an OUT that has no room, for names that are no hub ids, a model that is quantized
     already or no causal language model, and a target that shares its weight with another.
     """
-    if asked.out.exists():
-        raise UserError(f"--out {asked.out}: exists already. Choose another folder, or delete it.")
     if asked.dtype not in (None, *whole.DTYPES):
         raise unknown("dtype", asked.dtype, whole.DTYPES, "--dtype")
     for option, name in (("--base", asked.base_id), ("--published-as", asked.published)):
@@ -111,7 +110,7 @@ def adapter_config(plan: Plan, spec: InitSpec) -> dict[str, Any]:
     """PEFT's LoraConfig of the adapter: its base is the residual, and the initialisation is done."""
     alpha = spec["alpha"]
     return {
-        "peft_type": "LORA",
+        **SAVED,
         "task_type": folder_architecture(plan.asked.base["path"]).task_type,
         "base_model_name_or_path": plan.asked.published,
         "r": spec["rank"],
@@ -122,5 +121,4 @@ def adapter_config(plan: Plan, spec: InitSpec) -> dict[str, Any]:
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": any(name.rsplit(".", 1)[-1] in plan.transposed for name in plan.modules),
-        "inference_mode": True,
     }

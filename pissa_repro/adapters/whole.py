@@ -7,8 +7,9 @@ shares a weight (a head that is the embedding) stays one tensor. No model is loa
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,20 +84,27 @@ def write_shard(
     """
     with ExitStack() as stack:
         puts = [stack.enter_context(opened(folder / shard.source.name, shard.places)) for folder in folders]
-        for name, place in shard.places.items():
+        for name in shard.places:
             module = name.removesuffix(".weight")
-            where, flip = f"{name} in {shard.source}", module.rsplit(".", 1)[-1] in transposed
-            with safe_open(shard.source, framework="pt") as file:  # closed again, so that no page stays mapped
-                tensor = file.get_tensor(name)
-            if module not in changes or module == name:
-                whole = cast(tensor, place, where)
-                for put in puts:
-                    put(whole)
-                continue
-            made = changes[module](checkpoint.as_matrix(tensor, flip, where))
-            del tensor
-            for put, weight in zip(puts, made, strict=True):
-                put(cast(weight.t() if flip else weight, place, where))
+            change = changes.get(module) if module != name else None
+            made = _made(shard, name, change, module.rsplit(".", 1)[-1] in transposed)
+            for put in puts:
+                put(next(made))  # no variable holds it while the next one is made
+
+
+def _made(shard: Shard, name: str, change: Changes | None, flip: bool) -> Iterator[torch.Tensor]:
+    """What is written for a tensor, into one folder after the other."""
+    place, where = shard.places[name], f"{name} in {shard.source}"
+    with safe_open(shard.source, framework="pt") as file:  # closed again, so that no page stays mapped
+        tensor = file.get_tensor(name)
+    if change is None:
+        yield from repeat(cast(tensor, place, where))
+        return
+    weight = checkpoint.as_matrix(tensor, flip, where)
+    del tensor
+    for changed in change(weight):
+        yield cast(changed.t() if flip else changed, place, where)
+        del changed
 
 
 def cast(tensor: torch.Tensor, place: Place, name: str) -> torch.Tensor:

@@ -48,6 +48,8 @@ def decompose(
     """A few lines on what was written."""
     if factors and (dtype or base or published_as):
         raise UserError("--factors writes no residual: it takes no --dtype, --base or --published-as.")
+    if out.exists():
+        raise UserError(f"--out {out}: exists already. Choose another folder, or delete it.")
     from functools import partial
 
     from pissa_repro.adapters import released, released_plan

@@ -33,8 +33,11 @@ class Cost:
         self.memory = max(self.memory, 4 * (copies * shape[0] * shape[1] + columns * sum(shape)))
 
 
-def init_cost(folder: str, specs: Sequence[ModelStartSpec]) -> Cost:
-    """The cost of making these starts. Passes over a weight count 4 m n k, a quantizer's round trip 300 m n."""
+def init_cost(folder: str, specs: Sequence[ModelStartSpec], copies: float = 3) -> Cost:
+    """The cost of making these starts. Passes over a weight count 4 m n k, a quantizer's round trip 300 m n.
+
+    copies: of the largest weight in float32, at the worst moment.
+    """
     cost, factor_bytes = Cost(), 0
     shapes, by_modules = walk(folder, specs)
     for name, shape in shapes.items():
@@ -49,14 +52,17 @@ def init_cost(folder: str, specs: Sequence[ModelStartSpec]) -> Cost:
             operations += 0 if spec["quant"] == "none" else (4 * spec["rank"] + 400) * shape[0] * shape[1]
             basis = max(basis, 2 * krylov.basis_size(columns(spec["rank"], shape) + krylov.OVERSAMPLE))
             factor_bytes += 4 * spec["rank"] * sum(shape)
-        cost.add(shape, operations, 3, basis)
+        cost.add(shape, operations, copies, basis)
     cost.memory += factor_bytes
     return cost
 
 
 def residual_cost(folder: str, specs: Sequence[ModelStartSpec]) -> Cost:
-    """The cost of making these starts and writing their residuals: factors of one file of weights are held at once."""
-    cost, held = init_cost(folder, specs), Counter[Path]()
+    """The cost of making these starts and writing their residuals: factors of one file of weights are held at once.
+
+    Four copies of a weight: itself, the residual, the same as it is stored, and that quantized again.
+    """
+    cost, held = init_cost(folder, specs, copies=4), Counter[Path]()
     ranks = 4 * sum(spec["rank"] for spec in specs)
     for weight in checkpoint.weights(folder, list(walk(folder, specs)[0])).values():
         held[weight.path] += ranks * sum(weight.shape)

@@ -1,18 +1,18 @@
 """A residual model and its initial adapter: what stock PEFT makes, and the bits that a cell trains on."""
 
-import json
 import re
 import shutil
 
 import pytest
 import torch
 from commands import pissa
+from decomposed import decompose, files, pair, same, tensors
 from helpers import LLAMA, load_json, made_of, relative
 from peer import TOKENS, loaded, logits, plain
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from stage import init_spec, says
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from pissa_repro import methods
 from pissa_repro.adapters.folder import ADAPTER, CONFIG
@@ -25,45 +25,8 @@ WITH_FACTORS = [name for name in methods.names() if methods.has_factors(name)]
 KINDS = [(m, q) for m in WITH_FACTORS for q in ("none", "nf4") if methods.refusal(m, q) is None]
 
 
-def decompose(source, out, *words):
-    """A decomposition whose SVD is exact, and kept beside OUT."""
-    pissa("decompose", source, "--rank", 4, "--out", out, "--scratch", out.parent / "kept", *words)
-    return out
-
-
-def tensors(folder) -> dict[str, torch.Tensor]:
-    return {name: tensor for path in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(path).items()}
-
-
-def same(first, second) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
 def relative_to(weight, rest) -> float:
     return (rest.double().norm() / weight.double().norm()).item()
-
-
-def pair(folder, name="pissa_init", **words) -> PeftModel:
-    """The residual with its adapter, as PEFT loads them."""
-    residual = AutoModelForCausalLM.from_pretrained(folder)
-    return PeftModel.from_pretrained(residual, folder, subfolder=name, **words)
-
-
-@pytest.fixture(scope="module")
-def residual(tiny_model, tmp_path_factory):
-    """Of rank 4 and alpha 8, in float32. Do not write to it."""
-    return decompose(tiny_model, tmp_path_factory.mktemp("pair") / "out", "--alpha", 8)
-
-
-@pytest.fixture(scope="module")
-def sharded(tiny_model, tmp_path_factory):
-    """The tiny model in bfloat16, in several files."""
-    folder = tmp_path_factory.mktemp("sharded") / "model"
-    AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16).save_pretrained(
-        folder, max_shard_size="60kB"
-    )
-    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
-    return folder
 
 
 def test_residual_and_adapter_are_those_of_peft(residual, tiny_model):
@@ -164,16 +127,33 @@ def test_the_quantized_residual_in_bfloat16_is_as_near_as_it_says(tiny_model, tm
     assert "no plain LoRA" in card and 'load_in_4bit=True, bnb_4bit_quant_type="nf4"' in card
 
 
-def test_an_adapter_on_a_quantized_residual_is_not_converted(tiny_model, tmp_path):
+def test_transformers_quantizes_the_residual_to_the_bits_that_are_stored(tiny_model, tmp_path):
+    """By the lines of the card: nf4 of dequantized nf4 is the same."""
+    from bitsandbytes.functional import dequantize_4bit
+
     out = decompose(tiny_model, tmp_path / "out", "--quant", "nf4")
-    words = ("--init", out / "pissa_init", "--out", tmp_path / "lora")
-    says(lambda: pissa("convert", out / "pissa_init", *words), "nf4", "--lossy")
+    names = {}
+    exec(re.findall(r"```python\n(.*?)```", (out / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1], names)
+    packed = AutoModelForCausalLM.from_pretrained(out, quantization_config=names["quantization_config"])
+    for name, weight in tensors(out).items():
+        if ".layers." in name and "norm" not in name:
+            found = packed.get_parameter(name)
+            assert torch.equal(dequantize_4bit(found.data, found.quant_state), weight), name
 
 
-def files(folder) -> dict[str, bytes]:
-    """Every file but the record, which has its time."""
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != "init.json")
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+@pytest.mark.parametrize(("method", "turns"), [("pissa", 1), ("loftq", 1), ("loftq", 2)])
+def test_an_adapter_on_a_quantized_residual_is_not_converted(tiny_model, tmp_path, method, turns):
+    """LoftQ takes nothing out at first (T = 1), then what is not in its adapter; a QLoRA is a plain LoRA."""
+    out = decompose(tiny_model, tmp_path / "out", "--method", method, "--quant", "nf4", "--alternations", turns)
+    qlora = decompose(tiny_model, tmp_path / "qlora", "--method", "lora", "--quant", "nf4") / "lora_init"
+
+    def to_lora(init):
+        trained = shutil.copytree(init, tmp_path / init.name)  # it need not have moved
+        pissa("convert", trained, "--init", init, "--out", tmp_path / "lora")
+
+    says(lambda: to_lora(out / f"{method}_init"), "quantized")
+    to_lora(qlora)
+    assert load_json(tmp_path / "lora" / CONFIG)["r"] == 4
 
 
 def test_several_ranks_are_the_bytes_of_each_alone_from_one_walk(sharded, tmp_path, monkeypatch):
@@ -188,52 +168,6 @@ def test_several_ranks_are_the_bytes_of_each_alone_from_one_walk(sharded, tmp_pa
     assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["r16", "r4"]
     assert files(tmp_path / "both/r4") == files(tmp_path / "one")
     assert load_json(tmp_path / "both/r16/pissa_init" / CONFIG)["r"] == 16
-
-
-@pytest.fixture
-def stopping(monkeypatch):
-    """Modules whose start was made, and a number of them after which the machine fails."""
-    from pissa_repro.starts import make
-
-    honest, made, limit = make.start_modules, [], {}
-
-    def starts(name, weight, specs, kept):
-        if len(made) == limit.get("at"):
-            raise RuntimeError("power cut")
-        made.append(name)
-        yield from honest(name, weight, specs, kept)
-
-    monkeypatch.setattr(make, "start_modules", starts)
-    return made, limit
-
-
-def test_stopped_between_files_it_goes_on_and_gives_the_same_bytes(sharded, tmp_path, stopping):
-    made, limit = stopping
-    uninterrupted = files(decompose(sharded, tmp_path / "whole"))
-    wanted = list(made)
-    made.clear()
-    limit["at"] = 9
-    with pytest.raises(RuntimeError):
-        decompose(sharded, tmp_path / "out")
-    first = list(made)
-    assert not (tmp_path / "out").exists()
-    made.clear()
-    del limit["at"]
-    assert files(decompose(sharded, tmp_path / "out")) == uninterrupted
-    assert 0 < len(made) < len(wanted) and len(set(first) & set(made)) <= 3  # those of the file that was not whole
-    assert set(first) | set(made) == set(wanted)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept", "out", "whole"]
-
-
-def test_another_decomposition_does_not_go_on_where_this_one_stopped(sharded, tmp_path, stopping):
-    made, limit = stopping
-    limit["at"] = 9
-    with pytest.raises(RuntimeError):
-        decompose(sharded, tmp_path / "out")
-    del limit["at"]
-    made.clear()
-    other = decompose(sharded, tmp_path / "out", "--alpha", 2)
-    assert len(made) == 14 and load_json(other / "pissa_init" / CONFIG)["lora_alpha"] == 2
 
 
 def test_the_folder_names_no_place_and_the_card_has_base_and_licence(sharded, tmp_path):
@@ -255,36 +189,3 @@ def test_the_folder_names_no_place_and_the_card_has_base_and_licence(sharded, tm
 
 def test_a_residual_is_no_base_of_a_cell(residual):
     says(lambda: fetch_model({"path": str(residual)}), "residual", "pissa_init")
-
-
-def test_what_cannot_be_is_refused_before_the_work(residual, tiny_model, tmp_path, monkeypatch):
-    out = tmp_path / "out"
-    (tmp_path / "there").mkdir()
-    says(lambda: decompose(tiny_model, tmp_path / "there"), "--out", "there", "exists already")
-    says(lambda: decompose(tiny_model, out, "--rank", 65), "rank 65", "from 1 to 64")
-    says(lambda: decompose(tiny_model, out, "--dtype", "float8"), "--dtype", "float8", "bfloat16")
-    says(lambda: decompose(tiny_model, out, "--base", tiny_model), "--base", "hub id")
-    says(lambda: decompose(tiny_model, out, "--factors", "--dtype", "float16"), "--factors", "--dtype")
-    says(lambda: decompose(residual, out), "residual", "base model")
-    quantized = shutil.copytree(tiny_model, tmp_path / "quantized")
-    config = load_json(quantized / "config.json") | {"quantization_config": {"quant_method": "gptq"}}
-    (quantized / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    says(lambda: decompose(quantized, out), "quantized already", "full-precision")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 0, 9))
-    says(lambda: decompose(tiny_model, out), "--out", "bytes", "9 are free")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["quantized", "there"]
-
-
-def test_a_head_that_is_the_embedding_too_is_not_taken_apart(tiny_model, tmp_path):
-    source = shutil.copytree(tiny_model, tmp_path / "tied")
-    config = load_json(source / "config.json") | {"tie_word_embeddings": True}
-    (source / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    target = ("--target-module", "lm_head")
-    says(lambda: decompose(source, tmp_path / "out", *target), "lm_head", "shares its weight with the embedding")
-
-
-def test_a_second_process_is_told_of_the_first(tiny_model, tmp_path):
-    from pissa_repro.runtime.lock import alone
-
-    with alone(tmp_path / "out", "writing"):
-        says(lambda: decompose(tiny_model, tmp_path / "out"), "another process is writing", "pid")

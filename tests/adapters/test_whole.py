@@ -5,9 +5,10 @@ import shutil
 
 import pytest
 import torch
+from decomposed import same, tensors
 from safetensors.torch import load_file
 from stage import says
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from pissa_repro.adapters import whole
 from pissa_repro.model import checkpoint
@@ -20,28 +21,8 @@ def written(source, out, replace=None, dtype=None):
     return out
 
 
-def tensors(folder) -> dict[str, torch.Tensor]:
-    return {name: tensor for path in folder.glob("*.safetensors") for name, tensor in load_file(path).items()}
-
-
 def state(folder):
     return AutoModelForCausalLM.from_pretrained(folder).state_dict()
-
-
-def same(first, second) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
-@pytest.fixture(scope="module")
-def sharded(tiny_model, tmp_path_factory):
-    """The tiny model in several files, in bfloat16, as transformers saves it, with a licence and a chat template."""
-    folder = tmp_path_factory.mktemp("sharded") / "model"
-    model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16)
-    model.save_pretrained(folder, max_shard_size="60kB")
-    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
-    for name in ("LICENSE.txt", "chat_template.jinja"):
-        (folder / name).write_text(name, encoding="utf-8")
-    return folder
 
 
 def test_without_a_change_every_tensor_and_file_is_the_sources(sharded, tmp_path):
