@@ -48,7 +48,9 @@ def lora_config(given: Mapping[str, Any], place: str) -> "LoraConfig":
         if key not in known and value:
             raise UserError(f"{place}: '{key}' is set, which this PEFT does not know. A newer one has written it.")
     if given.get("task_type") not in TASKS:
-        raise UserError(f"{place}: task_type is {given['task_type']}, and only adapters of causal models (CAUSAL_LM) are adopted.")
+        raise UserError(
+            f"{place}: task_type is {given['task_type']}, and only adapters of causal models (CAUSAL_LM) are adopted."
+        )
     kept = {key: value for key, value in given.items() if key in known and key not in STARTS}
     try:
         return LoraConfig(**{**kept, "inference_mode": False})
