@@ -13,7 +13,7 @@ from typing import Any
 from pissa_repro.adapters import bases, card, folder, logits, stacked, streamed
 from pissa_repro.adapters.folder import ADAPTER, CONFIG
 from pissa_repro.adapters.pair import FAR, Pair, Survey, compare, ends_in_start, survey
-from pissa_repro.runtime.errors import UserError, unknown
+from pissa_repro.runtime.errors import NoRoom, UserError, unknown
 from pissa_repro.runtime.record import atomic, atomic_folder, write_json
 
 FORMS = ("lora", "pissa")
@@ -59,7 +59,7 @@ def convert(asked: Asked) -> list[str]:
     base = bases.of(asked.base, trained, start, asked.to)
     with ExitStack() as opened:
         pair = Pair(trained, start, opened)
-        found = _examined(pair, asked)
+        found = examined(pair, asked)
         made = stacked.config(pair, found, asked.to) | {"base_model_name_or_path": base.name, "revision": base.revision}
         entries, dropped = stacked.entries(pair, found, asked.to)
         notes = [base.said, *_facts(pair, found, made)]
@@ -71,7 +71,7 @@ def convert(asked: Asked) -> list[str]:
     return notes
 
 
-def _examined(pair: Pair, asked: Asked) -> Survey:
+def examined(pair: Pair, asked: Asked) -> Survey:
     """What the factors say, once they are known to belong together. Raises UserError otherwise."""
     trained, start = pair.trained, pair.start
     if asked.to == "pissa":
@@ -122,7 +122,7 @@ def _write(
     needed = sum(entry.size for entry in entries.values())
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(asked.out.parent).free) < needed:
-        raise UserError(f"--out {asked.out}: needs {needed:,} bytes, {free:,} are free there.")
+        raise NoRoom(f"--out {asked.out}: needs {needed:,} bytes, {free:,} are free there.")
     with atomic_folder(asked.out) as unfinished:
         streamed.write(unfinished / ADAPTER, entries)
         write_json(unfinished / CONFIG, config)

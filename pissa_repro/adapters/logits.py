@@ -5,8 +5,9 @@ from typing import Any
 
 import torch
 
-from pissa_repro.adapters.folder import find
+from pissa_repro.adapters.folder import ADAPTER, FACTOR, find
 from pissa_repro.model.checks import logits, relative_difference
+from pissa_repro.model.header import header
 from pissa_repro.model.load import default_device
 from pissa_repro.model.skeleton import LOCAL, as_user_error
 from pissa_repro.runtime.errors import UserError
@@ -48,9 +49,15 @@ def prompts(model: str | Path) -> list[list[int]]:
 
 
 def of(model: Path, adapter: Path | None, asked: list[list[int]]) -> torch.Tensor:
-    """Logits (prompts, vocabulary), float32, of a folder's model, with an adapter or without.
+    """Logits (prompts, vocabulary), float32, of a folder's model, with an adapter or without. Raises as `load`."""
+    return logits(load(model, adapter), asked)
 
-    As transformers and PEFT load them: the model may be a residual, which load_base does not take.
+
+def load(model: Path, adapter: Path | None) -> Any:
+    """A folder's model, with an adapter or without, as transformers and PEFT load them, float32 and in eval mode.
+
+    The model may be a residual, which load_base does not take. Raises UserError for what they cannot load, and for
+    factors of other modules than the model's.
     """
     from peft import PeftConfig, PeftModel
     from transformers import AutoModelForCausalLM
@@ -63,4 +70,15 @@ def of(model: Path, adapter: Path | None, asked: list[list[int]]) -> torch.Tenso
             config: Any = PeftConfig.from_pretrained(str(adapter))
             config.init_lora_weights = True  # "pissa" would decompose the residual once more
             loaded = PeftModel.from_pretrained(loaded, str(adapter), config=config)
-    return logits(loaded.eval(), asked)
+            _refuse_misfit(loaded, adapter)
+    return loaded.eval()
+
+
+def _refuse_misfit(loaded: Any, adapter: Path) -> None:
+    """Raise UserError for factors that the model has no place for, or lacks: PEFT starts those anew, with a warning."""
+    from peft import get_peft_model_state_dict
+
+    made, stored = get_peft_model_state_dict(loaded, save_embedding_layers=False), header(adapter / ADAPTER)
+    if differ := sorted(key for key in made.keys() ^ stored.keys() if FACTOR.fullmatch(key)):
+        what = "lacks" if differ[0] in made else "holds, and the model has no place for,"
+        raise UserError(f"{adapter}: it {what} {differ[0]} ({len(differ)} such tensors).")
