@@ -125,9 +125,10 @@ def _naive(name: str, folder: Path, where: Path, prompts: list[list[int]], wante
     """The difference of what a class loads from a folder, called in the folder `where`; or REFUSED."""
     import peft
     import transformers
+    from huggingface_hub import constants
 
     load: Any = getattr(peft if hasattr(peft, name) else transformers, name).from_pretrained
-    before = Path.cwd()
+    before, constants.HF_HUB_OFFLINE = Path.cwd(), True  # a base that is not here is looked for on no hub
     os.chdir(where)
     try:
         with as_user_error(folder):
