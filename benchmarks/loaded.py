@@ -175,17 +175,19 @@ def answers(asked: dict[str, Any]) -> dict[str, Any]:
         "distributed_executor_backend": "uni",
     }  # fmt: skip
 
-    def tops(engine: Any, **more: Any) -> Any:
+    def tops(engine: Any, request: Any = None) -> Any:
         try:
-            outputs = engine.generate(prompts, settings, use_tqdm=False, **more)
+            if request is not None:
+                engine.llm_engine.add_lora(request)  # of a prompt, a refusal leaves the engine with work without end
         except Exception as error:  # each of vLLM's layers has its own type
             return f"{REFUSED}: {' '.join(str(error).split())[:200]}"
+        outputs = engine.generate(prompts, settings, use_tqdm=False, lora_request=request)
         return [{str(t): e.logprob for t, e in output.outputs[0].logprobs[0].items()} for output in outputs]
 
     if "loras" in asked:
         engine = LLM(asked["base"], enable_lora=True, max_lora_rank=LORA_RANK, max_loras=2, **common)
         requests = {kind: LoRARequest(kind, 1 + i, path) for i, (kind, path) in enumerate(asked["loras"].items())}
-        return {kind: tops(engine, lora_request=request) for kind, request in requests.items()}
+        return {kind: tops(engine, request) for kind, request in requests.items()}
     found, engine = {}, None
     for kind, path in asked["models"].items():
         if engine is None:
