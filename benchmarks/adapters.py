@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,8 @@ def timed(contender: str, work: Path) -> dict[str, float]:
     return {"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss * 1024}
 
 
-def bench(work: Path, pairs: int) -> list[dict[str, Any]]:
+def bench(work: Path, pairs: int) -> Iterator[dict[str, Any]]:
     """A line for each kind of work: both contenders' runs, and PEFT's by ours, pair by pair."""
-    lines = []
     for kind in ("convert", "merge"):
         runs = [{name: timed(name, work) for name in (kind, f"peft-{kind}")} for _ in range(pairs)]
         line: dict[str, Any] = {"name": kind, "pairs": pairs}
@@ -134,8 +134,7 @@ def bench(work: Path, pairs: int) -> list[dict[str, Any]]:
             ratios = [one[f"peft-{kind}"][key] / one[kind][key] for one in runs]
             line[key] = {"ours": [one[kind][key] for one in runs], "peft": [one[f"peft-{kind}"][key] for one in runs]}
             line[f"{key}_ratio"] = {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)}
-        lines.append(line)
-    return lines
+        yield line
 
 
 def main(argv: list[str] | None = None) -> None:
