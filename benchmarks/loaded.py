@@ -45,7 +45,7 @@ KINDS = {  # of the table: the config's method and quantization
     "QPiSSA": ("pissa", "nf4"),
     "LoftQ": ("loftq", "nf4"),
 }
-RANK, ALPHA = 16, 4.0  # of rsLoRA: a scaling of 1
+RANK, ALPHA = 16, 8.0  # of rsLoRA: a scaling of 2, where the others have 1
 LORA_RANK = 2 * RANK  # what vLLM has to take (--max-lora-rank)
 REFUSED, NONE = "refused", "-"
 
