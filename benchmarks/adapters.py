@@ -112,6 +112,12 @@ def run(contender: str, work: Path) -> None:
             PeftModel.from_pretrained(base, str(work / LORA)).merge_and_unload().save_pretrained(str(out))
 
 
+def _peak() -> int:
+    """The largest resident memory of this process, bytes; getrusage would count its parent's before the start too."""
+    line = next(line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if "VmHWM" in line)
+    return int(line.split()[1]) * 1024
+
+
 def timed(contender: str, work: Path) -> dict[str, float]:
     """Seconds and largest memory of a contender in a process of its own, its output deleted."""
     shutil.rmtree(work / "out", ignore_errors=True)
@@ -122,7 +128,11 @@ def timed(contender: str, work: Path) -> dict[str, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{contender} ended with {process.returncode}")
-    return {"seconds": seconds, "cpu": usage.ru_utime + usage.ru_stime, "memory": usage.ru_maxrss * 1024}
+    return {
+        "seconds": seconds,
+        "cpu": usage.ru_utime + usage.ru_stime,
+        "memory": int((work / "memory").read_text(encoding="utf-8")),
+    }
 
 
 def bench(work: Path, pairs: int) -> Iterator[dict[str, Any]]:
@@ -149,6 +159,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.run:
         run(args.run, args.work)
+        (args.work / "memory").write_text(str(_peak()), encoding="utf-8")
         return
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), args.shapes, args.layers, args.rank)

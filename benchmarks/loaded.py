@@ -180,7 +180,7 @@ def answers(asked: dict[str, Any]) -> dict[str, Any]:
             if request is not None:
                 engine.llm_engine.add_lora(request)  # of a prompt, a refusal leaves the engine with work without end
         except Exception as error:  # each of vLLM's layers has its own type
-            return f"{REFUSED}: {' '.join(str(error).split())[:200]}"
+            return f"{REFUSED}: {' '.join(str(error).replace(request.lora_path, 'trained/').split())[:200]}"
         outputs = engine.generate(prompts, settings, use_tqdm=False, lora_request=request)
         return [{str(t): e.logprob for t, e in output.outputs[0].logprobs[0].items()} for output in outputs]
 
