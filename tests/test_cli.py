@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from commands import pissa
 from helpers import Run
+from safetensors.torch import load_file, save_file
 from stage import says
 
 from pissa_repro.cli import main
@@ -103,6 +104,8 @@ def tried(tmp_path_factory):
     pissa("decompose", "embedded", *start[2:], "--out", folder / "RESIDUAL")
     for name in ("INIT", "ADAPTER"):
         shutil.copytree(folder / "RESIDUAL/pissa_init", folder / name)
+    factors = load_file(folder / "ADAPTER/adapter_model.safetensors")
+    save_file({key: 1.01 * factor for key, factor in factors.items()}, folder / "ADAPTER/adapter_model.safetensors")
     pissa("convert", folder / "ADAPTER", "--init", folder / "INIT", "--out", folder / "LORA")
     shutil.copytree(folder / "LORA", folder / "OTHER")
     (folder / "CELL").symlink_to(trained(folder / "results"))

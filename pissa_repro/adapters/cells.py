@@ -1,6 +1,6 @@
 """A trained cell on disk: its record, its factors, the start and the base that these belong on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pissa_repro.adapters.cell_card import Trained
@@ -53,31 +53,54 @@ def read(folder: Path, start: Path | None = None, model: Path | None = None) -> 
     start: the folder of the initial factors, and model: the record of the base, for a cell that lies elsewhere.
     Raises UserError where a part is missing, or is not what the cell was trained from.
     """
+    cell = find(folder, model)
+    refuse_other_base(cell)
+    if cell.record["start_sha256"] is not None:
+        cell = replace(cell, start=start or start_of(cell))
+    verified(cell.trained, cell.start)
+    return cell
+
+
+def find(folder: Path, model: Path | None = None) -> StoredCell:
+    """The cell by its record and that of its base, without its start; no weight is looked at. Raises as `read`."""
     folder = folder.resolve()
     files = paths.Cell(folder)
     if folder.name in (factors.TRAINED, files.trained.name) and not files.train.is_file():
-        return read(folder.parent, start, model)
+        return find(folder.parent, model)
     if not files.train.is_file() or not files.trained.is_dir():
         raise UserError(f"CELL {folder}: not a trained cell (train.json and trained/): results/cells/MODEL/DATA/CELL.")
     record: TrainRecord = read_json(files.train)
     if record.get("trained") == ELSEWHERE:
         raise UserError(f"CELL {folder}: was {ELSEWHERE} and has no factors of ours. Take the adapter's own folder.")
-    results, label = folder.parents[3] if len(folder.parents) > 3 else folder, folder.parents[1].name
+    results, label = _home(folder)
     place = model or paths.model(label, results)
     if not place.is_file():
         raise UserError(f"CELL {folder}: the record of its base model is not at {place}; give it with --model.")
-    stored = stored_model(place)
-    if stored["fingerprint"] != record["base"]["fingerprint"]:
-        raise UserError(f"CELL {folder}: was trained from {record['base']['name']}, {place} holds other weights.")
-    if record["start_sha256"] is not None:
-        start = start or _start(paths.starts(results) / label, record["start_sha256"], folder)
-    verified(files.trained, start)
-    return StoredCell(folder, record, start, stored, place.stem)
+    return StoredCell(folder, record, None, stored_model(place), place.stem)
 
 
-def _start(starts: Path, sha256: str, cell: Path) -> Path:
-    """The start with that hash."""
+def refuse_other_base(cell: StoredCell) -> None:
+    """Raise UserError where the record of the base is not that of the weights that the cell was trained from."""
+    base, model = cell.record["base"], cell.model
+    if model["fingerprint"] != base["fingerprint"]:
+        raise UserError(
+            f"CELL {cell.folder}: was trained from {base['name']}, {cell.label}.json is the record of other weights "
+            f"({model['path']})."
+        )
+
+
+def start_of(cell: StoredCell) -> Path:
+    """The start in the same results with the hash that the cell's training has recorded. Raises UserError for none."""
+    results, label = _home(cell.folder)
+    starts = paths.starts(results) / label
     for base in sorted(starts.glob(f"*/{factors.BASE}")):
-        if factors.belongs_of(base.parent).get("sha256") == sha256:
+        if factors.belongs_of(base.parent).get("sha256") == cell.record["start_sha256"]:
             return base.parent
-    raise UserError(f"CELL {cell}: none of the starts in {starts} is the one it was trained from; give it with --init.")
+    raise UserError(
+        f"CELL {cell.folder}: none of the starts in {starts} is the one it was trained from; give it with --init."
+    )
+
+
+def _home(folder: Path) -> tuple[Path, str]:
+    """The results that a cell's folder is in, and the label of its model."""
+    return folder.parents[3] if len(folder.parents) > 3 else folder, folder.parents[1].name

@@ -12,10 +12,10 @@ import torch
 from pissa_repro.adapters import cell_card, folder, logits, lowrank, streamed, trained, whole
 from pissa_repro.adapters.cells import StoredCell
 from pissa_repro.adapters.parts import Parts
-from pissa_repro.model import checkpoint, factors
+from pissa_repro.model import factors
 from pissa_repro.model.merged import merged_model
 from pissa_repro.model.naming import natural
-from pissa_repro.runtime.errors import UserError, unknown
+from pissa_repro.runtime.errors import NoRoom, UserError, unknown
 from pissa_repro.runtime.record import atomic, atomic_folder, write_json
 
 BASES = ("bf16", "trained")
@@ -48,9 +48,10 @@ class Asked:
         return self.rank is None and (self.cell.spec["quant"] == "none" or self.base != "bf16")
 
 
-def export(asked: Asked) -> list[str]:
+def export(asked: Asked, wanted: torch.Tensor | None = None) -> list[str]:
     """Write the folder; returns what is to be said of it, a line each.
 
+    wanted: the trained cell's logits after logits.prompts, where they are known.
     Raises UserError for a form that the cell does not have, before anything is written, and where the logits differ
     from the trained cell's by more than rounding.
     """
@@ -61,7 +62,7 @@ def export(asked: Asked) -> list[str]:
     with atomic_folder(asked.out) as unfinished:
         written, lines = FORMS[asked.form](asked, parts, unfinished)
         if asked.check and written:
-            lines.append(_compared(asked, written))
+            lines.append(_compared(asked, written, wanted))
         with atomic(unfinished / "README.md") as file:
             file.write(cell_card.exported(asked.cell.left, asked.form, unfinished, asked.out.name, lines))
     return lines
@@ -115,7 +116,7 @@ def _refuse_factors(asked: Asked, parts: Parts) -> None:
             raise UserError(f"--rank {asked.rank}: the change has rank {most} at most, so 1 to {most}.")
     needed = sum(shard.size for shard in whole.shards(asked.cell.model["path"], asked.dtype))
     if asked.form in ("merged", "residual") and (free := shutil.disk_usage(_existing(asked.out)).free) < needed:
-        raise UserError(f"--out {asked.out}: needs {needed:,} bytes, {free:,} are free there.")
+        raise NoRoom(f"--out {asked.out}: needs {needed:,} bytes, {free:,} are free there.")
 
 
 def _existing(path: Path) -> Path:
@@ -159,11 +160,16 @@ def _residual(asked: Asked, parts: Parts, out: Path) -> tuple[Written, list[str]
     _write_model(asked, parts, out, parts.base)
     init = f"{asked.cell.spec['method']}_init"
     _peft_start(asked, parts, out / init)
-    inside = factors.trained_factors(asked.cell.trained)
-    (out / ADAPTER).mkdir()
-    shutil.copyfile(inside / factors.FACTORS, out / ADAPTER / folder.ADAPTER)
-    write_json(out / ADAPTER / folder.CONFIG, parts.adapter.config | trained.SAVED | {"init_lora_weights": True})
+    write_raw(asked.cell, out / ADAPTER)
     return (out, out / ADAPTER), [f"Load {ADAPTER}/ on these weights; {init}/ is the adapter before the training."]
+
+
+def write_raw(cell: StoredCell, out: Path) -> None:
+    """The trained factors as a PEFT adapter in a new folder. It belongs on the residual, not on the model itself."""
+    inside = factors.trained_factors(cell.trained)
+    out.mkdir()
+    shutil.copyfile(inside / factors.FACTORS, out / folder.ADAPTER)
+    write_json(out / folder.CONFIG, trained.read(inside).config | trained.SAVED | {"init_lora_weights": True})
 
 
 def _init(asked: Asked, parts: Parts, out: Path) -> tuple[None, list[str]]:
@@ -210,16 +216,13 @@ def _write_model(asked: Asked, parts: Parts, out: Path, make: Callable[[str, tor
     whole.write_model(source, out, {module: partial(make, module) for module in parts.names}, asked.dtype)
 
 
-def _compared(asked: Asked, written: Written) -> str:
+def _compared(asked: Asked, written: Written, wanted: torch.Tensor | None) -> str:
     """A line on the logits of what was written and of the trained cell. Raises UserError above the limit."""
     prompts = logits.prompts(asked.cell.model["path"])
-    wanted = merged_model(asked.cell.whole, asked.cell.model, prompts).logits
+    if wanted is None:
+        wanted = merged_model(asked.cell.whole, asked.cell.model, prompts).logits
     found = logits.of(*written, prompts)
-    difference = logits.relative_difference(found, wanted)
-    dtypes = {asked.cell.spec["settings"]["dtype"]}
-    if asked.form in ("merged", "residual"):
-        dtypes.add(asked.dtype or _stored_dtype(asked.cell.model["path"]))
-    limit = EXACT if dtypes == {"float32"} else ROUNDED
+    difference, limit = logits.relative_difference(found, wanted), _limit(asked)
     if asked.exact and not difference <= limit:
         raise UserError(
             f"CELL {asked.cell.folder}: the logits of this form differ from the trained cell's by {difference:.1e}, "
@@ -228,8 +231,21 @@ def _compared(asked: Asked, written: Written) -> str:
     return f"Its logits are within {difference:.1e} of the trained cell's, relative."
 
 
-def _stored_dtype(source: str) -> str:
+def _limit(asked: Asked) -> float:
+    """How far the logits of an exact form may be from the trained cell's."""
+    dtypes = [asked.cell.spec["settings"]["dtype"]]
+    if asked.form in ("merged", "residual"):
+        dtypes.append(asked.dtype or stored_dtype(asked.cell.model["path"]))
+    return allowed(*dtypes)
+
+
+def allowed(*dtypes: str) -> float:
+    """How far logits may be, relative, where numbers were rounded to these dtypes: EXACT or ROUNDED."""
+    return EXACT if set(dtypes) == {"float32"} else ROUNDED
+
+
+def stored_dtype(source: str | Path) -> str:
     """The dtype of a model's first weight, as torch names it."""
     names = {short: name for name, short in whole.DTYPES.items()}
-    tensors = checkpoint.stored(source)
+    tensors = whole.tensors(source)
     return names.get(tensors[min(tensors, key=natural)].dtype, "float32")

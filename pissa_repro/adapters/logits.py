@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 
-from pissa_repro.adapters.folder import find
+from pissa_repro.adapters.folder import ADAPTER, FACTOR, find
 from pissa_repro.model.checks import logits, relative_difference
+from pissa_repro.model.header import header
 from pissa_repro.model.load import default_device
 from pissa_repro.model.skeleton import LOCAL, as_user_error, folder_architecture
 from pissa_repro.runtime.errors import UserError
@@ -55,22 +56,31 @@ def prompts(model: str | Path) -> list[list[int]]:
 
 def of(model: Path, adapter: Path | None, asked: list[list[int]]) -> torch.Tensor:
     """Logits (prompts, vocabulary), float32, of a folder's model, with an adapter or without, as PEFT loads it."""
-    return _made(model, lambda base: base if adapter is None else _loaded(base, adapter), asked)
+    return logits(load(model, adapter), asked)
+
+
+def load(model: Path, adapter: Path | None) -> Any:
+    """A folder's model, with an adapter or without, as transformers and PEFT load them, float32 and in eval mode.
+
+    Raises UserError for what they cannot load, and for factors of other modules than the model's.
+    """
+    return _made(model, lambda base: base if adapter is None else _loaded(base, adapter))
 
 
 def checked_on(base: Path, put_on: Callable[[Any], Any], result: Path) -> str:
     """As `checked`, of a model that `put_on` makes of the base, and of the base with a folder that PEFT loads."""
-    wanted, found = _made(base, put_on, prompts(base)), of(base, result, prompts(base))
+    wanted = logits(_made(base, put_on), prompts(base))
+    found = of(base, result, prompts(base))
     why = "the base holds the modules in another order (dare_*)"
     return _within(wanted, found, f"PEFT's own on {base.name}", why)
 
 
-def _made(model: Path, make: Callable[[Any], Any], asked: list[list[int]]) -> torch.Tensor:
-    """Logits of what is made of a folder's model, which may be a residual: load_base does not take such."""
+def _made(model: Path, make: Callable[[Any], Any]) -> Any:
+    """What is made of a folder's model, which may be a residual: load_base does not take such."""
     auto = folder_architecture(model).auto()
     with as_user_error(model, "model with the adapter"):
         base: Any = auto.from_pretrained(model, dtype=torch.float32, use_safetensors=True, **LOCAL)
-        return logits(make(base.to(default_device())).eval(), asked)
+        return make(base.to(default_device())).eval()
 
 
 def _loaded(base: Any, adapter: Path) -> Any:
@@ -79,4 +89,16 @@ def _loaded(base: Any, adapter: Path) -> Any:
     folder = find(adapter, "ADAPTER")
     config: Any = PeftConfig.from_pretrained(str(folder))
     config.init_lora_weights = True  # "pissa" would decompose the residual once more
-    return PeftModel.from_pretrained(base, str(folder), config=config)
+    loaded = PeftModel.from_pretrained(base, str(folder), config=config)
+    _refuse_misfit(loaded, folder)
+    return loaded
+
+
+def _refuse_misfit(loaded: Any, adapter: Path) -> None:
+    """Raise UserError for factors that the model has no place for, or lacks: PEFT starts those anew, with a warning."""
+    from peft import get_peft_model_state_dict
+
+    made, stored = get_peft_model_state_dict(loaded, save_embedding_layers=False), header(adapter / ADAPTER)
+    if differ := sorted(key for key in made.keys() ^ stored.keys() if FACTOR.fullmatch(key)):
+        what = "lacks" if differ[0] in made else "holds, and the model has no place for,"
+        raise UserError(f"{adapter}: it {what} {differ[0]} ({len(differ)} such tensors).")

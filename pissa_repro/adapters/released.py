@@ -26,7 +26,7 @@ from pissa_repro.model.load import default_device
 from pissa_repro.runtime.lock import alone
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.provenance import provenance, versions
-from pissa_repro.runtime.record import atomic, read_json, resumed_folder, write_json
+from pissa_repro.runtime.record import atomic, read_json, resumed_folder, sha256, write_json
 from pissa_repro.runtime.record_types import ResidualFacts, StartFacts
 from pissa_repro.sources.fetched import base_of
 
@@ -152,7 +152,7 @@ def _finish(plan: Plan, number: int, folder: Path, notes: Path, record: dict[str
     streamed.write(init / ADAPTER, entries)
     write_json(init / CONFIG, adapter_config(plan, spec))
     write_json(init / "init.json", record)
-    write_json(init / BASE, _belongs(record))
+    write_json(init / BASE, {**_belongs(record), "adapter_sha256": sha256(init / ADAPTER)})
     with atomic(folder / "README.md") as file:
         file.write(released_card.text(plan.asked.base["path"], plan.init, record))
 

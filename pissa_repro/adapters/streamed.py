@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from pissa_repro.model.header import BITS
-from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.errors import NoRoom
 from pissa_repro.runtime.record import atomic
 
 
@@ -41,10 +41,10 @@ class Entry(NamedTuple):
 
 
 def refuse_no_space(out: Path, needed: int) -> None:
-    """Raise UserError where the disk of a folder that is to be made has fewer bytes than it needs."""
+    """Raise NoRoom where the disk of a folder that is to be made has fewer bytes than it needs."""
     out.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(out.parent).free) < needed:
-        raise UserError(f"--out {out}: needs {needed:,} bytes, {free:,} are free there.")
+        raise NoRoom(f"--out {out}: needs {needed:,} bytes, {free:,} are free there.")
 
 
 def order(places: Mapping[str, Place | Entry]) -> list[str]:

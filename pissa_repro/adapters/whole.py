@@ -19,6 +19,7 @@ from safetensors import safe_open
 from pissa_repro.adapters.streamed import Place, opened, order
 from pissa_repro.model import checkpoint
 from pissa_repro.model import folder as model_folder
+from pissa_repro.model.header import Stored, header
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import atomic, write_json
 
@@ -40,6 +41,11 @@ class Shard(NamedTuple):
     def size(self) -> int:
         """Bytes of its tensors."""
         return sum(place.size for place in self.places.values())
+
+
+def tensors(folder: str | Path) -> dict[str, Stored]:
+    """Every tensor of a model folder, which may be a residual, that is no base model; from the headers alone."""
+    return {name: one for path in model_folder.weight_files(folder) for name, one in header(path).items()}
 
 
 def shards(source: str | Path, dtype: str | None = None) -> list[Shard]:

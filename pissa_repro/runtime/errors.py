@@ -21,6 +21,10 @@ class UserError(Exception):
     """Something the user can mend: the message names the value, the place and the choices."""
 
 
+class NoRoom(UserError):
+    """A disk without room for what was to be written, in which nothing is wrong."""
+
+
 def unknown(kind: str, word: object, choices: Iterable[object], place: str) -> UserError:
     """Build the error for a word that is not known: the place, the nearest word, all choices."""
     names = sorted(str(choice) for choice in choices)
@@ -30,7 +34,7 @@ def unknown(kind: str, word: object, choices: Iterable[object], place: str) -> U
     return UserError(f"{place}: unknown {kind} '{shown}'.{hint} Choices: {', '.join(names) or '(none)'}.")
 
 
-def _failed_write(error: Exception) -> OSError | None:
+def failed_write(error: Exception) -> OSError | None:
     """The error of a write that failed, for safetensors and torch have types of their own; None for any other."""
     if isinstance(error, OSError):
         return error if error.errno in FULL + FORBIDDEN else None
@@ -48,7 +52,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        failed = _failed_write(error)
+        failed = failed_write(error)
         if failed is None or failed.filename is not None or failed.errno not in FULL:
             raise
         raise OSError(failed.errno, failed.strerror, str(path)) from error
@@ -86,7 +90,7 @@ def run_stage(main: Callable[[], None]) -> None:
         print(INTERRUPTED, file=sys.stderr)
         sys.exit(128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT))
     except Exception as error:
-        if (failed := _failed_write(error)) is None:
+        if (failed := failed_write(error)) is None:
             raise
         where = failed.filename or "a file"
         sys.exit(f"error: cannot read or write {where}: {failed.strerror}. Nothing unfinished was kept.")
