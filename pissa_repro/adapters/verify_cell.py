@@ -134,7 +134,7 @@ class CellWalk:
             return f"trained/ as transformers loads it: {near(found, self.wanted, limit, str(self.cell.trained))}"
         base = None if self.cell.spec["quant"] == "none" else "trained"
         forms, said = {"merged": base, "residual": None}, []
-        if trained.no_plain(self.cell.trained, self.cell.start) is None:
+        if trained.no_plain(self.cell.trained) is None:
             forms = {"lora": None, **forms}
         for form, on in forms.items():
             with room() as place:
@@ -146,7 +146,7 @@ class CellWalk:
         """What trained/ holds for others: by logits; the same as `pissa convert` makes; and back, bit by bit."""
         if self.cell.start is None:
             raise Untried(WHOLE)
-        if why := trained.no_plain(self.cell.trained, self.cell.start):
+        if why := trained.no_plain(self.cell.trained):
             raise Untried(f"trained/ holds no plain LoRA: {why}")
         base, dtype = Path(self.cell.model["path"]), self.cell.spec["settings"]["dtype"]
         found = logits.of(base, self.cell.trained, logits.prompts(base))
