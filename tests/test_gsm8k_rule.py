@@ -158,8 +158,8 @@ def test_metrics_of_one_item():
     assert process_results({"response": "#### 1,234,567"}, [f"{M}1,234,567"]) == {"paper": 0.0, "strict": 1.0}
 
 
-def test_the_prompt_is_the_one_of_training():
-    assert prompt({"prompt": "Q {x}?"}).endswith("### Instruction:\nQ {x}?\n\n### Response:")
+def test_the_task_asks_the_question_as_it_is():
+    assert prompt({"prompt": "Q {x}?"}) == "Q {x}?"
 
 
 def real_rows(folder, split):

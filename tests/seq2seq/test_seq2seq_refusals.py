@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from admission.admitting import admitted
+from admitting import admitted
 from damage import add, edit
 from encoders import BART, KINDS, TARGETS
 from helpers import Run, scored_rows
