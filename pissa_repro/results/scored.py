@@ -16,6 +16,7 @@ from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import canonical, read_json, read_lines
 from pissa_repro.runtime.record_types import Sample, ScoreRecord
+from pissa_repro.sources.prompt import words_of
 from pissa_repro.tasks import METRIC
 
 FORMS = (
@@ -54,8 +55,8 @@ def read_items(path: Path, metric: str = METRIC) -> tuple[list[Sample], np.ndarr
 
 
 def keys(rows: list[Sample]) -> list[str]:
-    """What tells items apart: id and prompt, as one text."""
-    return [canonical([row["id"], row["prompt"]]) for row in rows]
+    """What tells items apart: id and the user's words, as one text. Cells may ask the same items in other styles."""
+    return [canonical([row["id"], words_of(row["prompt"])]) for row in rows]
 
 
 def read(path: Path, metric: str) -> Scored:
