@@ -20,9 +20,7 @@ from pissa_repro.runtime.record_types import Sample, ScoreRecord
 from pissa_repro.sources.prompt import words_of
 from pissa_repro.tasks import METRIC
 
-REPLACED = [
-    field.replaces for field in ALLOWED.values() if field.replaces
-]  # a method may have its own
+REPLACED = [field.replaces for field in ALLOWED.values() if field.replaces]  # a method may have its own
 FORMS = (
     f"Give a scoring record (<task>.json), its <task>{paths.SAMPLES}, a cell's folder, or a cell without its -s<seed>."
 )
