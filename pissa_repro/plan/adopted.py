@@ -121,7 +121,10 @@ def files(given: WrittenAdopted, place: str) -> list[str]:
 def _files(folder: Path, place: str) -> list[Path]:
     """The files of a folder, and of the one below it that has the adapter (PEFT's for a named one; pissa_init)."""
     if not folder.is_dir():
-        raise UserError(f"{place}: no such folder '{folder}'. One on a hub: `hf download OWNER/NAME --local-dir DIR`.")
+        raise UserError(
+            f"{place}: no such folder '{folder}'. One on a hub: `hf download OWNER/NAME --local-dir DIR`. One that was "
+            "moved: say where to, or take its name out of config.sweep.adopted; its scores stay."
+        )
     configs = [path for path in (folder / CONFIG, *sorted(folder.glob(f"*/{CONFIG}"))) if path.is_file()]
     if not configs:
         raise UserError(f"{place}: '{folder}' is no adapter's folder (no {CONFIG}).")
