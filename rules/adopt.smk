@@ -1,5 +1,6 @@
 # Adapters that were trained elsewhere, in the place of init and train. The files of their folders are inputs, so that an
-# edit is noticed; nothing after this rule knows where they lie.
+# edit is noticed. So they must stay while they are swept, finished or not: without its inputs Snakemake would take this
+# job for another one, and do it again. No spec and no record after this rule knows where they lie.
 
 
 rule adopt:

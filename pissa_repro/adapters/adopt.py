@@ -17,11 +17,12 @@ from pissa_repro.adapters import bases, belongs, card, convert, folder
 from pissa_repro.adapters.folder import CONFIG, Adapter
 from pissa_repro.adapters.pair import Pair, Survey
 from pissa_repro.model.adopted import FROZEN, PLAIN, RAW, START, Files
-from pissa_repro.model.tokens import load_tokenizer, prompt_ids
+from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import atomic, atomic_folder, sha256, write_json
 from pissa_repro.runtime.record_types import AdoptFacts, ModelRecord
-from pissa_repro.sources.prompt import PROMPT
+from pissa_repro.runtime.specs import AdoptSpec
+from pissa_repro.sources.prompt import DEFAULT, make_style, named
 
 TOKENIZER = "tokenizer_config.json"
 
@@ -38,12 +39,14 @@ class Asked:
     residual: Path | None = None
     quant: str = "none"
     trust: bool = False
+    prompt: str = DEFAULT
 
 
-def asked_of(source: Mapping[str, Any], quant: str) -> Asked:
-    """What a definition of the config asks for (plan/adopted.py, source)."""
+def asked_of(source: Mapping[str, Any], spec: AdoptSpec) -> Asked:
+    """What a definition of the config asks for (plan/adopted.py, source), and its spec."""
     folders = {key: Path(source[key]) for key in ("init", "residual") if key in source}
-    return Asked(Path(source["adapter"]), quant=quant, trust=source.get("trust", False), **folders)
+    trust, prompt = source.get("trust", False), named(spec)
+    return Asked(Path(source["adapter"]), quant=spec["quant"], trust=trust, prompt=prompt, **folders)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def examine(asked: Asked, stored: ModelRecord) -> Examined:
     given = asked.init or (belongs.start_beside(asked.residual) if asked.residual else None)
     trained = folder.read(asked.adapter, "adapter", merging=given is None)
     belongs.check_fit(trained, stored)
-    notes = [belongs.other_name(trained, stored), *_tokenizer(trained, stored)]
+    notes = [belongs.other_name(trained, stored), *_tokenizer(trained, stored, asked.prompt)]
     start, said = None, _quantized(trained)
     if given:
         start = folder.read(given, "residual" if asked.residual else "init")
@@ -210,7 +213,7 @@ def _trained_parameters(adapter: Adapter) -> int:
     return sum(math.prod(tensor.shape) for tensor in kept)
 
 
-def _tokenizer(trained: Adapter, stored: ModelRecord) -> list[str]:
+def _tokenizer(trained: Adapter, stored: ModelRecord, prompt: str) -> list[str]:
     """A sentence on a tokenizer beside the adapter (TRL writes one); none where there is no such.
 
     It is scored with the base's, as every cell is; added tokens that no prompt has do no harm. Raises UserError for
@@ -218,9 +221,16 @@ def _tokenizer(trained: Adapter, stored: ModelRecord) -> list[str]:
     """
     if not (trained.path / TOKENIZER).is_file():
         return []
-    text: list[Any] = [PROMPT.format(instruction="What is 12 + 3.5? Say why, in brief.")]
-    ours, theirs = (prompt_ids(load_tokenizer(place), text) for place in (stored["path"], trained.path))
-    if ours != theirs:
+    base, beside = (load_tokenizer(place) for place in (stored["path"], trained.path))
+    beside.chat_template = beside.chat_template or base.chat_template  # one without a template says nothing of chats
+    ours, theirs = (make_style(prompt, tokenizer) for tokenizer in (base, beside))
+    text, other = (style.prompt(["What is 12 + 3.5? Say why, in brief."]) for style in (ours, theirs))
+    if text != other:
+        raise UserError(
+            f"{trained.path}: the chat template beside the adapter makes another prompt than that of {stored['name']}, "
+            "with which it would be asked. Choices: its chat_template.jinja in the model's folder; another `prompt`."
+        )
+    if ours.ids([text]) != theirs.ids([text]):
         raise UserError(
             f"{trained.path}: the tokenizer beside the adapter makes other tokens of a prompt than that of "
             f"{stored['name']}, with which it would be scored. Is the base the right one?"

@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from pissa_repro.cli import _options as options
-from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import atomic
 
 
@@ -31,6 +31,9 @@ def adopt(
     init: Annotated[Path | None, typer.Option(help="The folder of its start, taken out of the base.")] = None,
     residual: Annotated[Path | None, typer.Option(help="The folder of the residual, its start in pissa_init/.")] = None,
     quant: Annotated[str, typer.Option(help="Quantization of the base that it is scored on.")] = "none",
+    prompt: Annotated[
+        str | None, typer.Option(help="How it is asked: alpaca, chat or plain (default: as the sweep).")
+    ] = None,
     trust: Annotated[bool, typer.Option("--trust", help="It is what is said, whatever its numbers look like.")] = False,
     name: Annotated[str | None, typer.Option(help="Its name in the config (default: its folder's).")] = None,
     model: Annotated[str, typer.Option(help="The base's name in the config.")] = "MODEL",
@@ -45,14 +48,19 @@ def adopt(
         raise UserError("--init and --residual: give one; a residual has its start inside.")
     from pissa_repro import quantizers
     from pissa_repro.adapters.adopt import Asked, examine  # with torch, which --help does not need
+    from pissa_repro.sources.prompt import CHAT, DEFAULT, FORMS
     from pissa_repro.starts import byhand
 
     quantizers.find(quant, "--quant")
-    found = examine(Asked(adapter, init, residual, quant, trust), byhand.model(base, revision)).facts
+    style = prompt or DEFAULT
+    if style not in (*FORMS, CHAT):
+        raise unknown("style of prompts", style, (*FORMS, CHAT), "--prompt")
+    found = examine(Asked(adapter, init, residual, quant, trust, style), byhand.model(base, revision)).facts
     called = name or re.sub(r"[^A-Za-z0-9._-]+", "-", adapter.resolve().name).strip("-._")[:64]
     given = {"adapter": str(adapter), "model": model, "dataset": dataset}
     given |= {key: str(folder) for key, folder in (("init", init), ("residual", residual)) if folder}
     given |= {"quant": quant} if quant != "none" else {}
+    given |= {"prompt": prompt} if prompt else {}
     text = _config(called, {**given, **({"trust": True} if trust else {})})
     print(f"Rank {found['rank']}, {found['trainable_parameters']:,} trained parameters; it belongs to the base.")
     print("\n".join([*found["notes"], "", text]))

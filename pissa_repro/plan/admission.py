@@ -33,6 +33,7 @@ def _of_sweep(sweep: Sweep, model: str) -> AdmitSpec:
     if not cells:
         raise unknown("model", model, sweep.config["sweep"]["models"], "config.sweep.models")
     prompts = {dict(cell.train)["prompt"] for cell in cells}
+    prompts |= {one.prompt for one in sweep.adopted.values() if one.model == model}
     tasks = {name: sweep.config["tasks"][name] for name in sweep.config["sweep"]["tasks"]}
     return {
         "stage": "admit",
@@ -67,7 +68,7 @@ def _training(cells: list[Cell]) -> Iterator[AdmitRows]:
 
 
 def _task(task: TaskSpec, rows: str, prompts: set[str]) -> AdmitTask:
-    """What a task asks for, with the prompts of the cells where these are not the released one alone."""
+    """What a task asks for, with the prompts of all that is scored where these are not the released one alone."""
     asked: AdmitTask = {
         "task": task["task"], "rows": rows, "max_new_tokens": task["max_new_tokens"], "backend": task["backend"],
     }  # fmt: skip

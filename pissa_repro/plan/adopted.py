@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pissa_repro import quantizers
 from pissa_repro.plan.sections import Config, WrittenAdopted
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.specs import AdoptSpec
+from pissa_repro.sources.prompt import DEFAULT
 
 LIKE_A_CELL = re.compile(r".+-r\d+-lr[^/]+-s\d+")  # how the folders of trained cells are called
 ELSEWHERE = "trained elsewhere"
@@ -25,12 +26,16 @@ READ = (".json", ".safetensors")  # files of a folder that are read
 
 @dataclass(frozen=True)
 class Adopted:
-    """An adapter that was trained elsewhere. method: its name in the config; data: what it is said to be trained on."""
+    """An adapter that was trained elsewhere. method: its name in the config; data: what it is said to be trained on.
+
+    prompt: the style in which it is asked (sources/prompt.py).
+    """
 
     model: str
     data: str
     method: str
     quant: str
+    prompt: str
     display: str
 
     @property
@@ -40,7 +45,8 @@ class Adopted:
 
     def spec(self, version: int) -> AdoptSpec:
         """What decides a score, but for the bits of the adapter and of the base."""
-        return {"stage": "adopt", "version": version, "quant": self.quant}
+        prompt = {} if self.prompt == DEFAULT else {"prompt": self.prompt}
+        return cast("AdoptSpec", {"stage": "adopt", "version": version, "quant": self.quant, **prompt})
 
 
 def swept(config: Config) -> dict[str, Adopted]:
@@ -49,7 +55,8 @@ def swept(config: Config) -> dict[str, Adopted]:
     for name in config["sweep"].get("adopted", ()):
         given = config["adopted"][name]
         display = f"{given.get('display', name)} ({ELSEWHERE})"
-        one = Adopted(given["model"], given["dataset"], name, given.get("quant", "none"), display)
+        prompt = given.get("prompt", config["train"]["prompt"])  # the sweep's, so that it stands beside its cells
+        one = Adopted(given["model"], given["dataset"], name, given.get("quant", "none"), prompt, display)
         found[one.name] = one
     return found
 
@@ -114,7 +121,10 @@ def files(given: WrittenAdopted, place: str) -> list[str]:
 def _files(folder: Path, place: str) -> list[Path]:
     """The files of a folder, and of the one below it that has the adapter (PEFT's for a named one; pissa_init)."""
     if not folder.is_dir():
-        raise UserError(f"{place}: no such folder '{folder}'. One on a hub: `hf download OWNER/NAME --local-dir DIR`.")
+        raise UserError(
+            f"{place}: no such folder '{folder}'. One on a hub: `hf download OWNER/NAME --local-dir DIR`. One that was "
+            "moved: say where to, or take its name out of config.sweep.adopted; its scores stay."
+        )
     configs = [path for path in (folder / CONFIG, *sorted(folder.glob(f"*/{CONFIG}"))) if path.is_file()]
     if not configs:
         raise UserError(f"{place}: '{folder}' is no adapter's folder (no {CONFIG}).")

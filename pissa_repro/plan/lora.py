@@ -35,7 +35,7 @@ def _number(low: float, high: float) -> Check:
     return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and low < value <= high
 
 
-def _whole(value: Any) -> bool:
+def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -86,7 +86,7 @@ ALLOWED = {
     "exclude_modules": Field(NAMES, _either(_each(_name), _expression), "which of them get none"),
     "layers_to_transform": Field(
         "a number of a layer or a list of them, from 0",
-        _either(*((lambda value: _whole(value) and value >= 0), _each(lambda value: _whole(value) and value >= 0))),
+        _either(*((lambda value: _is_int(value) and value >= 0), _each(lambda value: _is_int(value) and value >= 0))),
         "only layers of these numbers; with a list of target modules",
     ),
     "layers_pattern": Field(
@@ -96,7 +96,7 @@ ALLOWED = {
     ),
     "rank_pattern": Field(
         "a mapping from regular expressions to ranks",
-        _patterns(lambda value: _whole(value) and RANK(value)),
+        _patterns(lambda value: _is_int(value) and RANK(value)),
         "another rank for modules whose name ends in a match; the first match holds. The others have the sweep's",
         nothing={},
     ),
@@ -187,7 +187,7 @@ def acting(given: dict[str, Any], place: str) -> dict[str, Any]:
             near = difflib.get_close_matches(key, [*ALLOWED, *REFUSED], n=1)
             instead = f" For '{near[0]}': {REFUSED[near[0]]}." if near and near[0] in REFUSED else ""
             raise UserError(f"{unknown('LoraConfig field', key, ALLOWED, place)}{instead}")
-    fields = {key: value for key, value in given.items() if ALLOWED[key].replaces or value != ALLOWED[key].nothing}
+    fields = {key: value for key, value in given.items() if not _idle(ALLOWED[key], value)}
     for key, value in fields.items():
         if not ALLOWED[key].good(value):
             raise UserError(f"{place}: '{key}' is {short(value)}; it must be {ALLOWED[key].wanted}.")
@@ -198,6 +198,11 @@ def acting(given: dict[str, Any], place: str) -> dict[str, Any]:
             f"{place}: 'layers_to_transform' needs a list of target modules; an expression can name layers."
         )
     return fields
+
+
+def _idle(field: Field, value: Any) -> bool:
+    """Whether a field does nothing: at PEFT's default; for a mapping also null, which PEFT takes for an empty one."""
+    return field.replaces is None and (value == field.nothing or (value is None and field.nothing == {}))
 
 
 def replaced(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,6 +68,7 @@ class WrittenAdopted(TypedDict):
     init: NotRequired[str]
     residual: NotRequired[str]
     quant: NotRequired[str]
+    prompt: NotRequired[str]
     display: NotRequired[str]
     trust: NotRequired[bool]
 

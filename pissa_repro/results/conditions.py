@@ -8,11 +8,12 @@ from pissa_repro.results.scored import Scored, stage
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.record import canonical, read_json
 from pissa_repro.runtime.record_types import Provenance
+from pissa_repro.sources.prompt import DEFAULT
 
 # What two cells may differ in when methods are compared, or a judge happened to need; all else should be the same.
 OWN = set(
-    "train.method train.quant train.lora train.learning_rate init.method init.method_version init.options init.quant "
-    "init.rank init.seed judge.judgements judge.asked_again judge.prompt_tokens "
+    "train.method train.quant train.lora train.learning_rate init.method init.method_version init.options init.lora "
+    "init.quant init.rank init.seed judge.judgements judge.asked_again judge.prompt_tokens "
     "judge.completion_tokens adopt.quant".split()
 )
 # A score's record less these is what its task says of the scoring: a judge, a sandbox.
@@ -109,9 +110,10 @@ def differences(pairs: list[tuple[Scored, Scored]]) -> dict[str, list[str]]:
 
 
 def _untrained(shared: dict[str, Any]) -> dict[str, Any]:
-    """Conditions without those of the training, but for where it was."""
+    """Conditions without those of the training, but for where it was, and how the model is asked."""
     kept = {k: v for k, v in shared.items() if not k.startswith(("train", "init.", "adopt.")) and TRAINED_BY not in k}
-    return {TRAINING: shared.get(TRAINING, "in this sweep"), **kept}
+    prompt = shared.get("adopt.prompt", shared.get("train.settings.prompt", DEFAULT))
+    return {TRAINING: shared.get(TRAINING, "in this sweep"), "prompt": prompt, **kept}
 
 
 def _words(values: list[Any]) -> str:

@@ -65,6 +65,7 @@ def facts(pairs: Pairs, only: Seeds, metric: str, examples: int = 3) -> Comparis
     binary = scored.is_binary(np.stack([a, b]), shown)
     higher_is_better = shown.higher_is_better if shown else True if binary else None
     difference = stats.paired_bootstrap(a, b, ("A", "B"))
+    called = scored.displays(*pairs[0])
     return {
         "task": first.path.stem,
         "metric": metric,
@@ -73,8 +74,8 @@ def facts(pairs: Pairs, only: Seeds, metric: str, examples: int = 3) -> Comparis
         "higher_is_better": higher_is_better,
         "items": len(first.rows),
         "only_one_side": only,
-        "a": _side([pair[0] for pair in pairs], a, metric),
-        "b": _side([pair[1] for pair in pairs], b, metric),
+        "a": _side([pair[0] for pair in pairs], a, metric, called[0]),
+        "b": _side([pair[1] for pair in pairs], b, metric, called[1]),
         "difference": {
             "mean": difference.mean,
             "low": difference.low,
@@ -93,10 +94,10 @@ def _seeds(pair: tuple[Scored, Scored]) -> list[int | None]:
     return [scored.seed(side.record) for side in pair]
 
 
-def _side(cells: list[Scored], scores: np.ndarray, metric: str) -> Side:
+def _side(cells: list[Scored], scores: np.ndarray, metric: str, display: str) -> Side:
     value, spread = stats.mean_std(scores.mean(axis=1))
     return {
-        "display": scored.display(cells[0]),
+        "display": display,
         "records": [str(cell.path) for cell in cells],
         "seeds": [scored.seed(cell.record) for cell in cells],
         "value": value,

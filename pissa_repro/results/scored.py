@@ -11,13 +11,16 @@ import numpy as np
 from pissa_repro import methods
 from pissa_repro import tasks as task_files
 from pissa_repro.plan.adopted import ELSEWHERE
+from pissa_repro.plan.lora import ALLOWED, PATTERNS
 from pissa_repro.results.measure import PERCENT, Measure, measure_of
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import canonical, read_json, read_lines
 from pissa_repro.runtime.record_types import Sample, ScoreRecord
+from pissa_repro.sources.prompt import words_of
 from pissa_repro.tasks import METRIC
 
+REPLACED = [field.replaces for field in ALLOWED.values() if field.replaces]  # a method may have its own
 FORMS = (
     f"Give a scoring record (<task>.json), its <task>{paths.SAMPLES}, a cell's folder, or a cell without its -s<seed>."
 )
@@ -54,8 +57,8 @@ def read_items(path: Path, metric: str = METRIC) -> tuple[list[Sample], np.ndarr
 
 
 def keys(rows: list[Sample]) -> list[str]:
-    """What tells items apart: id and prompt, as one text."""
-    return [canonical([row["id"], row["prompt"]]) for row in rows]
+    """What tells items apart: id and the user's words, as one text. Cells may ask the same items in other styles."""
+    return [canonical([row["id"], words_of(row["prompt"])]) for row in rows]
 
 
 def read(path: Path, metric: str) -> Scored:
@@ -152,10 +155,33 @@ def display(score: Scored) -> str:
         return "without training"
     known = train["method"] in methods.names()
     words = [methods.display(train["method"], train["quant"]) if known else train["method"]]
-    words += [f"{key}={value}" for key, value in (_options(init) | train["lora"]).items()]
+    words += [f"{key}={value}" for key, value in (_options(init) | _fields(init) | train["lora"]).items()]
     words += [f"{train['quant']} base"] if train["quant"] != "none" else []
     words += [f"rank {init['rank']}"] if init else []
     return ", ".join([*words, f"learning rate {train['learning_rate']:g}"])
+
+
+def displays(a: Scored, b: Scored) -> list[str]:
+    """Two cells in words. Where these are the same, also the settings of a method in which the cells differ."""
+    words, settings = [display(a), display(b)], [_replaced(a.record), _replaced(b.record)]
+    if words[0] != words[1]:
+        return words
+    differ = [key for key in settings[0] if settings[0][key] != settings[1].get(key)]
+    return [", ".join([words[0], *(f"{k}={own[k]}" for k in differ if k in own)]) for own in settings]
+
+
+def _replaced(record: ScoreRecord) -> dict[str, Any]:
+    """The settings of a cell's training that the fields of its method may have replaced; none without a start."""
+    train, init = stage(record["spec"], "train"), stage(record["spec"], "init")
+    if train is None or init is None:
+        return {}
+    return {key: (init if key in init else train["settings"]).get(key) for key in REPLACED}
+
+
+def _fields(init: dict[str, Any] | None) -> dict[str, Any]:
+    """The LoraConfig fields of a method that decide its start; a spec holds patterns as pairs."""
+    given = (init or {}).get("lora", {})
+    return {key: dict(value) if key in PATTERNS else value for key, value in given.items()}
 
 
 def _options(init: dict[str, Any] | None) -> dict[str, Any]:

@@ -195,11 +195,15 @@ class TrainSpec(TypedDict):
 
 
 class AdoptSpec(TypedDict):
-    """Spec of taking in an adapter that was trained elsewhere. quant: of the base that it is scored on."""
+    """Spec of taking in an adapter that was trained elsewhere. quant: of the base that it is scored on.
+
+    prompt: the style in which it is asked, where that is not the released one.
+    """
 
     stage: str
     version: int
     quant: str
+    prompt: NotRequired[str]
 
 
 class TaskSpec(TypedDict):

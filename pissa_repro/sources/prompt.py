@@ -57,6 +57,12 @@ def written(name: str, words: Sequence[str], answers: Sequence[str] = ()) -> str
     return text
 
 
+def words_of(text: str) -> str:
+    """The user's words of a first prompt in the released words; another text as it stands, as of the other styles."""
+    head, tail = PROMPT.split("{instruction}")
+    return text.removeprefix(head).removesuffix(tail) if text.startswith(head) and text.endswith(tail) else text
+
+
 class Style:
     """How a model is asked, in fixed words (FORMS). The tokenizer's bos stands in front, as in front of any text.
 

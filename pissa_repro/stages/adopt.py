@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--source", required=True, type=json.loads, help="JSON: adapter, and init or residual; trust")
     args = parser.parse_args(argv)
     started, stored = time.perf_counter(), stored_model(args.model)
-    asked = asked_of(args.source, args.spec["quant"])
+    asked = asked_of(args.source, args.spec)
     found = examine(asked, stored)
     for note in found.facts["notes"]:
         log.info("%s", note)

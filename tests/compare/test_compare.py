@@ -1,5 +1,7 @@
 """The comparison of two scored cells: which seeds are paired, and what else differs."""
 
+import copy
+
 import numpy as np
 import pytest
 from commands import pissa
@@ -155,3 +157,25 @@ def test_uncommitted_changes_are_said_on_both_sides(cells, capsys):
 def test_what_came_of_the_scoring_is_no_condition_of_it(cells, capsys):
     change(cells["lora"], 0, math_verify_cut_off=3)
     assert "differ in" not in run(capsys, at(cells["pissa"], 0), at(cells["lora"], 0))
+
+
+def test_two_methods_that_differ_in_their_fields_have_other_words(cells, sweep, capsys, tmp_path):
+    """Fields of a start always; settings that a method replaces where nothing else tells two cells apart."""
+    cell = next(c for c in sweep.cells.values() if (c.method, c.quant, c.seed) == ("pissa", "none", 0))
+
+    def scored(name, settings=(), **init):
+        spec = copy.deepcopy(sweep.evaluate_spec(cell, "gsm-mini"))
+        train = spec["generate"]["train"]
+        train["init"] |= init
+        train["settings"] |= dict(settings)
+        write(tmp_path / name, spec, samples(answers("pissa", len(name))))
+        return tmp_path / name
+
+    pattern = scored("pattern", lora={"rank_pattern": [["q_proj", 4]]})
+    usual, other = scored("usual"), scored("other", {"dropout": 0.1}, alpha=32.0)
+    text = run(capsys, pattern, usual)
+    assert "A  PiSSA, rank_pattern={'q_proj': 4}, rank 16, learning rate 0.003" in text
+    assert "B  PiSSA, rank 16, learning rate 0.003, seed" in text
+    text = run(capsys, other, usual)
+    assert "A  PiSSA, rank 16, learning rate 0.003, alpha=32.0, dropout=0.1, seed" in text
+    assert "B  PiSSA, rank 16, learning rate 0.003, alpha=16.0, dropout=0, seed" in text

@@ -7,6 +7,7 @@ from scored_cells import ITEMS, answers, at, change, run, samples, write
 
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
+from pissa_repro.sources.prompt import written
 
 
 @pytest.fixture
@@ -110,3 +111,25 @@ def test_a_task_without_generation(cells, capsys):
     assert text.split("same text\n")[1].splitlines()[0].endswith(" -")
     with pytest.raises(UserError, match=r"item 0 has no number for metric 'perplexity' \(it has \[-8.0, 4\]\)"):
         pissa("compare", *(at(cells[m], 0) for m in ("pissa", "lora")), "--task", "text", "--metric", "perplexity")
+
+
+def test_the_same_items_asked_in_two_styles_are_paired(cells, capsys):
+    """Where a row has no prompt of its own, a sample shows the words around the user's, which are the style's."""
+    questions = [f"Write {{x}} number {i}." for i in range(ITEMS)]
+    for method, style in (("lora", "alpaca"), ("pissa", "plain")):
+        path = at(cells[method], 0) / "eval" / "gsm-mini.json"
+        rows = [
+            row | {"prompt": written(style, [question])}
+            for row, question in zip(samples(answers(method, 0)), questions, strict=True)
+        ]
+        write(at(cells[method], 0), read_json(path)["spec"], rows)
+    pair = at(cells["pissa"], 0), at(cells["lora"], 0)
+    assert "the same 200 items" in run(capsys, *pair)
+    questions.reverse()
+    write(
+        pair[0],
+        read_json(pair[0] / "eval" / "gsm-mini.json")["spec"],
+        [row | {"prompt": question} for row, question in zip(samples(answers("pissa", 0)), questions, strict=True)],
+    )
+    with pytest.raises(UserError, match="scored on different items: they share 0 "):
+        run(capsys, *pair)

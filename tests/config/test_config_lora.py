@@ -89,6 +89,8 @@ def test_a_field_at_its_default_is_no_field():
     """Case 16: `use_dora: false` is the same method, cell and spec as no field."""
     nothing = {name: field.nothing for name, field in lora.ALLOWED.items() if not field.replaces}
     assert specs_of(**nothing) == specs_of() and "lora" not in specs_of()[0] and specs_of()[1]["lora"] == {}
+    nulls = dict.fromkeys(name for name, value in nothing.items() if value in (None, {}))
+    assert specs_of(**nulls) == specs_of() and lora.PATTERNS[0] in nulls, "null is no list and no mapping"
 
 
 def test_a_field_holds_in_place_of_the_training_settings():
