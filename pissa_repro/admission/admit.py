@@ -107,7 +107,7 @@ def _tasks(language: Language, asked: Mapping[str, AdmitTask], results: Path) ->
         styles = [make_style(prompt, language.tokenizer, kind) for prompt in named]
         try:
             task = Task(wanted["task"], paths.rows(wanted["rows"], results), wanted["max_new_tokens"])
-            check_architecture(kind, wanted["backend"], task.predicts)
+            check_architecture(kind, wanted.get("backend", "hf"), task.predicts)
             prompts = Prompts([(task, style) for style in styles], language.window)
         except UserError as error:
             raise UserError(f"{place}: {error}") from None

@@ -31,7 +31,12 @@ def matching(names: list[str], targets: list[str]) -> dict[str, list[str]]:
     Raises UserError for a target that matches no module.
     """
     modules = [name.removesuffix(".weight") for name in names if name.endswith(".weight")]
-    matches = {t: [m for m in modules if m == t or m.endswith(f".{t}")] for t in targets}
+    ending = defaultdict(list)  # the modules by each of their endings: thousands of experts may be named one by one
+    for module in modules:
+        parts = module.split(".")
+        for first in range(len(parts)):
+            ending[".".join(parts[first:])].append(module)
+    matches = {target: ending.get(target, []) for target in targets}
     for target, hits in matches.items():
         if not hits:
             layers = sorted({name.rsplit(".", 1)[-1] for name in modules})

@@ -69,9 +69,9 @@ def _training(cells: list[Cell]) -> Iterator[AdmitRows]:
 
 def _task(task: TaskSpec, rows: str, prompts: set[str]) -> AdmitTask:
     """What a task asks for, with the prompts of all that is scored where these are not the released one alone."""
-    asked: AdmitTask = {
-        "task": task["task"], "rows": rows, "max_new_tokens": task["max_new_tokens"], "backend": task["backend"],
-    }  # fmt: skip
+    asked: AdmitTask = {"task": task["task"], "rows": rows, "max_new_tokens": task["max_new_tokens"]}
+    if task["backend"] != "hf":
+        asked["backend"] = task["backend"]
     return asked if prompts == {UNWRITTEN["prompt"]} else {**asked, "prompts": sorted(prompts)}
 
 

@@ -102,7 +102,7 @@ class AdmitTask(TypedDict):
     task: str
     rows: str
     max_new_tokens: int
-    backend: str
+    backend: NotRequired[str]
     prompts: NotRequired[list[str]]
 
 

@@ -63,8 +63,7 @@ def test_an_admission_asks_once_for_each_model_and_names_all_that_is_swept():
     spec = admission.spec(sweep, "sweep", "mini-llama")
     assert spec["targets"] == [{"modules": sweep.config["train"]["target_modules"], "ranks": [16]}]
     assert spec["training"] == [{"rows": "gsm-mini-train", "max_length": 512}]
-    task = {"task": "gsm8k", "rows": "gsm-mini-test", "max_new_tokens": 56, "backend": "hf"}
-    assert spec["tasks"] == {"gsm-mini": task}
+    assert spec["tasks"] == {"gsm-mini": {"task": "gsm8k", "rows": "gsm-mini-test", "max_new_tokens": 56}}
     assert admission.rows(spec) == [paths.rows("gsm-mini-train"), paths.rows("gsm-mini-test")]
     studied = admission.spec(sweep, "studies", "mini-llama")
     assert (studied["trained"], studied["training"], studied["tasks"]) == (False, [], {})
