@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from stage import LLAMA, says
 
 from pissa_repro.model import factors, targets
+from pissa_repro.plan import lora
 
 CONV1D = ["attn.c_attn", "mlp.c_fc"]
 # What a spec says of a Llama, and of a GPT-2.
@@ -36,8 +37,6 @@ GPT2S = [
 
 def ours(folder, fields):
     """{the files' name: (rank, alpha)} by our rule; patterns are pairs in a spec."""
-    from pissa_repro.plan import lora
-
     spec = {"target_modules": fields["target_modules"], "rank": 8, "alpha": 4.0}
     more = lora.of_start(fields, alpha_is_rank=False)
     return {
@@ -118,3 +117,12 @@ def test_written_patterns_give_every_module_its_own(ranks):
 def test_a_field_that_does_nothing_is_refused(tiny_model, fields, words):
     """PEFT passes over a misspelt name, and trains something else."""
     says(lambda: ours(tiny_model, fields), *words)
+
+
+def test_a_pattern_that_alpha_is_rank_has_added_may_decide_nothing(tiny_model):
+    """It was never written: another pattern of alpha comes before it."""
+    written = {"rank_pattern": {"q_proj": 4}, "alpha_pattern": {"self_attn.*": 8}}
+    added = lora.of_start(written, alpha_is_rank=True)
+    patterns = {field: dict(pairs) for field, pairs in added.items()}
+    assert list(patterns["alpha_pattern"]) == ["self_attn.*", "q_proj"]
+    assert ours(tiny_model, {"target_modules": LLAMA, **patterns})

@@ -89,7 +89,7 @@ def _reason(name: str, model: "PreTrainedModel", counts: dict[int, int]) -> str 
     if not _is_linear(layer):
         return f"is a {type(layer).__name__}, and only linear layers can get factors"
     if layer is model.get_output_embeddings() and counts[id(layer.weight)] == 1:
-        return "is the output layer: the loss is computed from its weight, past any factors"
+        return "is the output layer: the loss of a training may be computed from its weight, past any factors"
     return "shares its weight with the embedding" if counts[id(layer.weight)] > 1 else None
 
 

@@ -128,7 +128,9 @@ def _refuse_idle_patterns(patterns: Mapping[str, dict[str, Any]], names: Mapping
     """Raise UserError for a pattern that decides nothing, for want of a module or since another one does before it."""
     for field, pattern in patterns.items():
         which = field.removesuffix("_pattern")
-        for key in pattern:
+        for key, value in pattern.items():
+            if field == "alpha_pattern" and patterns.get("rank_pattern", {}).get(key) == value:
+                continue  # alpha: rank has put it behind those that are written (plan/lora.py)
             numbered = {field: {other: other for other in pattern}}
             if not any(of_module(numbered, which, name) == key for name in names.values()):
                 raise UserError(

@@ -19,9 +19,7 @@ class AsTrained:
     """What is the same for both engines: how a text becomes ids. In front of lm-eval's class among the bases."""
 
     tokenizer: Any
-    style: Style | None = (
-        None  # how the cell is asked whose answers are wanted; None: prompts as the tokenizer has them
-    )
+    style: Style | None = None  # how the cell is asked; None: prompts as the tokenizer has them
     bare = False  # whether a text is tokenized alone: of a text to predict, lm-eval puts bos in front itself
 
     def tok_encode(self, string: str | Iterable[str], add_special_tokens: bool | None = None, **_: Any) -> list[Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from pissa_repro.model import checks, load, tokens
 from pissa_repro.model.merged import TrainedCell, merged_model
+from pissa_repro.model.skeleton import folder_architecture
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json, sha256
 from pissa_repro.runtime.record_types import ModelRecord
@@ -160,7 +161,8 @@ def compare_kept(
     task = harness.Task(spec["task"], rows, spec["max_new_tokens"])
     if task.kind == harness.ROLLING:
         raise UserError(f"{spec['task']}: nothing is generated, so there are no texts to compare.")
-    asked = make_style(named(spec["train"]), tokens.load_tokenizer(stored["path"]))
+    tokenizer = tokens.load_tokenizer(stored["path"])
+    asked = make_style(named(spec["train"]), tokenizer, folder_architecture(stored["path"]))
     prompts = [ids[:CHECKED_TOKENS] for ids in asked.ids([task.prompt(i, asked) for i in task.ids[:CHECKED]])]
     model = merged_model(TrainedCell(spec["train"], init, trained), stored, prompts).model
     window = load.window(model.config, 10**9) - spec["max_new_tokens"]
