@@ -16,6 +16,7 @@ from pissa_repro import quantizers
 from pissa_repro.adapters import bases, belongs, card, convert, folder
 from pissa_repro.adapters.folder import CONFIG, Adapter
 from pissa_repro.adapters.pair import Pair, Survey
+from pissa_repro.adapters.stacked import DONE, STARTS
 from pissa_repro.model.adopted import FROZEN, PLAIN, RAW, START, Files
 from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime.errors import UserError
@@ -121,8 +122,8 @@ def _place(stored: ModelRecord) -> dict[str, str | None]:
 def _copy(adapter: Adapter, files: Files, place: dict[str, str | None], out: Path) -> None:
     """An adapter as it is, to be loaded only: nothing decomposes the base once more, and no path of a machine stays."""
     shutil.copyfile(adapter.weights, out / files.weights)
-    done = {"init_lora_weights": True, "loftq_config": {}, "inference_mode": True}
-    write_json(out / files.config, adapter.config | done | place)
+    kept = {key: value for key, value in adapter.config.items() if key not in STARTS}  # some name files
+    write_json(out / files.config, kept | DONE | {"inference_mode": True} | place)
 
 
 def _card(asked: Asked, found: Examined, base: str | None, name: str) -> str:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from pissa_repro.adapters.folder import TAKING, Adapter
 from pissa_repro.model import factors
+from pissa_repro.model import folder as model_folder
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record import read_json
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
@@ -33,8 +33,7 @@ def of(asked: str | None, trained: Adapter, start: Adapter, to: str) -> Base:
         known.append(_configured(trained))
     name, revision = next((one for one in known if one[0] and is_hub_id(one[0])), (None, None))
     if asked:
-        if not is_hub_id(asked):
-            raise UserError(f"--base {asked}: a hub id (owner/name) is needed; a folder of this machine is not kept.")
+        asked_hub_id("--base", asked)
         return Base(asked, revision if asked == name else None, f"Base: {asked}, as given.")
     if name:
         return Base(name, revision, f"Base: {name}, as {start.path.name} says (--base names another).")
@@ -48,8 +47,8 @@ def common(adapters: Sequence[Adapter], asked: str | None) -> Base:
     An adapter that names no base is taken to be on that of the others. Raises UserError where two name different ones,
     or another than the asked one, and for cells of different weights.
     """
-    if asked and not is_hub_id(asked):
-        raise UserError(f"--base {asked}: a hub id (owner/name) is needed; a folder of this machine is not kept.")
+    if asked:
+        asked_hub_id("--base", asked)
     named = {(asked, None): "--base"} if asked else {}
     for adapter in adapters:
         name, revision = (adapter.config.get(key) for key in ("base_model_name_or_path", "revision"))
@@ -93,6 +92,12 @@ def is_hub_id(name: str) -> bool:
     return HUB_ID.fullmatch(name) is not None and not Path(name).exists()
 
 
+def asked_hub_id(option: str, name: str) -> None:
+    """Raise UserError for a name given as `option` that is a folder here, or no hub id."""
+    if not is_hub_id(name):
+        raise UserError(f"{option} {name}: a hub id (owner/name) is needed; a folder of this machine is not kept.")
+
+
 def _configured(adapter: Adapter) -> tuple[Any, Any]:
     """What PEFT wrote; a bare word is as likely a folder's name as an old hub id."""
     name = adapter.config.get("base_model_name_or_path")
@@ -101,13 +106,13 @@ def _configured(adapter: Adapter) -> tuple[Any, Any]:
 
 def _recorded(adapter: Adapter) -> tuple[Any, Any]:
     """What is said beside a start that was decomposed here."""
-    belongs = _belongs(adapter)
-    return belongs.get("name"), belongs.get("commit")
+    known = belongs(adapter)
+    return known.get("name"), known.get("commit")
 
 
-def _belongs(adapter: Adapter) -> dict[str, Any]:
-    path = adapter.path / factors.BASE
-    return read_json(path) if path.is_file() else {}
+def belongs(adapter: Adapter) -> dict[str, Any]:
+    """What base.json beside an adapter says; empty without one. Raises UserError for another version's."""
+    return factors.belongs_of(adapter.path) if (adapter.path / factors.BASE).is_file() else {}
 
 
 def quantization(trained: Adapter, start: Adapter) -> str | None:
@@ -118,19 +123,19 @@ def quantization(trained: Adapter, start: Adapter) -> str | None:
     """
     if trained.config.get("loftq_config"):
         return "LoftQ"
-    belongs = _belongs(start)
-    if belongs.get("offset") == "own":
+    known = belongs(start)
+    if known.get("offset") == "own":
         raise UserError(
             f"{start.path}: what was taken out of W is not its A and B (LoftQ): its adapter is right on its own "
             "quantized base only."
         )
-    if belongs.get("quant", "none") != "none":
-        return str(belongs["quant"])
+    if known.get("quant", "none") != "none":
+        return str(known["quant"])
     around = start.path.parent / "config.json"
     return quantization_config(around) if around.is_file() else None
 
 
 def quantization_config(path: Path) -> str | None:
     """How the weights beside a model's config.json are quantized; None where it says nothing of that."""
-    given = read_json(path).get("quantization_config")
-    return str(given.get("quant_method", "config.json")) if given else None
+    given = model_folder.read_json(path).get("quantization_config")
+    return str(given.get("quant_method", "config.json")) if isinstance(given, dict) and given else None

@@ -14,11 +14,10 @@ from pissa_repro.adapters.pair import refuse_infinite
 from pissa_repro.model import checkpoint, naming
 from pissa_repro.model.adopted import refuse_misfit
 from pissa_repro.model.checks import relative_difference
-from pissa_repro.model.factors import BASE, TRAINED, product
+from pissa_repro.model.factors import product
 from pissa_repro.model.header import Stored, header
 from pissa_repro.model.skeleton import skeleton
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record import read_json
 from pissa_repro.runtime.record_types import ModelRecord
 
 LOOKED_AT = 24  # modules, spread over the layers
@@ -44,8 +43,7 @@ def check_fit(adapter: Adapter, stored: ModelRecord) -> None:
 
 def _check_named(adapter: Adapter, stored: ModelRecord) -> None:
     """Raise UserError where the folder says which weights it is of, and they are others."""
-    belongs = adapter.path / TRAINED / BASE  # of a cell of this project
-    known = read_json(belongs)["fingerprint"] if belongs.is_file() else stored["fingerprint"]
+    known = bases.fingerprint(adapter) or stored["fingerprint"]
     if known != stored["fingerprint"]:
         raise UserError(
             f"{adapter.path}: made for the weights {known[:12]}, and those of {stored['name']} are "

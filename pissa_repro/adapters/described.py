@@ -49,6 +49,8 @@ def adapter(path: Path) -> Found:
     if isinstance(named, str) and named.startswith(TAKING):
         found.what = f"An adapter on a residual ({named}): PEFT takes its start out of the base when it loads it."
         found.notes.append(_again(named))
+    elif own := _own_base(read):
+        found.what, found.base = own, needed._replace(form="residual")
     elif reason := bases.residual(read):
         found.what, found.base = f"An adapter on a residual: {reason}.", needed._replace(form="residual")
     elif said:
@@ -57,9 +59,22 @@ def adapter(path: Path) -> Found:
         found.notes.append(f"{more} makes it no plain LoRA: {folder.MORE_THAN_LORA[more]}.")
     limit, why = card.vllm(read.rank, config)
     found.facts["vllm"] = {"max_lora_rank": limit, "why": why}
-    model = needed.name or ("RESIDUAL" if needed.form == "residual" else "BASE")
+    on_residual = found.base is not None and found.base.form == "residual"
+    model = needed.name or ("RESIDUAL" if on_residual else "BASE")
     found.loading = here(card.loading(model, path.name, read.rank, config), path)
     return found
+
+
+def _own_base(read: Adapter) -> str | None:
+    """What base.json beside an adapter says, where its base is not the untouched model."""
+    belongs = bases.belongs(read)
+    offset, quant = belongs.get("offset"), belongs.get("quant", "none")
+    if offset is None and quant == "none":
+        return None
+    rest = {None: "W", "start": "W - s B0 A0"}.get(offset, "W less an offset of its own")
+    which = "The start" if read.path.name.endswith("_init") else "An adapter"
+    on = rest if quant == "none" else f"{quant}({rest})"
+    return f"{which} of {belongs.get('method', 'a method')}, on the residual {on}, not on the base itself."
 
 
 def here(loading: str, path: Path) -> str:

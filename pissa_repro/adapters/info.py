@@ -41,10 +41,10 @@ def _look(path: Path) -> Found:
         return _cell(path)
     if (path / factors.TRAINED).is_dir():
         return _trained(path)
+    if (path / folder.CONFIG).is_file():  # base.json may lie beside it
+        return described.adapter(path)
     if (path / factors.BASE).is_file() or (path / factors.CONFIG).is_file():
         return _factors(path)
-    if (path / folder.CONFIG).is_file():
-        return described.adapter(path)
     if (path / model_folder.CONFIG).is_file():
         adapters = sorted(config.parent for config in path.glob(f"*/{folder.CONFIG}"))
         return _residual(path, adapters) if adapters else _model(path)
@@ -144,7 +144,7 @@ def _model(path: Path) -> Found:
     named, quantized = config.get("architectures") or ["a model"], config.get("quantization_config")
     loading, what = card.loading_whole(path.name, of_json(config)), f"A whole model ({named[0]})."
     found = Found(path, "model", what, loading, facts=described.sizes(tensors))
-    if quantized:
+    if isinstance(quantized, dict) and quantized:
         found.what += f" It is quantized ({quantized.get('quant_method', 'see config.json')})."
     if not model_folder.tokenizer_files(path):
         found.notes.append("It has no tokenizer: take that of its base.")

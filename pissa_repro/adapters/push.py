@@ -31,7 +31,7 @@ PRIVATE = (
     (re.compile(r"\.(bin|pt|pth|ckpt|pkl|pickle)$"), "a pickle, which can run code; safetensors is wanted"),
     (re.compile(r"(^|/)\.(?!gitattributes$|gitignore$)[^/]+"), "hidden"),
 )
-TEXTS = (".json", ".jsonl", ".md", ".txt", ".yaml", ".yml", ".py", ".csv", ".toml", ".jinja")
+LOOKED_AT = 1024  # bytes: a file with a NUL among the first ones is no text
 VOCABULARY = re.compile(r"(^|/)(tokenizer\.json|vocab\..*|merges\.txt|added_tokens\.json)$")  # words such as /home/
 SECRETS = (
     (re.compile(r"\b(hf_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16})\b"), "a token"),
@@ -131,10 +131,15 @@ def _texts(path: Path, name: str) -> Iterator[tuple[str, str]]:
             text = file.read(int.from_bytes(file.read(8), "little"))
         metadata: Any = json.loads(text).get("__metadata__", {})
         yield " (its metadata)", json.dumps(metadata)
-    elif path.suffix in TEXTS and not VOCABULARY.search(name):
+    elif not VOCABULARY.search(name) and _is_text(path):
         with open(path, encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, 1):
                 yield f" line {number}", line
+
+
+def _is_text(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return b"\0" not in file.read(LOOKED_AT)
 
 
 def _machine() -> list[tuple[re.Pattern[str], str]]:

@@ -72,8 +72,8 @@ def plan(asked: Asked) -> Plan:
     if asked.dtype not in (None, *whole.DTYPES):
         raise unknown("dtype", asked.dtype, whole.DTYPES, "--dtype")
     for option, name in (("--base", asked.base_id), ("--published-as", asked.published)):
-        if name and not bases.HUB_ID.fullmatch(name):
-            raise UserError(f"{option} {name}: a hub id (owner/name) is needed; a folder of this machine is not kept.")
+        if name:
+            bases.asked_hub_id(option, name)
     path, name = asked.base["path"], asked.base["name"]
     shards, modules = whole.shards(path, asked.dtype), _modules(path, asked.specs[0])
     known = asked.base_id or (name if bases.is_hub_id(name) else None)

@@ -2,8 +2,8 @@
 
     pissa card CELL
 
-CELL is results/cells/MODEL/DATA/CELL. The README.md that its training has left knows no scores; --write puts this one
-in its place.
+CELL is results/cells/MODEL/DATA/CELL, or the trained/ in it. The README.md that its training has left knows no scores;
+--write puts this one in its place.
 """
 
 from pathlib import Path
@@ -22,9 +22,10 @@ def card(
     from pissa_repro.adapters import cells, trained  # with torch, which --help does not need
     from pissa_repro.runtime.record import atomic
 
-    text, place = trained.card_of(cells.read(cell, init, model)), None
+    stored = cells.read(cell, init, model)
+    text, place = trained.card_of(stored), None
     if write:
-        place = cell / "trained" / "README.md"
+        place = stored.trained / "README.md"
         with atomic(place) as file:
             file.write(text)
     print(f"Written: {place}" if place else text)

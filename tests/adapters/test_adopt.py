@@ -149,7 +149,9 @@ def test_a_checkpoint_of_trl_with_its_tokenizer_and_trainer_state(tiny_model, ti
 
 def test_no_path_of_the_machine_stays(tiny_model, rows, tmp_path):
     trained = train(tiny_model, tmp_path)
-    taken = Taken(tmp_path / "taken", tiny_model, rows, adapter=trained.adapter)
+    files = {"cache_file": str(tmp_path / "cache"), "covariance_file": str(tmp_path / "covariance")}
+    given = changed(trained.adapter, tmp_path / "given", corda_config=files)
+    taken = Taken(tmp_path / "taken", tiny_model, rows, adapter=given)
     taken.adopt()
     files = [path for path in taken.files.trained.iterdir() if path.suffix in (".json", ".md")]
     text = "".join(path.read_text(encoding="utf-8") for path in files)

@@ -64,6 +64,8 @@ def test_what_cannot_be_is_refused_before_the_work(residual, tiny_model, tmp_pat
     says(lambda: decompose(tiny_model, out, "--rank", 65), "rank 65", "from 1 to 64")
     says(lambda: decompose(tiny_model, out, "--dtype", "float8"), "--dtype", "float8", "bfloat16")
     says(lambda: decompose(tiny_model, out, "--base", tiny_model), "--base", "hub id")
+    monkeypatch.chdir(tmp_path)  # where "there" is a folder, though it has the form of a hub id
+    says(lambda: decompose(tiny_model, out, "--base", "there"), "--base there", "hub id")
     says(lambda: decompose(tiny_model, out, "--factors", "--dtype", "float16"), "--factors", "--dtype")
     says(lambda: decompose(residual, out), "residual", "base model")
     quantized = shutil.copytree(tiny_model, tmp_path / "quantized")

@@ -128,6 +128,9 @@ def test_the_card_has_the_scores_that_there_are(tmp_path, tiny_model, tiny_rows,
     pissa(*words, "--write")
     assert card(run) == shown[:-1]
     assert all(line in shown for line in first.splitlines())
+    (tmp_path / "trained/README.md").write_text("old", encoding="utf-8")
+    pissa("card", tmp_path / "trained", *words[2:], "--write")
+    assert card(run) == shown[:-1] and not (tmp_path / "trained/trained").exists()
     cells.read(tmp_path, run.start, run.model)
 
 
