@@ -210,6 +210,9 @@ def test_a_dtype_is_kept_to(cells, tmp_path):
         ("pissa", (*words("merged", "out"), "--rank", "3"), ["--rank 3", "--as lora alone"]),
         ("pissa", (*words("lora", "out"), "--rank", "9"), ["--rank 9", "1 to 8"]),
         ("qlora", (*words("merged", "out"), "--base", "fp32"), ["--base", "fp32", "trained"]),
+        ("qlora", (*words("residual", "out"), "--base", "bf16"), ["--base bf16", "quantized base alone"]),
+        ("qlora", (*words("peft-init", "out"), "--base", "trained"), ["--base trained", "lora and merged"]),
+        ("pissa", (*words("merged", "out"), "--base", "bf16"), ["--base bf16", "quantized base alone"]),
         ("pissa", words("merged", "there"), ["exists already"]),
     ],
 )
@@ -229,4 +232,20 @@ def test_a_form_that_is_not_the_cell_is_not_written(cells, tmp_path, monkeypatch
     says(
         lambda: pissa("export", cells["pissa"][1], *words("merged", tmp_path / "out")), "differ", "Nothing was written"
     )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.45])
+def test_weights_that_lost_the_training_are_no_rounding(cells, kept, tmp_path, monkeypatch):
+    """The gate of weights in bfloat16, for a training that moves the logits by little."""
+    from pissa_repro.adapters.parts import Parts
+
+    right = Parts.merged
+
+    def lost(self, module, weight):
+        return weight + kept * (right(self, module, weight.clone()) - weight)
+
+    monkeypatch.setattr(Parts, "merged", lost)
+    asked = (*words("merged", tmp_path / "out"), "--dtype", "bfloat16")
+    says(lambda: pissa("export", cells["pissa"][1], *asked), "that the training moved", "Nothing was written")
     assert not list(tmp_path.iterdir())
