@@ -93,7 +93,8 @@ class Loaded(NamedTuple):
 def loaded(kind: str, cell: StoredCell, folder: Path) -> Loaded:
     """What transformers and PEFT make of a cell, by its card and without."""
     base, prompts = Path(cell.model["path"]), logits.prompts(cell.model["path"])
-    wanted = merged_model(cell.whole, cell.model, prompts).logits
+    known = export.known_of(merged_model(cell.whole, cell.model, prompts))
+    wanted = known.logits
 
     def far(model: Path, adapter: Path | None = None) -> float:
         return relative_difference(logits.of(model, adapter, prompts), wanted)
@@ -104,9 +105,9 @@ def loaded(kind: str, cell: StoredCell, folder: Path) -> Loaded:
         whole = folder / "merged"
         quantized = "trained" if cell.spec["quant"] != "none" else None
         for form, on in (("merged", quantized), ("residual", None)):
-            export.export(export.Asked(cell, form, folder / form, on), wanted)
+            export.export(export.Asked(cell, form, folder / form, on), known)
         by_card = {"merged": far(whole), "residual": far(folder / "residual", folder / "residual" / "trained")}
-        if trained.no_plain(cell.trained, cell.start) is None:
+        if trained.no_plain(cell.trained) is None:
             by_card = {"trained/": far(base, cell.trained), **by_card}
     (folder / "model").symlink_to(base)  # what the cell's config calls its base, which is on no hub
     naive = {

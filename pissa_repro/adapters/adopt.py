@@ -166,7 +166,7 @@ def _check_plain(trained: Adapter, asked: Asked, stored: ModelRecord) -> None:
     """Raise UserError for an adapter that lies on a residual, which is neither said nor given."""
     where = "Give its start (`init`, --init) or its residual (`residual`, --residual), or convert it first"
     named = trained.config.get("init_lora_weights")
-    if isinstance(named, str) and named.startswith(convert.TAKING):
+    if isinstance(named, str) and named.startswith(folder.TAKING):
         raise UserError(f"{trained.path}: was started as {named}, so it lies on a residual, not on the base. {where}.")
     if asked.trust or trained.config.get("use_dora"):
         return

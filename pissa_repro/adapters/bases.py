@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pissa_repro.adapters.folder import TAKING, Adapter
+from pissa_repro.adapters.folder import CHANGING, Adapter
 from pissa_repro.model import factors
 from pissa_repro.model import folder as model_folder
 from pissa_repro.runtime.errors import UserError
@@ -77,8 +77,11 @@ def residual(adapter: Adapter) -> str | None:
 
     A folder that PEFT saved with its start marked as done looks like a plain LoRA, unless its base is at hand.
     """
+    known = belongs(adapter)
+    if known.get("offset") or known.get("quant", "none") != "none":
+        return f"base.json says so ({known.get('method')}, base {known.get('quant')})"
     named, base = adapter.config.get("init_lora_weights"), adapter.config.get("base_model_name_or_path")
-    if isinstance(named, str) and named.startswith(TAKING):
+    if isinstance(named, str) and named.startswith(CHANGING):
         return f"init_lora_weights is '{named}'"
     if adapter.config.get("loftq_config"):
         return "it has a loftq_config"

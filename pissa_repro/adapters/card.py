@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pissa_repro.adapters.folder import TAKING, Adapter
+from pissa_repro.adapters.folder import CHANGING, Adapter
 from pissa_repro.model.architecture import SEQ2SEQ, Architecture, of_task
 from pissa_repro.sources.fetched import sha256
 
@@ -87,7 +87,7 @@ def vllm(rank: int, config: dict[str, Any]) -> tuple[int | None, str | None]:
         return None, NO_VLLM
     if config.get("use_dora"):
         return None, "it is DoRA. Merge it into the base first."
-    if isinstance(init, str) and init.startswith(TAKING):
+    if isinstance(init, str) and init.startswith(CHANGING):
         return None, f"{init} takes its start out of the base. Convert it first: pissa convert."
     if config.get("modules_to_save") or config.get("bias", "none") != "none" or config.get("trainable_token_indices"):
         return None, "it holds more than A and B. Merge it into the base first."

@@ -24,6 +24,7 @@ Where the records of the cell are, make what other tools load (`pissa export --h
 ```sh
 pissa export CELL --as residual --out DIR  # the base as it was trained on, and the adapter for it
 pissa export CELL --as merged --out DIR  # one model
+pissa export CELL --as lora --out DIR  # a plain LoRA, also one larger than the matrices; of a quantized base: --base
 ```"""
 
 

@@ -10,7 +10,7 @@ from packaging.version import InvalidVersion, Version
 
 from pissa_repro.adapters import bases, card, folder
 from pissa_repro.adapters.fit import Fit, Needed
-from pissa_repro.adapters.folder import TAKING, Adapter
+from pissa_repro.adapters.folder import CHANGING, Adapter
 from pissa_repro.model import folder as model_folder
 from pissa_repro.model.header import Stored
 from pissa_repro.model.naming import order, types
@@ -46,7 +46,7 @@ def adapter(path: Path) -> Found:
     needed = Needed(*_named(config), form="residual" if said == "to pissa" else "untouched")
     what = f"A LoRA with {more}." if more else UNMARKED
     found = Found(path, "adapter", what, "", needed, read, facts(read), _notes(path, read))
-    if isinstance(named, str) and named.startswith(TAKING):
+    if isinstance(named, str) and named.startswith(CHANGING):
         found.what = f"An adapter on a residual ({named}): PEFT takes its start out of the base when it loads it."
         found.notes.append(_again(named))
     elif own := _own_base(read):

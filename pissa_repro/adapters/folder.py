@@ -15,7 +15,8 @@ ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's n
 FACTOR = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.weight)?")
 DTYPES = ("F32", "F16", "BF16")
 EMBEDDINGS = ("embed_tokens", "lm_head")  # what PEFT saves unasked where the vocabulary grew (save_embedding_layers)
-TAKING = ("pissa", "olora", "corda", "lora_ga", "loftq")  # init_lora_weights by which PEFT changes the base
+TAKING = ("pissa", "olora", "corda", "lora_ga")  # init_lora_weights by which PEFT takes the start out of the base
+CHANGING = (*TAKING, "loftq")  # by which it changes the base
 FIELDS: dict[str, type | tuple[type, ...]] = {  # of a config that is read here, where they are not null
     **dict.fromkeys(("base_model_name_or_path", "revision", "task_type", "bias", "peft_version"), str),
     **dict.fromkeys(("rank_pattern", "alpha_pattern"), dict),

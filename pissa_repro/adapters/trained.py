@@ -8,7 +8,7 @@ from pissa_repro.adapters import cell_card, folder, stacked, streamed
 from pissa_repro.adapters.cell_card import Trained
 from pissa_repro.adapters.cells import StoredCell
 from pissa_repro.adapters.folder import Adapter
-from pissa_repro.adapters.pair import Pair, survey
+from pissa_repro.adapters.pair import Pair, compare, survey
 from pissa_repro.model import factors
 from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime import paths
@@ -63,11 +63,17 @@ def no_plain(folder: Path) -> str | None:
 
 
 def write_plain(trained: Trained, out: Path) -> None:
-    """Write the trained factors as a plain LoRA on the untouched base: adapter_model.safetensors and its config."""
+    """Write the trained factors as a plain LoRA on the untouched base: adapter_model.safetensors and its config.
+
+    Raises UserError for trained factors whose rank, scaling or shapes are not the start's.
+    """
     assert trained.start is not None
     with ExitStack() as opened:
         pair = Pair(read(factors.trained_factors(trained.folder)), read(trained.start, taken=True), opened)
+        compare(pair, 1)
         found = survey(pair)
+        if factors.belongs_of(trained.start)["offset"] is None:  # LoftQ with T = 1 starts from factors all the same
+            found.taken = set()
         made, _ = stacked.entries(pair, found, "lora")
         place = {"base_model_name_or_path": trained.base, "revision": trained.model["commit"]}
         streamed.write(out / folder.ADAPTER, made)

@@ -76,7 +76,7 @@ class AdapterWalk:
         """It was trained from that start, and is no converted one; or it began as a plain LoRA."""
         if self.start is None:
             named = self._adapter.config.get("init_lora_weights")
-            if isinstance(named, str) and named.startswith(convert.TAKING):
+            if isinstance(named, str) and named.startswith(folder.TAKING):
                 raise UserError(f"{self.path}: was started as {named}, and {NO_START}.")
             raise Untried(NO_START)
         with ExitStack() as opened:

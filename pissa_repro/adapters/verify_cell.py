@@ -77,7 +77,7 @@ class CellWalk:
 
     def __init__(self, path: Path, start: Path | None, model: Path | None, serve: Serve | None):
         self.cell = replace(cells.find(path, model), start=start)
-        self.serve_by, self.wanted = serve, torch.empty(0)
+        self.serve_by, self.known = serve, export.Known(torch.empty(0), 0.0)
 
     def steps(self) -> Steps:
         """Its arrows."""
@@ -122,7 +122,7 @@ class CellWalk:
     def merge(self) -> str:
         prompts = logits.prompts(self.cell.model["path"])
         made = merged_model(self.cell.whole, self.cell.model, prompts)
-        self.wanted = made.logits
+        self.known = export.known_of(made)
         effect, error = made.checks["training_effect"], made.checks["merge_error"]
         return f"logits moved by {effect:.1e} in training, by {error:.1e} in merging"
 
@@ -131,14 +131,14 @@ class CellWalk:
         if self.cell.start is None:
             found = logits.of(self.cell.trained, None, logits.prompts(self.cell.model["path"]))
             limit = export.allowed(export.stored_dtype(self.cell.trained))
-            return f"trained/ as transformers loads it: {near(found, self.wanted, limit, str(self.cell.trained))}"
+            return f"trained/ as transformers loads it: {near(found, self.known.logits, limit, str(self.cell.trained))}"
         base = None if self.cell.spec["quant"] == "none" else "trained"
         forms, said = {"merged": base, "residual": None}, []
         if trained.no_plain(self.cell.trained) is None:
             forms = {"lora": None, **forms}
         for form, on in forms.items():
             with room() as place:
-                lines = export.export(export.Asked(self.cell, form, place / "out", on), self.wanted)
+                lines = export.export(export.Asked(self.cell, form, place / "out", on), self.known)
             said.append(f"{form}: {lines[-1]}")
         return " ".join(said)
 
@@ -150,7 +150,7 @@ class CellWalk:
             raise Untried(f"trained/ holds no plain LoRA: {why}")
         base, dtype = Path(self.cell.model["path"]), self.cell.spec["settings"]["dtype"]
         found = logits.of(base, self.cell.trained, logits.prompts(base))
-        how = near(found, self.wanted, export.allowed(dtype), f"{self.cell.trained} on the untouched model")
+        how = near(found, self.known.logits, export.allowed(dtype), f"{self.cell.trained} on the untouched model")
         return f"trained/ in PEFT within {how}; {self._round_trip()}"
 
     def _round_trip(self) -> str:

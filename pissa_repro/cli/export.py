@@ -10,7 +10,8 @@ residual: the base as it was trained on, dequantized, with the trained adapter i
 peft-init: the start alone, for pissa convert and PEFT. DoRA has merged and residual.
 A cell on a quantized base needs --base for lora and merged: bf16 is the model in full precision, and what quantization
 changed is lost; trained is the base as it was trained on. Logits are compared with the trained cell's, relative: 1e-4
-is the limit in float32. OUT is a new folder with a model card.
+is the limit in float32, 2^-6 with bfloat16, and half of what the training moved them by. OUT is a new folder with a
+model card.
 """
 
 from pathlib import Path

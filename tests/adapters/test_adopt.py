@@ -6,7 +6,7 @@ import pytest
 import torch
 from commands import pissa
 from helpers import Run, scored_rows
-from peer import START, plain, train
+from peer import START, changed, plain, train
 from peft import LoraConfig, PeftModel
 from taken import Taken, last, scored_model
 

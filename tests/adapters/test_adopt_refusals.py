@@ -167,7 +167,8 @@ def test_a_tokenizer_that_reads_prompts_otherwise(lora_trained, tiny_model, tiny
 def test_the_weights_that_a_folder_says_it_is_of(lora_trained, tiny_model, tiny_rows, tmp_path):
     folder = changed(lora_trained.adapter, tmp_path / "of")
     (folder / "factors").mkdir()
-    (folder / "factors/base.json").write_text(json.dumps({"fingerprint": "f" * 64}), encoding="utf-8")
+    known = {"name": "lab/other", "fingerprint": "f" * 64, "offset": None, "quant": "none", "format": 1}
+    (folder / "factors/base.json").write_text(json.dumps(known), encoding="utf-8")
     says(Taken(tmp_path / "taken", tiny_model, tiny_rows, adapter=folder).adopt, "made for the weights ffffffffffff")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,9 +14,10 @@ from safetensors.torch import load_file
 from stage import says
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pissa_repro.adapters.cells import read as read_cell
 from pissa_repro.model.checks import logits, relative_difference
 from pissa_repro.runtime import paths
-from pissa_repro.runtime.record import read_json
+from pissa_repro.runtime.record import read_json, write_json
 
 PROMPTS = [[3, 40, 17, 9], [250, 8, 77]]
 PATTERNS = {"rank_pattern": {"q_proj": 2, ".*1.mlp.*": 3}, "alpha_pattern": {"v_proj": 2}, "use_rslora": True}
@@ -28,6 +30,7 @@ KINDS = {
     "dora": ("pissa", "none", {"lora": {"use_dora": True}}),
     "qpissa": ("pissa", "nf4", {"options": {"alternations": 2}}),
     "loftq": ("loftq", "nf4", {"options": {"alternations": 2}}),
+    "loftq once": ("loftq", "nf4", {}),
     "qlora": ("lora", "nf4", {}),
     "full": ("full", "none", {}),
 }
@@ -68,7 +71,9 @@ def test_a_lora_is_right_on_the_untouched_model(cells, kind, tiny_model, tmp_pat
     assert "of the trained cell's" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("kind", ["pissa", "rslora", "lora", "patterns", "dora", "qpissa", "loftq", "qlora"])
+@pytest.mark.parametrize(
+    "kind", ["pissa", "rslora", "lora", "patterns", "dora", "qpissa", "loftq", "loftq once", "qlora"]
+)
 def test_one_model_and_a_residual_are_right_for_every_cell(cells, kind, tmp_path):
     """transformers loads the one, PEFT the adapter on the other; the start's is there too."""
     run, home = cells[kind]
@@ -161,8 +166,31 @@ def test_a_quantized_cell_on_the_model_in_full_precision_says_what_is_lost(cells
     assert relative_difference(logits(wrapped, PROMPTS), logits(merged, PROMPTS)) < 1e-5
 
 
-def test_qlora_on_a_base_that_is_quantized_alike(cells, tmp_path, capsys):
-    run, home = cells["qlora"]
+@pytest.mark.parametrize("kind", ["qpissa", "loftq"])
+def test_what_belongs_on_a_quantized_residual_says_so(cells, kind, tmp_path, capsys):
+    """Pitfall 7: by its tensors alone the trained adapter could be a plain LoRA."""
+    run, home = cells[kind]
+    pissa("export", home, *words("residual", tmp_path / "out"))
+    init = tmp_path / "out" / f"{run.init_spec['method']}_init"
+    says(lambda: pissa("convert", tmp_path / "out/trained", "--init", init, "--out", tmp_path / "lora"), "quantized")
+    pissa("export", home, *words("peft-init", tmp_path / "start"))
+    says(
+        lambda: pissa("convert", tmp_path / "out/trained", "--init", tmp_path / "start", "--out", tmp_path / "lora"),
+        "quantized",
+    )
+    shutil.copytree(tmp_path / "out/trained", tmp_path / "other")
+    two = (tmp_path / "out/trained", tmp_path / "other", "--weights", "1", "--weights", "1", "--how", "cat")
+    says(lambda: pissa("combine", *two, "--out", tmp_path / "both"), "residual")
+    capsys.readouterr()
+    for folder in (tmp_path / "out/trained", init):
+        pissa("info", folder)
+        assert "on the residual nf4(W" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["qlora", "loftq once"])
+def test_a_lora_on_a_base_that_is_quantized_alike(cells, kind, tmp_path, capsys):
+    """LoftQ with T = 1 takes nothing out of its base either, though its start is not zero."""
+    run, home = cells[kind]
     pissa("export", home, *words("lora", tmp_path / "out"), "--base", "trained")
     assert "which your tool makes: not compared" in capsys.readouterr().out
     found, stored = (
@@ -170,6 +198,18 @@ def test_qlora_on_a_base_that_is_quantized_alike(cells, tmp_path, capsys):
         load_file(run.factors / "factors.safetensors"),
     )
     assert found.keys() == stored.keys() and all(torch.equal(found[key], stored[key]) for key in found)
+
+
+def test_a_start_of_another_scaling_is_refused(cells, tmp_path):
+    """Its factors would be stacked under the trained ones' scaling."""
+    from pissa_repro.adapters.trained import write_plain
+
+    left = read_cell(cells["pissa"][1]).left
+    start = shutil.copytree(left.start, tmp_path / "start")
+    fields = read_json(start / "factors.json")
+    write_json(start / "factors.json", fields | {"lora_alpha": 2 * fields["lora_alpha"]})
+    says(lambda: write_plain(replace(left, start=start), tmp_path / "out"), "alpha", "not of one training")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_dtype_is_kept_to(cells, tmp_path):
@@ -191,6 +231,9 @@ def test_a_dtype_is_kept_to(cells, tmp_path):
         ("pissa", (*words("merged", "out"), "--rank", "3"), ["--rank 3", "--as lora alone"]),
         ("pissa", (*words("lora", "out"), "--rank", "9"), ["--rank 9", "1 to 8"]),
         ("qlora", (*words("merged", "out"), "--base", "fp32"), ["--base", "fp32", "trained"]),
+        ("qlora", (*words("residual", "out"), "--base", "bf16"), ["--base bf16", "quantized base alone"]),
+        ("qlora", (*words("peft-init", "out"), "--base", "trained"), ["--base trained", "lora and merged"]),
+        ("pissa", (*words("merged", "out"), "--base", "bf16"), ["--base bf16", "quantized base alone"]),
         ("pissa", words("merged", "there"), ["exists already"]),
     ],
 )
@@ -210,4 +253,20 @@ def test_a_form_that_is_not_the_cell_is_not_written(cells, tmp_path, monkeypatch
     says(
         lambda: pissa("export", cells["pissa"][1], *words("merged", tmp_path / "out")), "differ", "Nothing was written"
     )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.45])
+def test_weights_that_lost_the_training_are_no_rounding(cells, kept, tmp_path, monkeypatch):
+    """The gate of weights in bfloat16, for a training that moves the logits by little."""
+    from pissa_repro.adapters.parts import Parts
+
+    right = Parts.merged
+
+    def lost(self, module, weight):
+        return weight + kept * (right(self, module, weight.clone()) - weight)
+
+    monkeypatch.setattr(Parts, "merged", lost)
+    asked = (*words("merged", tmp_path / "out"), "--dtype", "bfloat16")
+    says(lambda: pissa("export", cells["pissa"][1], *asked), "that the training moved", "Nothing was written")
     assert not list(tmp_path.iterdir())
