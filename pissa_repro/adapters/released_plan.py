@@ -67,7 +67,7 @@ def plan(asked: Asked) -> Plan:
     """Check everything that can be known before a weight is read.
 
     Raises UserError for an OUT that has no room, for names that are no hub ids, a model that is quantized
-    already or no causal language model, and a target that shares its weight with another.
+    already or no language model, and a target that shares its weight with another.
     """
     if asked.dtype not in (None, *whole.DTYPES):
         raise unknown("dtype", asked.dtype, whole.DTYPES, "--dtype")
