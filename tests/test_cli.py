@@ -105,7 +105,10 @@ def tried(tmp_path_factory):
     for name in ("INIT", "ADAPTER"):
         shutil.copytree(folder / "RESIDUAL/pissa_init", folder / name)
     factors = load_file(folder / "ADAPTER/adapter_model.safetensors")
-    save_file({key: 1.01 * factor for key, factor in factors.items()}, folder / "ADAPTER/adapter_model.safetensors")
+    moved = {
+        key: factor + 0.01 * factor.flip(0, 1) for key, factor in factors.items()
+    }  # as by a training: no part of W
+    save_file(moved, folder / "ADAPTER/adapter_model.safetensors")
     pissa("convert", folder / "ADAPTER", "--init", folder / "INIT", "--out", folder / "LORA")
     shutil.copytree(folder / "LORA", folder / "OTHER")
     (folder / "CELL").symlink_to(trained(folder / "results"))

@@ -108,8 +108,9 @@ def check_residual(start: Adapter, residual: Path, quant: str, stored: ModelReco
     if not tensors:
         raise UserError(f"{residual}: holds no safetensors of a residual model.")
     worst, compared = 0.0, 0
+    keys = naming.counterparts((f"{name}.weight" for name in start.modules), tensors)
     for weight, a, b, name in _matrices(start, stored["path"]):
-        key = _ending(tensors, f"{name}.weight")
+        key = keys.get(f"{name}.weight")
         if key is None or tensors[key].dtype not in ROUNDED:
             continue
         offset, there = product(a, b, start.modules[name].scaling), _tensor(tensors[key], key)
@@ -146,25 +147,16 @@ def _matrices(adapter: Adapter, folder: str) -> Iterator[tuple[torch.Tensor, tor
 
 def _places(adapter: Adapter, folder: str) -> dict[str, str]:
     """Some linear modules of an adapter, spread over the layers, by the names that the model's files have for them."""
-    files, found = checkpoint.stored(folder), {}
     names = [name for name, module in adapter.modules.items() if not _is_table(name, module.a)]
     names.sort(key=naming.natural)
     step = max(1, len(names) // LOOKED_AT)
-    for name in names[::step][:LOOKED_AT]:
-        if place := _ending(files, f"{name}.weight"):
-            found[place.removesuffix(".weight")] = name
-    return found
+    some = (f"{name}.weight" for name in names[::step][:LOOKED_AT])
+    found = naming.counterparts(some, checkpoint.stored(folder))
+    return {place.removesuffix(".weight"): name.removesuffix(".weight") for name, place in found.items()}
 
 
 def _is_table(name: str, key: str) -> bool:
     return naming.is_embedding(name) or ".lora_embedding_" in key
-
-
-def _ending(tensors: dict[str, Stored], name: str) -> str | None:
-    """The tensor of that name; files and classes may have the base model's name in front or not."""
-    if name in tensors:
-        return name
-    return next((key for key in tensors if key.endswith(f".{name}") or name.endswith(f".{key}")), None)
 
 
 def _tensor(place: Stored, key: str) -> Any:

@@ -49,8 +49,7 @@ def combine(asked: Asked) -> list[str]:
     and where OUT exists.
     """
     _refuse_recipe(asked)
-    if asked.out.exists():
-        raise UserError(f"--out {asked.out}: exists already. Choose another folder, or delete it.")
+    streamed.refuse_existing(asked.out)
     adapters = [folder.read(path, "ADAPTER") for path in asked.adapters]
     for adapter in adapters:
         _refuse_more(adapter)

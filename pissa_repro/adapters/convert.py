@@ -44,8 +44,7 @@ def convert(asked: Asked) -> list[str]:
     """
     if asked.to not in FORMS:
         raise unknown("form", asked.to, FORMS, "--to")
-    if asked.out.exists():
-        raise UserError(f"--out {asked.out}: exists already. Choose another folder, or delete it.")
+    streamed.refuse_existing(asked.out)
     trained, start = folder.read(asked.adapter, "ADAPTER"), folder.read(asked.init, "--init")
     quant = bases.quantization(trained, start)
     base = bases.of(asked.base, trained, start, asked.to)

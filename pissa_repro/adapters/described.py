@@ -74,7 +74,9 @@ def _own_base(read: Adapter) -> str | None:
     rest = {None: "W", "start": "W - s B0 A0"}.get(offset, "W less an offset of its own")
     which = "The start" if read.path.name.endswith("_init") else "An adapter"
     on = rest if quant == "none" else f"{quant}({rest})"
-    return f"{which} of {belongs.get('method', 'a method')}, on the residual {on}, not on the base itself."
+    return (
+        f"{which} of {belongs.get('method', 'a method')}, on {'the residual ' if offset else ''}{on}, not on W itself."
+    )
 
 
 def here(loading: str, path: Path) -> str:

@@ -15,7 +15,7 @@ from pissa_repro.adapters.parts import Parts
 from pissa_repro.model import factors
 from pissa_repro.model.merged import Merged, merged_model
 from pissa_repro.model.naming import natural
-from pissa_repro.runtime.errors import NoRoom, UserError, unknown
+from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import atomic, atomic_folder, sha256, write_json
 
 BASES = ("bf16", "trained")
@@ -90,8 +90,7 @@ def _refuse(asked: Asked) -> None:
         raise unknown("base", asked.base, BASES, "--base")
     if asked.dtype not in (None, *whole.DTYPES):
         raise unknown("dtype", asked.dtype, whole.DTYPES, "--dtype")
-    if asked.out.exists():
-        raise UserError(f"--out {asked.out}: exists already. Choose another folder, or delete it.")
+    streamed.refuse_existing(asked.out)
     if spec["init"] is None:
         raise UserError(f"{say}: was fully fine-tuned; its trained/ is the whole model already.")
     if asked.rank is not None and asked.form != "lora":
@@ -129,14 +128,10 @@ def _refuse_factors(asked: Asked, parts: Parts) -> None:
         most = parts.adapter.rank * (2 if parts.initial.taken else 1)
         if not 1 <= asked.rank <= most:
             raise UserError(f"--rank {asked.rank}: the change has rank {most} at most, so 1 to {most}.")
-    needed = sum(shard.size for shard in whole.shards(asked.cell.model["path"], asked.dtype))
-    if asked.form in ("merged", "residual") and (free := shutil.disk_usage(_existing(asked.out)).free) < needed:
-        raise NoRoom(f"--out {asked.out}: needs {needed:,} bytes, {free:,} are free there.")
-
-
-def _existing(path: Path) -> Path:
-    """The nearest folder above that is there."""
-    return next(parent for parent in path.resolve().parents if parent.is_dir())
+    needed = 2 * parts.adapter.weights.stat().st_size  # a LoRA of twice the rank, or adapter and start
+    if asked.form in ("merged", "residual"):
+        needed += sum(shard.size for shard in whole.shards(asked.cell.model["path"], asked.dtype))
+    streamed.refuse_no_space(asked.out, needed)
 
 
 def _lora(asked: Asked, parts: Parts, out: Path) -> tuple[Written | None, list[str]]:

@@ -8,7 +8,7 @@ from pissa_repro.adapters.folder import Adapter, is_embedding
 from pissa_repro.model import checkpoint
 from pissa_repro.model.folder import CONFIG, read_json, weight_files
 from pissa_repro.model.header import Stored, header
-from pissa_repro.model.naming import natural
+from pissa_repro.model.naming import counterparts, natural
 from pissa_repro.runtime.errors import UserError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -74,9 +74,10 @@ def _commit(base: Path) -> str | None:
 
 def _misfit(adapter: Adapter, tensors: dict[str, Stored], tied: bool) -> str | None:
     """Why factors do not belong on weights of these names and shapes; None where they do."""
+    places = counterparts((f"{name}.weight" for name in adapter.modules), tensors)
     for name in sorted(adapter.modules, key=natural):
         module = adapter.modules[name]
-        weight = tensors.get(_place(tensors, f"{name}.weight") or "")
+        weight = tensors.get(places.get(f"{name}.weight", ""))
         if weight is None:
             if tied and name.rsplit(".", 1)[-1] == "lm_head":
                 continue  # the embedding, which the files hold once
@@ -95,17 +96,10 @@ def _lacking(adapter: Adapter, tensors: dict[str, Stored]) -> str | None:
     config, targets = adapter.config, adapter.config.get("target_modules")
     if not isinstance(targets, list) or any(config.get(key) for key in ("layers_to_transform", "exclude_modules")):
         return None
-    have = {_place(tensors, f"{name}.weight") for name in adapter.modules}
+    have = set(counterparts((f"{name}.weight" for name in adapter.modules), tensors).values())
     for key in sorted(tensors, key=natural):
         name = key.removesuffix(".weight")
         meant = name != key and any(name == target or name.endswith(f".{target}") for target in targets)
         if meant and key not in have and len(tensors[key].shape) == 2:
             return name
     return None
-
-
-def _place(tensors: dict[str, Stored], name: str) -> str | None:
-    """The tensor of that name; files and classes may have the base model's name in front or not (GPT-2)."""
-    if name in tensors:
-        return name
-    return next((key for key in tensors if key.endswith(f".{name}") or name.endswith(f".{key}")), None)

@@ -11,6 +11,7 @@ from pissa_repro.adapters.cells import StoredCell
 from pissa_repro.model import factors
 from pissa_repro.model.factors import PREFIX
 from pissa_repro.model.load import DTYPES
+from pissa_repro.model.naming import counterparts
 
 MAGNITUDE = ".lora_magnitude_vector"
 
@@ -23,8 +24,7 @@ class Parts:
         self.initial = factors.load(cell.start, cell.model)
         self.quant, self.dtype = cell.spec["quant"], DTYPES[cell.spec["settings"]["dtype"]]
         self.adapter = trained.read(factors.trained_factors(cell.trained))
-        names = self.adapter.modules  # the model's, which may have the base model's prefix in front (GPT-2)
-        self.names = {own: next(n for n in names if n == own or n.endswith(f".{own}")) for own in self.initial.A}
+        self.names = counterparts(self.initial.A, self.adapter.modules)
 
     @property
     def dora(self) -> bool:

@@ -1,13 +1,12 @@
 """What a decomposition is asked for, and all that is checked of it before a weight is read."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pissa_repro import methods
-from pissa_repro.adapters import bases, whole
+from pissa_repro.adapters import bases, streamed, whole
 from pissa_repro.adapters.trained import SAVED
 from pissa_repro.model import checkpoint, targets
 from pissa_repro.model.base import module_name
@@ -96,14 +95,11 @@ def _modules(folder: str, wanted: Targets) -> dict[str, str]:
 def _check_room(plan: Plan) -> None:
     """Raise UserError where the disk of OUT has no room for what is still to be written."""
     out = plan.asked.out
-    out.parent.mkdir(parents=True, exist_ok=True)
     shapes = checkpoint.shapes(plan.asked.base["path"], list(plan.modules)).values()
     factors = sum(4 * spec["rank"] * sum(shape) for spec in plan.asked.specs for shape in shapes)
     whole_size = len(plan.asked.specs) * sum(shard.size for shard in plan.shards) + 2 * factors  # kept, then joined
     there = sum(path.stat().st_size for path in unfinished_folder(out).rglob("*.safetensors"))
-    needed, free = whole_size - there, shutil.disk_usage(out.parent).free
-    if free < needed:
-        raise UserError(f"--out {out}: needs {needed:,} bytes, {free:,} are free there.")
+    streamed.refuse_no_space(out, whole_size - there)
 
 
 def adapter_config(plan: Plan, spec: InitSpec) -> dict[str, Any]:

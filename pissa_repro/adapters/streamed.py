@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from pissa_repro.model.header import BITS
-from pissa_repro.runtime.errors import NoRoom
+from pissa_repro.runtime.errors import NoRoom, UserError
 from pissa_repro.runtime.record import atomic
 
 
@@ -40,10 +40,16 @@ class Entry(NamedTuple):
         return Place(self.dtype, self.shape).size
 
 
+def refuse_existing(out: Path) -> None:
+    """Raise UserError for a folder that is to be made and is there."""
+    if out.exists():
+        raise UserError(f"--out {out}: exists already. Choose another folder, or delete it.")
+
+
 def refuse_no_space(out: Path, needed: int) -> None:
     """Raise NoRoom where the disk of a folder that is to be made has fewer bytes than it needs."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(out.parent).free) < needed:
+    there = next(parent for parent in out.resolve().parents if parent.is_dir())
+    if (free := shutil.disk_usage(there).free) < needed:
         raise NoRoom(f"--out {out}: needs {needed:,} bytes, {free:,} are free there.")
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from pissa_repro.model.naming import counterparts
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.provenance import versions
 from pissa_repro.runtime.record import canonical, content, read_json, write_json
@@ -231,8 +232,8 @@ def load_trained(folder: str | Path, initial: Factors) -> Factors:
     """
     folder = trained_factors(folder)
     config, (a, b) = read_json(folder / CONFIG), _load_pair(folder / FACTORS)
-    names = {name: next((n for n in initial.A if name == n or name.endswith(f".{n}")), name) for name in a}
-    if set(names.values()) != set(initial.A) or a.keys() != b.keys():
+    names = counterparts(a, initial.A)
+    if names.keys() != a.keys() or set(names.values()) != set(initial.A) or a.keys() != b.keys():
         raise UserError(f"{folder}: its modules are not those of the start, or it holds more than A and B.")
     alphas = {names[name]: alpha for name, alpha in _alphas(config, a).items()}
     a, b = ({names[name]: tensor for name, tensor in side.items()} for side in (a, b))

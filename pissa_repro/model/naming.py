@@ -47,6 +47,21 @@ def matching(names: list[str], targets: list[str]) -> dict[str, list[str]]:
     return matches
 
 
+def counterparts(names: Iterable[str], others: Iterable[str]) -> dict[str, str]:
+    """The one of `others` that each of `names` is; those without one are left out.
+
+    Files and classes may have the base model's name in front or not: GPT-2's h.0 is transformer.h.0.
+    """
+    known = set(others)
+    shorter = {other.partition(".")[2]: other for other in known}
+    found = {}
+    for name in names:
+        forms = (name, shorter.get(name), name.partition(".")[2])
+        if (other := next((form for form in forms if form in known), None)) is not None:
+            found[name] = other
+    return found
+
+
 def conv1d_layers(config: dict[str, Any]) -> frozenset[str]:
     """The last components of the modules that a model stores as (in, out), from its config.json.
 

@@ -234,3 +234,25 @@ def test_cut_files_and_newer_formats_are_refused(lora, cells, tmp_path, capsys):
 def test_targets_without_factors_are_told(lora, tmp_path, capsys):
     text = shown(capsys, changed(lora, tmp_path / "a", target_modules=["q_proj", "v_proj", "up_proj", "k_proj"]))
     assert "target_modules has k_proj, of which the file holds no factors" in text
+
+
+@pytest.mark.parametrize(
+    ("quant", "on"), [("none", "the residual W - s B0 A0"), ("nf4", "the residual nf4(W - s B0 A0)")]
+)
+def test_a_start_that_was_decomposed_belongs_on_its_residual(tiny_model, tmp_path, quant, on, capsys):
+    """By its tensors alone it could be a plain LoRA; base.json beside it says what it is."""
+    asked = ("--rank", "4", "--quant", quant, "--base", "lab/tiny", "--scratch", tmp_path / "kept")
+    pissa("decompose", tiny_model, *asked, "--out", tmp_path / "out")
+    said = shown(capsys, tmp_path / "out/pissa_init")
+    assert f"The start of pissa, on {on}" in said and "plain LoRA" not in said and '"RESIDUAL"' in said
+
+
+@pytest.mark.parametrize("content", [[], {"name": "x"}], ids=["no object", "not whole"])
+def test_a_base_json_of_something_else_is_named(lora, pissa_trained, tmp_path, content):
+    folder = shutil.copytree(lora, tmp_path / "adapter")
+    write_json(folder / "base.json", content)
+    says(lambda: pissa("info", folder), "base.json", "not what this version writes")
+    init = shutil.copytree(pissa_trained.init, tmp_path / "init")
+    write_json(init / "base.json", content)
+    asked = ("--init", init, "--out", tmp_path / "out")
+    says(lambda: pissa("convert", pissa_trained.adapter, *asked), "base.json", "not what this version writes")
