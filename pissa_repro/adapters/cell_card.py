@@ -16,7 +16,7 @@ from pissa_repro.sources.prompt import named
 from pissa_repro.training.examples import RESPONSE
 
 ROUNDED = " It was trained on a base in bfloat16, where what was left of W was rounded: here that rounding is lost."
-ADAPTER = "trained"  # the folder of the trained adapter beside a residual
+BESIDE = "trained"  # the folder of the trained adapter beside a residual
 EXPORT = """## How to load it
 
 Where the records of the cell are, make what other tools load (`pissa export --help`):
@@ -95,7 +95,7 @@ def _loading_export(trained: Trained, form: str, folder: Path, name: str) -> str
         return card.loading_whole(name, kind)
     if form == "residual":
         auto = kind.auto_class
-        return "## How to load it\n\n" + card.RESIDUAL.format(auto=auto, folder=name, adapter=ADAPTER, more="")
+        return "## How to load it\n\n" + card.RESIDUAL.format(auto=auto, folder=name, adapter=BESIDE, more="")
     if form == "lora":
         return card.loading(trained.base, name, read(folder, "lora").rank, read_json(folder / CONFIG))
     return f"## What it is for\n\n```sh\npissa convert TRAINED --init {name} --out LORA\n```"

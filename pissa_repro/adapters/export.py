@@ -22,7 +22,7 @@ BASES = ("bf16", "trained")
 EXACT = 1e-4  # |difference| / |logits| of an exact form where training and weights are in float32
 ROUNDED = 2.0**-6  # where they are rounded to another dtype: four times bfloat16's half step
 LOST = 0.5  # |difference| / what the training has moved the logits by: from here on, a form has lost the training
-ADAPTER = cell_card.ADAPTER  # the folder of the trained adapter beside a residual
+BESIDE = cell_card.BESIDE  # the folder of the trained adapter beside a residual
 NO_PATTERNS: dict[str, Any] = {"rank_pattern": {}, "alpha_pattern": {}}
 ONLY_FACTORS = {"use_dora": False, "bias": "none", "modules_to_save": None}
 Written = tuple[Path, Path | None]  # the model and the adapter on it that others load; None: whole weights
@@ -170,8 +170,8 @@ def _residual(asked: Asked, parts: Parts, out: Path) -> tuple[Written, list[str]
     _write_model(asked, parts, out, parts.base)
     init = f"{asked.cell.spec['method']}_init"
     _peft_start(asked, parts, out / init)
-    write_raw(asked.cell, out / ADAPTER)
-    return (out, out / ADAPTER), [f"Load {ADAPTER}/ on these weights; {init}/ is the adapter before the training."]
+    write_raw(asked.cell, out / BESIDE)
+    return (out, out / BESIDE), [f"Load {BESIDE}/ on these weights; {init}/ is the adapter before the training."]
 
 
 def write_raw(cell: StoredCell, out: Path) -> None:

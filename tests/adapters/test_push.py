@@ -142,7 +142,7 @@ def link(folder):
 
 PRIVATE = {  # what is done to the folder, and what is said
     "a path": (written("notes.md", "see\n/home/me/data/x.jsonl"), ["notes.md line 2: a path of a machine, /home/me"]),
-    "a path in JSON": (written("a.json", '{"name_or_path": "/root/models/x"}'), ["a.json line 1", "/root/models/x"]),
+    "a path in JSON": (written("a.json", '{"name_or_path": "/home/al/x"}'), ["a.json line 1", "/home/al/x"]),
     "a Windows path": (written("a.json", r'{"path": "C:\\Users\\me"}'), ["a.json line 1: a path of a machine, C:"]),
     "metadata": (metadata, ["adapter_model.safetensors (its metadata): a path of a machine, /mnt/people/me"]),
     "a token": (written("a.yaml", f"token: {TOKEN}"), ["a.yaml line 1: a token, hf_S…"]),
