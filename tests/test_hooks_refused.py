@@ -98,7 +98,7 @@ def test_a_base_that_moved_is_found(make, quant):
 GOOD = hook("rates", "return {}")
 UNREAD = HEAD + "\nTRAINING_OPTIONS = {'x': 1.0}\n"
 FILES = {
-    "a misspelt hook": (HEAD + hook("adjsut", "pass"), ["unknown name 'adjsut'", "Did you mean 'adjust'?"]),
+    "a misspelt hook": (HEAD + hook("adjustt", "pass"), ["unknown name 'adjustt'", "Did you mean 'adjust'?"]),
     "another signature": (HEAD + hook("rates", "pass").replace("(self)", "(self, step)"), ["'rates' takes (step)"]),
     "a class of its own": (HEAD + GOOD.replace("(Training)", ""), ["'TRAINING' is", "subclass of methods.Training"]),
     "an object": (HEAD + GOOD.replace("= Bad", "= Bad({})"), ["'TRAINING' is", "type"]),

@@ -11,6 +11,7 @@ from thrown import thrown
 
 from pissa_repro import methods
 from pissa_repro.model import factors
+from pissa_repro.plan.config import ROOT
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results import rows, scored
 
@@ -68,7 +69,7 @@ def test_another_value_trains_again_from_the_same_start(made, name):
 def test_a_value_of_another_kind_is_refused(made, name):
     for value in WRONG[name]:
         says(lambda value=value: sweep(made, **{name: value}), "config.methods.tested", repr(name), WORDS[name])
-    says(lambda: sweep(made, wieght=1.0), "config.methods.tested", "'wieght'", "'weight'")
+    says(lambda: sweep(made, weights=1.0), "config.methods.tested", "'weights'", "'weight'")
 
 
 def test_one_number_is_one_spec(made):
@@ -91,13 +92,25 @@ def test_another_value_is_told_and_makes_no_reference(made):
         assert scored.display(score) == f"Thrown, {told}rank 4, learning rate 0.001"
 
 
+def sizes(folder, model, data, method, name, **changes):
+    """Train with two weights of a penalty; the size of all A or of all B after each."""
+    for weight in (0, 9):
+        run = Run(folder / str(weight), model, data, method, options={"weight": weight}, **changes)
+        run.init()
+        assert run.train()["spec"]["options"]["weight"] == weight
+        trained = load_file(run.factors / factors.FACTORS)
+        yield sum(tensor.norm() for key, tensor in trained.items() if name in key)
+
+
 def test_the_training_gets_them(made, tmp_path, tiny_model, tiny_rows):
     """A penalty of weight 0 is none, and one of weight 9 shrinks A."""
-    sizes = []
-    for weight in (0, 9):
-        run = Run(tmp_path / str(weight), tiny_model, tiny_rows, made, options={"weight": weight}, steps=3)
-        run.init()
-        assert run.train()["spec"]["options"] == DEFAULTS | {"weight": weight}
-        trained = load_file(run.factors / factors.FACTORS)
-        sizes.append(sum(tensor.norm() for key, tensor in trained.items() if "lora_A" in key))
-    assert sizes[1] < 0.999 * sizes[0]
+    free, kept = sizes(tmp_path, tiny_model, tiny_rows, made, "lora_A", steps=3)
+    assert kept < 0.999 * free
+
+
+def test_the_guides_example_does_what_it_says(monkeypatch, tmp_path, tiny_model, tiny_rows):
+    guide = (ROOT / "docs/guides/add_a_baseline.md").read_text(encoding="utf-8")
+    (text,) = (block for block in guide.split("```python\n")[1:] if "TRAINING = " in block)
+    short = thrown(monkeypatch, tmp_path, text.partition("```")[0], head="")
+    free, kept = sizes(tmp_path, tiny_model, tiny_rows, short, "lora_B", steps=6)
+    assert 0 < kept < 0.9 * free
