@@ -57,16 +57,31 @@ def test_a_refusal_is_a_sentence_and_leaves_a_quantization_to_use(name):
     assert all(reason is None or len(reason) > 20 for reason in refusals)
 
 
+def values_of(key, default, choices):
+    """Other values that an option may have, and such that it may not."""
+    if key == "svd":
+        return ("exact", "niter_4"), SVDS
+    if isinstance(default, str):
+        return choices[key], ("no such word", 1, True)
+    if isinstance(default, bool):
+        return (not default,), (0, "true", 1.5)
+    return ((default,), (-1.0, True, "0.5")) if isinstance(default, float) else ((default + 3,), (0, True, "5", 1.5))
+
+
 @pytest.mark.parametrize("name", methods.names())
 def test_options_default_change_and_refuse(name):
     method = methods.load(name)
     declared = dict(method.OPTIONS) | dict(method.QUANTIZED_OPTIONS)
     assert methods.options(name, QUANTIZED, {}, "here") == declared
     assert methods.options(name, "none", {}, "here") == method.OPTIONS
-    for key, value in declared.items():
-        others, wrongs = (("exact", "niter_4"), SVDS) if key == "svd" else ((value + 3,), (0, True, "5", 1.5))
+    assert methods.training_options(name, {}) == method.TRAINING_OPTIONS
+    for key, value in (declared | dict(method.TRAINING_OPTIONS)).items():
+        others, wrongs = values_of(key, value, method.CHOICES)
         for other in others:
-            assert methods.options(name, QUANTIZED, {key: other}, "here")[key] == other
+            found = methods.options(name, QUANTIZED, {key: other}, "here") | methods.training_options(
+                name, {key: other}
+            )
+            assert found[key] == other
         for wrong in wrongs:
             with pytest.raises(UserError, match=f"here.*{key}"):
                 methods.options(name, QUANTIZED, {key: wrong}, "here")

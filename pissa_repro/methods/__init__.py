@@ -1,129 +1,66 @@
-"""The methods. One is one file of this folder, held to `Method` (docs/guides/add_a_baseline.md).
+"""The methods. One is one file of this folder, held to `Method` (_contract.py, docs/guides/add_a_baseline.md).
 
 A method is one function from a weight matrix to small factors:
 
     base  = quantize(W - s * offset_B @ offset_A)      frozen
-    model = base + s * B @ A                           A, B trained
+    model = base + s * B @ C @ A                       the parts A, B and C train, or those that the file names
 
-Nothing here knows of a model or of training. The workflow imports these files for every dry run, so they import torch
-only inside `start`.
+Nothing here knows of a model. The workflow imports these files for every dry run, so they import torch
+only inside functions.
 """
 
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType, ModuleType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from types import ModuleType
+from typing import Any
 
-from pissa_repro.quantizers import roundtrip
+from pissa_repro.methods._contract import PARTS, Matrix, Method, Modules, Parts, Setting, Start, Training
 from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.plugins import Room
+from pissa_repro.runtime.plugins import Room, hold
 
-if TYPE_CHECKING:
-    import torch
-
-    from pissa_repro.linalg.spectrum import Spectrum
-
-Matrix: TypeAlias = "torch.Tensor"  # in quotes, so that a method's file needs no torch for its types
+__all__ = ["PARTS", "Matrix", "Method", "Modules", "Parts", "Setting", "Start", "Training"]
 SVD = "fast|exact|niter_(0|[1-9][0-9]{0,2})"  # the solvers of linalg/spectrum.py, for the option `svd`
-MOST = 1_000  # of an option that is a number
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a method may know beside the weight.
-
-    rank: r. scaling: s = alpha / r, or alpha / sqrt(r) with rslora. quant: the cell's quantization.
-    generator: seeded by the cell's seed and the module's name. spectrum: the weight's singular
-    triples, decomposed once for all who ask. options: the method's own.
-    """
-
-    rank: int
-    scaling: float
-    quant: str
-    generator: "torch.Generator"
-    spectrum: "Spectrum"
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def remainder(self, a: "Matrix | None" = None, b: "Matrix | None" = None) -> Matrix:
-        """W - quantize(W - s * B @ A), float32 (out, in); without factors W - quantize(W)."""
-        weight = self.spectrum.weight
-        rest = weight.clone() if a is None or b is None else weight.addmm(b, a, alpha=-self.scaling)
-        return roundtrip(rest, self.quant, spare=True).neg_().add_(weight)
-
-
-@dataclass(frozen=True)
-class Start:
-    """Factors at the start: A (r, in) and B (out, r), float32.
-
-    offset: what is taken out of W before it is frozen. None for nothing, "start" for A and B
-    themselves, else a pair (A, B) of its own. excess: how far the decomposition behind them may be
-    from the best one (spectrum.Triples), for the record.
-    """
-
-    A: Matrix
-    B: Matrix
-    offset: Literal["start"] | tuple[Matrix, Matrix] | None = None
-    excess: float | None = None
-
-    @property
-    def taken(self) -> tuple[Matrix, Matrix] | None:
-        """The pair (A, B) whose s * B @ A is taken out of W; None where nothing is."""
-        return (self.A, self.B) if self.offset == "start" else self.offset
-
-
-class Method(Protocol):
-    """What a method's file declares."""
-
-    DISPLAY: str
-    """Its name in tables, on a plain base."""
-
-    QUANTIZED_DISPLAY: str
-    """Its name in tables, on a quantized base."""
-
-    RANDOM: bool
-    """Whether the start depends on the seed; if not, all seeds share one start."""
-
-    FACTORS: bool = True
-    """False: every weight trains; there are no factors, and then no `start`."""
-
-    OPTIONS: Mapping[str, Any] = MappingProxyType({})
-    """Options with their defaults, which the config may change: whole numbers from 1 to 1,000, or `svd`, the solver."""
-
-    QUANTIZED_OPTIONS: Mapping[str, Any] = MappingProxyType({})
-    """Further options that apply only on a quantized base."""
-
-    VERSION: int = 1
-    """Raised when the start changes, so that the cells of this method, and only they, run again."""
-
-    TAKES: str | None = None
-    """What A and B hold of W at the start where the base is left without it, in words; None where the base stays W.
-    Then dropout leaves out parts of W itself, and a warning says so."""
-
-    REFERENCE: bool = False
-    """True: with default settings it is what tables compare every other method with, on the same base and rank."""
-
-    LOOK: int | None = None
-    """The number of its colour and marker in figures (report/figures/looks.py), another one for each file, from 0.
-    None: one from 7 on that follows from the file's name."""
-
-    def start(self, weight: "torch.Tensor", setting: Setting) -> Start:
-        """The factors of a float32 weight (out, in), which stays as it is: A (r, in) and B (out, r), float32, finite.
-
-        On the weight's device. The same weight and setting give the same bits: random numbers come from
-        `setting.generator`. Every rank from 1 to the smaller side is possible; the caller has checked it. On a plain
-        base, base + s * B @ A is W to float32 rounding, for every s.
-        """
-        raise TypeError("a method without factors has no start")
-
-    def refuse(self, quant: str) -> str | None:
-        """Why the method makes no sense on this quantization, in a sentence for the user; None where it does."""
-        return None
+MOST = 1_000  # of an option that is a whole number
 
 
 def _complaint(module: ModuleType) -> str | None:
-    if getattr(module, "FACTORS", True) != hasattr(module, "start"):
+    factors = getattr(module, "FACTORS", True)
+    if factors != hasattr(module, "start"):
         return "a method has a function start(weight, setting), or says FACTORS = False."
+    return _complaint_of_training(module, factors) or _complaint_of_options(module)
+
+
+def _complaint_of_training(module: ModuleType, factors: bool) -> str | None:
+    """What is wrong with TRAINING. Raises UserError for a hook with a name or parameters that there are not."""
+    training = getattr(module, "TRAINING", Training)
+    if not isinstance(training, type) or not issubclass(training, Training):
+        return f"'TRAINING' is {training!r}; it must be a subclass of methods.Training."
+    if training is Training:
+        return "TRAINING_OPTIONS, and no TRAINING that reads them." if getattr(module, "TRAINING_OPTIONS", {}) else None
+    if not factors:
+        return "TRAINING is of factors, and FACTORS = False."
+    classes = training.__mro__[: training.__mro__.index(Training)]
+    names = [name for one in classes for name in vars(one) if not name.startswith("_")]
+    place = f"{PLUGINS.file(module.__name__.rpartition('.')[2])}: TRAINING"
+    hold(object.__new__(training), names, Training, "training", place)  # not made: that may need torch
+    return None
+
+
+def _complaint_of_options(module: ModuleType) -> str | None:
+    """What is wrong with the options of a file: one name twice, a word without choices, or not among them."""
+    choices = getattr(module, "CHOICES", {})
+    kinds = [getattr(module, name, {}) for name in ("OPTIONS", "QUANTIZED_OPTIONS", "TRAINING_OPTIONS")]
+    pairs = [pair for kind in kinds for pair in kind.items()]
+    for key, value in pairs:
+        if [name for name, _ in pairs].count(key) > 1:
+            return f"option '{key}' is there twice."
+        if isinstance(value, str) and key != "svd" and value not in choices.get(key, ()):
+            return f"option '{key}' is {value!r}, which is not in CHOICES['{key}']."
+        if not isinstance(value, str | bool | int | float):
+            return f"option '{key}' is {value!r}; a default is a number, true or false, or a word of CHOICES."
+    if unused := sorted(choices.keys() - dict(pairs).keys()):
+        return f"CHOICES of '{unused[0]}', which is no option."
     return None
 
 
@@ -147,21 +84,52 @@ def refusal(name: str, quant: str) -> str | None:
 
 
 def options(name: str, quant: str, given: dict[str, Any], place: str) -> dict[str, Any]:
-    """The method's options that apply on this base: its defaults, changed by the config.
+    """The options of the method's start that apply on this base: its defaults, changed by the config.
 
-    Raises UserError for an option that the method does not have, and for a value that it cannot have.
+    `given` may hold options of the training, too; these are checked and left out. Raises UserError for an option that
+    the method does not have, and for a value that it cannot have.
     """
-    plain = dict(load(name).OPTIONS)
-    everywhere = plain | dict(load(name).QUANTIZED_OPTIONS)
+    method = load(name)
+    plain = dict(method.OPTIONS)
+    everywhere = plain | dict(method.QUANTIZED_OPTIONS)
+    _check(name, everywhere | dict(method.TRAINING_OPTIONS), given, f"{place} ({name})")
+    return _filled(plain if quant == "none" else everywhere, given)
+
+
+def training_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The options of the method's training: its defaults, changed by the config, which `options` has checked."""
+    return _filled(load(name).TRAINING_OPTIONS, given)
+
+
+def _filled(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults, changed. A whole number for another one is the same number: 1 and 1.0 are one spec."""
+    values = {key: given.get(key, default) for key, default in defaults.items()}
+    return {key: float(value) if isinstance(defaults[key], float) else value for key, value in values.items()}
+
+
+def _check(name: str, defaults: dict[str, Any], given: dict[str, Any], place: str) -> None:
+    """Raise UserError for an option that is not there, and for a value of another kind than its default."""
     for key, value in given.items():
-        if key not in everywhere:
-            raise unknown("option", key, everywhere, f"{place} ({name})")
+        if key not in defaults:
+            raise unknown("option", key, defaults, place)
         if key == "svd":
-            check_svd(value, f"{place} ({name})")
-        elif isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
-            wanted = f"it must be a whole number from 1 to {MOST:,}"
-            raise UserError(f"{place} ({name}): option '{key}' is {value!r}; {wanted}.")
-    return {key: given.get(key, default) for key, default in (plain if quant == "none" else everywhere).items()}
+            check_svd(value, place)
+        elif key in (choices := load(name).CHOICES):
+            if value not in choices[key]:
+                raise unknown(f"value of option '{key}'", value, choices[key], place)
+        elif wanted := _refusal(value, defaults[key]):
+            raise UserError(f"{place}: option '{key}' is {value!r}; it must be {wanted}.")
+
+
+def _refusal(value: Any, default: Any) -> str | None:
+    """What a value should be instead, in words; None where it is of its default's kind."""
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else "true or false"
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(default, float):
+        return None if number and math.isfinite(value) and value >= 0 else "a number from 0"
+    whole = number and isinstance(value, int) and 1 <= value <= MOST
+    return None if whole else f"a whole number from 1 to {MOST:,}"
 
 
 def check_svd(value: Any, place: str) -> None:
