@@ -90,7 +90,7 @@ def measure(
     its weight, or that no row reaches, and for statistics that are not finite.
     """
     if not rows:
-        raise UserError("statistics: no row reached any module: there are none.")
+        raise UserError("no row reached any module: there are no rows.")
     model.requires_grad_(False)
     named = {name: module_name(model, name) for name in modules}
     counts = uses(model)
@@ -234,10 +234,7 @@ class _Walk:
 
     def _reached(self, name: str, one: Sum) -> tuple[torch.Tensor, int]:
         if one.total is None or not one.tokens:
-            raise UserError(
-                f"statistics: no row reached {name}. Give more or other rows (statistics.rows, statistics.data), or "
-                "take it out of the target modules."
-            )
+            raise UserError(f"no row reached {name}. Give more or other rows, or take it out of the target modules.")
         return one.total, one.tokens
 
 

@@ -203,8 +203,8 @@ def _check_studies(config: Config) -> None:
     for name in studies["methods"]:
         if "alternations" not in methods.load(name, "config.studies.methods").QUANTIZED_OPTIONS:
             raise UserError(f"config.studies.methods: {name} does not alternate with quantization.")
-        if methods.load(name).STATISTICS:
-            raise UserError(f"config.studies.methods: {name} has to see data, and studies read weights alone.")
+        if methods.load(name).STATISTICS or methods.redistributes(name):
+            raise UserError(f"config.studies.methods: {name} needs more than one weight, and studies read no more.")
     quantized = [name for name in quantizers.names() if name != "none"]
     asked = (("quants", studies["quants"], quantized), ("blocks", studies["blocks"], quantizers.in_blocks()))
     for key, names, choices in asked:
