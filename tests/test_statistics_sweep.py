@@ -1,4 +1,4 @@
-"""Statistics in a sweep: refusals of config and plan, jobs that methods share, starts made from them, ranks of modules."""
+"""Statistics in a sweep: refusals of config and plan, shared jobs, starts made from them, ranks of modules."""
 
 import json
 import shutil
