@@ -100,6 +100,7 @@ def test_a_card_whose_name_holds_a_slash_is_taken(tmp_path):
 
 
 STAGES = {
+    "statistics": ["--spec", "{}", "--model", "gone.json", "--data", "gone", "--out", "out"],
     "init": ["--spec", "{}", "--model", "gone.json", "--out", "out"],
     "quant_error": ["--spec", "{}", "--model", "gone.json", "--factors", "gone", "--out", "out"],
     "study_errors": ["--spec", "{}", "--model", "gone.json", "--out", "out", "--record", "out"],

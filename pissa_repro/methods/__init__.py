@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from pissa_repro.methods._contract import PARTS, Matrix, Method, Modules, Parts, Setting, Start, Training, wide
+from pissa_repro.methods._contract import KINDS, PARTS, Matrix, Method, Modules, Parts, Setting, Start, Training, wide
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.plugins import Room, hold
 
@@ -28,7 +28,7 @@ def _complaint(module: ModuleType) -> str | None:
     factors = getattr(module, "FACTORS", True)
     if factors != hasattr(module, "start"):
         return "a method has a function start(weight, setting), or says FACTORS = False."
-    return _complaint_of_training(module, factors) or _complaint_of_options(module)
+    return _complaint_of_training(module, factors) or _complaint_of_options(module) or _complaint_of_statistics(module)
 
 
 def _complaint_of_training(module: ModuleType, factors: bool) -> str | None:
@@ -64,8 +64,24 @@ def _complaint_of_options(module: ModuleType) -> str | None:
     return None
 
 
+def _complaint_of_statistics(module: ModuleType) -> str | None:
+    """What is wrong with STATISTICS: a kind that there is not, or another default than rows and seed."""
+    for kind, defaults in getattr(module, "STATISTICS", {}).items():
+        if kind not in KINDS:
+            return f"STATISTICS asks for {kind!r}. Choices: {', '.join(KINDS)}."
+        whole = {key: type(value) is int and value >= 0 for key, value in defaults.items()}
+        if whole not in ({"rows": True}, {"rows": True, "seed": True}) or not defaults["rows"]:
+            return f"STATISTICS gives {kind} {dict(defaults)!r}; it needs 'rows', from 1, and may have 'seed', from 0."
+    return None
+
+
 PLUGINS = Room("pissa_repro.methods", "method", Method, _complaint)
 names, load = PLUGINS.names, PLUGINS.load
+
+
+def redistributes(name: str) -> bool:
+    """Whether the method gives modules ranks of their own: it has a `summary` for them."""
+    return getattr(load(name).summary, "__func__", None) is not Method.summary
 
 
 def has_factors(name: str) -> bool:
