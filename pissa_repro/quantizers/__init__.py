@@ -50,10 +50,6 @@ class Quantizer(Protocol):
         """Whether the layer can be trained on with its weight packed in few bits. Not, if a file says nothing."""
         return False
 
-    def bitsandbytes(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of transformers' BitsAndBytesConfig that quantize a model so; none where it cannot."""
-        return {}
-
     def packed(
         self, linear: "torch.nn.Linear", weight: "torch.Tensor", options: dict[str, Any], dtype: "torch.dtype"
     ) -> "torch.nn.Module":
@@ -62,6 +58,10 @@ class Quantizer(Protocol):
         It dequantizes to the bits of `roundtrip` and computes in `dtype`. Needed only where something is packable.
         """
         raise TypeError("a quantizer that packs nothing has no packed layer")
+
+    def bitsandbytes(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of transformers' BitsAndBytesConfig that quantize a model so; none where it cannot."""
+        return {}
 
 
 PLUGINS = Room("pissa_repro.quantizers", "quantizer", Quantizer)
