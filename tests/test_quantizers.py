@@ -13,6 +13,7 @@ from helpers import decaying
 from stage import says
 
 from pissa_repro import quantizers
+from pissa_repro.adapters import released_card
 from pissa_repro.plan import config
 
 every_quant = pytest.mark.parametrize("quant", quantizers.names())
@@ -63,6 +64,21 @@ def test_shape_dtype_and_the_same_bits_again(quant, shape):
     made = quantizers.roundtrip(weight, quant)
     assert made.shape == shape and made.dtype == torch.float32 and made.isfinite().all()
     assert torch.equal(made, quantizers.roundtrip(weight, quant))
+
+
+@every_quant
+@pytest.mark.parametrize("scale", [0.01, 30.0])
+def test_the_same_bits_on_any_number_of_threads(quant, scale):
+    """More values than torch hands to one thread, in rows whose ends are no ends of blocks."""
+    weight = scale * torch.randn(611, 301, generator=torch.Generator().manual_seed(0))
+    before, made = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            made.append(quantizers.roundtrip(weight, quant))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(made[0], made[1]) and torch.equal(made[0], made[2])
 
 
 def test_none_is_the_identity():
@@ -125,3 +141,18 @@ def test_a_packed_layer_computes_with_the_base(quant):
             assert torch.allclose(seen.T, quantizers.base_weight(weight, None, quant), atol=1e-5)
             assert not any(parameter.requires_grad for name, parameter in packed.named_parameters() if name != "bias")
     assert not quantizers.packable(torch.nn.Embedding(4, 64), quant)
+
+
+@every_quant
+def test_a_card_says_how_to_load_in_few_bits_only_what_bitsandbytes_packs_so(quant):
+    from transformers import BitsAndBytesConfig
+
+    _, quantizer, options = quantizers.find(quant)
+    words = quantizer.bitsandbytes(options)
+    card = "".join(released_card._quantized({"quant": quant}))
+    assert ("BitsAndBytesConfig(" in card) == bool(words)
+    if words:
+        asked, layer = BitsAndBytesConfig(**words), LAYERS[0]
+        state = quantizers.packed(layer, decaying(24, layer.in_features), quant, torch.float32).weight.quant_state
+        said = (asked.load_in_4bit, asked.bnb_4bit_quant_type, asked.bnb_4bit_use_double_quant, 64)
+        assert said == (True, state.quant_type, state.nested, state.blocksize)

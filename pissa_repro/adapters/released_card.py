@@ -1,5 +1,6 @@
 """The model card of a residual with its initial adapter: what it is, from which base, how it is loaded and trained."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -62,15 +63,15 @@ def _quantized(spec: dict[str, Any]) -> list[str]:
     """How a quantized base is loaded in few bits, where transformers can."""
     if spec["quant"] == "none":
         return []
-    kind, _, options = quantizers.find(spec["quant"])
+    _, quantizer, options = quantizers.find(spec["quant"])
     lines = f"The residual is quantized ({spec['quant']}) and stored dequantized: loaded as it is, it is the base."
-    if options.get("blocksize") != 64:  # transformers asks bitsandbytes for no other
+    if not (words := quantizer.bitsandbytes(options)):
         return [lines]
+    given = ", ".join(f"{key}={json.dumps(value) if isinstance(value, str) else value}" for key, value in words.items())
     return [
         f"{lines} To load it in 4 bits, add this, which quantizes every linear layer but the head:",
         "```python\nfrom transformers import BitsAndBytesConfig\n\n"
-        f'quantization_config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="{kind}", '
-        f"bnb_4bit_use_double_quant={options['double']})\n```",
+        f"quantization_config = BitsAndBytesConfig({given})\n```",
     ]
 
 

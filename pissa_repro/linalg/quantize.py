@@ -107,7 +107,11 @@ def _table(levels: tuple[float, ...]) -> tuple[int, torch.Tensor, torch.Tensor]:
 
 
 def _stored_scale(scale: torch.Tensor) -> torch.Tensor:
-    """The scales after their own quantization to 8 bits, in blocks of 256 around their mean."""
+    """The scales after their own quantization to 8 bits, in blocks of 256 around their mean.
+
+    The mean is taken as bitsandbytes takes it for packed layers. On a CPU its last bit depends on the number of threads
+    where there are more than 32,768 scales, and a scale between two codes then takes the other one.
+    """
     from bitsandbytes.functional import dequantize_blockwise, quantize_blockwise
 
     mean = scale.mean()

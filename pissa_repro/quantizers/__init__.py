@@ -27,8 +27,8 @@ class Quantizer(Protocol):
     """What follows the file's name in a quant, and the options that it stands for.
 
     `{"": {}, "-b32": {"blocksize": 32}}` in nf4.py makes nf4 and nf4-b32. A variant that quantizes in blocks, each with
-    one scale, says `blocksize` (values) and `double` (whether the scales are quantized, too); config.studies.blocks
-    takes these.
+    one scale, says `blocksize` (values), and has `-b` and that number in its name unless it is the file's own size;
+    config.studies.blocks takes these.
     """
 
     LOOKS: Mapping[str, int] = MappingProxyType({})
@@ -42,7 +42,8 @@ class Quantizer(Protocol):
     def roundtrip(self, weight: "torch.Tensor", options: dict[str, Any], spare: bool) -> "torch.Tensor":
         """The float32 matrix (out, in) that stands for a float32 matrix (out, in), on the same device.
 
-        The same input gives the same bits. spare: `weight` may be overwritten; else it stays as it is.
+        The same input gives the same bits, on any number of threads. spare: `weight` may be overwritten; else it stays
+        as it is.
         """
 
     def packable(self, linear: "torch.nn.Module", options: dict[str, Any]) -> bool:
@@ -57,6 +58,10 @@ class Quantizer(Protocol):
         It dequantizes to the bits of `roundtrip` and computes in `dtype`. Needed only where something is packable.
         """
         raise TypeError("a quantizer that packs nothing has no packed layer")
+
+    def bitsandbytes(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of transformers' BitsAndBytesConfig that quantize a model so; none where it cannot."""
+        return {}
 
 
 PLUGINS = Room("pissa_repro.quantizers", "quantizer", Quantizer)

@@ -1,4 +1,4 @@
-"""What nf4 and fp4 share: the three functions of a quantizer whose blocks are rounded to 16 levels or fewer."""
+"""What nf4 and fp4 share: the functions of a quantizer whose blocks are rounded to 16 levels or fewer."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 def functions(
     name: str, levels: tuple[float, ...]
-) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
-    """roundtrip, packable and packed of the kind that bitsandbytes calls `name`."""
+) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
+    """roundtrip, packable, packed and bitsandbytes of the kind that bitsandbytes calls `name`."""
 
     def kind(options: dict[str, Any]) -> "FourBit":
         from pissa_repro.linalg.quantize import FourBit
@@ -30,4 +30,13 @@ def functions(
     ) -> "torch.nn.Module":
         return kind(options).packed(linear, weight, dtype)
 
-    return roundtrip, packable, packed
+    def bitsandbytes(options: dict[str, Any]) -> dict[str, Any]:
+        if options["blocksize"] != 64:  # transformers asks for no other
+            return {}
+        return {
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": name,
+            "bnb_4bit_use_double_quant": options["double"],
+        }
+
+    return roundtrip, packable, packed, bitsandbytes

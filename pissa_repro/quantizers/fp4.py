@@ -6,4 +6,4 @@ ORDER = 3
 LOOKS = {"": 3}
 LEVELS = tuple(value / 12 for value in (-12, -8, -6, -4, -3, -2, -0.0625, 0, 0.0625, 2, 3, 4, 6, 8, 12))
 VARIANTS = {"": {"blocksize": 64, "double": False}}
-roundtrip, packable, packed = functions("fp4", LEVELS)
+roundtrip, packable, packed, bitsandbytes = functions("fp4", LEVELS)

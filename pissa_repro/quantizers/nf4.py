@@ -22,4 +22,4 @@ VARIANTS = {
     "-b128-dq": {"blocksize": 128, "double": True},
 }
 LOOKS = {"": 1, "-dq": 4, "-b32": 5, "-b32-dq": 6, "-b128": 7, "-b128-dq": 8}
-roundtrip, packable, packed = functions("nf4", LEVELS)
+roundtrip, packable, packed, bitsandbytes = functions("nf4", LEVELS)

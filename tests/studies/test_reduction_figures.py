@@ -116,10 +116,14 @@ def test_blocks_show_reductions_and_the_plain_error_against_nf4(study):
 
 def test_block_sizes_are_those_of_the_quantizers():
     points = study_data.with_blocks(pandas.DataFrame({"quant": quantizers.in_blocks()}))
+    others = {}  # what is quantized otherwise than by the block size has a line of its own
     for row in points.itertuples():
-        known = quantizers.find(row.quant).options
+        file, _, known = quantizers.find(row.quant)
         assert row.block == known["blocksize"]
-        assert row.kind == row.quant.partition("-")[0] + ("-dq" if known["double"] else "")
+        others.setdefault(row.kind, []).append((file, {**known, "blocksize": 0}))
+    assert {"nf4", "nf4-dq"} <= others.keys() and not points.duplicated(["kind", "block"]).any()
+    assert all(found == found[:1] * len(found) for found in others.values())
+    assert len({str(found[0]) for found in others.values()}) == len(others)
     with pytest.raises(UserError, match="int8 has no block size"):
         study_data.with_blocks(pandas.DataFrame({"quant": ["int8"]}))
 

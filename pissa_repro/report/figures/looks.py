@@ -24,12 +24,14 @@ LINES: tuple[Any, ...] = (  # dashes and gaps, in units of the line's width
     "-", (0, (3.5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)), (0, (5, 1.2, 1, 1.2, 1, 1.2)), (0, (8, 1.5)),
     (0, (1, 3)), (0, (3.5, 4)), (0, (8, 1.5, 2.5, 1.5)), (0, (5, 1.2, 5, 1.2, 1, 1.2)), (0, (8, 4)),
     (0, (1, 1.2, 1, 4)), (0, (8, 1.2, 1, 1.2, 1, 1.2, 1, 1.2)), (0, (2, 4)), (0, (14, 2)), (0, (5, 4, 1, 4)),
+    (0, (1, 1.2, 1, 1.2, 1, 4)), (0, (3.5, 1.5, 3.5, 1.5, 3.5, 4)), (0, (8, 1.5, 1, 4)), (0, (2, 1, 2, 4)),
 )  # fmt: skip
 HATCHES = (
     "", "/////", ".....", "xxxxx", "\\\\\\\\\\", "-----", "|||||", "+++++", "ooooo", "///...", "***", "---...",
-    "|||...", "OO", "\\\\\\...", "++xx",
+    "|||...", "OO", "\\\\\\...", "++xx", "ooo...", "||--",
+    "oo//", "**--",
 )  # fmt: skip
-SHIPPED = 9  # lines and hatches from this number on are left to quantizers that say none
+SHIPPED = 15  # lines and hatches from this number on are left to quantizers that say none
 WIDTHS = (1.3, 0.8)  # of a method's line, and of a variant's
 SIZES = (4.0, 6.5)  # of their markers; stars have little area
 

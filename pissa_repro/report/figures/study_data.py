@@ -4,6 +4,7 @@ A missing record, column, row or number raises UserError: no figure has holes.
 """
 
 import math
+import re
 from typing import Any
 
 import pandas
@@ -73,7 +74,7 @@ def bars(points: pandas.DataFrame, rank: int) -> pandas.DataFrame:
 
 
 def with_blocks(points: pandas.DataFrame) -> pandas.DataFrame:
-    """The points with the columns block (values that share a scale) and kind (data type, "-dq" if double).
+    """The points with the columns block (values that share a scale) and kind (the name without the block size).
 
     Raises UserError for a quantization without blocks.
     """
@@ -81,7 +82,7 @@ def with_blocks(points: pandas.DataFrame) -> pandas.DataFrame:
     for name, quant in zip(points["quant"], quants, strict=True):
         if "blocksize" not in quant.options:
             raise UserError(f"config.studies.blocks: {name} has no block size; name 4-bit quantizations only.")
-    kinds = [quant.file + "-dq" * quant.options["double"] for quant in quants]
+    kinds = [re.sub(r"-b\d+", "", name) for name in points["quant"]]
     return points.assign(block=[quant.options["blocksize"] for quant in quants], kind=kinds)
 
 
