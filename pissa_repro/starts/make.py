@@ -60,7 +60,7 @@ def start_module(name: str, decomposed: Spectrum, spec: StartSpec) -> tuple[meth
     facts = _facts(weight, start, scaling, quant)
     if start.offset == "start" and start.excess is not None and spec["options"].get("alternations", 1) == 1:
         facts["captured"], facts["captured_bound"] = _captured(facts["norm_offset"] ** 2, start.excess)
-    if quant == "none" and not facts["equality_error"] <= EQUALITY:
+    if quant == "none" and methods.load(spec["method"]).MOVES is None and not facts["equality_error"] <= EQUALITY:
         raise UserError(f"{name}: base + sBA misses W by {facts['equality_error']:.1e} of its norm (limit {EQUALITY}).")
     return start, facts
 
@@ -125,7 +125,7 @@ def _equality_error(weight: torch.Tensor, start: methods.Start, scaling: float, 
     total = 0.0
     for few in range(0, len(weight), 512):  # small temporaries
         rows = slice(few, few + 512)
-        made = base[rows] + factors.product(start.A, start.B[::step][rows], scaling)
+        made = base[rows] + factors.product(start.A, start.wide[::step][rows], scaling)
         total += (weight[rows] - made).double().square().sum().item()
     return (count / len(weight) * total) ** 0.5
 
