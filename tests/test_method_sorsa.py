@@ -16,7 +16,7 @@ def start(weight, quant="none", alpha=RANK):
 
 def hooks(gamma=4e-4, rate=RATE):
     made = SORSA.TRAINING({"gamma": gamma})
-    assert made.optimizer([], {"lr": rate}) is None
+    assert made.optimizer({}, [], {"lr": rate}) is None
     return made
 
 

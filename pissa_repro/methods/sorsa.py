@@ -38,7 +38,7 @@ class _Orthonormal(Training):
     clipping, this one before.
     """
 
-    def optimizer(self, groups: list[dict[str, Any]], adam: Mapping[str, Any]) -> None:
+    def optimizer(self, modules: Modules, groups: list[dict[str, Any]], adam: Mapping[str, Any]) -> None:
         """The recipe's own; here only the learning rate is read."""
         self.weight = self.options["gamma"] / adam["lr"]
 
