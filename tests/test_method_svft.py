@@ -32,6 +32,15 @@ def test_the_vectors_are_all_of_an_svd_of_w_whatever_the_scaling(pattern, alpha)
     assert made.trained == ("core",) and made.offset is None and not made.core.any()
 
 
+@pytest.mark.parametrize("side", [48, 520])  # a full SVD, and the Gram matrix of the smaller side
+def test_a_weight_may_lack_rank(side):
+    weight = decaying(side, 40) @ decaying(40, side, seed=1)
+    made, one = start(weight), torch.eye(side)
+    assert torch.allclose(made.B.mT @ made.B, one, atol=1e-5) and torch.allclose(made.A @ made.A.mT, one, atol=1e-5)
+    sigma = made.B.mT @ weight @ made.A.mT
+    assert (sigma - sigma.diag().diag()).abs().max() < 1e-5 and sigma.diag()[40:].abs().max() < 1e-5
+
+
 def test_plain_moves_the_singular_values_and_keeps_the_vectors():
     """The paper's lemma (a): W + U M V^T has the values |S + M|."""
     weight = decaying(48, 96)

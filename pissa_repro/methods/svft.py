@@ -22,8 +22,10 @@ def start(weight: Matrix, setting: Setting) -> Start:
 
     M is (k, k), k = min(out, in). The paper's is (out, in); what is beyond would pair the vectors of W's null space.
     """
+    from pissa_repro.linalg.spectrum import exact
+
     k = min(weight.shape)
-    triples = setting.spectrum.minor(k)  # the k smallest are all, and float64 keeps the small ones orthogonal
+    triples = exact(weight.double(), 0, k).float()  # not kept beside the start, which holds the same; W may lack rank
     free = _free(triples, setting)
     core = weight.new_zeros(k) if free is None else weight.new_zeros(k, k)
     return Start(triples.Vh.contiguous(), triples.U / setting.scaling, core=core, free=free, trained=("core",))
