@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from helpers import decaying, parts_of, relative, sides, spec_of, start_of
+from helpers import decaying, declared_entries, parts_of, relative, sides, spec_of, start_of, trained_by
 
 from pissa_repro import methods, quantizers
+from pissa_repro.runtime.record import read_json
 
 RANK = 6
 KASA = methods.load("kasa")
@@ -87,3 +88,16 @@ def test_the_penalty_is_summed_over_modules_and_leaves_b_alone_at_the_start():
     assert torch.allclose(2 * alone, twice)
     assert not torch.autograd.grad(alone, parts.B, retain_graph=True)[0].any()
     assert torch.allclose(torch.autograd.grad(alone, parts.core)[0], parts.core)  # beta 2 sigma
+
+
+def test_a_cell_feels_the_penalties_and_logs_the_loss_of_the_task(tmp_path, tiny_model, tiny_rows):
+    cells = {}
+    for beta in (0.0, 10.0):
+        limits = {"steps": 4, "learning_rate": 0.01, "options": {"beta": beta, "gamma": 0.0}}
+        cells[beta] = trained_by(tmp_path / str(beta), tiny_model, tiny_rows, "kasa", **limits)
+    (run, initial, free), (other, _, held) = cells.values()
+    assert run.history()[0].loss == other.history()[0].loss < 10
+    for name, sigma in initial.core.items():
+        assert held.core[name].norm() < sigma.norm() - 0.02 and held.core[name].norm() < free.core[name].norm()
+    assert read_json(run.record)["trainable_parameters"] == declared_entries("kasa", initial, 4, {})
+    assert "taken out" in read_json(run.start / "init.json")["moves"]

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from helpers import decaying, parts_of, spec_of, start_of, takes, with_values
+from helpers import decaying, declared_entries, parts_of, spec_of, start_of, takes, trained_by, with_values
 
 from pissa_repro import methods
+from pissa_repro.runtime.record import read_json
 from pissa_repro.starts.make import generator, spectrum
 
 RANK, STEPS = 6, 40
@@ -91,3 +92,15 @@ def test_equal_spectra_have_equal_ranks_and_bounds_hold_for_others():
     spectra = {"short": torch.ones(1), "flat": torch.ones(64), "one": torch.eye(10)[0], "none": torch.zeros(9)}
     assert LAMDA.ranks(4, spectra, {}) == {"short": 1, "flat": 8, "one": 5, "none": 2}
     assert LAMDA.ranks(1, {"a": torch.tensor([1.0, 0.1]), "b": torch.ones(2)}, {}) == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("freezing", [0.0, 0.4])
+def test_a_cell_trains_the_core_and_what_is_not_frozen_of_b(tmp_path, tiny_model, tiny_rows, freezing):
+    """In 5 steps of which 2 are before the freezing: all columns of B, then half of them."""
+    limits = {"steps": 5, "learning_rate": 0.01, "weight_decay": 0.1, "options": {"freezing": freezing}}
+    run, initial, last = trained_by(tmp_path, tiny_model, tiny_rows, "lamda", **limits)
+    for name, b in initial.B.items():
+        assert torch.equal(initial.A[name], last.A[name]) and (initial.core[name] != last.core[name]).all()
+        moved = (last.B[name] - b).abs().amax(0)
+        assert moved[:2].min() > 1.2 * moved[2:].max() if freezing else not moved.any()
+    assert read_json(run.record)["trainable_parameters"] == declared_entries("lamda", initial, 4, {})

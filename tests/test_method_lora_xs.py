@@ -1,9 +1,10 @@
 """LoRA-XS: frozen principal triples of W, and a small trained matrix between them."""
 
 import torch
-from helpers import decaying, parts_of, relative, spec_of, start_of
+from helpers import decaying, declared_entries, parts_of, relative, spec_of, start_of, trained_by
 
 from pissa_repro import methods
+from pissa_repro.runtime.record import read_json
 
 RANK = 6
 
@@ -68,3 +69,12 @@ def test_pefts_tinylora_has_the_same_product_with_the_values_on_both_sides():
     made, _ = start(weight)
     assert relative(b @ a, made.B @ made.A) < 1e-5
     assert not torch.allclose(a.norm(dim=1), made.A.norm(dim=1), rtol=0.01)
+
+
+def test_a_cell_trains_r_and_says_that_its_start_is_not_w(tmp_path, tiny_model, tiny_rows):
+    run, initial, last = trained_by(tmp_path, tiny_model, tiny_rows, "lora_xs", steps=3, learning_rate=0.01)
+    for name, r in initial.core.items():
+        assert torch.equal(initial.A[name], last.A[name]) and torch.equal(initial.B[name], last.B[name])
+        assert (last.core[name] != r).all() and last.core[name].norm() > 1e-3
+    assert read_json(run.record)["trainable_parameters"] == declared_entries("lora_xs", initial, 4, {})
+    assert "not at zero" in read_json(run.start / "init.json")["moves"]

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
-from helpers import decaying, parts_of, relative, sides, spec_of, start_of, takes
+from helpers import decaying, declared_entries, parts_of, relative, sides, spec_of, start_of, takes, trained_by
 
 from pissa_repro import methods
+from pissa_repro.linalg.orthonormal import departure
+from pissa_repro.runtime.record import read_json
 
 RANK, RATE = 6, 3e-5
 SORSA = methods.load("sorsa")
@@ -81,3 +83,15 @@ def test_parts_in_bfloat16_are_measured_in_float32():
     parts = methods.Parts(*(torch.nn.Parameter(part.bfloat16()) for part in (made.A, made.B, made.core)), scaling=1.0)
     penalty = hooks().penalty({"q": parts})
     assert penalty.dtype == torch.float32 and penalty.isfinite() and penalty > 0
+
+
+def test_a_cell_keeps_its_vectors_orthonormal(tmp_path, tiny_model, tiny_rows):
+    off, losses = [], []
+    for gamma in (0.0, 0.01):
+        limits = {"steps": 12, "learning_rate": 0.01, "options": {"gamma": gamma}}
+        run, initial, last = trained_by(tmp_path / str(gamma), tiny_model, tiny_rows, "sorsa", **limits)
+        off.append(sum(departure(last.A[name]) + departure(b.mT) for name, b in last.B.items()))
+        losses.append(run.history()[0].loss)
+        assert all((last.core[name] != s).all() for name, s in initial.core.items())
+        assert read_json(run.record)["trainable_parameters"] == declared_entries("sorsa", initial, 4, {})
+    assert off[1] < 0.5 * off[0] and losses[0] == losses[1]

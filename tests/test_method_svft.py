@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from helpers import decaying, relative, spec_of, start_of
+from helpers import decaying, declared_entries, relative, spec_of, start_of, trained_by
 
 from pissa_repro import methods
 from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import read_json
 
 RANK, SIDE, NEAR = 6, 48, 5
 PATTERNS = methods.load("svft").CHOICES["pattern"]
@@ -98,3 +99,14 @@ def test_the_formula_for_what_trains_is_the_count(pattern, many):
     made = start(decaying(*SHAPES[pattern]), **options)
     count = made.core.numel() if made.free is None else made.free.sum().item()
     assert methods.load("svft").entries(*SHAPES[pattern], RANK, options) == count
+
+
+@pytest.mark.parametrize("pattern", ["plain", "random"])
+def test_a_cell_trains_the_pattern_alone(tmp_path, tiny_model, tiny_rows, pattern):
+    options = {"pattern": pattern, "off_diagonals": NEAR}
+    limits = {"steps": 3, "learning_rate": 0.01, "options": options, "weight_decay": 0.1}
+    run, initial, last = trained_by(tmp_path, tiny_model, tiny_rows, "svft", **limits)
+    for name, core in last.core.items():
+        free = initial.free.get(name, torch.ones_like(core, dtype=torch.bool))
+        assert core[free].all() and not core[~free].any()
+    assert read_json(run.record)["trainable_parameters"] == declared_entries("svft", initial, 4, options)
