@@ -1,13 +1,22 @@
 """Hooks of a method in training: each is what a loop of plain torch does, on the same start, data and order."""
 
+import os
+import shutil
+import subprocess
+import sys
+
 import pytest
 import torch
 from helpers import Run
 from safetensors.torch import load_file
 from test_recipe import own_batches, own_loss
+from test_resume import arguments, assert_the_same, interrupt
 from thrown import thrown
 
 from pissa_repro.model import factors
+from pissa_repro.plan.config import ROOT
+from pissa_repro.runtime.record import read_json
+from pissa_repro.training import cell, trainer
 
 STEPS, BATCH, RATE, CLIP = 6, 5, 5e-3, 0.03
 EMPTY = "class Empty(Training):\n    pass\n\n\nTRAINING = Empty\n"
@@ -159,3 +168,55 @@ def test_a_hook_does_what_a_plain_loop_does(make, name):
     moved = {key: (wanted[key] - start[key]).norm() for key in wanted}
     assert all(moved.values())
     assert all((found[key] - wanted[key]).norm() < 1e-4 * moved[key] for key in wanted)
+
+
+def test_hooks_that_do_nothing_change_no_bit(make):
+    """Clipping, groups and the optimizer are then here, and not in the Trainer."""
+    idle, without = make(EMPTY, "idle", weight_decay=0.1), make("", "without", weight_decay=0.1)
+    found = []
+    for run in (idle, without):
+        run.train("--micro-batch-size", "2")
+        found.append((run.steps.read_text(encoding="utf-8"), (run.factors / factors.FACTORS).read_bytes()))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("text", "dtype"), [(ALL, "bfloat16"), (OWN, "float32")], ids=["all", "optimizer"])
+def test_a_kill_changes_no_bit(make, monkeypatch, text, dtype):
+    """What the hooks keep comes back, and the groups and the optimizer meet their own state; also on a rounded base."""
+    whole, killed = (make(text, name, steps=8, dtype=dtype) for name in ("whole", "killed"))
+    assert whole.train(*arguments())["dtypes"] == {"trained": ["float32"], "frozen": [dtype]}
+    interrupt(killed, monkeypatch, at=6)
+    assert killed.train(*arguments())["resumed_from"] == 3
+    assert_the_same(whole, killed)
+
+
+def test_what_is_no_part_keeps_the_recipes_rate(make):
+    """DoRA's magnitudes; the groups of the recipe come first, and weight decay stays with its groups."""
+    run = make(RATES, lora={"use_dora": True}, weight_decay=0.1)
+    scratch = trainer.Scratch(run.scratch, {"spec": run.spec})
+    built = trainer.build(run.prepare(), run.spec, scratch, cell.Share(5, 1), 50)
+    kinds = {p: name.split("lora_")[1].split(".")[0] for name, p in built.model.named_parameters() if "lora_" in name}
+    found = [
+        (group["lr"] / RATE, group["weight_decay"], {kinds[p] for p in group["params"]})
+        for group in built.optimizer.param_groups
+    ]
+    assert found == [(1.0, 0.1, {"A", "magnitude_vector"}), (1.0, 0.0, set()), (4.0, 0.1, {"B"})]
+
+
+def test_two_processes_train_as_one(make, tmp_path):
+    """The penalty is added once, and what the hooks see is averaged; the checkpoints hold the state."""
+    one, two = (make(ALL, name, batch_size=4) for name in ("one", "two"))
+    one.train("--micro-batch-size", "2")
+    copy = tmp_path / "checkout" / "pissa_repro"
+    shutil.copytree(ROOT / "pissa_repro", copy, ignore=shutil.ignore_patterns("__pycache__", "methods"))
+    shutil.copytree(tmp_path / "methods", copy / "methods")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    argv = two.train_argv("--micro-batch-size", "2", "--checkpoint-steps", "3")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(copy.parent)}
+    command = [*launch, "pissa_repro.stages.train", *argv]
+    subprocess.run(command, cwd=copy.parent, env=environment, check=True, timeout=300)
+    assert read_json(two.record)["batch"]["processes"] == 2 and not two.scratch.exists()
+    for first, second in zip(one.history(), two.history(), strict=True):
+        assert (second.loss, second.grad_norm) == pytest.approx((first.loss, first.grad_norm), rel=1e-4)
+    start, alone, both = (load_file(folder / factors.FACTORS) for folder in (one.start, one.factors, two.factors))
+    assert all((alone[key] - both[key]).norm() < 1e-3 * (alone[key] - start[key]).norm() for key in start)
