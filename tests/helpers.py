@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from stage import LLAMA
 
 from pissa_repro import quantizers
+from pissa_repro.methods import Parts
 from pissa_repro.model import factors
 from pissa_repro.model.checkpoint import weights
 from pissa_repro.model.merged import Merged, TrainedCell, merged_model
@@ -179,6 +180,25 @@ class Run:
             return [SimpleNamespace(**{k: float(v) for k, v in row.items()}) for row in csv.DictReader(file)]
 
 
+def trained_by(
+    folder: Path, model: Path, rows: Path, method: str, **changes
+) -> tuple[Run, factors.Factors, factors.Factors]:
+    """A cell of a method, its factors at the start, and those after the training."""
+    run = Run(folder, model, rows, method, **changes)
+    run.init()
+    run.train()
+    initial = factors.load(run.start, read_json(run.model))
+    return run, initial, factors.load_trained(run.trained, initial)
+
+
+def declared_entries(method: str, initial: factors.Factors, rank: int, options: dict) -> int:
+    """How many numbers of a model can change in training, by the formula of the method's file."""
+    from pissa_repro import methods
+
+    sides = ((len(initial.B[name]), a.shape[1]) for name, a in initial.A.items())
+    return sum(methods.load(method).entries(out, into, rank, options) for out, into in sides)
+
+
 def gsm8k_rows(shared: Path, folder: Path, count: int) -> Path:
     """The first real GSM8K rows as the fetch stage writes them."""
     fields = {"prompt": "question", "response": "answer"}
@@ -209,6 +229,16 @@ def start_of(name: str, weight: torch.Tensor, spec: dict):
     return start_module(name, spectrum(name, weight), spec)
 
 
+def parts_of(start, scaling: float) -> Parts:
+    """The parts of a start as a training has them: what trains is a parameter, and nothing else has a gradient."""
+
+    def of(name: str):
+        part = getattr(start, name)
+        return None if part is None else torch.nn.Parameter(part.clone(), requires_grad=name in start.trained)
+
+    return Parts(of("A"), of("B"), of("core"), scaling)
+
+
 def made_of(folder: Path, spec: dict) -> factors.Factors:
     """The factors of a whole model folder, without files."""
     ((made, _),) = start_model(str(folder), [spec])
@@ -221,9 +251,9 @@ def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 
 def sides(start, weight: torch.Tensor, scaling: float, quant: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The base and s * B @ A of a start, put together by hand (not by factors.py)."""
+    """The base and s * B @ C @ A of a start, put together by hand (not by factors.py)."""
     rest = weight if start.taken is None else weight - scaling * start.taken[1] @ start.taken[0]
-    return quantizers.roundtrip(rest, quant), scaling * start.B @ start.A
+    return quantizers.roundtrip(rest, quant), scaling * start.wide @ start.A
 
 
 def module_names(folder: Path) -> list[str]:
@@ -253,7 +283,7 @@ def trained_and_scored(run: Run) -> tuple[dict, dict]:
 
 def takes(made, weight: torch.Tensor, first: int, rank: int) -> bool:
     """Whether B A is the `rank` singular triples from `first` on, and W - B A holds all others."""
-    product = made.B.double() @ made.A.double()
+    product = made.wide.double() @ made.A.double()
     values, count = torch.linalg.svdvals(weight.double()), min(weight.shape) - rank
     others = torch.cat((values[:first], values[first + rank :]))
     return torch.allclose(
