@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from stage import LLAMA
 
 from pissa_repro import quantizers
+from pissa_repro.methods import Parts
 from pissa_repro.model import factors
 from pissa_repro.model.checkpoint import weights
 from pissa_repro.model.merged import Merged, TrainedCell, merged_model
@@ -209,6 +210,16 @@ def start_of(name: str, weight: torch.Tensor, spec: dict):
     return start_module(name, spectrum(name, weight), spec)
 
 
+def parts_of(start, scaling: float) -> Parts:
+    """The parts of a start as a training has them: what trains is a parameter, and nothing else has a gradient."""
+
+    def of(name: str):
+        part = getattr(start, name)
+        return None if part is None else torch.nn.Parameter(part.clone(), requires_grad=name in start.trained)
+
+    return Parts(of("A"), of("B"), of("core"), scaling)
+
+
 def made_of(folder: Path, spec: dict) -> factors.Factors:
     """The factors of a whole model folder, without files."""
     ((made, _),) = start_model(str(folder), [spec])
@@ -221,9 +232,9 @@ def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 
 def sides(start, weight: torch.Tensor, scaling: float, quant: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The base and s * B @ A of a start, put together by hand (not by factors.py)."""
+    """The base and s * B @ C @ A of a start, put together by hand (not by factors.py)."""
     rest = weight if start.taken is None else weight - scaling * start.taken[1] @ start.taken[0]
-    return quantizers.roundtrip(rest, quant), scaling * start.B @ start.A
+    return quantizers.roundtrip(rest, quant), scaling * start.wide @ start.A
 
 
 def module_names(folder: Path) -> list[str]:

@@ -125,7 +125,7 @@ def _equality_error(weight: torch.Tensor, start: methods.Start, scaling: float, 
     total = 0.0
     for few in range(0, len(weight), 512):  # small temporaries
         rows = slice(few, few + 512)
-        made = base[rows] + factors.product(start.A, start.B[::step][rows], scaling)
+        made = base[rows] + factors.product(start.A, start.wide[::step][rows], scaling)
         total += (weight[rows] - made).double().square().sum().item()
     return (count / len(weight) * total) ** 0.5
 
