@@ -264,7 +264,7 @@ def trained_and_scored(run: Run) -> tuple[dict, dict]:
 
 def takes(made, weight: torch.Tensor, first: int, rank: int) -> bool:
     """Whether B A is the `rank` singular triples from `first` on, and W - B A holds all others."""
-    product = made.B.double() @ made.A.double()
+    product = made.wide.double() @ made.A.double()
     values, count = torch.linalg.svdvals(weight.double()), min(weight.shape) - rank
     others = torch.cat((values[:first], values[first + rank :]))
     return torch.allclose(
