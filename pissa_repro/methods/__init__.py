@@ -11,21 +11,56 @@ only inside functions.
 
 import math
 import re
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from pissa_repro.methods._contract import Matrix, Method, Modules, Parts, Setting, Start, Training
+from pissa_repro.methods._contract import PARTS, Matrix, Method, Modules, Parts, Setting, Start, Training
 from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.plugins import Room
+from pissa_repro.runtime.plugins import Room, hold
 
-__all__ = ["Matrix", "Method", "Modules", "Parts", "Setting", "Start", "Training"]
+__all__ = ["PARTS", "Matrix", "Method", "Modules", "Parts", "Setting", "Start", "Training"]
 SVD = "fast|exact|niter_(0|[1-9][0-9]{0,2})"  # the solvers of linalg/spectrum.py, for the option `svd`
 MOST = 1_000  # of an option that is a whole number
 
 
 def _complaint(module: ModuleType) -> str | None:
-    if getattr(module, "FACTORS", True) != hasattr(module, "start"):
+    factors = getattr(module, "FACTORS", True)
+    if factors != hasattr(module, "start"):
         return "a method has a function start(weight, setting), or says FACTORS = False."
+    return _complaint_of_training(module, factors) or _complaint_of_options(module)
+
+
+def _complaint_of_training(module: ModuleType, factors: bool) -> str | None:
+    """What is wrong with TRAINING. Raises UserError for a hook with a name or parameters that there are not."""
+    training = getattr(module, "TRAINING", Training)
+    if not isinstance(training, type) or not issubclass(training, Training):
+        return f"'TRAINING' is {training!r}; it must be a subclass of methods.Training."
+    if training is Training:
+        return "TRAINING_OPTIONS, and no TRAINING that reads them." if getattr(module, "TRAINING_OPTIONS", {}) else None
+    if not factors:
+        return "TRAINING is of factors, and FACTORS = False."
+    classes = training.__mro__[: training.__mro__.index(Training)]
+    names = [name for one in classes for name in vars(one) if not name.startswith("_")]
+    place = f"{PLUGINS.file(module.__name__.rpartition('.')[2])}: TRAINING"
+    hold(object.__new__(training), names, Training, "training", place)  # not made: that may need torch
+    return None
+
+
+def _complaint_of_options(module: ModuleType) -> str | None:
+    """What is wrong with the options of a file: one name twice, a word without choices, or not among them."""
+    choices = getattr(module, "CHOICES", {})
+    kinds = [getattr(module, name, {}) for name in ("OPTIONS", "QUANTIZED_OPTIONS", "TRAINING_OPTIONS")]
+    pairs = [pair for kind in kinds for pair in kind.items()]
+    for key, value in pairs:
+        if [name for name, _ in pairs].count(key) > 1:
+            return f"option '{key}' is there twice."
+        if isinstance(value, str) and key != "svd" and value not in choices.get(key, ()):
+            return f"option '{key}' is {value!r}, which is not in CHOICES['{key}']."
+        if not isinstance(value, str | bool | int | float):
+            return f"option '{key}' is {value!r}; a default is a number, true or false, or a word of CHOICES."
+    if unused := sorted(choices.keys() - dict(pairs).keys()):
+        return f"CHOICES of '{unused[0]}', which is no option."
     return None
 
 
@@ -61,12 +96,18 @@ def options(name: str, quant: str, given: dict[str, Any], place: str) -> dict[st
     _check(name, whole, given, f"{place} ({name})")
     if complaint := method.refuse_options(whole | given):
         raise UserError(f"{place} ({name}): {complaint}.")
-    return {key: given.get(key, default) for key, default in (plain if quant == "none" else everywhere).items()}
+    return _filled(plain if quant == "none" else everywhere, given)
 
 
 def training_options(name: str, given: dict[str, Any]) -> dict[str, Any]:
     """The options of the method's training: its defaults, changed by the config, which `options` has checked."""
-    return {key: given.get(key, default) for key, default in load(name).TRAINING_OPTIONS.items()}
+    return _filled(load(name).TRAINING_OPTIONS, given)
+
+
+def _filled(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults, changed. A whole number for another one is the same number: 1 and 1.0 are one spec."""
+    values = {key: given.get(key, default) for key, default in defaults.items()}
+    return {key: float(value) if isinstance(defaults[key], float) else value for key, value in values.items()}
 
 
 def _check(name: str, defaults: dict[str, Any], given: dict[str, Any], place: str) -> None:

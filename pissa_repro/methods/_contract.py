@@ -98,8 +98,11 @@ Modules: TypeAlias = Mapping[str, Parts]
 class Training:
     """What a method adds to the training of its parts; made once a training. This one adds nothing.
 
-    Every hook sees all modules of the model, by name. What a hook keeps between steps is in `state`, so that a
-    training goes on after a kill as if nothing had happened.
+    Every hook sees all modules of the model, by name. In a step, when gradients are summed over micro-batches and
+    averaged over processes: `penalty`, `adjust`, clipping, the optimizer, `settle`. Each process calls them on the
+    same numbers, so a hook draws no random ones, unless from a generator of its own with a fixed seed. What a hook
+    keeps between steps is in `state`, so that a training goes on after a kill as if nothing had happened. A part that
+    does not train stays as it is, which is checked.
     """
 
     def __init__(self, options: Mapping[str, Any]):
@@ -107,34 +110,45 @@ class Training:
         self.options = options
 
     def rates(self) -> dict[str, float]:
-        """Times how much the learning rate is for a part (A, B, core); 1 where none is said."""
+        """Times how much the learning rate is for a part (A, B, core), above 0; 1 where none is said.
+
+        The logged rate is the recipe's.
+        """
         return {}
 
     def penalty(self, modules: Modules) -> "Matrix | None":
-        """A scalar whose gradient is added at every step; the logged loss stays the task's. None for none."""
+        """A scalar whose gradient is added once at every step. None for none.
+
+        The logged loss and norm of the gradient stay the task's.
+        """
         return None
 
     def adjust(self, modules: Modules, step: int, steps: int) -> None:
-        """Change the gradients, before they are clipped. step: the one that is being made, from 1; steps: of all."""
+        """Change the gradients, before they are clipped. step: the one that is being made, from 1; steps: of all.
+
+        Called without a graph (`torch.no_grad`). A gradient is None where nothing reached the part.
+        """
 
     def settle(self, modules: Modules, step: int, steps: int) -> None:
-        """Change the parts after the optimizer's step."""
+        """Change the parts in place after the optimizer's step. Their gradients, clipped, are still there; no graph."""
 
     def optimizer(
         self, modules: Modules, groups: list[dict[str, Any]], adam: Mapping[str, Any]
     ) -> "torch.optim.Optimizer | None":
         """An optimizer of the method's own over the parameter groups; None for the recipe's AdamW.
 
-        adam: lr, betas, eps and weight_decay of the recipe. A group holds params, lr and `parts`, their names.
+        adam: lr, betas, eps and weight_decay of the recipe. A group holds params, lr and weight_decay; params may be
+        other than parts, such as DoRA's magnitudes. The schedule changes each group's lr. A checkpoint keeps the
+        optimizer's state, which is tensors and plain numbers.
         """
         return None
 
     def state(self) -> dict[str, Matrix]:
-        """What the hooks keep between steps, for the checkpoint."""
+        """What the hooks keep between steps, for the checkpoint: tensors by name."""
         return {}
 
     def restore(self, state: Mapping[str, Matrix]) -> None:
-        """Take `state` back from a checkpoint."""
+        """Take `state` back from a checkpoint; the tensors are on the model's device."""
 
 
 class Method(Protocol):

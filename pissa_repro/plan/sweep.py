@@ -212,17 +212,21 @@ class Sweep:
         """Spec of training a cell."""
         of_init = ("alpha", "rslora", "target_modules")
         settings = {key: value for key, value in cell.train if key not in of_init}
-        return {
+        definition = self.definition(cell.method)
+        spec: TrainSpec = {
             "stage": "train",
             "version": STAGE_VERSION["train"],
-            "method": self.definition(cell.method)["init"],
+            "method": definition["init"],
             "quant": cell.quant,
             "init": self.init_spec(cell),
-            "lora": lora.in_training(self.definition(cell.method)["lora"]),
+            "lora": lora.in_training(definition["lora"]),
             "learning_rate": cell.learning_rate,
             "seed": cell.seed,
             "settings": cast("TrainSettings", config_module.written(settings)),
         }
+        if options := methods.training_options(definition["init"], definition["options"]):
+            spec["options"] = options
+        return spec
 
     def trained_spec(self, cell: Cell | Adopted) -> TrainSpec | AdoptSpec:
         """Spec of training a cell, or of taking in what was trained elsewhere."""

@@ -167,7 +167,10 @@ def as_it_is(sweep: Sweep, cell: Cell) -> bool:
     """Whether a cell is of the reference method with default options, no `lora:` fields and no override of its own."""
     definition = sweep.definition(cell.method)
     init, place = definition["init"], f"config.methods.{cell.method}"
-    given, default = (methods.options(init, cell.quant, some, place) for some in (definition["options"], {}))
+    given, default = (
+        (methods.options(init, cell.quant, some, place), methods.training_options(init, some))
+        for some in (definition["options"], {})
+    )
     changed = given != default or definition["lora"] or cell.treated_alone
     return methods.load(init).REFERENCE and not changed
 

@@ -155,7 +155,7 @@ def display(score: Scored) -> str:
         return "without training"
     known = train["method"] in methods.names()
     words = [methods.display(train["method"], train["quant"]) if known else train["method"]]
-    words += [f"{key}={value}" for key, value in (_options(init) | _fields(init) | train["lora"]).items()]
+    words += [f"{key}={value}" for key, value in (_options(init, train) | _fields(init) | train["lora"]).items()]
     words += [f"{train['quant']} base"] if train["quant"] != "none" else []
     words += [f"rank {init['rank']}"] if init else []
     return ", ".join([*words, f"learning rate {train['learning_rate']:g}"])
@@ -184,9 +184,10 @@ def _fields(init: dict[str, Any] | None) -> dict[str, Any]:
     return {key: dict(value) if key in PATTERNS else value for key, value in given.items()}
 
 
-def _options(init: dict[str, Any] | None) -> dict[str, Any]:
-    """The options of a start that are not the method's default ones."""
+def _options(init: dict[str, Any] | None, train: dict[str, Any]) -> dict[str, Any]:
+    """The options of a start and of its training that are not the method's default ones."""
     if init is None or init["method"] not in methods.names():
         return {}
-    default = methods.options(init["method"], init["quant"], {}, "spec")
-    return {key: value for key, value in init["options"].items() if default.get(key) != value}
+    default = methods.options(init["method"], init["quant"], {}, "spec") | methods.training_options(init["method"], {})
+    given = init["options"] | train.get("options", {})
+    return {key: value for key, value in given.items() if default.get(key) != value}

@@ -181,11 +181,15 @@ class TrainSettings(TypedDict):
 
 
 class TrainSpec(TypedDict):
-    """Spec of training a cell. init: None for a method without factors."""
+    """Spec of training a cell. init: None for a method without factors.
+
+    options: of the method's training; not there for a method that has none.
+    """
 
     stage: str
     version: int
     method: str
+    options: NotRequired[dict[str, Any]]
     quant: str
     init: InitSpec | None
     lora: dict[str, Any]

@@ -31,6 +31,7 @@ from pissa_repro.runtime.record import read_json, write_json
 from pissa_repro.runtime.record_types import MadeFrom
 from pissa_repro.runtime.specs import TrainSpec
 from pissa_repro.training.cell import Prepared, Share
+from pissa_repro.training.hooks import hooks
 
 log = logging.getLogger(__name__)
 WHOLE = "whole.json"  # written into a checkpoint after everything else in it
@@ -126,20 +127,24 @@ class Watch(TrainerCallback):
 
 def build(prepared: Prepared, spec: TrainSpec, scratch: Scratch, share: Share, checkpoint_steps: int) -> Trainer:
     """The trainer of a cell. The examples are tokenized already, with their labels."""
+    added = hooks(spec, scratch.folder)
     options = _options(spec, checkpoint_steps) | {
         "output_dir": str(scratch.folder),
         "per_device_train_batch_size": share.micro,
         "gradient_accumulation_steps": share.accumulation,
+        **({"max_grad_norm": 0.0} if added else {}),  # the hooks clip, after they changed the gradients
     }
     given = {
         "model": prepared.model,
         "train_dataset": Dataset.from_list(prepared.examples),
         "processing_class": prepared.tokenizer,
-        "callbacks": [Watch(scratch)],
+        "callbacks": [*([added] if added else []), Watch(scratch)],  # the mark of a checkpoint is the last thing in it
     }
     make = _causal if architecture(prepared.model.config) is CAUSAL else _seq2seq
     trainer = make(options, given)
     trainer.remove_callback(PrinterCallback)  # a line of numbers per step; train_steps.csv has them
+    if added:
+        added.join(trainer)
     return trainer
 
 

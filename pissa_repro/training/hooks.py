@@ -1,0 +1,185 @@
+"""What a method adds to a training (methods.Training): rates of its parts, a penalty, changes of gradients and parts.
+
+In a step of transformers 5.19 (Trainer._run_epoch) gradients are summed over micro-batches and averaged over processes,
+then clipped; on_pre_optimizer_step comes after that. A method changes gradients before they are clipped, so the Trainer
+of a method with hooks clips nothing, and logs the norm of the task's own gradient. Then, here: penalty, adjust,
+clipping, the optimizer, settle. All processes do the same on the same numbers, so that nothing has to be sent.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from pissa_repro import methods
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.specs import TrainSpec
+from pissa_repro.training.parts import parts
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+STATE = "hooks.safetensors"  # what the hooks keep, in a checkpoint
+
+
+def hooks(spec: TrainSpec, scratch: Path) -> "Hooks | None":
+    """The hooks of a cell's method; None for a method that adds nothing. scratch: the folder of checkpoints."""
+    kind = methods.load(spec["method"]).TRAINING
+    return None if kind is methods.Training else Hooks(spec, kind(spec.get("options", {})), scratch)
+
+
+class Hooks(TrainerCallback):
+    """Calls a method's `Training`, and refuses what it may not do. Stands before the callback that marks checkpoints.
+
+    What is frozen is compared by its hash, taken before a checkpoint is read: so that a change of before a kill is
+    found, too.
+    """
+
+    def __init__(self, spec: TrainSpec, training: methods.Training, scratch: Path):
+        self.training, self.file, self.scratch = training, methods.PLUGINS.file(spec["method"]), scratch
+        self.clip = spec["settings"]["max_grad_norm"]
+        self.checked = False  # whether the first step was
+
+    def join(self, trainer: Trainer) -> None:
+        """Take the trainer's model, and give it the optimizer. To be called once, before it trains."""
+        self.model = cast("PeftModel", trainer.model)
+        self.modules = parts(self.model)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.frozen = digests(self.model)
+        plain = trainer.create_optimizer()  # the recipe's, with the groups that decay and do not
+        self._spread(plain)
+        trainer.optimizer = self._own(plain, trainer.args) or plain
+
+    def _spread(self, optimizer: torch.optim.Optimizer) -> None:
+        """Give parts with another rate groups of their own, behind the others: the first one's rate is logged."""
+        rates = self.training.rates()
+        for part, rate in rates.items():
+            if part not in methods.PARTS or not _positive(rate):
+                raise self._wrong(f"rates() gives {part!r}: {rate!r}; it must be a number above 0 of {methods.PARTS}")
+        part_of = {p: part for module in self.modules.values() for part, p in module.trained().items()}
+        for group in list(optimizer.param_groups):
+            by_rate: dict[float, list[torch.nn.Parameter]] = {1.0: []}
+            for one in group["params"]:  # not all are parts: DoRA's magnitudes
+                by_rate.setdefault(rates.get(part_of.get(one, ""), 1.0), []).append(one)
+            group["params"] = by_rate.pop(1.0)
+            for rate, some in by_rate.items():
+                optimizer.add_param_group({**group, "params": some, "lr": rate * group["lr"]})
+
+    def _own(self, plain: torch.optim.Optimizer, args: TrainingArguments) -> torch.optim.Optimizer | None:
+        """The method's own optimizer over the groups of the recipe's; None where it has none."""
+        fields, filled = ("params", "lr", "weight_decay"), (group for group in plain.param_groups if group["params"])
+        groups = [{key: group[key] for key in fields} for group in filled]
+        adam = {key: plain.defaults[key] for key in ("lr", "betas", "eps")} | {"weight_decay": args.weight_decay}
+        own = self.training.optimizer(self.modules, groups, adam)
+        if own is not None and not isinstance(own, torch.optim.Optimizer):
+            raise self._wrong(f"optimizer() gives {_short(own)}; it must be a torch.optim.Optimizer")
+        if own is not None and _ids(own) != _ids(plain):
+            raise self._wrong("optimizer() gives one over other parameters than those of its groups")
+        return own
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if (kept := self._kept(state)).is_file():
+            self.training.restore(load_file(kept, device=str(args.device)))
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        step = state.global_step + 1
+        self._penalize(step)
+        with torch.no_grad():
+            self.training.adjust(self.modules, step, state.max_steps)
+        # Without clipping (0) the norm is asked for, too: a gradient that is no number must not reach the parts.
+        norm = torch.nn.utils.clip_grad_norm_(self.trained, self.clip or math.inf).item()
+        if not math.isfinite(norm):
+            raise self._wrong(
+                f"step {step}: the norm of the gradient is {norm}, after penalty() and adjust(). Lower the learning "
+                "rate, or mend these"
+            )
+
+    def _penalize(self, step: int) -> None:
+        """Add the penalty's gradient. Not by `backward`, which would wake the averaging over processes again."""
+        penalty = self.training.penalty(self.modules)
+        if penalty is None:
+            return
+        if not isinstance(penalty, torch.Tensor) or penalty.ndim or not penalty.isfinite():
+            raise self._wrong(
+                f"step {step}: penalty() gives {_short(penalty)}; it must be a scalar and a finite number"
+            )
+        if not penalty.requires_grad:
+            raise self._wrong(f"step {step}: penalty() gives {_short(penalty)}, which depends on no part that trains")
+        gradients = torch.autograd.grad(penalty, self.trained, allow_unused=True)
+        for parameter, gradient in zip(self.trained, gradients, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        with torch.no_grad():
+            self.training.settle(self.modules, state.global_step + 1, state.max_steps)
+        if not self.checked:
+            self._state()
+            self.checked = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.is_world_process_zero and (kept := self._state()):
+            save_file(kept, self._kept(state))
+
+    def _kept(self, state: TrainerState) -> Path:
+        return self.scratch / f"checkpoint-{state.global_step}" / STATE
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        """What the hooks keep, on the CPU, each tensor with memory of its own, as safetensors wants it."""
+        state: Any = self.training.state()
+        if not isinstance(state, Mapping):
+            raise self._wrong(f"state() gives {_short(state)}; it must be tensors by name")
+        for name, value in state.items():
+            if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+                raise self._wrong(f"state() gives {name!r}: {_short(value)}; it must be tensors by name")
+        return {
+            name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in state.items()
+        }
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        found = digests(self.model)
+        if changed := [name for name in self.frozen | found if self.frozen.get(name) != found.get(name)]:
+            raise self._wrong(f"it changed what is frozen: {', '.join(changed[:3])} ({len(changed)} in all)")
+        if not all(parameter.isfinite().all() for parameter in self.trained):
+            raise self._wrong("a part that trains is no finite number after the last step")
+
+    def _wrong(self, what: str) -> UserError:
+        return UserError(f"{self.file}: TRAINING: {what}.")
+
+
+def digests(model: torch.nn.Module) -> dict[str, str]:
+    """SHA-256 of the bytes of every frozen parameter, by name: of packed ones, too, which are uint8."""
+    frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
+    return {
+        name: hashlib.sha256(p.detach().flatten().contiguous().view(torch.uint8).cpu().numpy().data).hexdigest()
+        for name, p in frozen.items()
+    }
+
+
+def _ids(optimizer: torch.optim.Optimizer) -> list[int]:
+    return sorted(id(parameter) for group in optimizer.param_groups for parameter in group["params"])
+
+
+def _positive(rate: Any) -> bool:
+    number = isinstance(rate, int | float) and not isinstance(rate, bool)
+    return number and math.isfinite(rate) and rate > 0
+
+
+def _short(value: Any) -> str:
+    """A value in a message: of a tensor with many entries its shape."""
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}" if value.ndim else str(value.item())
+    return f"{value!r:.80}"

@@ -1,0 +1,161 @@
+"""Hooks of a method in training: each is what a loop of plain torch does, on the same start, data and order."""
+
+import pytest
+import torch
+from helpers import Run
+from safetensors.torch import load_file
+from test_recipe import own_batches, own_loss
+from thrown import thrown
+
+from pissa_repro.model import factors
+
+STEPS, BATCH, RATE, CLIP = 6, 5, 5e-3, 0.03
+EMPTY = "class Empty(Training):\n    pass\n\n\nTRAINING = Empty\n"
+RATES = """
+class Rates(Training):
+    def rates(self):
+        return {"B": 4.0}
+
+
+TRAINING = Rates
+"""
+PENALTY = """
+class Penalty(Training):
+    def penalty(self, modules):
+        return 0.1 * sum((parts.A @ parts.A.T).pow(2).sum() for parts in modules.values())
+
+
+TRAINING = Penalty
+"""
+CHANGES = '''
+class Changes(Training):
+    """A running sum of the gradients of A, and parts that shrink."""
+
+    def __init__(self, options):
+        super().__init__(options)
+        self.sums = {}
+
+    def adjust(self, modules, step, steps):
+        for name, parts in modules.items():
+            self.sums[name] = 0.5 * self.sums.get(name, 0) + parts.A.grad
+            parts.A.grad.add_(self.sums[name], alpha=step / steps)
+
+    def settle(self, modules, step, steps):
+        for parts in modules.values():
+            parts.B[:, 0] *= 0.5
+            parts.B[:, 1] -= parts.B.grad[:, 1]
+
+    def state(self):
+        return self.sums
+
+    def restore(self, state):
+        self.sums = dict(state)
+
+
+TRAINING = Changes
+'''
+OWN = """
+class Own(Training):
+    def optimizer(self, modules, groups, adam):
+        import torch
+
+        return torch.optim.SGD(groups, lr=adam["lr"], momentum=0.9)
+
+
+TRAINING = Own
+"""
+ALL = f"{RATES}{PENALTY}{CHANGES}\n\nclass All(Rates, Penalty, Changes):\n    pass\n\n\nTRAINING = All\n"
+
+
+@pytest.fixture
+def make(monkeypatch, tmp_path, tiny_model, tiny_rows):
+    """A function that makes the start of a cell whose method adds this to the training."""
+
+    def made(text, name="run", **changes):
+        method, settings = thrown(monkeypatch, tmp_path, text), {"steps": STEPS, "batch_size": BATCH, **changes}
+        run = Run(tmp_path / name, tiny_model, tiny_rows, method, learning_rate=RATE, max_grad_norm=CLIP, **settings)
+        run.init()
+        return run
+
+    return made
+
+
+def by_hand(run, groups, optimizer=torch.optim.AdamW, penalty=None, adjust=None, settle=None, decay=0.0):
+    """(loss, norm of the task's gradient) of every step, and the trained tensors; constant rate, no weight decay.
+
+    groups: times how much the rate is, by the letter of a part. The hooks are given {name: tensor}.
+    """
+    torch.manual_seed(0)
+    prepared = run.prepare()
+    model = prepared.model.train()
+    named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    rates = [{"params": [p for n, p in named.items() if f"lora_{x}." in n], "lr": RATE * rate} for x, rate in groups]
+    made = optimizer(rates, **({"weight_decay": decay} if optimizer is torch.optim.AdamW else {"momentum": 0.9}))
+    rows = [(example["input_ids"], example["labels"]) for example in prepared.examples]
+    batches, history = own_batches(len(rows), BATCH, 0), []
+    for step in range(1, STEPS + 1):
+        loss = own_loss(model, [rows[i] for i in next(batches)], 0)
+        made.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(named.values(), float("inf"))
+        if penalty:
+            penalty(named).backward()
+        with torch.no_grad():
+            if adjust:
+                adjust(named, step)
+            torch.nn.utils.clip_grad_norm_(named.values(), CLIP)
+            made.step()
+            if settle:
+                settle(named)
+        history.append((loss.item(), norm.item()))
+    return history, {name.replace(".default", ""): p.detach() for name, p in named.items()}
+
+
+def penalty(named):
+    return 0.1 * sum((p @ p.T).pow(2).sum() for name, p in named.items() if "lora_A" in name)
+
+
+def changes():
+    sums = {}
+
+    def adjust(named, step):
+        for name, p in named.items():
+            if "lora_A" in name:
+                sums[name] = 0.5 * sums.get(name, 0) + p.grad
+                p.grad += step / STEPS * sums[name]
+
+    def settle(named):
+        for name, p in named.items():
+            if "lora_B" in name:
+                p[:, 0] *= 0.5
+                p[:, 1] -= p.grad[:, 1]
+
+    return {"adjust": adjust, "settle": settle}
+
+
+EVEN, UNEVEN = [("A", 1), ("B", 1)], [("A", 1), ("B", 4)]
+LOOPS = {
+    "rates": (RATES, lambda: {"groups": UNEVEN}),
+    "penalty": (PENALTY, lambda: {"groups": EVEN, "penalty": penalty}),
+    "adjust and settle": (CHANGES, lambda: {"groups": EVEN, **changes()}),
+    "optimizer": (OWN, lambda: {"groups": EVEN, "optimizer": torch.optim.SGD}),
+    "all": (ALL, lambda: {"groups": UNEVEN, "penalty": penalty, **changes(), "decay": 0.5}),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_hook_does_what_a_plain_loop_does(make, name):
+    """Twelve rows in batches of five, in micro-batches of two: 3, 3 and 1 passes a step. Clipping acts."""
+    text, loop = LOOPS[name]
+    run = make(text, schedule="constant", warmup_ratio=0, weight_decay=loop().get("decay", 0))
+    run.train("--micro-batch-size", "2")
+    history, wanted = by_hand(run, **loop())
+    found = load_file(run.factors / factors.FACTORS)
+    start = load_file(run.start / factors.FACTORS)
+    assert found.keys() == wanted.keys() == start.keys() and max(norm for _, norm in history) > CLIP
+    for row, (loss, norm) in zip(run.history(), history, strict=True):
+        assert (row.loss, row.grad_norm) == pytest.approx((loss, norm), rel=1e-4)
+        assert row.learning_rate == pytest.approx(RATE), "the recipe's rate is logged, whatever the parts'"
+    moved = {key: (wanted[key] - start[key]).norm() for key in wanted}
+    assert all(moved.values())
+    assert all((found[key] - wanted[key]).norm() < 1e-4 * moved[key] for key in wanted)
