@@ -28,7 +28,7 @@ from init_model import SHAPES, TARGETS, write
 
 from pissa_repro.adapters import convert, export
 from pissa_repro.adapters.cells import StoredCell
-from pissa_repro.model import checkpoint, factors
+from pissa_repro.model import checkpoint, factors, keys
 from pissa_repro.runtime.record_types import ModelRecord
 
 CONTENDERS = ("convert", "merge", "peft-convert", "peft-merge")
@@ -57,7 +57,7 @@ def prepare(work: Path, kind: str, layers: int, rank: int) -> None:
     base = {key: _model(work)[key] for key in ("name", "commit", "fingerprint")}
     factors.save(work / "start", start, base, "pissa", "none")
     tensors = {
-        f"{factors.PREFIX}{name}.lora_{side}.weight": 1.01 * tensor
+        f"{keys.PREFIX}{name}.lora_{side}.weight": 1.01 * tensor
         for side, tensors in (("A", a), ("B", b))
         for name, tensor in tensors.items()
     }

@@ -11,7 +11,7 @@ import pytest
 from pissa_repro.plan.config import ROOT
 
 ROOMS = (  # the ground floor first; rooms on one floor do not know each other
-    ("runtime", "embedded"), ("linalg", "grading"), ("quantizers",), ("methods", "model"), ("sources",),
+    ("runtime", "embedded"), ("linalg", "grading"), ("quantizers",), ("methods",), ("model",), ("sources",),
     ("tasks", "training"), ("plan",), ("starts", "adapters", "scoring", "results"), ("studies", "paper", "admission"),
     ("report",), ("exhibits",), ("stages", "cli"),
 )  # fmt: skip

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stage import LLAMA, says
 
-from pissa_repro.model import factors, targets
+from pissa_repro.model import patterns, targets
 from pissa_repro.plan import lora
 
 CONV1D = ["attn.c_attn", "mlp.c_fc"]
@@ -85,15 +85,15 @@ def test_a_pattern_decides_what_pefts_decides(keys, module):
 
     pattern = {key: number for number, key in enumerate(keys)}
     config = {"rank_pattern": pattern, "r": "usual"}
-    assert factors.of_module(config, "rank", module) == pattern.get(get_pattern_key(keys, module), "usual")
+    assert patterns.of_module(config, "rank", module) == pattern.get(get_pattern_key(keys, module), "usual")
 
 
 @given(st.dictionaries(st.lists(PARTS, min_size=1, max_size=4).map(".".join), st.integers(1, 3), min_size=1))
 def test_written_patterns_give_every_module_its_own(ranks):
     """Also where one name is the end of another, and whatever their order."""
     config = {"r": 2, "lora_alpha": 8.0}
-    written = config | factors.patterns(config, ranks, dict.fromkeys(ranks, 8.0))
-    assert {name: factors.of_module(written, "rank", name) for name in ranks} == ranks
+    written = config | patterns.patterns(config, ranks, dict.fromkeys(ranks, 8.0))
+    assert {name: patterns.of_module(written, "rank", name) for name in ranks} == ranks
     assert "alpha_pattern" not in written and ("rank_pattern" in written) == (set(ranks.values()) != {2})
 
 

@@ -1,7 +1,7 @@
 """A trained cell in the forms that other tools load: a plain LoRA, a merged model, a residual with its adapters."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from pissa_repro.model import factors
 from pissa_repro.model.merged import Merged, merged_model
 from pissa_repro.model.naming import natural
 from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.record import atomic, atomic_folder, sha256, write_json
+from pissa_repro.runtime.record import atomic, atomic_folder, read_json, sha256, write_json
 
 BASES = ("bf16", "trained")
 EXACT = 1e-4  # |difference| / |logits| of an exact form where training and weights are in float32
@@ -69,7 +69,7 @@ def export(asked: Asked, known: Known | None = None) -> list[str]:
     from the trained cell's by more than rounding.
     """
     _refuse(asked)
-    parts = Parts(asked.cell)
+    parts = Parts(asked.cell.left, asked.cell.spec["settings"]["dtype"])
     _refuse_factors(asked, parts)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(asked.out) as unfinished:
@@ -119,16 +119,14 @@ def _refuse_factors(asked: Asked, parts: Parts) -> None:
             f"{say}: was trained with DoRA, whose magnitudes are no plain LoRA and belong to the base as it was "
             "trained on: --as merged --base trained, or --as residual."
         )
-    if asked.form == "lora" and spec["quant"] != "none" and asked.base == "trained" and parts.initial.taken:
+    if asked.form == "lora" and spec["quant"] != "none" and asked.base == "trained" and parts.initial.offset:
         raise UserError(
             f"{say}: its base is quantize(W - what was taken out), which no tool makes of the untouched model: "
             "--as residual."
         )
-    if asked.rank is not None:
-        most = parts.adapter.rank * (2 if parts.initial.taken else 1)
-        if not 1 <= asked.rank <= most:
-            raise UserError(f"--rank {asked.rank}: the change has rank {most} at most, so 1 to {most}.")
-    needed = 2 * parts.adapter.weights.stat().st_size  # a LoRA of twice the rank, or adapter and start
+    if asked.rank is not None and not 1 <= asked.rank <= parts.rank:
+        raise UserError(f"--rank {asked.rank}: the change has rank {parts.rank} at most, so 1 to {parts.rank}.")
+    needed = 2 * parts.size  # a LoRA of twice the rank, or adapter and start
     if asked.form in ("merged", "residual"):
         needed += sum(shard.size for shard in whole.shards(asked.cell.model["path"], asked.dtype))
     streamed.refuse_no_space(asked.out, needed)
@@ -139,7 +137,9 @@ def _lora(asked: Asked, parts: Parts, out: Path) -> tuple[Written | None, list[s
     base, quant = Path(asked.cell.model["path"]), asked.cell.spec["quant"]
     if asked.rank is not None:
         made, lost = lowrank.truncated(parts.updates(), asked.rank)
-        _write_adapter(asked, out, made, {"r": asked.rank, "lora_alpha": asked.rank, "use_rslora": False} | NO_PATTERNS)
+        _write_adapter(
+            asked, parts, out, made, {"r": asked.rank, "lora_alpha": asked.rank, "use_rslora": False} | NO_PATTERNS
+        )
         lines = [f"Rank {asked.rank} leaves out {100 * lost:.2g} % of the change that the training made (Frobenius)."]
     else:
         trained.write_plain(asked.cell.left, out)
@@ -178,15 +178,19 @@ def write_raw(cell: StoredCell, out: Path) -> None:
     """The trained factors as a PEFT adapter in a new folder. It belongs on the residual, not on the model itself."""
     inside = factors.trained_factors(cell.trained)
     out.mkdir()
-    shutil.copyfile(inside / factors.FACTORS, out / folder.ADAPTER)
-    write_json(out / folder.CONFIG, trained.read(inside).config | trained.SAVED | {"init_lora_weights": True})
+    if "trained" in factors.belongs_of(inside):
+        parts = Parts(cell.left)
+        trained.write_pairs(out, {name: parts.trained(own)[:2] for own, name in parts.names.items()}, parts)
+    else:
+        shutil.copyfile(inside / factors.FACTORS, out / folder.ADAPTER)
+    write_json(out / folder.CONFIG, read_json(inside / factors.CONFIG) | trained.SAVED | {"init_lora_weights": True})
     _write_base(cell, out)
 
 
 def _write_base(cell: StoredCell, out: Path) -> None:
     """base.json beside an adapter that belongs on the residual: by its tensors alone it could be a plain LoRA."""
     known = factors.belongs_of(factors.trained_factors(cell.trained))
-    kept = {key: value for key, value in known.items() if key not in ("start", "sha256")}
+    kept = {key: value for key, value in known.items() if key not in ("start", "sha256", "trained")}
     write_json(out / factors.BASE, kept | {"adapter_sha256": sha256(out / folder.ADAPTER)})
 
 
@@ -197,8 +201,8 @@ def _init(asked: Asked, parts: Parts, out: Path) -> tuple[None, list[str]]:
 
 
 def _peft_start(asked: Asked, parts: Parts, out: Path) -> None:
-    made = {name: (parts.initial.A[own], parts.initial.B[own]) for own, name in parts.names.items()}
-    _write_adapter(asked, out, made, {})
+    made = {name: (parts.initial.A[own], parts.initial.wide(own)) for own, name in parts.names.items()}
+    _write_adapter(asked, parts, out, made, {})
     _write_base(asked.cell, out)
 
 
@@ -208,25 +212,15 @@ FORMS: dict[str, Callable[[Asked, Parts, Path], tuple[Written | None, list[str]]
 
 
 def _write_adapter(
-    asked: Asked, out: Path, made: dict[str, tuple[torch.Tensor, torch.Tensor]], fields: dict[str, Any]
+    asked: Asked, parts: Parts, out: Path, made: Mapping[str, trained.TwoFactors], fields: dict[str, Any]
 ) -> None:
     """A PEFT folder of these pairs (A, B) by the model's module names; fields: beside those of the start."""
-    entries = {
-        f"{factors.PREFIX}{name}.lora_{side}.weight": streamed.Entry("F32", tuple(one.shape), partial(_same, one))
-        for name, pair in made.items()
-        for side, one in zip("AB", pair, strict=True)
-    }
     out.mkdir(exist_ok=True)
-    streamed.write(out / folder.ADAPTER, entries)
-    kept = trained.read(factors.trained_factors(asked.cell.trained)).config
-    left = asked.cell.left
+    trained.write_pairs(out, made)
+    kept, left = parts.config, asked.cell.left
     place = {"base_model_name_or_path": left.base, "revision": left.model["commit"]} if fields else {}
     only = {key: value for key, value in ONLY_FACTORS.items() if key in kept}
     write_json(out / folder.CONFIG, kept | only | trained.SAVED | {"init_lora_weights": True} | place | fields)
-
-
-def _same(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor
 
 
 def _write_model(asked: Asked, parts: Parts, out: Path, make: Callable[[str, torch.Tensor], torch.Tensor]) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pissa_repro.model.factors import CONFIG as OURS
-from pissa_repro.model.factors import PREFIX, TRAINED, of_module, scaling
+from pissa_repro.model.factors import TRAINED, scaling
 from pissa_repro.model.header import Stored, header
+from pissa_repro.model.keys import PREFIX
+from pissa_repro.model.patterns import of_module
 from pissa_repro.runtime.errors import UserError
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's names

@@ -105,14 +105,20 @@ def _factors(path: Path) -> Found:
     """A folder of factors; it is checked to be as it was written."""
     belongs = factors.belongs_of(path)
     factors.sha256(path)
-    adapter = folder.of(path, path / factors.FACTORS, read_json(path / factors.CONFIG))
     kind = "start" if belongs.get("start") is None else "factors"
+    parts = factors.trained_parts(belongs)
+    whole = kind == "start" or {"A", "B"} <= set(parts)  # else the start has the rest
+    stored, fields = path / factors.FACTORS, read_json(path / factors.CONFIG)
+    adapter = folder.of(path, stored, fields) if whole else None
     taken = {None: "W", "start": "W - s B0 A0"}.get(belongs["offset"], "W less an offset of its own")
     on = taken if belongs["quant"] == "none" else f"{belongs['quant']}({taken})"
     which = "Initial factors" if kind == "start" else "Trained factors"
-    what = f"{which} of {belongs.get('method', 'a method')}, on {on}. {INSIDE}"
+    train = "" if parts == factors.USUAL else f" What trains: {', '.join(parts)}."
+    what = f"{which} of {belongs.get('method', 'a method')}, on {on}.{train} {INSIDE}"
     needed = Needed(belongs["name"], belongs["commit"], belongs["fingerprint"])
-    return Found(path, kind, what, "", needed, adapter, described.facts(adapter))
+    return Found(
+        path, kind, what, "", needed, adapter, described.facts(adapter) if adapter else described.sizes(header(stored))
+    )
 
 
 def _residual(path: Path, adapters: list[Path]) -> Found:

@@ -5,57 +5,82 @@ from collections.abc import Iterator
 import torch
 from safetensors import safe_open
 
-from pissa_repro import quantizers
-from pissa_repro.adapters import trained
-from pissa_repro.adapters.cells import StoredCell
-from pissa_repro.model import factors
-from pissa_repro.model.factors import PREFIX
+from pissa_repro import methods, quantizers
+from pissa_repro.adapters.cell_card import Trained
+from pissa_repro.model import core, factors, keys
+from pissa_repro.model.header import header
+from pissa_repro.model.keys import PREFIX
 from pissa_repro.model.load import DTYPES
 from pissa_repro.model.naming import counterparts
+from pissa_repro.model.patterns import of_module
+from pissa_repro.runtime.record import read_json
 
 MAGNITUDE = ".lora_magnitude_vector"
 
 
 class Parts:
-    """Weights (out, in) and factors of a cell, float32. Modules are named as in the base model's files."""
+    """Weights (out, in) and factors of a cell, float32. Modules are named as in the base model's files.
 
-    def __init__(self, cell: StoredCell):
-        assert cell.start is not None
-        self.initial = factors.load(cell.start, cell.model)
-        self.quant, self.dtype = cell.spec["quant"], DTYPES[cell.spec["settings"]["dtype"]]
-        self.adapter = trained.read(factors.trained_factors(cell.trained))
-        self.names = counterparts(self.initial.A, self.adapter.modules)
+    others: the keys of what was trained beside the factors. names: the model's names of the modules.
+    """
+
+    def __init__(self, left: Trained, dtype: str = "float32"):
+        """dtype: that the training had the base in."""
+        assert left.start is not None
+        self.initial = factors.load(left.start, left.model)
+        self.quant, self.dtype = factors.belongs_of(left.start)["quant"], DTYPES[dtype]
+        inside = factors.trained_factors(left.folder)
+        self.weights, self.config = inside / factors.FACTORS, read_json(inside / factors.CONFIG)
+        self.tensors = header(self.weights)
+        found = {key: keys.part_of(key) for key in self.tensors}
+        self.others = sorted(key for key, (_, part) in found.items() if not part)
+        self.names = counterparts(self.initial.A, {name for name, part in found.values() if part})
 
     @property
     def dora(self) -> bool:
         """Whether magnitudes were trained."""
-        return any(key.endswith(MAGNITUDE) for key in self.adapter.others)
+        return any(key.endswith(MAGNITUDE) for key in self.others)
 
     @property
     def whole(self) -> list[str]:
         """The keys of biases and whole modules that were trained beside the factors."""
-        return [key for key in self.adapter.others if ".lora_" not in key]
+        return [key for key in self.others if ".lora_" not in key]
+
+    @property
+    def rank(self) -> int:
+        """The largest rank that a plain LoRA of the change has."""
+        times, own = 2 if self.initial.offset == "start" else 1, self.initial.offset_A
+        return max(times * len(a) + len(own.get(name, ())) for name, a in self.initial.A.items())
+
+    @property
+    def size(self) -> int:
+        """The bytes of A and B C of all modules."""
+        return sum(4 * (self.initial.A[name].numel() + self.initial.B[name].numel()) for name in self.names)
 
     def trained(self, module: str) -> tuple[torch.Tensor, torch.Tensor, float]:
-        """A (r, in), B (out, r) and s after the training."""
-        found = self.adapter.modules[self.names[module]]
-        return self._tensor(found.a), self._tensor(found.b), found.scaling
+        """A (k, in), B C (out, k) and s after the training."""
+        initial, c = self.initial, self.initial.core.get(module)
+        if c is not None:
+            c = core.laid(c, initial.free.get(module), self._part("core", module))
+        a, b = self._part("A", module), self._part("B", module)
+        a, b = initial.A[module] if a is None else a, initial.B[module] if b is None else b
+        alpha, rslora = of_module(self.config, "alpha", self.names[module]), bool(self.config.get("use_rslora"))
+        return a, methods.wide(b, c), factors.scaling(alpha, len(a), rslora)
 
     def magnitude(self, module: str) -> torch.Tensor | None:
         """DoRA's magnitudes (out,); None without."""
         key = f"{PREFIX}{self.names[module]}{MAGNITUDE}"
-        return self._tensor(key) if key in self.adapter.tensors else None
+        return self.tensor(key).float() if key in self.tensors else None
 
-    def _tensor(self, key: str) -> torch.Tensor:
-        with safe_open(self.adapter.weights, framework="pt") as file:
-            return file.get_tensor(key).float()
+    def _part(self, part: str, module: str) -> torch.Tensor | None:
+        """What was trained of a part; None for nothing."""
+        key = f"{PREFIX}{self.names[module]}.{keys.KEYS[part]}"
+        return self.tensor(key).float() if key in self.tensors else None
 
-    def taken(self, module: str) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """The pair (A, B) that was taken out of W; None for nothing."""
-        if self.initial.taken is None:
-            return None
-        a, b = self.initial.taken
-        return a[module], b[module]
+    def tensor(self, key: str) -> torch.Tensor:
+        """A tensor of the trained file, by its key."""
+        with safe_open(self.weights, framework="pt") as file:
+            return file.get_tensor(key)
 
     def base(self, module: str, weight: torch.Tensor) -> torch.Tensor:
         """The frozen base that the cell was trained on, made of the weight, which it may overwrite."""
@@ -66,7 +91,7 @@ class Parts:
         return weight.to(self.dtype).float()
 
     def merged(self, module: str, weight: torch.Tensor) -> torch.Tensor:
-        """base + sBA, with DoRA's magnitudes (arXiv 2402.09353, equation 5)."""
+        """base + s B C A, with DoRA's magnitudes (arXiv 2402.09353, equation 5)."""
         a, b, s = self.trained(module)
         total, magnitude = self.base(module, weight).add_(factors.product(a, b, s)), self.magnitude(module)
         if magnitude is None:
@@ -74,7 +99,7 @@ class Parts:
         return total.mul_((magnitude / torch.linalg.vector_norm(total, dim=1)).unsqueeze(1))
 
     def changed(self, module: str, weight: torch.Tensor) -> torch.Tensor:
-        """W + sBA - what was taken out: the trained cell but for the quantization of its base."""
+        """W + s B C A - what was taken out: the trained cell but for the quantization of its base."""
         a, b, s = self.trained(module)
         total = weight.add_(factors.product(a, b, s))
         offset = self.initial.offset_product(module)
@@ -83,8 +108,13 @@ class Parts:
     def updates(self) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
         """Every module under the model's name, with A' (k, in) and B' (out, k) of its change B' @ A', float64."""
         for module, name in self.names.items():
-            a, b, s = self.trained(module)
-            left, right = [a.double()], [s * b.double()]
-            if taken := self.taken(module):
-                left, right = [*left, taken[0].double()], [*right, -self.initial.scaling(module) * taken[1].double()]
-            yield name, torch.cat(left), torch.cat(right, dim=1)
+            _, _, s = self.trained(module)
+            a, b = self.stacked(module)
+            yield name, a.double(), s * b.double()
+
+    def stacked(self, module: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """A' (k, in) and B' (out, k) of a module's change s B' @ A': what was trained, less what was taken out of W."""
+        a, b, s = self.trained(module)
+        if (taken := self.initial.taken(module)) is None:
+            return a, b
+        return torch.cat((a, taken[0])), torch.cat((b, -self.initial.scaling(module) / s * taken[1]), dim=1)

@@ -20,9 +20,12 @@ from pissa_repro.adapters import released_card, streamed, whole
 from pissa_repro.adapters.folder import ADAPTER, CONFIG
 from pissa_repro.adapters.released_plan import Plan, adapter_config
 from pissa_repro.linalg.gram import frobenius
-from pissa_repro.model.factors import BASE, FORMAT, PREFIX, product, scaling
+from pissa_repro.model.factors import BASE, FORMAT, USUAL, alpha_of, product, scaling
 from pissa_repro.model.header import header
+from pissa_repro.model.keys import PREFIX
 from pissa_repro.model.load import default_device
+from pissa_repro.model.patterns import patterns
+from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.lock import alone
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.provenance import provenance, versions
@@ -97,6 +100,11 @@ class _Walk:
         weight, peft_name = weight.to(default_device()), f"{PREFIX}{self.plan.modules[name]}"
         for number, (start, facts) in enumerate(self.starts(name, weight)):
             spec = self.specs[number]
+            if start.trains != USUAL:
+                raise UserError(
+                    f"--method {spec['method']}: {' and '.join(start.trains)} train, which other trainers do not know: "
+                    "they train A and B. Take --factors."
+                )
             s = scaling(spec["alpha"], spec["rank"], spec["rslora"])
             offset = None if start.taken is None else product(*start.taken, s)
             base = quantizers.base_weight(weight, offset, spec["quant"])
@@ -150,11 +158,20 @@ def _finish(plan: Plan, number: int, folder: Path, notes: Path, record: dict[str
         for key, tensor in header(part).items():
             entries[key] = streamed.Entry(tensor.dtype, tensor.shape, partial(_tensor, part, key))
     streamed.write(init / ADAPTER, entries)
-    write_json(init / CONFIG, adapter_config(plan, spec))
+    own = {plan.modules[name]: facts["rank"] for name, facts in record["modules"].items() if "rank" in facts}
+    write_json(init / CONFIG, _with_ranks(adapter_config(plan, spec), own))
     write_json(init / "init.json", record)
     write_json(init / BASE, {**_belongs(record), "adapter_sha256": sha256(init / ADAPTER)})
     with atomic(folder / "README.md") as file:
         file.write(released_card.text(plan.asked.base["path"], plan.init, record))
+
+
+def _with_ranks(config: dict[str, Any], ranks: dict[str, int]) -> dict[str, Any]:
+    """The config of an adapter with modules, by the model's names, of a rank of their own and the usual s."""
+    rslora = config["use_rslora"]
+    s = scaling(config["lora_alpha"], config["r"], rslora)
+    alphas = {name: alpha_of(s, rank, rslora) for name, rank in ranks.items()}
+    return config | patterns(config, ranks, alphas)
 
 
 def _tensor(path: Path, key: str) -> torch.Tensor:

@@ -9,7 +9,8 @@ import torch
 from pissa_repro.adapters.folder import Adapter, Module
 from pissa_repro.adapters.pair import Pair, Survey
 from pissa_repro.adapters.streamed import Entry
-from pissa_repro.model.factors import PREFIX, scaling
+from pissa_repro.model.factors import scaling
+from pissa_repro.model.keys import PREFIX
 
 SCALES = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora")
 DONE = {"init_lora_weights": True, "loftq_config": {}}  # a reader only loads

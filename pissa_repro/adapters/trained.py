@@ -1,21 +1,32 @@
 """What a training leaves for other people's tools, beside its factors: a plain LoRA where one is exact, and a card."""
 
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+
+import torch
 
 from pissa_repro.adapters import cell_card, folder, stacked, streamed
 from pissa_repro.adapters.cell_card import Trained
 from pissa_repro.adapters.cells import StoredCell
 from pissa_repro.adapters.folder import Adapter
 from pissa_repro.adapters.pair import Pair, compare, survey
-from pissa_repro.model import factors
+from pissa_repro.adapters.parts import Parts
+from pissa_repro.adapters.streamed import Entry
+from pissa_repro.model import factors, keys, patterns
+from pissa_repro.model.header import header
 from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime import paths
+from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.provenance import git_state
 from pissa_repro.runtime.record import atomic, read_json, write_json
 from pissa_repro.runtime.record_types import Git, ScoreRecord, TrainFacts
 
+TwoFactors: TypeAlias = tuple[torch.Tensor, torch.Tensor]  # A (k, in), B (out, k)
 SAVED = {"peft_type": "LORA", "inference_mode": True}  # what PEFT writes beside the fields of LoraConfig
 
 
@@ -23,7 +34,7 @@ def finish(trained: Trained, facts: TrainFacts) -> None:
     """Write the top level of the folder: a PEFT adapter or the tokenizer of whole weights, and README.md."""
     if trained.start is None:
         load_tokenizer(trained.model["path"]).save_pretrained(trained.folder)
-    elif no_plain(trained.folder) is None:
+    elif no_plain(trained.folder, trained.start) is None:
         write_plain(trained, trained.folder)
     with atomic(trained.folder / "README.md") as file:
         file.write(_card(trained, facts, git_state(), {}))
@@ -37,26 +48,27 @@ def card_of(cell: StoredCell) -> str:
 
 
 def _card(trained: Trained, facts: TrainFacts, git: Git, scores: dict[str, ScoreRecord]) -> str:
-    why = no_plain(trained.folder) if trained.start else None
+    why = no_plain(trained.folder, trained.start) if trained.start else None
     return cell_card.text(trained, facts, git, why, scores)
 
 
-def no_plain(folder: Path) -> str | None:
-    """Why the trained factors are no plain LoRA on the untouched base, in words; None where they are one."""
-    inside = factors.trained_factors(folder)
-    belongs = factors.belongs_of(inside)
+def no_plain(folder: Path, start: Path) -> str | None:
+    """Why the factors that were trained from `start` are no plain LoRA on the untouched base; None where they are."""
+    belongs, left = factors.belongs_of(start), header(factors.trained_factors(folder) / factors.FACTORS)
     if belongs["quant"] != "none":
         return (
             f"they were trained on a base quantized to {belongs['quant']}, which is not the untouched model, nor that "
             "model quantized"
         )
-    adapter = read(inside)
-    if any(".lora_" in key for key in adapter.others):  # biases and whole modules a plain LoRA can have beside
+    if any(".lora_" in key and not keys.part_of(key)[1] for key in left):  # biases a plain LoRA can have beside
         return "more than A and B was trained (DoRA's magnitudes, for one), which no plain LoRA holds"
-    times = 1 if belongs["offset"] is None else 2
-    a, b = ([adapter.tensors[getattr(one, side)].shape for one in adapter.modules.values()] for side in ("a", "b"))
-    lora = sum(times * (left[0] * left[1] + right[0] * right[1]) for left, right in zip(a, b, strict=True))
-    base = sum(left[1] * right[0] for left, right in zip(a, b, strict=True))
+    stored = header(start / factors.FACTORS)
+    pairs = [stored] * (1 if belongs["offset"] is None else 2)
+    if belongs["offset"] == "own":
+        pairs = [stored, header(start / factors.OFFSET)]
+    lora = sum(prod(one.shape) for pair in pairs for key, one in pair.items() if keys.part_of(key)[1] in ("A", "B"))
+    sides = {keys.part_of(key): one.shape for key, one in stored.items()}
+    base = sum(shape[1] * sides[name, "B"][0] for (name, part), shape in sides.items() if part == "A")
     if lora > base:
         return f"as a plain LoRA they would have {lora:,} parameters, more than the {base:,} of the matrices themselves"
     return None
@@ -68,16 +80,69 @@ def write_plain(trained: Trained, out: Path) -> None:
     Raises UserError for trained factors whose rank, scaling or shapes are not the start's.
     """
     assert trained.start is not None
+    place = {"base_model_name_or_path": trained.base, "revision": trained.model["commit"]}
+    if whole(trained.start):
+        fields = _write_halves(trained.folder, trained.start, out)
+    else:
+        parts = Parts(trained)
+        made = {name: parts.stacked(module) for module, name in parts.names.items()}
+        write_pairs(out, made, parts)
+        fields = {**parts.config, **stacked.DONE, **_scales(parts, made)}
+    write_json(out / folder.CONFIG, fields | SAVED | place)
+
+
+def whole(start: Path) -> bool:
+    """Whether a training from this start leaves A and B of all modules, of the rank of what was taken out."""
+    belongs = factors.belongs_of(start)
+    if belongs["offset"] != "own" or "trained" in belongs:
+        return "trained" not in belongs
+    one, other = (header(start / name) for name in (factors.FACTORS, factors.OFFSET))
+    return all(one[key].shape == other[key].shape for key in one)
+
+
+def _write_halves(left: Path, start: Path, out: Path) -> dict[str, Any]:
+    """A and B beside those of the start, tensor by tensor; returns the fields of their LoraConfig."""
     with ExitStack() as opened:
-        pair = Pair(read(factors.trained_factors(trained.folder)), read(trained.start, taken=True), opened)
+        pair = Pair(read(factors.trained_factors(left)), read(start, taken=True), opened)
         compare(pair, 1)
         found = survey(pair)
-        if factors.belongs_of(trained.start)["offset"] is None:  # LoftQ with T = 1 starts from factors all the same
+        if factors.belongs_of(start)["offset"] is None:  # LoftQ with T = 1 starts from factors all the same
             found.taken = set()
         made, _ = stacked.entries(pair, found, "lora")
-        place = {"base_model_name_or_path": trained.base, "revision": trained.model["commit"]}
         streamed.write(out / folder.ADAPTER, made)
-        write_json(out / folder.CONFIG, stacked.config(pair, found, "lora") | SAVED | place)
+        return stacked.config(pair, found, "lora")
+
+
+def write_pairs(out: Path, made: Mapping[str, TwoFactors], beside: Parts | None = None) -> None:
+    """Write adapter_model.safetensors: pairs (A, B), float32, by the model's module names.
+
+    beside: what else was trained in this cell is written too. Raises UserError for NaN and infinities.
+    """
+    entries = {}
+    for name, pair in made.items():
+        for side, one in zip("AB", pair, strict=True):
+            if not bool(one.isfinite().all()):
+                raise UserError(f"{out}: {side} of {name} holds NaN or infinities.")
+            entries[f"{keys.PREFIX}{name}.lora_{side}.weight"] = Entry("F32", tuple(one.shape), partial(_same, one))
+    if beside:
+        for key in beside.others:
+            stored = beside.tensors[key]
+            entries[key] = Entry(stored.dtype, stored.shape, partial(beside.tensor, key))
+    streamed.write(out / folder.ADAPTER, entries)
+
+
+def _same(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
+def _scales(parts: Parts, made: Mapping[str, TwoFactors]) -> dict[str, Any]:
+    """The fields of LoraConfig by which pairs of these ranks are scaled as the trained factors."""
+    ranks, rslora = {name: len(a) for name, (a, _) in made.items()}, bool(parts.config.get("use_rslora"))
+    scalings = {name: parts.trained(module)[2] for module, name in parts.names.items()}
+    alphas = {name: factors.alpha_of(scalings[name], rank, rslora) for name, rank in ranks.items()}
+    ((rank, alpha), _), *_ = Counter((ranks[name], alphas[name]) for name in sorted(ranks)).most_common()
+    usual = {"r": rank, "lora_alpha": alpha}
+    return {**usual, "rank_pattern": {}, "alpha_pattern": {}, **patterns.patterns(usual, ranks, alphas)}
 
 
 def read(inside: Path, taken: bool = False) -> Adapter:

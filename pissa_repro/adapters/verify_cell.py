@@ -44,8 +44,10 @@ def start_up(start: Path, base: ModelRecord, quant: str, dtype: str, lora: dict[
     set_base(model, factors.load(start, base), quant, dtype, pack=False)
     cast(model.parameters(), dtype)
     started = logits_of(attach(model.float(), start, lora), prompts)
-    record = start / START_RECORD
-    weights = f"weights within {read_json(record)['equality_error']:.1e} of W, " if record.is_file() else ""
+    record = read_json(start / START_RECORD) if (start / START_RECORD).is_file() else {}
+    weights = f"weights within {record['equality_error']:.1e} of W, " if record else ""
+    if moves := record.get("moves"):
+        return f"{weights}logits moved by {relative_difference(started, untouched):.1e}: {moves}"
     if quant != "none" or dtype != "float32":
         return f"{weights}logits moved by {relative_difference(started, untouched):.1e}: {quant}, {dtype}"
     return f"{weights}logits within {near(started, untouched, START_UP, f'{start} on its base')} of the model's"
@@ -134,7 +136,7 @@ class CellWalk:
             return f"trained/ as transformers loads it: {near(found, self.known.logits, limit, str(self.cell.trained))}"
         base = None if self.cell.spec["quant"] == "none" else "trained"
         forms, said = {"merged": base, "residual": None}, []
-        if trained.no_plain(self.cell.trained) is None:
+        if trained.no_plain(self.cell.trained, self.cell.start) is None:
             forms = {"lora": None, **forms}
         for form, on in forms.items():
             with room() as place:
@@ -146,7 +148,7 @@ class CellWalk:
         """What trained/ holds for others: by logits; the same as `pissa convert` makes; and back, bit by bit."""
         if self.cell.start is None:
             raise Untried(WHOLE)
-        if why := trained.no_plain(self.cell.trained):
+        if why := trained.no_plain(self.cell.trained, self.cell.start):
             raise Untried(f"trained/ holds no plain LoRA: {why}")
         base, dtype = Path(self.cell.model["path"]), self.cell.spec["settings"]["dtype"]
         found = logits.of(base, self.cell.trained, logits.prompts(base))
@@ -155,6 +157,8 @@ class CellWalk:
 
     def _round_trip(self) -> str:
         """From the adapter and its start to trained/, and back to that adapter."""
+        if factors.belongs_of(self._start)["offset"] == "own":
+            return "what was taken out of W is not the start, which `pissa convert` takes"
         with room() as place:
             raw, start, lora, back = (place / name for name in ("raw", "start", "lora", "back"))
             export.export(export.Asked(self.cell, "peft-init", start))

@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from pissa_repro.methods._contract import PARTS, Matrix, Method, Modules, Parts, Setting, Start, Training
+from pissa_repro.methods._contract import PARTS, Matrix, Method, Modules, Parts, Setting, Start, Training, wide
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.plugins import Room, hold
 
-__all__ = ["PARTS", "Matrix", "Method", "Modules", "Parts", "Setting", "Start", "Training"]
+__all__ = ["PARTS", "Matrix", "Method", "Modules", "Parts", "Setting", "Start", "Training", "wide"]
 SVD = "fast|exact|niter_(0|[1-9][0-9]{0,2})"  # the solvers of linalg/spectrum.py, for the option `svd`
 MOST = 1_000  # of an option that is a whole number
 

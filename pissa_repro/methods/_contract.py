@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -42,6 +43,16 @@ class Setting:
         return roundtrip(rest, self.quant, spare=True).neg_().add_(weight)
 
 
+def wide(b: Matrix, core: "Matrix | None") -> Matrix:
+    """B @ C (out, k), float32, of B (out, k) and C (k, k), its diagonal (k,), or None for the identity.
+
+    Summed in float64, as `model.factors.product` is and for the same reason: a base may be made of it.
+    """
+    if core is None:
+        return b
+    return b * core if core.ndim == 1 else (b.double() @ core.double()).float()
+
+
 @dataclass(frozen=True)
 class Start:
     """Factors at the start: A (k, in) and B (out, k), float32; k is the module's rank, unless the file says otherwise.
@@ -49,8 +60,8 @@ class Start:
     core: C of base + s * B @ C @ A: (k, k), or (k,), its diagonal; None for the identity. offset: what is
     taken out of W before it is frozen. None for nothing, "start" for B @ C @ A itself, else a pair
     (A (q, in), B (out, q)) of its own. excess: how far the decomposition behind them may be from the best one
-    (spectrum.Triples), for the record. trained: the parts that train; the others are frozen. free: the entries
-    of the core that may change, bool of its shape; None for all.
+    (spectrum.Triples), for the record. trained: the parts that train, the same in all modules; the others are
+    frozen. free: the entries of the core that may change, bool of its shape; None for all.
     """
 
     A: Matrix
@@ -61,12 +72,15 @@ class Start:
     trained: tuple[str, ...] = PARTS
     free: "Matrix | None" = None
 
-    @property
+    @cached_property
     def wide(self) -> Matrix:
         """B @ C (out, k), float32: with A the plain LoRA that the start is."""
-        if self.core is None:
-            return self.B
-        return self.B * self.core if self.core.ndim == 1 else self.B @ self.core
+        return wide(self.B, self.core)
+
+    @property
+    def trains(self) -> tuple[str, ...]:
+        """The parts that are there and train, in the order of PARTS."""
+        return tuple(part for part in PARTS if part in self.trained and getattr(self, part) is not None)
 
     @property
     def taken(self) -> tuple[Matrix, Matrix] | None:
@@ -78,7 +92,8 @@ class Start:
 class Parts:
     """The parts of one module in training: A (k, in), B (out, k), and the core, if it has one; scaling: s.
 
-    A part that does not train has no gradient. The others are parameters, whose `.grad` a hook may change.
+    A part that does not train has no gradient. The others are parameters, whose `.grad` a hook may change. Of a core
+    with `free`, only the entries that may change are here, (n,) in the order of its rows.
     """
 
     A: Matrix

@@ -1,4 +1,4 @@
-"""Put the factors of a folder on a base as a PEFT adapter: base + s * B @ A."""
+"""Put the factors of a folder on a base as a PEFT adapter: base + s * B @ C @ A."""
 
 import warnings
 from pathlib import Path
@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pissa_repro.model import factors
+from pissa_repro.model import core, factors, keys, patterns
 from pissa_repro.model.architecture import architecture
 from pissa_repro.model.base import module_name, stores_transposed
-from pissa_repro.model.factors import PREFIX
+from pissa_repro.model.header import header
+from pissa_repro.model.keys import PREFIX
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import LABELS, read_json
 
@@ -20,20 +21,21 @@ if TYPE_CHECKING:
 READ = {"init_lora_weights", "inference_mode", "auto_mapping"}  # how PEFT reads an adapter, not what it computes
 
 
-def attach(model: "PreTrainedModel", folder: str | Path, lora: dict[str, Any] | None = None) -> "PeftModel":
+def attach(
+    model: "PreTrainedModel", folder: str | Path, lora: dict[str, Any] | None = None, start: str | Path | None = None
+) -> "PeftModel":
     """The model with the factors of a folder as a PEFT LoRA adapter, float32, in eval mode.
 
-    lora: more LoraConfig fields (use_dora, lora_dropout, ...). Where the folder comes from a
-    training, its own factors.json already holds them. The modules are those of the stored
-    factors, under the model's names for them.
+    lora: more LoraConfig fields (use_dora, lora_dropout, ...). start: of a folder that a training has left, the one
+    that it started from, which holds what was not trained; its own factors.json already holds the fields. The modules
+    are those of the stored factors, under the model's names for them.
     """
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
     from peft.utils import set_peft_model_state_dict
-    from safetensors.torch import load_file
 
-    stored, named = load_file(Path(folder) / factors.FACTORS), read_json(Path(folder) / factors.CONFIG)
-    tensors = {_adapter_key(model, key): tensor for key, tensor in stored.items()}
-    fields = named | (lora or {}) | _module_fields(model, tensors) | _patterns(model, named, stored)
+    tensors, named = _tensors(model, folder, start), read_json(Path(folder) / factors.CONFIG)
+    cores = _take_cores(tensors)
+    fields = named | (lora or {}) | _module_fields(model, tensors) | _patterns(model, named, folder, start)
     try:
         config = LoraConfig(**{**fields, "init_lora_weights": False, "inference_mode": False})
     except (TypeError, ValueError) as error:
@@ -49,9 +51,36 @@ def attach(model: "PreTrainedModel", folder: str | Path, lora: dict[str, Any] | 
     left: Any = set_peft_model_state_dict(wrapped, tensors)
     if left.unexpected_keys:
         raise UserError(f"{folder}: factors of modules that the model does not have: {left.unexpected_keys[:3]}.")
+    core.put(wrapped, cores)
+    core.freeze(wrapped, factors.trained_parts(factors.belongs_of(start or folder)))
     if starts:
         _start_variants(wrapped, config)
     return wrapped.eval()
+
+
+def _tensors(model: "PreTrainedModel", folder: str | Path, start: str | Path | None) -> dict[str, torch.Tensor]:
+    """The tensors of a folder under PEFT's keys, with the model's names; laid over those of `start`, if it has one."""
+    from safetensors.torch import load_file
+
+    stored = {_adapter_key(model, key): one for key, one in load_file(Path(folder) / factors.FACTORS).items()}
+    if start is None:
+        return stored
+    initial = _tensors(model, start, None)
+    for key, free in initial.items():
+        other = key.removesuffix(keys.KEYS["free"]) + keys.KEYS["core"]
+        if key.endswith(keys.KEYS["free"]) and other in stored:
+            stored[other] = core.laid(initial[other], free, stored[other])
+    return initial | stored
+
+
+def _take_cores(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tensor, torch.Tensor | None]]:
+    """The core of each module and the entries of it that may change, taken out of the tensors."""
+    found: dict[str, dict[str, torch.Tensor]] = {"core": {}, "free": {}}
+    for key in list(tensors):
+        name, part = keys.part_of(key)
+        if part in found:
+            found[part][name] = tensors.pop(key)
+    return {name: (one, found["free"].get(name)) for name, one in found["core"].items()}
 
 
 def save_trained(wrapped: "PeftModel", folder: str | Path, start: str | Path) -> None:
@@ -60,7 +89,8 @@ def save_trained(wrapped: "PeftModel", folder: str | Path, start: str | Path) ->
 
     (config,) = wrapped.peft_config.values()
     fields = _fields(config, start) | {"task_type": architecture(wrapped.config).task_type}
-    factors.save_trained(folder, get_peft_model_state_dict(wrapped), fields, start)
+    tensors = {key.replace(*core.STATE): tensor for key, tensor in get_peft_model_state_dict(wrapped).items()}
+    factors.save_trained(folder, tensors, fields, start)
 
 
 def _fields(config: Any, start: str | Path) -> dict[str, Any]:
@@ -92,15 +122,21 @@ def _module_fields(model: "PreTrainedModel", tensors: dict[str, torch.Tensor]) -
     }
 
 
-def _patterns(model: "PreTrainedModel", config: dict[str, Any], stored: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """The patterns of rank and alpha under the model's names, from the stored factors and the folder's config."""
+def _patterns(
+    model: "PreTrainedModel", config: dict[str, Any], folder: str | Path, start: str | Path | None
+) -> dict[str, Any]:
+    """The patterns of rank and alpha under the model's names: ranks as stored, alphas of the folder's config.
+
+    That names modules as its own folder does: as the model's files, or after a training (with a start) as the model.
+    """
     ranks, alphas = {}, {}
-    for key, tensor in stored.items():
-        name, is_factor, _ = key.removeprefix(PREFIX).partition(".lora_A.")
-        if is_factor:
+    for key, tensor in header(Path(start or folder) / factors.FACTORS).items():
+        name, part = keys.part_of(key)
+        if part == "A":
             place = module_name(model, name)
-            ranks[place], alphas[place] = len(tensor), factors.of_module(config, "alpha", name)
-    return {"rank_pattern": {}, "alpha_pattern": {}} | factors.patterns(config, ranks, alphas)
+            ranks[place] = tensor.shape[0]
+            alphas[place] = patterns.of_module(config, "alpha", place if start else name)
+    return {"rank_pattern": {}, "alpha_pattern": {}} | patterns.patterns(config, ranks, alphas)
 
 
 def _start_variants(wrapped: "PeftModel", config: "LoraConfig") -> None:

@@ -1,40 +1,47 @@
-"""A folder of factors: A, B, what was taken out of W, and which base they belong to.
+"""A folder of factors: A, B, the core C between them, what was taken out of W, and which base they belong to.
 
 The factors belong on the *base* of the cell (quantize(W - s * offset)), not on the untouched model. So the folder is no
 PEFT adapter, though its tensors have PEFT's key names: PEFT, vLLM and transformers refuse a folder without an
 adapter_config.json, where they would load the factors on the wrong base without a word. What is made for them is in
 adapters/.
+
+A folder of initial factors holds all parts; one of trained factors holds the parts that were trained, and is read over
+the start. base.json names these parts where they are not A and B alone.
 """
 
 import hashlib
-import re
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from pissa_repro import methods
+from pissa_repro.model import keys
+from pissa_repro.model.core import laid
+from pissa_repro.model.keys import Matrices
 from pissa_repro.model.naming import counterparts
+from pissa_repro.model.patterns import alphas, of_module, patterns
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.provenance import versions
 from pissa_repro.runtime.record import canonical, content, read_json, write_json
 from pissa_repro.runtime.record_types import Base, ModelRecord
 
-Matrices = dict[str, torch.Tensor]
 FACTORS, OFFSET, CONFIG = "factors.safetensors", "offset.safetensors", "factors.json"
 BASE = "base.json"  # the base of the factors, what was taken out of it, and the hash of the folder
 TRAINED = "factors"  # the folder of factors in the folder of what a training has left
 FORMAT = 1  # of such a folder
-PREFIX = "base_model.model."  # PEFT's, before the name of a module
+USUAL = ("A", "B")  # the parts that train where a folder does not say it
 
 
 @dataclass
 class Factors:
-    """A (r, in) and B (out, r) of every module, float32; offset as in methods.Start.
+    """A (k, in), B (out, k) and core of every module, float32; offset, core, free and trained as in methods.Start.
 
-    rank, alpha: the usual ones. A module has the rank of its A, and may have another alpha.
+    rank, alpha: the usual ones. A module has the rank k of its A, and may have another alpha.
     """
 
     A: Matrices
@@ -46,24 +53,28 @@ class Factors:
     offset_A: Matrices = field(default_factory=dict)
     offset_B: Matrices = field(default_factory=dict)
     alphas: dict[str, float] = field(default_factory=dict)  # of the modules with another one
+    core: Matrices = field(default_factory=dict)
+    free: Matrices = field(default_factory=dict)
+    trained: tuple[str, ...] = USUAL
 
     def scaling(self, module: str) -> float:
         """s of a module: alpha / r, or alpha / sqrt(r) with rank-stabilised LoRA (arXiv 2312.03732)."""
         return scaling(self.alphas.get(module, self.alpha), len(self.A[module]), self.rslora)
 
-    @property
-    def taken(self) -> tuple[Matrices, Matrices] | None:
-        """The pairs (A, B) that are taken out of W; None for nothing."""
+    def wide(self, module: str) -> torch.Tensor:
+        """B @ C (out, k): with A the plain LoRA that the parts of a module are."""
+        return methods.wide(self.B[module], self.core.get(module))
+
+    def taken(self, module: str) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The pair (A, B) that is taken out of a module's W; None for nothing."""
         if self.offset == "start":
-            return self.A, self.B
-        return (self.offset_A, self.offset_B) if self.offset == "own" else None
+            return self.A[module], self.wide(module)
+        return (self.offset_A[module], self.offset_B[module]) if self.offset == "own" else None
 
     def offset_product(self, module: str) -> torch.Tensor | None:
         """s * offset_B @ offset_A (out, in), float32; None where nothing was taken out."""
-        if self.taken is None:
-            return None
-        a, b = self.taken
-        return product(a[module], b[module], self.scaling(module))
+        taken = self.taken(module)
+        return None if taken is None else product(*taken, self.scaling(module))
 
 
 def product(a: torch.Tensor, b: torch.Tensor, scaling: float) -> torch.Tensor:
@@ -84,28 +95,11 @@ def scaling(alpha: float, rank: int, rslora: bool) -> float:
     return alpha / rank**0.5 if rslora else alpha / rank
 
 
-def of_module(config: Mapping[str, Any], which: str, module: str) -> Any:
-    """A module's "rank" or "alpha": of the first pattern that it ends in, as PEFT's get_pattern_key, else the usual."""
-    for key, value in (config.get(f"{which}_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({key})$", module):
-            return value
-    return config.get("r" if which == "rank" else "lora_alpha")
-
-
-def patterns(config: Mapping[str, Any], ranks: Mapping[str, int], alphas: Mapping[str, float]) -> dict[str, Any]:
-    """rank_pattern and alpha_pattern of LoraConfig for modules with these, where they are not the config's usual ones.
-
-    Each key is one whole name. Without a difference there is no pattern.
-    """
-    found: dict[str, dict[str, Any]] = {
-        "rank_pattern": {name: rank for name, rank in ranks.items() if rank != config["r"]},
-        "alpha_pattern": {name: alpha for name, alpha in alphas.items() if alpha != config["lora_alpha"]},
-    }
-    return {
-        field: {f"^{re.escape(name)}": value for name, value in values.items()}
-        for field, values in found.items()
-        if values
-    }
+def alpha_of(factor: float, rank: int, rslora: bool) -> float:
+    """The alpha whose `scaling` at this rank is the factor, to the last bit where a float has it."""
+    near = factor * (rank**0.5 if rslora else rank)
+    beside = (near, math.nextafter(near, 0), math.nextafter(near, math.inf))
+    return min(beside, key=lambda alpha: abs(scaling(alpha, rank, rslora) - factor))
 
 
 def lora_fields(factors: Factors) -> dict[str, Any]:
@@ -125,11 +119,14 @@ def save(folder: str | Path, factors: Factors, base: Base, method: str, quant: s
     """Write the folder of initial factors; `base` holds the name, commit and fingerprint of the base model."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(_peft_names(factors.A, factors.B), folder / FACTORS, {"format": "pt"})
-    if factors.offset == "own" and factors.taken:
-        save_file(_peft_names(*factors.taken), folder / OFFSET, {"format": "pt"})
+    parts = {"A": factors.A, "B": factors.B, "core": factors.core, "free": factors.free}
+    save_file(keys.named(parts), folder / FACTORS, {"format": "pt"})
+    if factors.offset == "own":
+        save_file(keys.named({"A": factors.offset_A, "B": factors.offset_B}), folder / OFFSET, {"format": "pt"})
     write_json(folder / CONFIG, lora_fields(factors))
-    _write_base(folder, {**base, "offset": factors.offset, "quant": quant, "method": method, "start": None})
+    told = {"trained": list(factors.trained)} if factors.core or factors.trained != USUAL else {}
+    made = {"offset": factors.offset, "quant": quant, "method": method, "start": None}
+    _write_base(folder, {**base, **made, **told})
 
 
 def save_trained(folder: str | Path, tensors: Matrices, fields: Mapping[str, Any], start: str | Path) -> None:
@@ -142,7 +139,8 @@ def save_trained(folder: str | Path, tensors: Matrices, fields: Mapping[str, Any
     folder.mkdir(parents=True)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / FACTORS, {"format": "pt"})
     write_json(folder / CONFIG, fields)
-    kept = {key: belongs[key] for key in ("name", "commit", "fingerprint", "offset", "quant", "method")}
+    keys = ("name", "commit", "fingerprint", "offset", "quant", "method", "trained")
+    kept = {key: belongs[key] for key in keys if key in belongs}
     if not kept["commit"] and Path(kept["name"]).is_dir():
         kept["name"] = Path(kept["name"]).name
     _write_base(folder, {**kept, "start": sha256(start)})
@@ -189,14 +187,14 @@ def belongs_of(folder: str | Path) -> dict[str, Any]:
 
 def _hash(folder: Path, belongs: Mapping[str, Any]) -> str:
     files = {name: one for name, one in content(folder).items() if name in (FACTORS, OFFSET, CONFIG)}
-    return hashlib.sha256(
-        canonical([files, belongs["fingerprint"], belongs["offset"], belongs["quant"]]).encode()
-    ).hexdigest()
+    facts = [files, belongs["fingerprint"], belongs["offset"], belongs["quant"]]
+    facts += [belongs["trained"]] if "trained" in belongs else []
+    return hashlib.sha256(canonical(facts).encode()).hexdigest()
 
 
-def _peft_names(a: Matrices, b: Matrices) -> Matrices:
-    return {f"{PREFIX}{name}.lora_{side}.weight": tensor.contiguous()
-            for side, tensors in (("A", a), ("B", b)) for name, tensor in tensors.items()}  # fmt: skip
+def trained_parts(belongs: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parts that train, as base.json says."""
+    return tuple(belongs.get("trained", USUAL))
 
 
 def load(folder: str | Path, model: ModelRecord) -> Factors:
@@ -211,33 +209,34 @@ def load(folder: str | Path, model: ModelRecord) -> Factors:
             f"{folder}: these factors are of another model: {base['name']} {base['fingerprint'][:12]}, "
             f"not {model['name']} {model['fingerprint'][:12]}. Delete the folder and run again."
         )
-    a, b = _load_pair(folder / FACTORS)
+    parts = keys.read(folder / FACTORS)
     sha256(folder)
-    own = _load_pair(folder / OFFSET) if base["offset"] == "own" else ({}, {})
-    usual = config["r"], config["lora_alpha"], config["use_rslora"]
-    return Factors(a, b, base["offset"], *usual, *own, _alphas(config, a))
-
-
-def _alphas(config: dict[str, Any], modules: Iterable[str]) -> dict[str, float]:
-    """The alpha of the modules that have another one than usual."""
-    found = {name: of_module(config, "alpha", name) for name in modules}
-    return {name: alpha for name, alpha in found.items() if alpha != config["lora_alpha"]}
+    own = keys.read(folder / OFFSET) if base["offset"] == "own" else {}
+    usual = config["r"], config["lora_alpha"], config["use_rslora"], own.get("A", {}), own.get("B", {})
+    more = alphas(config, parts["A"]), parts["core"], parts["free"], trained_parts(base)
+    return Factors(parts["A"], parts["B"], base["offset"], *usual, *more)
 
 
 def load_trained(folder: str | Path, initial: Factors) -> Factors:
-    """Read the factors that a training has left in its folder; no offset, which stays the start's.
+    """Read the factors that a training has left in its folder, over those of the start; no offset, which stays its own.
 
     Their modules may have the base model's prefix in front (GPT-2). Raises UserError for factors that
-    are not of the start's modules, and for more than A and B (DoRA's magnitudes).
+    are not of the start's modules, and for more than factors (DoRA's magnitudes).
     """
     folder = trained_factors(folder)
-    config, (a, b) = read_json(folder / CONFIG), _load_pair(folder / FACTORS)
-    names = counterparts(a, initial.A)
-    if names.keys() != a.keys() or set(names.values()) != set(initial.A) or a.keys() != b.keys():
-        raise UserError(f"{folder}: its modules are not those of the start, or it holds more than A and B.")
-    alphas = {names[name]: alpha for name, alpha in _alphas(config, a).items()}
-    a, b = ({names[name]: tensor for name, tensor in side.items()} for side in (a, b))
-    return Factors(a, b, None, config["r"], config["lora_alpha"], config["use_rslora"], alphas=alphas)
+    config, parts = read_json(folder / CONFIG), keys.read(folder / FACTORS)
+    names = counterparts({name for part in parts.values() for name in part}, initial.A)
+    for part, tensors in parts.items():
+        wanted = {"core": set(initial.core), "free": set()}.get(part, set(initial.A))
+        if {names.get(name) for name in tensors} != (wanted if part in initial.trained else set()):
+            raise UserError(f"{folder}: its modules or parts are not those of the start, or it holds more than these.")
+    own = {names[name]: alpha for name, alpha in alphas(config, names).items()}
+    over = {part: {names[name]: tensor for name, tensor in tensors.items()} for part, tensors in parts.items()}
+    core = {name: laid(one, initial.free.get(name), over["core"].get(name)) for name, one in initial.core.items()}
+    usual = config["r"], config["lora_alpha"], config["use_rslora"]
+    return Factors(
+        initial.A | over["A"], initial.B | over["B"], None, *usual, alphas=own, core=core, trained=initial.trained
+    )
 
 
 def trained_factors(trained: str | Path) -> Path:
@@ -246,17 +245,3 @@ def trained_factors(trained: str | Path) -> Path:
     if not folder.is_dir():
         raise UserError(f"{trained}: holds no {TRAINED}/ with trained factors. Delete it and run again.")
     return folder
-
-
-def _load_pair(path: Path) -> tuple[Matrices, Matrices]:
-    try:
-        tensors = load_file(path)
-    except Exception as error:  # safetensors raises its own type for damage, OSError for absence
-        raise UserError(f"{path}: cannot be read ({error}). Delete its folder and run again.") from None
-    sides: tuple[Matrices, Matrices] = ({}, {})
-    for key, tensor in tensors.items():
-        name, _, side = key.removeprefix(PREFIX).removesuffix(".weight").rpartition(".lora_")
-        if side not in ("A", "B"):
-            raise UserError(f"{path}: holds {key}, more than factors A and B (DoRA's magnitudes, biases?).")
-        sides[side == "B"][name] = tensor
-    return sides

@@ -75,7 +75,7 @@ def merged_model(
         cast(base.parameters(), train["settings"]["dtype"])
         adapter = attach(base.float(), init, train["lora"])
         before = model_checks.logits(adapter, prompts)
-        wrapped = attach(adapter.unload(), factors.trained_factors(trained))
+        wrapped = attach(adapter.unload(), factors.trained_factors(trained), start=init)
         after = model_checks.logits(wrapped, prompts)
         model = wrapped.merge_and_unload()
         merged = model_checks.logits(model, prompts)

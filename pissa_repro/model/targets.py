@@ -12,7 +12,7 @@ import torch
 
 from pissa_repro.model import checkpoint, naming
 from pissa_repro.model.base import module_name, stores_transposed
-from pissa_repro.model.factors import of_module
+from pissa_repro.model.patterns import of_module
 from pissa_repro.model.skeleton import skeleton
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.specs import ModelStartSpec, Targets

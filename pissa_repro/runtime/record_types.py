@@ -94,7 +94,8 @@ class Admitted(TypedDict):
 class StartFacts(TypedDict):
     """What is measured of initial factors. captured: the share of |W|^2 that is taken out, and the most that any could.
 
-    excess: over the best remainder; None where it was not measured.
+    excess: over the best remainder; None where it was not measured. rank: of a module, where its method gave it
+    another than the cell's.
     """
 
     equality_error: float
@@ -102,6 +103,8 @@ class StartFacts(TypedDict):
     norm_B: float
     norm_offset: float
     excess: float | None
+    norm_core: NotRequired[float]
+    rank: NotRequired[int]
     captured: NotRequired[float]
     captured_bound: NotRequired[float]
 

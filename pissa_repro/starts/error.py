@@ -1,6 +1,6 @@
 """The quantization error of factors: nuclear and Frobenius norms, per module and per type.
 
-error = nuc(W - (base + sBA)), reduction = 100 * (1 - error / nuc(W - quantize(W))) percent, per
+error = nuc(W - (base + s B C A)), reduction = 100 * (1 - error / nuc(W - quantize(W))) percent, per
 module; averaged over the layers of a projection type; AVG is the mean over types (paper, section 4,
 equation 8; docs/paper_facts.md 3.3).
 """
@@ -77,7 +77,7 @@ def measure_factors(
     for name, weight in track(weights(folder, initial.A), "quant_error", len(initial.A)):
         offset = initial.offset_product(name)
         offset = None if offset is None else offset.to(weight)
-        pair = last.A[name].to(weight), last.B[name].to(weight)
+        pair = last.A[name].to(weight), last.wide(name).to(weight)
         rest = remaining(weight, offset, pair, last.scaling(name), quant)
         errors[name] = error(rest) if quant == "none" else compared(error(rest), plain_error(weight, quant))
     return errors
@@ -117,10 +117,10 @@ def measure_starts(folder: str, specs: Sequence[ModelStartSpec], kept: Kept) -> 
 
 
 def rest_of(weight: torch.Tensor, start: methods.Start, spec: StartSpec) -> torch.Tensor:
-    """W - (base + sBA) of the initial factors of one weight."""
+    """W - (base + s B C A) of the initial factors of one weight."""
     scaling = factors.scaling(spec["alpha"], spec["rank"], spec["rslora"])
     offset = None if start.taken is None else factors.product(*start.taken, scaling)
-    return remaining(weight, offset, (start.A, start.B), scaling, spec["quant"])
+    return remaining(weight, offset, (start.A, start.wide), scaling, spec["quant"])
 
 
 def summary(modules: dict[str, Error]) -> ErrorSummary:

@@ -20,11 +20,12 @@ from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import atomic_folder, write_json
 from pissa_repro.runtime.record_types import Base, StartFacts
 from pissa_repro.runtime.specs import InitSpec, ModelStartSpec, StartSpec
+from pissa_repro.starts.checked import check
 from pissa_repro.starts.kept import Kept
 
 log = logging.getLogger(__name__)
 Shape = tuple[int, int]
-EQUALITY = 1e-5  # |W - (base + sBA)| / |W| allowed on a plain base: float32 rounding, with room
+EQUALITY = 1e-5  # |W - (base + s B C A)| / |W| allowed on a plain base: float32 rounding, with room
 ROWS = 256  # of a plain base are compared: it differs from W by rounding only, the same in every row
 
 
@@ -48,19 +49,23 @@ def spectrum(name: str, weight: torch.Tensor, kept: Kept | None = None) -> Spect
 
 
 def start_module(name: str, decomposed: Spectrum, spec: StartSpec) -> tuple[methods.Start, StartFacts]:
-    """Factors of one weight, and what the record says of them.
+    """The parts of one weight, and what the record says of them.
 
-    Raises UserError for a rank above the weight's smaller side, and when base + sBA misses W.
+    Raises UserError for a rank above the weight's smaller side, for parts that are not as the contract has them, and
+    when base + s B C A misses W, where the method's file does not say why it moves.
     """
-    rank, quant, weight = spec["rank"], spec["quant"], decomposed.weight
+    rank, quant, weight, method = spec["rank"], spec["quant"], decomposed.weight, methods.load(spec["method"])
     check_ranks({name: tuple(weight.shape)}, [rank])
     scaling = factors.scaling(spec["alpha"], rank, spec["rslora"])
     setting = methods.Setting(rank, scaling, quant, generator(spec["seed"], name), decomposed, spec["options"])
-    start = methods.load(spec["method"]).start(weight, setting)
+    start = method.start(weight, setting)
+    check(name, tuple(weight.shape), start, spec["method"])
     facts = _facts(weight, start, scaling, quant)
+    if len(start.A) != rank:
+        facts["rank"] = len(start.A)
     if start.offset == "start" and start.excess is not None and spec["options"].get("alternations", 1) == 1:
         facts["captured"], facts["captured_bound"] = _captured(facts["norm_offset"] ** 2, start.excess)
-    if quant == "none" and not facts["equality_error"] <= EQUALITY:
+    if quant == "none" and not method.MOVES and not facts["equality_error"] <= EQUALITY:
         raise UserError(f"{name}: base + sBA misses W by {facts['equality_error']:.1e} of its norm (limit {EQUALITY}).")
     return start, facts
 
@@ -93,16 +98,19 @@ def weights(folder: str, modules: Iterable[str]) -> Iterator[tuple[str, torch.Te
 
 
 def _facts(weight: torch.Tensor, start: methods.Start, scaling: float, quant: str) -> StartFacts:
-    """Norms of the factors and of what is taken out, and start-up equality |W - (base + sBA)| / |W|."""
+    """Norms of the parts and of what is taken out, and start-up equality |W - (base + s B C A)| / |W|."""
     size = gram.frobenius(weight).item() or 1.0  # a weight of zeros is missed by zero
     part = 0.0 if start.taken is None else scaling * _product_norm(*start.taken) / size
-    return {
+    facts: StartFacts = {
         "equality_error": _equality_error(weight, start, scaling, quant) / size,
         "norm_A": start.A.norm().item(),
         "norm_B": start.B.norm().item(),
         "norm_offset": part,
         "excess": start.excess,
     }
+    if start.core is not None:
+        facts["norm_core"] = start.core.norm().item()
+    return facts
 
 
 def _captured(energy: float, excess: float) -> tuple[float, float]:
@@ -117,7 +125,7 @@ def _product_norm(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def _equality_error(weight: torch.Tensor, start: methods.Start, scaling: float, quant: str) -> float:
-    """|W - (base + sBA)|, over all rows of a quantized base; estimated from ROWS rows of a plain one."""
+    """|W - (base + s B C A)|, over all rows of a quantized base; estimated from ROWS rows of a plain one."""
     step = max(1, len(weight) // ROWS) if quant == "none" else 1
     weight, count = weight[::step], len(weight)
     offset = None if start.taken is None else factors.product(start.taken[0], start.taken[1][::step], scaling)
@@ -142,7 +150,7 @@ def start_model(folder: str, specs: Sequence[ModelStartSpec], kept: Kept | None 
         starts = start_modules(name, weight, here, kept)
         for spec, (collected, of_modules), (start, facts) in zip(here, made, starts, strict=True):
             of_modules[name] = facts
-            _add(collected, name, start, spec["alpha"])
+            _add(collected, name, start, spec)
     return made
 
 
@@ -155,9 +163,20 @@ def start_modules(
         yield start_module(name, decomposed, spec)
 
 
-def _add(collected: factors.Factors, name: str, start: methods.Start, alpha: float) -> None:
-    collected.A[name], collected.B[name] = start.A.cpu(), start.B.cpu()
-    if alpha != collected.alpha:
+def _add(collected: factors.Factors, name: str, start: methods.Start, spec: StartSpec) -> None:
+    """Add the parts of a module. Raises UserError where other parts train than in the modules before it."""
+    first, has_core = not collected.A, start.core is not None
+    if not first and (collected.trained, bool(collected.core)) != (start.trains, has_core):
+        raise UserError(
+            f"{methods.PLUGINS.file(spec['method'])}: start of {name}: {', '.join(start.trains)} train, "
+            f"{', '.join(collected.trained)} in the modules before it; all modules have and train the same parts."
+        )
+    collected.A[name], collected.B[name], collected.trained = start.A.cpu(), start.B.cpu(), start.trains
+    if start.core is not None:
+        collected.core[name] = start.core.cpu()
+    if start.free is not None:
+        collected.free[name] = start.free.cpu()
+    if (alpha := _alpha(start, spec)) != collected.alpha:
         collected.alphas[name] = alpha
     if isinstance(start.offset, tuple):
         collected.offset = "own"
@@ -166,22 +185,35 @@ def _add(collected: factors.Factors, name: str, start: methods.Start, alpha: flo
         collected.offset = start.offset
 
 
+def _alpha(start: methods.Start, spec: StartSpec) -> float:
+    """The alpha by which a module of a rank of its own is scaled as one of the spec's rank."""
+    rank, alpha, rslora = spec["rank"], spec["alpha"], spec["rslora"]
+    k = len(start.A)
+    return alpha if k == rank else factors.alpha_of(factors.scaling(alpha, rank, rslora), k, rslora)
+
+
 def summary(facts: dict[str, StartFacts]) -> StartFacts:
     """The worst equality error and excess, and the mean norms over modules (pitfalls 10 and 11, docs/pitfalls.md)."""
     of_modules = facts.values()
-    return {
+    means: StartFacts = {
         "equality_error": max(f["equality_error"] for f in of_modules),
         "norm_A": sum(f["norm_A"] for f in of_modules) / len(facts),
         "norm_B": sum(f["norm_B"] for f in of_modules) / len(facts),
         "norm_offset": sum(f["norm_offset"] for f in of_modules) / len(facts),
         "excess": max((f["excess"] for f in of_modules if f["excess"] is not None), default=None),
     }
+    if cores := [f["norm_core"] for f in of_modules if "norm_core" in f]:
+        means["norm_core"] = sum(cores) / len(facts)
+    return means
 
 
 def write(folder: Path, spec: InitSpec, base: Base, made: Made, started: float) -> None:
     """Write the folder of initial factors, whole or not at all."""
     facts = summary(made.facts)
-    record = {"spec": spec, "base": base, **facts, "modules": made.facts, "dtype": "float32", "solver_seed": 0}
+    moves = methods.load(spec["method"]).MOVES
+    facts_of_file = {"moves": moves} if moves else {}
+    record = {"spec": spec, "base": base, **facts, **facts_of_file, "modules": made.facts}
+    record |= {"dtype": "float32", "solver_seed": 0}
     with atomic_folder(folder) as unfinished:
         factors.save(unfinished, made.factors, base, spec["method"], spec["quant"])
         write_json(unfinished / "init.json", {**record, "provenance": provenance(started)})
