@@ -9,11 +9,10 @@ from stage import says
 
 from pissa_repro import methods
 from pissa_repro.model import factors
-from pissa_repro.model.adapter import attach
+from pissa_repro.model.adapter import attach, parts
 from pissa_repro.model.base import set_base
 from pissa_repro.model.checkpoint import targets
 from pissa_repro.model.checks import logits, relative_difference
-from pissa_repro.model.core import parts
 from pissa_repro.model.load import load_base
 from pissa_repro.runtime.record import read_json
 from pissa_repro.stages import train

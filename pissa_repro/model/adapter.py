@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pissa_repro.methods import Parts
 from pissa_repro.model import core, factors, keys, patterns
 from pissa_repro.model.architecture import architecture
 from pissa_repro.model.base import module_name, stores_transposed
@@ -81,6 +82,16 @@ def _take_cores(tensors: dict[str, torch.Tensor]) -> dict[str, tuple[torch.Tenso
         if part in found:
             found[part][name] = tensors.pop(key)
     return {name: (one, found["free"].get(name)) for name, one in found["core"].items()}
+
+
+def parts(wrapped: "PeftModel") -> dict[str, Parts]:
+    """The parts of every module with factors, by the model's name of it (transformers'), as they are in training."""
+    found = {}
+    for name, layer in core.layers(wrapped):
+        a, b = layer.lora_A[core.ADAPTER].weight, layer.lora_B[core.ADAPTER]
+        b, c = (b.factor, b.core.weight) if isinstance(b, core.Cored) else (b.weight, None)
+        found[name] = Parts(a, b, c, layer.scaling[core.ADAPTER])
+    return found
 
 
 def save_trained(wrapped: "PeftModel", folder: str | Path, start: str | Path) -> None:

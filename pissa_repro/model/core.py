@@ -11,8 +11,6 @@ import torch
 from torch.nn import Parameter
 from torch.nn.functional import linear
 
-from pissa_repro.methods import Parts
-
 if TYPE_CHECKING:
     from peft import PeftModel
 
@@ -81,7 +79,7 @@ def put(wrapped: "PeftModel", cores: dict[str, tuple[torch.Tensor, torch.Tensor 
 
     cores: by the model's names.
     """
-    for name, layer in _layers(wrapped):
+    for name, layer in layers(wrapped):
         if name in cores:
             b = layer.lora_B[ADAPTER]
             core, free = cores[name]
@@ -92,7 +90,7 @@ def put(wrapped: "PeftModel", cores: dict[str, tuple[torch.Tensor, torch.Tensor 
 
 def freeze(wrapped: "PeftModel", trained: tuple[str, ...]) -> None:
     """Make buffers of the parts that are not among those that train."""
-    for _, layer in _layers(wrapped):
+    for _, layer in layers(wrapped):
         b = layer.lora_B[ADAPTER]
         places = {"A": (layer.lora_A[ADAPTER], "weight"), "B": (b, "weight")}
         if isinstance(b, Cored):
@@ -104,17 +102,7 @@ def freeze(wrapped: "PeftModel", trained: tuple[str, ...]) -> None:
                 module.register_buffer(attribute, tensor, persistent=False)
 
 
-def parts(wrapped: "PeftModel") -> dict[str, Parts]:
-    """The parts of every module with factors, by the model's name of it (transformers'), as they are in training."""
-    found = {}
-    for name, layer in _layers(wrapped):
-        a, b = layer.lora_A[ADAPTER].weight, layer.lora_B[ADAPTER]
-        b, core = (b.factor, b.core.weight) if isinstance(b, Cored) else (b.weight, None)
-        found[name] = Parts(a, b, core, layer.scaling[ADAPTER])
-    return found
-
-
-def _layers(wrapped: "PeftModel") -> Iterator[tuple[str, Any]]:
+def layers(wrapped: "PeftModel") -> Iterator[tuple[str, Any]]:
     """PEFT's layers with factors, by the model's names."""
     from peft.tuners.lora import LoraLayer
 

@@ -198,6 +198,7 @@ def _options(spec: TrainSpec, checkpoint_steps: int) -> dict[str, Any]:
         "fp16": False,
         "gradient_checkpointing": torch.cuda.is_available(),
         "use_cpu": not torch.cuda.is_available(),
+        "ddp_broadcast_buffers": False,  # the parts that do not train are buffers, the same in all processes
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_strategy": "steps",
