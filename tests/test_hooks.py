@@ -1,13 +1,21 @@
 """Hooks of a method in training: each is what a loop of plain torch does, on the same start, data and order."""
 
+import os
+import shutil
+import subprocess
+import sys
+
 import pytest
 import torch
 from helpers import Run
 from safetensors.torch import load_file
 from test_recipe import own_batches, own_loss
+from test_resume import arguments, assert_the_same, interrupt
 from thrown import thrown
 
 from pissa_repro.model import factors
+from pissa_repro.plan.config import ROOT
+from pissa_repro.runtime.record import read_json
 
 STEPS, BATCH, RATE, CLIP = 6, 5, 5e-3, 0.03
 EMPTY = "class Empty(Training):\n    pass\n\n\nTRAINING = Empty\n"
@@ -159,3 +167,42 @@ def test_a_hook_does_what_a_plain_loop_does(make, name):
     moved = {key: (wanted[key] - start[key]).norm() for key in wanted}
     assert all(moved.values())
     assert all((found[key] - wanted[key]).norm() < 1e-4 * moved[key] for key in wanted)
+
+
+def test_hooks_that_do_nothing_change_no_bit(make):
+    """Clipping, groups and the optimizer are then here, and not in the Trainer."""
+    idle, without = make(EMPTY, "idle", weight_decay=0.1), make("", "without", weight_decay=0.1)
+    found = []
+    for run in (idle, without):
+        run.train("--micro-batch-size", "2")
+        found.append((run.steps.read_text(encoding="utf-8"), (run.factors / factors.FACTORS).read_bytes()))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("text", [ALL, OWN], ids=["all", "optimizer"])
+def test_a_kill_changes_no_bit(make, monkeypatch, text):
+    """What the hooks keep comes back, and the groups and the optimizer meet their own state."""
+    whole, killed = make(text, "whole", steps=8), make(text, "killed", steps=8)
+    whole.train(*arguments())
+    interrupt(killed, monkeypatch, at=6)
+    assert killed.train(*arguments())["resumed_from"] == 3
+    assert_the_same(whole, killed)
+
+
+def test_two_processes_train_as_one(make, tmp_path):
+    """The penalty is added once, and what the hooks see is averaged; the checkpoints hold the state."""
+    one, two = (make(ALL, name, batch_size=4) for name in ("one", "two"))
+    one.train("--micro-batch-size", "2")
+    copy = tmp_path / "checkout" / "pissa_repro"
+    shutil.copytree(ROOT / "pissa_repro", copy, ignore=shutil.ignore_patterns("__pycache__", "methods"))
+    shutil.copytree(tmp_path / "methods", copy / "methods")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    argv = two.train_argv("--micro-batch-size", "2", "--checkpoint-steps", "3")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(copy.parent)}
+    command = [*launch, "pissa_repro.stages.train", *argv]
+    subprocess.run(command, cwd=copy.parent, env=environment, check=True, timeout=300)
+    assert read_json(two.record)["batch"]["processes"] == 2 and not two.scratch.exists()
+    for first, second in zip(one.history(), two.history(), strict=True):
+        assert (second.loss, second.grad_norm) == pytest.approx((first.loss, first.grad_norm), rel=1e-4)
+    start, alone, both = (load_file(folder / factors.FACTORS) for folder in (one.start, one.factors, two.factors))
+    assert all((alone[key] - both[key]).norm() < 1e-3 * (alone[key] - start[key]).norm() for key in start)

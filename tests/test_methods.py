@@ -27,7 +27,6 @@ ON_QUANTIZED = [pair for pair in WITH_FACTORS if pair[1] != "none"]
 ALTERNATING = [pair for pair in ON_QUANTIZED if "alternations" in methods.load(pair[0]).QUANTIZED_OPTIONS]
 RANK = 6
 SVDS = ("slow", "niter", "niter_-1", 5, True)  # none of them is a solver
-WRONG = {bool: (0, 1, "5"), float: (-1.0, True, "5", float("nan")), int: (0, True, "5", 1.5)}  # by the default's kind
 SHAPES = [(64, 64), (48, 96), (96, 48)]
 SCALINGS = {"s=1": (RANK, False), "s=2": (2 * RANK, False), "rslora": (RANK, True)}
 
@@ -58,30 +57,36 @@ def test_a_refusal_is_a_sentence_and_leaves_a_quantization_to_use(name):
     assert all(reason is None or len(reason) > 20 for reason in refusals)
 
 
+def values_of(key, default, choices):
+    """Other values that an option may have, and such that it may not."""
+    if key == "svd":
+        return ("exact", "niter_4"), SVDS
+    if isinstance(default, str):
+        return choices[key], ("no such word", 1, True)
+    if isinstance(default, bool):
+        return (not default,), (0, "true", 1.5)
+    return ((default,), (-1.0, True, "0.5")) if isinstance(default, float) else ((default + 3,), (0, True, "5", 1.5))
+
+
 @pytest.mark.parametrize("name", methods.names())
 def test_options_default_change_and_refuse(name):
     method = methods.load(name)
     declared = dict(method.OPTIONS) | dict(method.QUANTIZED_OPTIONS)
     assert methods.options(name, QUANTIZED, {}, "here") == declared
     assert methods.options(name, "none", {}, "here") == method.OPTIONS
-    for key, value in declared.items():
-        others, wrongs = _values(method, key, value)
+    assert methods.training_options(name, {}) == method.TRAINING_OPTIONS
+    for key, value in (declared | dict(method.TRAINING_OPTIONS)).items():
+        others, wrongs = values_of(key, value, method.CHOICES)
         for other in others:
-            assert methods.options(name, QUANTIZED, {key: other}, "here")[key] == other
+            found = methods.options(name, QUANTIZED, {key: other}, "here") | methods.training_options(
+                name, {key: other}
+            )
+            assert found[key] == other
         for wrong in wrongs:
             with pytest.raises(UserError, match=f"here.*{key}"):
                 methods.options(name, QUANTIZED, {key: wrong}, "here")
     with pytest.raises(UserError, match="here.*no_such_option"):
         methods.options(name, QUANTIZED, {"no_such_option": 1}, "here")
-
-
-def _values(method, key, value):
-    """Values that an option may have, and such that it may not."""
-    if key == "svd":
-        return ("exact", "niter_4"), SVDS
-    if key in method.CHOICES:
-        return method.CHOICES[key], ("", "no_such_word", 5, True)
-    return (not value if isinstance(value, bool) else value + 3,), WRONG[type(value)]
 
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if methods.has_factors(name)])

@@ -50,7 +50,7 @@ class Hooks(TrainerCallback):
         self.model = cast("PeftModel", trainer.model)
         self.modules = parts(self.model)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.frozen = digests(self.model)
+        self.frozen = digests(self._frozen())
         plain = trainer.create_optimizer()  # the recipe's, with the groups that decay and do not
         self._spread(plain)
         trainer.optimizer = self._own(plain, trainer.args) or plain
@@ -150,23 +150,31 @@ class Hooks(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        found = digests(self.model)
+        found = digests(self._frozen())
         if changed := [name for name in self.frozen | found if self.frozen.get(name) != found.get(name)]:
             raise self._wrong(f"it changed what is frozen: {', '.join(changed[:3])} ({len(changed)} in all)")
         if not all(parameter.isfinite().all() for parameter in self.trained):
             raise self._wrong("a part that trains is no finite number after the last step")
 
+    def _frozen(self) -> dict[str, torch.Tensor]:
+        """The parameters and the parts that do not train. Of other buffers, a model may change some by itself."""
+        found: dict[str, torch.Tensor] = {n: p for n, p in self.model.named_parameters() if not p.requires_grad}
+        listed = {id(tensor) for tensor in found.values()}
+        for name, module in self.modules.items():
+            for part in methods.PARTS:
+                tensor = getattr(module, part)
+                if tensor is not None and not tensor.requires_grad and id(tensor) not in listed:
+                    found[f"{name}.{part}"] = tensor
+        return found
+
     def _wrong(self, what: str) -> UserError:
         return UserError(f"{self.file}: TRAINING: {what}.")
 
 
-def digests(model: torch.nn.Module) -> dict[str, str]:
-    """SHA-256 of the bytes of every frozen parameter, by name: of packed ones, too, which are uint8."""
-    frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
-    return {
-        name: hashlib.sha256(p.detach().flatten().contiguous().view(torch.uint8).cpu().numpy().data).hexdigest()
-        for name, p in frozen.items()
-    }
+def digests(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """SHA-256 of the bytes of every tensor: of packed weights, too, which are uint8."""
+    flat = {name: tensor.detach().flatten().contiguous().view(torch.uint8) for name, tensor in tensors.items()}
+    return {name: hashlib.sha256(tensor.cpu().numpy().data).hexdigest() for name, tensor in flat.items()}
 
 
 def _ids(optimizer: torch.optim.Optimizer) -> list[int]:
