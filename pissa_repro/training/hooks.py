@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pissa_repro import methods
-from pissa_repro.model.core import parts
+from pissa_repro.model.adapter import parts
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.specs import TrainSpec
 
