@@ -109,7 +109,7 @@ def test_dora_is_pefts(tmp_path, tiny_model, tiny_rows):
 
 
 def test_adalora_is_pefts_with_the_importances_where_the_paper_has_them(tmp_path, tiny_model, tiny_rows):
-    """Algorithm 1 takes importances from the weights before a step, PEFT from those after it and clipped gradients.
+    """Pitfall 26. Algorithm 1 takes importances of the weights before a step, PEFT after it, of clipped gradients.
 
     Only that call of PEFT's is moved; penalty, scaling, averages, budget and masks are its own.
     """

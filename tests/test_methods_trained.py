@@ -1,4 +1,4 @@
-"""Every method that adds to the training keeps all of it in a checkpoint. The files are found, and none is named here."""
+"""Every method that adds to the training survives a kill with all that it keeps. None is named here."""
 
 import pytest
 from helpers import Run
