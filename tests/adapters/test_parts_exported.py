@@ -82,11 +82,8 @@ def test_info_says_what_trains_and_the_ranks(cells, kind, said, capsys):
 
 
 def test_a_residual_of_parts_that_others_do_not_train_is_refused(tiny_model, tmp_path):
-    says(
-        lambda: decompose(tiny_model, tmp_path / "out", "--method", "square"),
-        "--method square: core train",
-        "--factors",
-    )
+    words = "--method", "square"
+    says(lambda: decompose(tiny_model, tmp_path / "out", *words), "--method square: core train", "--factors")
     assert not (tmp_path / "out").exists()
     decompose(tiny_model, tmp_path / "factors", *words, "--factors")
 
