@@ -16,6 +16,7 @@ from thrown import thrown
 from pissa_repro.model import factors
 from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime.record import read_json
+from pissa_repro.training import cell, trainer
 
 STEPS, BATCH, RATE, CLIP = 6, 5, 5e-3, 0.03
 EMPTY = "class Empty(Training):\n    pass\n\n\nTRAINING = Empty\n"
@@ -179,14 +180,27 @@ def test_hooks_that_do_nothing_change_no_bit(make):
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("text", [ALL, OWN], ids=["all", "optimizer"])
-def test_a_kill_changes_no_bit(make, monkeypatch, text):
-    """What the hooks keep comes back, and the groups and the optimizer meet their own state."""
-    whole, killed = make(text, "whole", steps=8), make(text, "killed", steps=8)
-    whole.train(*arguments())
+@pytest.mark.parametrize(("text", "dtype"), [(ALL, "bfloat16"), (OWN, "float32")], ids=["all", "optimizer"])
+def test_a_kill_changes_no_bit(make, monkeypatch, text, dtype):
+    """What the hooks keep comes back, and the groups and the optimizer meet their own state; also on a rounded base."""
+    whole, killed = (make(text, name, steps=8, dtype=dtype) for name in ("whole", "killed"))
+    assert whole.train(*arguments())["dtypes"] == {"trained": ["float32"], "frozen": [dtype]}
     interrupt(killed, monkeypatch, at=6)
     assert killed.train(*arguments())["resumed_from"] == 3
     assert_the_same(whole, killed)
+
+
+def test_what_is_no_part_keeps_the_recipes_rate(make):
+    """DoRA's magnitudes; the groups of the recipe come first, and weight decay stays with its groups."""
+    run = make(RATES, lora={"use_dora": True}, weight_decay=0.1)
+    scratch = trainer.Scratch(run.scratch, {"spec": run.spec})
+    built = trainer.build(run.prepare(), run.spec, scratch, cell.Share(5, 1), 50)
+    kinds = {p: name.split("lora_")[1].split(".")[0] for name, p in built.model.named_parameters() if "lora_" in name}
+    found = [
+        (group["lr"] / RATE, group["weight_decay"], {kinds[p] for p in group["params"]})
+        for group in built.optimizer.param_groups
+    ]
+    assert found == [(1.0, 0.1, {"A", "magnitude_vector"}), (1.0, 0.0, set()), (4.0, 0.1, {"B"})]
 
 
 def test_two_processes_train_as_one(make, tmp_path):
