@@ -39,13 +39,21 @@ def own_batches(count, batch, seed):
         epoch += 1
 
 
-def own_loss(model, rows, pad):
-    """Mean loss over the response tokens of a batch, padded on the right."""
+def own_batch(rows, pad):
+    """input_ids, labels and attention_mask of a batch, padded on the right."""
     longest = max(len(ids) for ids, _ in rows)
-    ids = torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _ in rows])
-    labels = torch.tensor([labels + [-100] * (longest - len(labels)) for _, labels in rows])
-    seen = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row, _ in rows])
-    logits = model(input_ids=ids, attention_mask=seen).logits
+    return {
+        "input_ids": torch.tensor([ids + [pad] * (longest - len(ids)) for ids, _ in rows]),
+        "labels": torch.tensor([labels + [-100] * (longest - len(labels)) for _, labels in rows]),
+        "attention_mask": torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row, _ in rows]),
+    }
+
+
+def own_loss(model, rows, pad):
+    """Mean loss over the response tokens of a batch."""
+    batch = own_batch(rows, pad)
+    labels = batch.pop("labels")
+    logits = model(**batch).logits
     return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
 
 

@@ -221,7 +221,7 @@ class Method(Protocol):
 
     LOOK: int | None = None
     """The number of its colour and marker in figures (report/figures/looks.py), another one for each file, from 0.
-    None: one from 7 on that follows from the file's name."""
+    None: one from 28 on that follows from the file's name."""
 
     def start(self, weight: "torch.Tensor", setting: Setting) -> Start:
         """The parts of a float32 weight (out, in), which stays as it is: float32, finite, on the weight's device.
@@ -234,6 +234,10 @@ class Method(Protocol):
 
     def refuse(self, quant: str) -> str | None:
         """Why the method makes no sense on this quantization, in a sentence for the user; None where it does."""
+        return None
+
+    def refuse_options(self, options: Mapping[str, Any]) -> str | None:
+        """Why these values of all options cannot be, in a sentence for the user; None where they can."""
         return None
 
     def summary(self, weight: "torch.Tensor", setting: Setting) -> "Matrix | None":

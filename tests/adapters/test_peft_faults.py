@@ -5,7 +5,7 @@ import warnings
 import pytest
 import torch
 from peer import START, TARGETS, TOKENS, changed, loaded, logits, plain, train
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import AdaLoraConfig, LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraGAConfig
 from peft.tuners.lora.loraga import preprocess_loraga
 from safetensors.torch import load_file
@@ -131,3 +131,11 @@ def test_lora_ga_deviates_as_the_page_says(tiny_model):
     values = torch.linalg.svdvals(gradient)[4:8] * len(gradient) ** 0.25 / config.lora_ga_config.stable_gamma**0.5
     assert torch.allclose(b.norm(dim=0), values, rtol=0.05)
     assert torch.allclose(a.norm(dim=1), torch.ones(4), rtol=1e-3)
+
+
+@fault("pitfall 26: PEFT's AdaLoRA has no penalty where no task type is named")
+def test_adaloras_penalty_is_in_the_loss(tiny_model):
+    config = AdaLoraConfig(init_r=4, target_r=2, total_step=10, target_modules=TARGETS, orth_reg_weight=1.0)
+    base = plain(tiny_model)
+    without = base(input_ids=TOKENS, labels=TOKENS).loss.item()
+    assert get_peft_model(base, config)(input_ids=TOKENS, labels=TOKENS).loss.item() > without + 0.1

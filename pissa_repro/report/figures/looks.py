@@ -17,6 +17,7 @@ from pissa_repro.runtime.record import canonical
 # Okabe and Ito, "Color Universal Design" (2008); its yellow is left out, it is too light for a line.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")  # one more than colours: 56 pairs before one comes again
+OWN = 28  # pairs that the shipped files share out; the others are left to methods that say none
 # Of the methods that a config makes of a file: the file's colour, a thin line, and a marker that no file has. From the
 # ninth such method of one file in one sweep on, markers come again.
 OTHER_MARKERS = ("<", ">", "*", "d", "h", (4, 1, 0), (4, 1, 45), (6, 1, 0))
@@ -83,9 +84,8 @@ def looks(sweep: Sweep) -> dict[tuple[str, str], Look]:
 
 def _method(name: str) -> int:
     """The number of a method's look: its own, else one of the pairs of colour and marker that no shipped file has."""
-    first, count = len(COLOURS), len(COLOURS) * (len(MARKERS) - 1)
     given = methods.load(name).LOOK
-    return first + _hash(name, count) if given is None else given
+    return OWN + _hash(name, len(COLOURS) * len(MARKERS) - OWN) if given is None else given
 
 
 def _quant(name: str) -> int:
