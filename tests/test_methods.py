@@ -27,6 +27,7 @@ ON_QUANTIZED = [pair for pair in WITH_FACTORS if pair[1] != "none"]
 ALTERNATING = [pair for pair in ON_QUANTIZED if "alternations" in methods.load(pair[0]).QUANTIZED_OPTIONS]
 RANK = 6
 SVDS = ("slow", "niter", "niter_-1", 5, True)  # none of them is a solver
+WRONG = {bool: (0, 1, "5"), float: (-1.0, True, "5", float("nan")), int: (0, True, "5", 1.5)}  # by the default's kind
 SHAPES = [(64, 64), (48, 96), (96, 48)]
 SCALINGS = {"s=1": (RANK, False), "s=2": (2 * RANK, False), "rslora": (RANK, True)}
 
@@ -64,7 +65,7 @@ def test_options_default_change_and_refuse(name):
     assert methods.options(name, QUANTIZED, {}, "here") == declared
     assert methods.options(name, "none", {}, "here") == method.OPTIONS
     for key, value in declared.items():
-        others, wrongs = (("exact", "niter_4"), SVDS) if key == "svd" else ((value + 3,), (0, True, "5", 1.5))
+        others, wrongs = _values(method, key, value)
         for other in others:
             assert methods.options(name, QUANTIZED, {key: other}, "here")[key] == other
         for wrong in wrongs:
@@ -72,6 +73,15 @@ def test_options_default_change_and_refuse(name):
                 methods.options(name, QUANTIZED, {key: wrong}, "here")
     with pytest.raises(UserError, match="here.*no_such_option"):
         methods.options(name, QUANTIZED, {"no_such_option": 1}, "here")
+
+
+def _values(method, key, value):
+    """Values that an option may have, and such that it may not."""
+    if key == "svd":
+        return ("exact", "niter_4"), SVDS
+    if key in method.CHOICES:
+        return method.CHOICES[key], ("", "no_such_word", 5, True)
+    return (not value if isinstance(value, bool) else value + 3,), WRONG[type(value)]
 
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if methods.has_factors(name)])
@@ -112,7 +122,7 @@ def test_shapes_dtypes_and_equality(method, quant, scaling):
         missing = (weight.double() - base.double() - product.double()).norm() / weight.norm()
         assert facts["equality_error"] == pytest.approx(missing.item(), rel=1e-2, abs=1e-7)
         if quant == "none":
-            assert missing < 1e-6
+            assert missing < 1e-6 or methods.load(method).MOVES
 
 
 @pytest.mark.parametrize("scaling", SCALINGS)
@@ -127,7 +137,8 @@ def test_on_a_quantized_base_no_more_is_missing_than_the_quantizers_residue(meth
     missing = weight - base - product
     rest = weight if made.taken is None else weight - s * made.taken[1] @ made.taken[0]
     residue = rest - quantizers.roundtrip(rest, quant)
-    assert 0 < missing.norm() <= residue.norm() * (1 + 1e-5)
+    if not methods.load(method).MOVES:
+        assert 0 < missing.norm() <= residue.norm() * (1 + 1e-5)
     if made.offset == "start" or product.norm() == 0:
         assert torch.allclose(missing, residue, atol=1e-6 * rest.abs().max().item())
 

@@ -57,7 +57,10 @@ def options(name: str, quant: str, given: dict[str, Any], place: str) -> dict[st
     method = load(name)
     plain = dict(method.OPTIONS)
     everywhere = plain | dict(method.QUANTIZED_OPTIONS)
-    _check(name, everywhere | dict(method.TRAINING_OPTIONS), given, f"{place} ({name})")
+    whole = everywhere | dict(method.TRAINING_OPTIONS)
+    _check(name, whole, given, f"{place} ({name})")
+    if complaint := method.refuse_options(whole | given):
+        raise UserError(f"{place} ({name}): {complaint}.")
     return {key: given.get(key, default) for key, default in (plain if quant == "none" else everywhere).items()}
 
 

@@ -204,6 +204,10 @@ class Method(Protocol):
         """Why the method makes no sense on this quantization, in a sentence for the user; None where it does."""
         return None
 
+    def refuse_options(self, options: Mapping[str, Any]) -> str | None:
+        """Why these values of all options cannot be, in a sentence for the user; None where they can."""
+        return None
+
     def summary(self, weight: "torch.Tensor", setting: Setting) -> "Matrix | None":
         """What `ranks` has to know of a module, such as singular values; None: the ranks are not redistributed."""
         return None

@@ -57,6 +57,8 @@ def init_specs(asked: Asked, folder: str) -> list[InitSpec]:
     methods.load(asked.method, "--method")
     if not methods.has_factors(asked.method):
         raise UserError(f"--method {asked.method}: it has no factors to start from.")
+    if kinds := methods.load(asked.method).STATISTICS:
+        raise UserError(f"--method {asked.method}: its start needs the {min(kinds)} of data, which a sweep measures.")
     if reason := methods.refusal(asked.method, asked.quant):
         raise UserError(f"--method {asked.method} --quant {asked.quant} makes no sense: {reason}.")
     if asked.alpha is not None and not 0 < asked.alpha < float("inf"):

@@ -47,20 +47,27 @@ def spectrum(name: str, weight: torch.Tensor, kept: Kept | None = None) -> Spect
     return Spectrum(weight, partial(generator, 0, name), keep, name=f"{name}.weight")
 
 
-def start_module(name: str, decomposed: Spectrum, spec: StartSpec) -> tuple[methods.Start, StartFacts]:
-    """Factors of one weight, and what the record says of them.
+def start_module(
+    name: str, decomposed: Spectrum, spec: StartSpec, statistics: Mapping[str, torch.Tensor] | None = None
+) -> tuple[methods.Start, StartFacts]:
+    """Factors of one weight, and what the record says of them. statistics: of the module, by kind (methods.Setting).
 
-    Raises UserError for a rank above the weight's smaller side, and when base + sBA misses W.
+    Raises UserError for a rank above the weight's smaller side, for statistics that the method needs and that are not
+    given, and when base + sBA misses W, unless the method says that it MOVES.
     """
+    method, known = methods.load(spec["method"]), dict(statistics or {})
+    if absent := [kind for kind in method.STATISTICS if kind not in known]:
+        raise UserError(f"{spec['method']}: its start needs the {absent[0]} of {name} over data, and none is given.")
     rank, quant, weight = spec["rank"], spec["quant"], decomposed.weight
     check_ranks({name: tuple(weight.shape)}, [rank])
     scaling = factors.scaling(spec["alpha"], rank, spec["rslora"])
-    setting = methods.Setting(rank, scaling, quant, generator(spec["seed"], name), decomposed, spec["options"])
-    start = methods.load(spec["method"]).start(weight, setting)
+    drawn = generator(spec["seed"], name)
+    setting = methods.Setting(rank, scaling, quant, drawn, decomposed, spec["options"], known)
+    start = method.start(weight, setting)
     facts = _facts(weight, start, scaling, quant)
     if start.offset == "start" and start.excess is not None and spec["options"].get("alternations", 1) == 1:
         facts["captured"], facts["captured_bound"] = _captured(facts["norm_offset"] ** 2, start.excess)
-    if quant == "none" and not facts["equality_error"] <= EQUALITY:
+    if quant == "none" and method.MOVES is None and not facts["equality_error"] <= EQUALITY:
         raise UserError(f"{name}: base + sBA misses W by {facts['equality_error']:.1e} of its norm (limit {EQUALITY}).")
     return start, facts
 
