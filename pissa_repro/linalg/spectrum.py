@@ -176,9 +176,9 @@ class Spectrum:
         self._check(triples.S[cut], gram.largest(self.weight).sqrt(), part)
         return Triples(triples.U[:, cut], triples.S[cut], triples.Vh[cut], excess=None)
 
-    def of(self, matrix: torch.Tensor) -> "Spectrum":
-        """The spectrum of another matrix of the same module, such as what quantization has changed."""
-        return Spectrum(matrix, self.generator, name=f"{self.name} (after quantization)")
+    def of(self, matrix: torch.Tensor, what: str = "after quantization") -> "Spectrum":
+        """The spectrum of another matrix of the same module, such as what quantization has changed; kept nowhere."""
+        return Spectrum(matrix, self.generator, name=f"{self.name} ({what})")
 
     def near(self, matrix: torch.Tensor, before: Triples, solver: str = "fast") -> Triples:
         """The largest triples of a matrix near to the one that `before` belongs to, as many as `before` has.
