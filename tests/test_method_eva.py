@@ -105,6 +105,11 @@ def test_the_same_directions_and_ranks_as_peft_for_inputs_of_mean_zero():
         assert torch.allclose((found * theirs[name].float()).sum(1).abs(), torch.ones(rank), atol=1e-4)
 
 
+def test_a_module_that_the_data_never_reached_is_refused():
+    with pytest.raises(UserError, match="layer.weight: its inputs are zero in all rows"):
+        EVA.start(decaying(48, 96), setting("layer", decaying(48, 96), torch.zeros(96, 96)))
+
+
 def test_a_rho_below_one_is_refused():
     with pytest.raises(UserError, match=r"here \(eva\): option 'rho' is 0.9; it must be a number from 1"):
         methods.options("eva", "none", {"rho": 0.9}, "here")

@@ -46,6 +46,18 @@ def test_it_is_the_closed_form_with_the_symmetric_root_and_its_inverse(shape):
     assert relative(signs * triples.Vh, wanted) < 1e-4
 
 
+def test_one_input_that_is_a_thousand_times_the_others_hides_none_of_them():
+    """As in trained Llamas: float32 loses what the other inputs see, and only float64 finds six triples of M C."""
+    matrix, found = decaying(48, 64), covariance(64)
+    large = torch.ones(64)
+    large[3] = 3e3
+    found = large[:, None] * found * large
+    for weights, power in ((weighted.root(found), found), (found.double(), found.double() @ found.double())):
+        _, product = fitted(matrix, weights, "fast")
+        tail = torch.linalg.svdvals(matrix.double() @ weights)[RANK:].square().sum().item()
+        assert weighted.error(matrix - product, power) == pytest.approx(tail, rel=2e-2)
+
+
 @pytest.mark.parametrize("tokens", [1000, 20])
 def test_what_is_missed_on_the_data_is_what_no_rank_r_can_hold(tokens):
     """Eckart and Young for M R, also where C has not full rank; and the error is that over the tokens."""

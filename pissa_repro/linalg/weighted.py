@@ -7,7 +7,9 @@ inverted, any root R gives the same, and C need not have full rank.
 
 import torch
 
-from pissa_repro.linalg.spectrum import Spectrum, Triples
+from pissa_repro.linalg.spectrum import Spectrum, Triples, exact
+
+STEEP = 1e-3  # the last wanted value over the first: below, as where one input is 1,000 times the others, in float64
 
 
 def damped(covariance: torch.Tensor, damping: float) -> torch.Tensor:
@@ -34,9 +36,13 @@ def leading(spectrum: Spectrum, matrix: torch.Tensor, weights: torch.Tensor, ran
     spectrum: of the module that M belongs to. weights: R (in, in), or its diagonal (in,), float64. Raises UserError
     where M R has fewer triples.
     """
-    wide = matrix.double()
-    seen = (wide * weights if weights.ndim == 1 else wide @ weights).float()
-    return behind(spectrum.of(seen, "weighted by the data").principal(rank, solver), matrix)
+    seen = matrix * weights if weights.ndim == 1 else matrix.double() @ weights
+    found = spectrum.of(seen.float(), "weighted by the data")
+    triples = found.solve(found.weight, rank, solver)
+    if solver in ("fast", "exact") and triples.S[-1] <= STEEP * triples.S[0]:
+        triples = exact(seen, 0, rank)
+    found.check(triples.S, triples.S[0])
+    return behind(triples, matrix)
 
 
 def behind(triples: Triples, matrix: torch.Tensor) -> Triples:

@@ -25,19 +25,24 @@ def refuse_options(options: Mapping[str, Any]) -> str | None:
 
 def start(weight: Matrix, setting: Setting) -> Start:
     """A <- the first r eigenvectors of the covariance, as rows."""
-    inputs = setting.spectrum.of(setting.statistics["covariance"], "the covariance of its inputs")
-    triples = inputs.principal(setting.rank)
-    return Start(A=triples.Vh.contiguous(), B=weight.new_zeros(len(weight), setting.rank))
+    return Start(A=_directions(setting, setting.rank)[1], B=weight.new_zeros(len(weight), setting.rank))
 
 
 def summary(weight: Matrix, setting: Setting) -> Matrix:
     """The shares of the variance that the first directions explain, falling, as many as the module may have ranks."""
+    return _directions(setting, min(round(setting.options["rho"] * setting.rank), *weight.shape))[0]
+
+
+def _directions(setting: Setting, count: int) -> tuple[Matrix, Matrix]:
+    """The shares (count,) of the first directions (count, in). Raises UserError for a module without inputs."""
     from pissa_repro.linalg.spectrum import leading
+    from pissa_repro.runtime.errors import UserError
 
     covariance = setting.statistics["covariance"]
-    most = min(round(setting.options["rho"] * setting.rank), *weight.shape)
-    values = leading(covariance, most, setting.spectrum.generator()).S
-    return values / covariance.diagonal().double().sum().clamp(min=1e-300)
+    if not (total := covariance.diagonal().sum()) > 0:
+        raise UserError(f"{setting.spectrum.name}: its inputs are zero in all rows, so that EVA has no direction.")
+    triples = leading(covariance, count, setting.spectrum.generator())
+    return triples.S / total, triples.Vh.contiguous()
 
 
 def ranks(rank: int, summaries: Mapping[str, Matrix], options: Mapping[str, Any]) -> dict[str, int]:

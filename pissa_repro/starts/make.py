@@ -55,10 +55,11 @@ def start_module(
     Raises UserError for a rank above the weight's smaller side, for statistics that the method needs and that are not
     given, and when base + sBA misses W, unless the method says that it MOVES.
     """
-    method, known = methods.load(spec["method"]), dict(statistics or {})
+    method, weight = methods.load(spec["method"]), decomposed.weight
+    known = {kind: found.to(weight.device) for kind, found in (statistics or {}).items()}
     if absent := [kind for kind in method.STATISTICS if kind not in known]:
         raise UserError(f"{spec['method']}: its start needs the {absent[0]} of {name} over data, and none is given.")
-    rank, quant, weight = spec["rank"], spec["quant"], decomposed.weight
+    rank, quant = spec["rank"], spec["quant"]
     check_ranks({name: tuple(weight.shape)}, [rank])
     scaling = factors.scaling(spec["alpha"], rank, spec["rslora"])
     drawn = generator(spec["seed"], name)
