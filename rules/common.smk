@@ -41,7 +41,8 @@ wildcard_constraints:
     model=r"[^/]+",
     data=r"[^/]+",
     task=r"[^/]+",
-    start=r"[^/]+/[^/]+",  # model/method-quant-rank-seed
+    start=r"[^/]+/[^/]+",  # model/method-quant-rank-seed, and -data where it has seen any
+    statistics=r"[^/]+/[^/]+/[^/]+",  # model/data/kind-rows-seed-digest
     cell=r"[^/]+/[^/]+/[^/]+",  # model/data/method-quant-rank-rate-seed
     adopted=ADOPTED,  # model/data/name
     batch=r"[^/]+/[^/]+/[^/]+",  # model/data/rank-rate-seed-backend-dtype-number
@@ -103,6 +104,11 @@ def definition_of(wildcards):
 
 def start_of(wildcards):
     return SWEEP.start(wildcards.start)
+
+
+@told
+def statistic_of(wildcards):
+    return SWEEP.statistic(wildcards.statistics)
 
 
 def init_folder(cell):

@@ -5,6 +5,7 @@ rule init:
     input:
         start_admitted,
         unpack(fetched(of_start)),
+        statistics=lambda w: [paths.statistics(name) for name in SWEEP.known(start_of(w))],
     output:
         directory(paths.start("{start}")),
     log:
@@ -19,7 +20,7 @@ rule init:
         spec=spec(lambda w: SWEEP.init_spec(start_of(w))),
     shell:
         "python -m pissa_repro.stages.init --spec {params.spec:q} --model {input.model:q} --out {output:q} "
-        "--gpus {resources.gpu:q} > {log:q} 2>&1"
+        "--statistics {input.statistics:q} --gpus {resources.gpu:q} > {log:q} 2>&1"
 
 
 rule quant_error:

@@ -59,7 +59,14 @@ def fetch_records(uses):
 
 
 def of_start(wildcards):
-    return {"model": [paths.model(start_of(wildcards).model)]}
+    start = start_of(wildcards)
+    seen = {"before": [paths.data(start.seen)]} if start.seen else {}
+    return {"model": [paths.model(start.model)], **seen}
+
+
+def of_statistics(wildcards):
+    statistic = statistic_of(wildcards)
+    return {"model": [paths.model(statistic.model)], "data": [paths.rows(statistic.data)]}
 
 
 def of_cell(wildcards):
@@ -133,7 +140,14 @@ def admitted(purpose, model, record, spec, *data):
 @told
 def start_admitted(wildcards):
     cell = start_of(wildcards)
-    return admitted("sweep", cell.model, paths.start_record(cell.start), SWEEP.init_spec(cell))
+    record, seen = paths.start_record(cell.start), [cell.seen] if cell.seen else []
+    return admitted("sweep", cell.model, record, SWEEP.init_spec(cell), *seen)
+
+
+@told
+def statistics_admitted(wildcards):
+    one = statistic_of(wildcards)
+    return admitted("sweep", one.model, paths.statistics_record(one.name), one.spec, one.data)
 
 
 @told

@@ -221,7 +221,7 @@ def start_of(name: str, weight: torch.Tensor, spec: dict, statistics: dict[str, 
 
     if statistics is None and methods.load(spec["method"]).STATISTICS:
         statistics = made_up(tuple(weight.shape))
-    return start_module(name, spectrum(name, weight), spec, statistics)
+    return start_module(name, spectrum(name, weight), spec, statistics or {})
 
 
 def made_of(folder: Path, spec: dict) -> factors.Factors:

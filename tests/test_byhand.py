@@ -178,7 +178,8 @@ def test_a_wrong_option_is_named_with_the_choices(hand, options, words):
 
 @pytest.mark.parametrize("method", [name for name in methods.names() if methods.load(name).STATISTICS])
 def test_a_method_whose_start_needs_data_is_refused(hand, method):
-    says(lambda: hand.init("--method", method, "--quant", "nf4"), f"--method {method}", "of data", "sweep measures")
+    words = f"--method {method}", "of data", "--statistics gives none"
+    says(lambda: hand.init("--method", method, "--quant", "nf4"), *words)
     assert not hand.out.exists()
 
 

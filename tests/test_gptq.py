@@ -147,5 +147,5 @@ def test_rows_are_cut_to_the_window(tiny_model, tiny_rows):
 def test_hessians_name_what_is_wrong(tiny_model, tiny_rows):
     with pytest.raises(UserError, match="model.layers.9.mlp.up_proj"):
         hessians(str(tiny_model), read_lines(tiny_rows), ["model.layers.9.mlp.up_proj"])
-    with pytest.raises(UserError, match="no calibration row"):
+    with pytest.raises(UserError, match="no row reached"):
         hessians(str(tiny_model), [], NAMES)

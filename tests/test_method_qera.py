@@ -85,7 +85,7 @@ def test_ranks_beyond_what_the_tokens_span_leave_no_error_on_them_and_can_still_
 
 
 def test_without_its_statistics_it_is_refused_by_name():
-    with pytest.raises(UserError, match="qera: its start needs the covariance of layers.0.q_proj"):
+    with pytest.raises(UserError, match="qera: its start has to know the covariance of data"):
         start({"magnitude": torch.ones(96)})
 
 

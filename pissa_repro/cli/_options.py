@@ -22,6 +22,10 @@ Targets = Annotated[
     list[str] | None,
     typer.Option("--target-module", help="One or several (default: every projection of the layers)."),
 ]
+Statistics = Annotated[
+    list[Path] | None,
+    typer.Option(help="Folder of statistics of data (results/statistics) for a method that sees data; one a kind."),
+]
 Scratch = Annotated[Path, typer.Option(help="Where decompositions are kept.")]
 Gpus = Annotated[int, typer.Option(help="GPUs to use, 0 for the CPU.")]
 SCRATCH = paths.DECOMPOSED

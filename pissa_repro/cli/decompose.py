@@ -35,6 +35,7 @@ def decompose(
     svd: options.Svd = None,
     seed: options.Seed = 0,
     target_modules: options.Targets = None,
+    statistics: options.Statistics = None,
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16, of the residual (default: each weight's own).")
     ] = None,
@@ -59,13 +60,17 @@ def decompose(
 
     take(gpus)
     record = byhand.model(model, revision)
-    asked = byhand.Asked(method, quant, ranks or [16], alpha, rslora, alternations, svd, seed, target_modules)
+    asked = byhand.Asked(
+        method, quant, ranks or [16], alpha, rslora, alternations, svd, seed, target_modules, statistics or ()
+    )
     if factors:
         byhand.decompose(record, asked, out, scratch)
         return
     specs = byhand.init_specs(asked, record["path"])
+    byhand.refuse_redistribution(asked, "Add --factors.")
+    known = byhand.known_of(asked, record)
     plan = released_plan.plan(released_plan.Asked(record, specs, out, dtype, base, published_as))
     estimate.announce(estimate.residual_cost(record["path"], specs))
     kept = Kept(scratch, record["fingerprint"])
-    lines = released.write(plan, partial(start_modules, specs=specs, kept=kept))
+    lines = released.write(plan, partial(start_modules, specs=specs, kept=kept, known=known))
     print("\n".join([*lines, f"Written: {out}"]))

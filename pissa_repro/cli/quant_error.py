@@ -41,6 +41,7 @@ def quant_error(
     svd: options.Svd = None,
     seed: options.Seed = 0,
     target_modules: options.Targets = None,
+    statistics: options.Statistics = None,
     revision: options.Revision = "main",
     scratch: options.Scratch = options.SCRATCH,
     gpus: options.Gpus = options.GPUS,
@@ -58,6 +59,8 @@ def quant_error(
     if factors:
         facts = byhand.errors_of_stored(base, factors, trained, evaluated_as)
     else:
-        asked = byhand.Asked(method, quant, ranks or [16], alpha, rslora, alternations, svd, seed, target_modules)
+        asked = byhand.Asked(
+            method, quant, ranks or [16], alpha, rslora, alternations, svd, seed, target_modules, statistics or ()
+        )
         facts = byhand.errors(base, asked, scratch)
     write_json(out, {"base": base_of(base), **facts, "provenance": provenance(started)})

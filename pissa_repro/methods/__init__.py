@@ -14,7 +14,7 @@ import re
 from types import ModuleType
 from typing import Any
 
-from pissa_repro.methods._contract import Matrix, Method, Modules, Parts, Setting, Start, Training
+from pissa_repro.methods._contract import KINDS, Matrix, Method, Modules, Parts, Setting, Start, Training
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.plugins import Room
 
@@ -26,11 +26,22 @@ MOST = 1_000  # of an option that is a whole number
 def _complaint(module: ModuleType) -> str | None:
     if getattr(module, "FACTORS", True) != hasattr(module, "start"):
         return "a method has a function start(weight, setting), or says FACTORS = False."
+    for kind, defaults in getattr(module, "STATISTICS", {}).items():
+        if kind not in KINDS:
+            return f"STATISTICS asks for {kind!r}. Choices: {', '.join(KINDS)}."
+        whole = {key: type(value) is int and value >= 0 for key, value in defaults.items()}
+        if whole not in ({"rows": True}, {"rows": True, "seed": True}) or not defaults["rows"]:
+            return f"STATISTICS gives {kind} {dict(defaults)!r}; it needs 'rows', from 1, and may have 'seed', from 0."
     return None
 
 
 PLUGINS = Room("pissa_repro.methods", "method", Method, _complaint)
 names, load = PLUGINS.names, PLUGINS.load
+
+
+def redistributes(name: str) -> bool:
+    """Whether the method gives modules ranks of their own: it has a `summary` for them."""
+    return getattr(load(name).summary, "__func__", None) is not Method.summary
 
 
 def has_factors(name: str) -> bool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Matrix: TypeAlias = "torch.Tensor"  # in quotes, so that a method's file needs no torch for its types
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 PARTS = ("A", "B", "core")
+KINDS = ("gradient", "covariance", "magnitude")  # of statistics (model/statistics.py)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def _of_sweep(sweep: Sweep, model: str) -> AdmitSpec:
         "version": STAGE_VERSION["admit"],
         "trained": True,
         "targets": list(_targets(sweep, cells)),
-        "training": list(_training(cells)),
+        "training": [*_training(cells), *_seen(sweep, cells)],
         "tasks": {name: _task(sweep.asked(name), task["dataset"], prompts) for name, task in tasks.items()},
     }
 
@@ -65,6 +65,18 @@ def _training(cells: list[Cell]) -> Iterator[AdmitRows]:
     keys = ("max_length", *UNWRITTEN)
     for data, *values in dict.fromkeys((cell.data, *(dict(cell.train)[key] for key in keys)) for cell in cells):
         yield cast("AdmitRows", {"rows": data, **written(dict(zip(keys, values, strict=True)))})
+
+
+def _seen(sweep: Sweep, cells: list[Cell]) -> Iterator[AdmitRows]:
+    """The same of the datasets that starts see and no cell trains on."""
+    trained_on, found = {cell.data for cell in cells}, []
+    for cell in cells:
+        for name in sweep.known(cell) if cell.seen not in trained_on else ():
+            spec = sweep.statistic(name).spec
+            settings = {key: spec[key] for key in ("max_length", *UNWRITTEN) if key in spec}  # type: ignore[literal-required]
+            asked = cast("AdmitRows", {"rows": cell.seen, **settings})
+            found += [asked] if asked not in found else []
+    yield from found
 
 
 def _task(task: TaskSpec, rows: str, prompts: set[str]) -> AdmitTask:

@@ -43,6 +43,7 @@ class Cell:
     train: tuple[tuple[str, Any], ...]  # the training settings after overrides
     reasons: tuple[str, ...] = ()  # why the overrides that apply do
     treated_alone: bool = False  # whether one of them is aimed at this method
+    seen: str = ""  # the dataset whose statistics the factors start from; of most methods none
 
     @property
     def name(self) -> str:
@@ -53,7 +54,8 @@ class Cell:
     @property
     def start(self) -> str:
         """The folder of the cell's initial factors below results/init; shared between cells."""
-        return f"{self.model}/{self.method}-{self.quant}-r{self.rank}-s{self.start_seed}"
+        seen = f"-{self.seen}" if self.seen else ""
+        return f"{self.model}/{self.method}-{self.quant}-r{self.rank}-s{self.start_seed}{seen}"
 
 
 def number(value: float) -> str:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import jsonschema
 
 from pissa_repro import methods, quantizers, tasks
-from pissa_repro.plan import adopted, datasets, lora
+from pissa_repro.plan import adopted, datasets, lora, statistics
 from pissa_repro.plan.reading import merge, plain, read, short
 from pissa_repro.plan.sections import Config, NamedMethod, WrittenMethod
 from pissa_repro.runtime.errors import UserError, unknown
@@ -137,13 +137,15 @@ def _check_names(config: Config) -> None:
         datasets.source(config["datasets"], name)
     for name in sweep["datasets"]:
         if not datasets.is_text(config["datasets"], name):
-            _need_fields(config, name, ("prompt", "response"), "training")
+            datasets.need_fields(config["datasets"], name, ("prompt", "response"), "training")
     for name, task in config["tasks"].items():
         if task["dataset"] not in config["datasets"]:
             raise unknown("dataset", task["dataset"], config["datasets"], f"config.tasks.{name}.dataset")
         if task["task"] not in tasks.names():
             raise unknown("task file", task["task"], tasks.names(), f"config.tasks.{name}.task")
-        _need_fields(config, task["dataset"], tasks.metadata(task["task"])["fields"], f"task '{name}'")
+        datasets.need_fields(
+            config["datasets"], task["dataset"], tasks.metadata(task["task"])["fields"], f"task '{name}'"
+        )
     for number, override in enumerate(config["overrides"]):
         place = f"config.overrides[{number}].where"
         choices: dict[str, Collection[str]] = {"model": config["models"], "dataset": config["datasets"]}
@@ -151,15 +153,6 @@ def _check_names(config: Config) -> None:
         for key, value in override["where"].items():
             if value not in choices[key]:
                 raise unknown(key, value, choices[key], f"{place}.{key}")
-
-
-def _need_fields(config: Config, dataset: str, needed: Iterable[str], user: str) -> None:
-    fields = datasets.source(config["datasets"], dataset)["fields"]
-    for role in needed:
-        if role not in fields:
-            raise UserError(
-                f"config.datasets.{dataset}.fields: no '{role}', which {user} reads. It has: {', '.join(fields)}."
-            )
 
 
 def _check_methods(config: Config) -> None:
@@ -171,6 +164,7 @@ def _check_methods(config: Config) -> None:
             method["lora"] = lora.acting(method["lora"], f"{place}.lora")
         if method.get("lora") and not methods.has_factors(init):
             raise UserError(f"{place}.lora: {init} trains every weight and has no adapter; leave 'lora' out.")
+        statistics.check(config, method_definition(config, name, place), place)
         _check_decided_once(config, name, method.get("lora", {}))
 
 
@@ -196,6 +190,9 @@ def _check_cells(config: Config) -> None:
         if reason := methods.refusal(definition["init"], cell["quant"]):
             raise UserError(f"{place}: ({cell['method']}, {cell['quant']}) makes no sense: {reason}.")
         methods.options(definition["init"], cell["quant"], definition["options"], f"config.methods.{cell['method']}")
+        for trained_on in config["sweep"]["datasets"]:
+            if name := statistics.data(definition, trained_on):
+                statistics.check_rows(config, definition, name, f"config.methods.{cell['method']}")
 
 
 def _check_studies(config: Config) -> None:
@@ -206,6 +203,8 @@ def _check_studies(config: Config) -> None:
     for name in studies["methods"]:
         if "alternations" not in methods.load(name, "config.studies.methods").QUANTIZED_OPTIONS:
             raise UserError(f"config.studies.methods: {name} does not alternate with quantization.")
+        if methods.load(name).STATISTICS or methods.redistributes(name):
+            raise UserError(f"config.studies.methods: {name} needs more than one weight, and studies read no more.")
     quantized = [name for name in quantizers.names() if name != "none"]
     asked = (("quants", studies["quants"], quantized), ("blocks", studies["blocks"], quantizers.in_blocks()))
     for key, names, choices in asked:
@@ -216,7 +215,7 @@ def _check_studies(config: Config) -> None:
         for key, name in (("calibration", gptq["calibration"]), ("text", gptq["text"])):
             if name not in config["datasets"]:
                 raise unknown("dataset", name, config["datasets"], f"config.studies.gptq.{key}")
-            _need_fields(config, name, ("prompt", "response"), "studies.gptq")
+            datasets.need_fields(config["datasets"], name, ("prompt", "response"), "studies.gptq")
     for name in studies["svd"]:
         methods.check_svd(name, "config.studies.svd")
 

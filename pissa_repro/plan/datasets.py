@@ -1,6 +1,6 @@
 """The datasets of a config: files or hub ids, and the parts of others, as the sources that are fetched."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from pissa_repro.runtime.errors import UserError, unknown
@@ -32,6 +32,14 @@ def is_text(datasets: Datasets, name: str) -> bool:
             "'text'; give the rows another name for the other use."
         )
     return "text" in fields
+
+
+def need_fields(datasets: Datasets, name: str, needed: Iterable[str], user: str) -> None:
+    """Raise UserError for a dataset without a role that its user reads."""
+    fields = source(datasets, name)["fields"]
+    for role in needed:
+        if role not in fields:
+            raise UserError(f"{PLACE}.{name}.fields: no '{role}', which {user} reads. It has: {', '.join(fields)}.")
 
 
 def _source(datasets: Datasets, name: str, place: str, way: tuple[str, ...]) -> DataSource:

@@ -30,12 +30,21 @@ class Dataset(DataSource, total=False):
     paper: str
 
 
+class Statistics(TypedDict, total=False):
+    """Another draw of rows than the method's own, for what its start knows of data. data: a dataset."""
+
+    rows: int
+    data: str
+    seed: int
+
+
 class WrittenMethod(TypedDict):
     """A named method as the config writes it. init: a file in methods/. lora: fields of LoraConfig."""
 
     init: str
     options: NotRequired[dict[str, Any]]
     lora: NotRequired[dict[str, Any]]
+    statistics: NotRequired[Statistics]
     display: NotRequired[str]
 
 
@@ -45,6 +54,7 @@ class NamedMethod(TypedDict):
     init: str
     options: dict[str, Any]
     lora: dict[str, Any]
+    statistics: NotRequired[Statistics]
     display: NotRequired[str]
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from pissa_repro import methods
-from pissa_repro.plan import adopted, datasets, lora
+from pissa_repro.plan import adopted, datasets, lora, statistics
 from pissa_repro.plan import config as config_module
 from pissa_repro.plan.adopted import Adopted
 from pissa_repro.plan.cells import Cell, Point
@@ -144,6 +144,7 @@ class Sweep:
             train=tuple(sorted(train.items())),
             reasons=tuple(override["why"] for override in overrides),
             treated_alone=any("method" in override["where"] for override in overrides),
+            seen=statistics.data(definition, point.data),
         )
 
     def definition(self, method: str) -> NamedMethod:
@@ -181,7 +182,9 @@ class Sweep:
         options = methods.options(
             definition["init"], cell.quant, definition["options"], f"config.methods.{cell.method}"
         )
+        known = self._known(cell)
         return {
+            **({"statistics": {kind: one.spec for kind, one in known.items()}} if known else {}),  # type: ignore[typeddict-item]
             "stage": "init",
             "version": STAGE_VERSION["init"],
             "solver_version": SOLVER_VERSION,
@@ -195,6 +198,32 @@ class Sweep:
             **self.targets(cell),
             "seed": cell.start_seed,
         }
+
+    def _known(self, cell: Cell) -> dict[str, statistics.Statistic]:
+        """What a cell's start knows of data, by kind; mostly nothing."""
+        if not cell.seen:
+            return {}
+        settings = {key: dict(cell.train)[key] for key in ("max_length", *config_module.UNWRITTEN)}
+        if datasets.is_text(self.config["datasets"], cell.seen):
+            settings["loss"] = "all"
+        asked = statistics.specs(self.definition(cell.method), self.targets(cell), config_module.written(settings))
+        return {kind: statistics.Statistic(cell.model, cell.seen, spec) for kind, spec in asked.items()}
+
+    def known(self, cell: Cell) -> list[str]:
+        """The names of the statistics that a cell's start is made from."""
+        return [one.name for one in self._known(cell).values()]
+
+    @cached_property
+    def statistic_jobs(self) -> dict[str, statistics.Statistic]:
+        """What starts of the sweep know of data, by name, each once."""
+        known = (one for cell in self.starts.values() for one in self._known(cell).values())
+        return {one.name: one for one in known}
+
+    def statistic(self, name: str) -> statistics.Statistic:
+        """The statistic of that name. Raises UserError with the nearest known name."""
+        if name not in self.statistic_jobs:
+            raise unknown("statistic", name, self.statistic_jobs, str(paths.all_statistics()))
+        return self.statistic_jobs[name]
 
     def targets(self, cell: Cell) -> Targets:
         """Which modules of a cell get factors."""

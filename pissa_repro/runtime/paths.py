@@ -111,6 +111,21 @@ def admission(purpose: str, model: str, results: Path = RESULTS) -> Path:
     return admissions(results) / purpose / f"{model}.json"
 
 
+def all_statistics(results: Path = RESULTS) -> Path:
+    """The folder of all statistics of data."""
+    return results / "statistics"
+
+
+def statistics(name: str, results: Path = RESULTS) -> Path:
+    """A statistic of a model's modules: model/data/kind-rows-seed-digest, a file a module."""
+    return all_statistics(results) / name
+
+
+def statistics_record(name: str, results: Path = RESULTS) -> Path:
+    """The record of a statistic, in its folder."""
+    return statistics(name, results) / "statistics.json"
+
+
 def starts(results: Path = RESULTS) -> Path:
     """The folder of all initial factors."""
     return results / "init"

@@ -94,7 +94,7 @@ class Admitted(TypedDict):
 class StartFacts(TypedDict):
     """What is measured of initial factors. captured: the share of |W|^2 that is taken out, and the most that any could.
 
-    excess: over the best remainder; None where it was not measured.
+    excess: over the best remainder; None where it was not measured. rank: of a module to which its method gave one.
     """
 
     equality_error: float
@@ -104,6 +104,7 @@ class StartFacts(TypedDict):
     excess: float | None
     captured: NotRequired[float]
     captured_bound: NotRequired[float]
+    rank: NotRequired[int]
 
 
 class ResidualFacts(TypedDict):

@@ -140,10 +140,27 @@ class ModelStartSpec(StartSpec, Targets):
     """The same of a whole model; rank and alpha: of the modules that no pattern gives another."""
 
 
-class InitSpec(ModelStartSpec):
-    """Spec of making initial factors. By hand, the versions are not there."""
+class StatisticsSpec(Targets):
+    """Spec of a statistic of the target modules over rows of a dataset. kind: as methods.KINDS.
+
+    rows: how many are drawn, with the seed. max_length, prompt, loss: as TrainSettings.
+    """
 
     stage: str
+    version: int
+    kind: str
+    rows: int
+    seed: int
+    max_length: int
+    prompt: NotRequired[str]
+    loss: NotRequired[str]
+
+
+class InitSpec(ModelStartSpec):
+    """Spec of making initial factors. By hand, the versions are not there. statistics: by kind, where any is known."""
+
+    stage: str
+    statistics: NotRequired[dict[str, StatisticsSpec]]
     version: NotRequired[int]
     solver_version: NotRequired[int]
     method_version: NotRequired[int]

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pissa_repro.starts import estimate
 from pissa_repro.starts.error import by_type, measure_starts, measure_stored, refuse_plain, summary
 from pissa_repro.starts.kept import Kept
 from pissa_repro.starts.make import check_ranks, start_model, write
+from pissa_repro.starts.statistics import Known
 
 log = logging.getLogger(__name__)
 Record = dict[str, Any]
@@ -24,7 +26,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Asked:
-    """Starts of one model: what a config says of a cell, and the ranks. None: the default."""
+    """Starts of one model: what a config says of a cell, and the ranks. None: the default. statistics: folders of."""
 
     method: str
     quant: str
@@ -35,6 +37,7 @@ class Asked:
     svd: str | None
     seed: int
     target_modules: list[str] | None
+    statistics: Sequence[Path] = ()
 
 
 def model(name: str, revision: str) -> ModelRecord:
@@ -57,8 +60,6 @@ def init_specs(asked: Asked, folder: str) -> list[InitSpec]:
     methods.load(asked.method, "--method")
     if not methods.has_factors(asked.method):
         raise UserError(f"--method {asked.method}: it has no factors to start from.")
-    if kinds := methods.load(asked.method).STATISTICS:
-        raise UserError(f"--method {asked.method}: its start needs the {min(kinds)} of data, which a sweep measures.")
     if reason := methods.refusal(asked.method, asked.quant):
         raise UserError(f"--method {asked.method} --quant {asked.quant} makes no sense: {reason}.")
     if asked.alpha is not None and not 0 < asked.alpha < float("inf"):
@@ -80,23 +81,45 @@ def init_specs(asked: Asked, folder: str) -> list[InitSpec]:
     ]  # fmt: skip
 
 
+def known_of(asked: Asked, base: ModelRecord) -> Known:
+    """What the starts know of data. Raises UserError where their method has to know more, or knows of none."""
+    known, wanted = Known(asked.statistics, base["fingerprint"]), methods.load(asked.method).STATISTICS
+    if known.specs.keys() != wanted.keys():
+        given = ", ".join(known.specs) or "none"
+        raise UserError(
+            f"--method {asked.method}: it starts from these statistics of data: {', '.join(wanted) or 'none'}, and "
+            f"--statistics gives {given}. A sweep leaves their folders in results/statistics."
+        )
+    return known
+
+
+def refuse_redistribution(asked: Asked, place: str) -> None:
+    """Raise UserError for a method that gives modules ranks of their own, where weights are looked at one by one."""
+    if methods.redistributes(asked.method):
+        raise UserError(f"--method {asked.method}: it gives every module a rank of its own, from all of them. {place}")
+
+
 def decompose(base: ModelRecord, asked: Asked, out: Path, scratch: Path) -> None:
     """Make and write the starts that were asked for, one folder per rank; base: the record of their model."""
     started, specs = time.perf_counter(), init_specs(asked, base["path"])
+    known = known_of(asked, base)
     folders = [out / f"r{spec['rank']}" for spec in specs] if len(specs) > 1 else [out]
     estimate.announce(estimate.init_cost(base["path"], specs))
     kept = Kept(scratch, base["fingerprint"])
-    for spec, folder, made in zip(specs, folders, start_model(base["path"], specs, kept), strict=True):
-        write(folder, spec, base_of(base), made, started)
+    for spec, folder, made in zip(specs, folders, start_model(base["path"], specs, kept, known), strict=True):
+        written: InitSpec = {**spec, "statistics": known.specs} if known.specs else spec
+        write(folder, written, base_of(base), made, started, known.data_sha256)
 
 
 def errors(base: ModelRecord, asked: Asked, scratch: Path) -> Record:
     """The errors of the starts that were asked for, one per rank; nothing is stored."""
     specs = init_specs(asked, base["path"])
     refuse_plain([asked.quant])
+    refuse_redistribution(asked, "Make its factors (pissa decompose --factors), and measure those.")
+    known = known_of(asked, base)
     estimate.announce(estimate.error_cost(base["path"], specs))
     starts = []
-    measured = measure_starts(base["path"], specs, Kept(scratch, base["fingerprint"]))
+    measured = measure_starts(base["path"], specs, Kept(scratch, base["fingerprint"]), known)
     for spec, modules in zip(specs, measured, strict=True):
         starts.append({"spec": spec, **summary(modules)})
         reductions = by_type(modules)

@@ -21,7 +21,8 @@ from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.record_types import ErrorSummary, ModelRecord
 from pissa_repro.runtime.specs import ModelStartSpec, StartSpec
 from pissa_repro.starts.kept import Kept
-from pissa_repro.starts.make import spectrum, start_module, walk, weights
+from pissa_repro.starts.make import start_modules, walk, weights
+from pissa_repro.starts.statistics import Known
 
 log = logging.getLogger(__name__)
 Error = dict[str, float]
@@ -104,15 +105,17 @@ def refuse_plain(quants: list[str]) -> None:
         raise UserError("quant 'none' has no quantization error; measure a quantized cell (--quant nf4).")
 
 
-def measure_starts(folder: str, specs: Sequence[ModelStartSpec], kept: Kept) -> list[dict[str, Error]]:
+def measure_starts(
+    folder: str, specs: Sequence[ModelStartSpec], kept: Kept, known: Known | None = None
+) -> list[dict[str, Error]]:
     """The errors of starts that are made on the way and not stored; each weight is read and decomposed once."""
     errors: list[dict[str, Error]] = [{} for _ in specs]
     shapes, by_modules = walk(folder, specs)
     for name, weight in track(weights(folder, shapes), "quant_error", len(shapes)):
-        whole, plain = spectrum(name, weight, kept), plain_error(weight, specs[0]["quant"])
-        for modules, of_spec in zip(by_modules, errors, strict=True):
-            start, _ = start_module(name, whole, modules[name])
-            of_spec[name] = compared(error(rest_of(weight, start, modules[name])), plain)
+        plain, here = plain_error(weight, specs[0]["quant"]), [modules[name] for modules in by_modules]
+        starts = start_modules(name, weight, here, kept, known)
+        for spec, of_spec, (start, _) in zip(here, errors, starts, strict=True):
+            of_spec[name] = compared(error(rest_of(weight, start, spec)), plain)
     return errors
 
 

@@ -20,11 +20,14 @@ from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import atomic_folder, write_json
 from pissa_repro.runtime.record_types import Base, StartFacts
 from pissa_repro.runtime.specs import InitSpec, ModelStartSpec, StartSpec
+from pissa_repro.starts import ranks
 from pissa_repro.starts.kept import Kept
+from pissa_repro.starts.statistics import Known
 
 log = logging.getLogger(__name__)
 Shape = tuple[int, int]
 EQUALITY = 1e-5  # |W - (base + sBA)| / |W| allowed on a plain base: float32 rounding, with room
+NOTHING: Mapping[str, torch.Tensor] = {}
 ROWS = 256  # of a plain base are compared: it differs from W by rounding only, the same in every row
 
 
@@ -47,28 +50,36 @@ def spectrum(name: str, weight: torch.Tensor, kept: Kept | None = None) -> Spect
     return Spectrum(weight, partial(generator, 0, name), keep, name=f"{name}.weight")
 
 
-def start_module(
-    name: str, decomposed: Spectrum, spec: StartSpec, statistics: Mapping[str, torch.Tensor] | None = None
-) -> tuple[methods.Start, StartFacts]:
-    """Factors of one weight, and what the record says of them. statistics: of the module, by kind (methods.Setting).
+def setting(
+    name: str, decomposed: Spectrum, spec: StartSpec, statistics: Mapping[str, torch.Tensor] = NOTHING
+) -> methods.Setting:
+    """What a method may know beside the weight. Raises UserError where it has to know more of data than is given."""
+    if lacking := [kind for kind in methods.load(spec["method"]).STATISTICS if kind not in statistics]:
+        raise UserError(
+            f"method {spec['method']}: its start has to know the {' and the '.join(lacking)} of data, which a sweep "
+            "measures (rules/statistics.smk), and which --statistics gives by hand."
+        )
+    scaling = factors.scaling(spec["alpha"], spec["rank"], spec["rslora"])
+    drawn, quant, options = generator(spec["seed"], name), spec["quant"], spec["options"]
+    return methods.Setting(spec["rank"], scaling, quant, drawn, decomposed, options, statistics)
 
-    Raises UserError for a rank above the weight's smaller side, for statistics that the method needs and that are not
-    given, and when base + sBA misses W, unless the method says that it MOVES.
+
+def start_module(
+    name: str, decomposed: Spectrum, spec: StartSpec, statistics: Mapping[str, torch.Tensor] = NOTHING
+) -> tuple[methods.Start, StartFacts]:
+    """Factors of one weight, and what the record says of them. statistics: of the module over data, by kind.
+
+    Raises UserError for a rank above the weight's smaller side, for statistics that are not given, and when base + sBA
+    misses W, where the method's file does not say why it moves.
     """
-    method, weight = methods.load(spec["method"]), decomposed.weight
-    known = {kind: found.to(weight.device) for kind, found in (statistics or {}).items()}
-    if absent := [kind for kind in method.STATISTICS if kind not in known]:
-        raise UserError(f"{spec['method']}: its start needs the {absent[0]} of {name} over data, and none is given.")
-    rank, quant = spec["rank"], spec["quant"]
-    check_ranks({name: tuple(weight.shape)}, [rank])
-    scaling = factors.scaling(spec["alpha"], rank, spec["rslora"])
-    drawn = generator(spec["seed"], name)
-    setting = methods.Setting(rank, scaling, quant, drawn, decomposed, spec["options"], known)
-    start = method.start(weight, setting)
+    quant, weight, method = spec["quant"], decomposed.weight, methods.load(spec["method"])
+    check_ranks({name: tuple(weight.shape)}, [spec["rank"]])
+    given = setting(name, decomposed, spec, statistics)
+    start, scaling = method.start(weight, given), given.scaling
     facts = _facts(weight, start, scaling, quant)
     if start.offset == "start" and start.excess is not None and spec["options"].get("alternations", 1) == 1:
         facts["captured"], facts["captured_bound"] = _captured(facts["norm_offset"] ** 2, start.excess)
-    if quant == "none" and method.MOVES is None and not facts["equality_error"] <= EQUALITY:
+    if quant == "none" and not method.MOVES and not facts["equality_error"] <= EQUALITY:
         raise UserError(f"{name}: base + sBA misses W by {facts['equality_error']:.1e} of its norm (limit {EQUALITY}).")
     return start, facts
 
@@ -138,29 +149,63 @@ def _equality_error(weight: torch.Tensor, start: methods.Start, scaling: float, 
     return (count / len(weight) * total) ** 0.5
 
 
-def start_model(folder: str, specs: Sequence[ModelStartSpec], kept: Kept | None = None) -> list[Made]:
+def start_model(
+    folder: str, specs: Sequence[ModelStartSpec], kept: Kept | None = None, known: Known | None = None
+) -> list[Made]:
     """Factors of every target module of a model folder, and their facts by module, for each spec.
 
-    The specs differ in anything but their target modules; each weight is read and decomposed once.
+    The specs differ in anything but their target modules; each weight is read and decomposed once, and once before for
+    methods that give modules ranks of their own. known: statistics of data.
     """
     shapes, by_modules = walk(folder, specs)
+    by_modules = _with_ranks(folder, shapes, by_modules, kept, known)
     made = [Made(factors.Factors({}, {}, None, s["rank"], s["alpha"], s["rslora"]), {}) for s in specs]
     for name, weight in track(weights(folder, shapes), f"init {specs[0]['method']}", len(shapes)):
         here = [modules[name] for modules in by_modules]
-        starts = start_modules(name, weight, here, kept)
+        starts = start_modules(name, weight, here, kept, known)
         for spec, (collected, of_modules), (start, facts) in zip(here, made, starts, strict=True):
-            of_modules[name] = facts
+            of_modules[name] = facts | ({"rank": spec["rank"]} if methods.redistributes(spec["method"]) else {})
             _add(collected, name, start, spec["alpha"])
     return made
 
 
 def start_modules(
-    name: str, weight: torch.Tensor, specs: Sequence[StartSpec], kept: Kept | None = None
+    name: str,
+    weight: torch.Tensor,
+    specs: Sequence[StartSpec],
+    kept: Kept | None = None,
+    known: Known | None = None,
 ) -> Iterator[tuple[methods.Start, StartFacts]]:
     """`start_module` for several specs, one after the other; the weight is decomposed once."""
     decomposed = spectrum(name, weight, kept)
     for spec in specs:
-        yield start_module(name, decomposed, spec)
+        yield start_module(name, decomposed, spec, _of(known, name, spec, weight))
+
+
+def _of(known: Known | None, name: str, spec: StartSpec, weight: torch.Tensor) -> Mapping[str, torch.Tensor]:
+    return known.of(name, spec["rank"], weight.device) if known else NOTHING
+
+
+def _with_ranks(
+    folder: str,
+    shapes: Mapping[str, Shape],
+    by_modules: list[dict[str, ModelStartSpec]],
+    kept: Kept | None,
+    known: Known | None,
+) -> list[dict[str, ModelStartSpec]]:
+    """The specs of the modules with the ranks that their methods give them (ranks.py); a walk over all weights."""
+    asking = [modules for modules in by_modules if any(methods.redistributes(s["method"]) for s in modules.values())]
+    if not asking:
+        return by_modules
+    summaries: list[dict[str, torch.Tensor | None]] = [{} for _ in by_modules]
+    for name, weight in track(weights(folder, shapes), "summaries", len(shapes)):
+        decomposed = spectrum(name, weight, kept)
+        for modules, found in zip(by_modules, summaries, strict=True):
+            spec = modules[name]
+            if methods.redistributes(spec["method"]):
+                given = setting(name, decomposed, spec, _of(known, name, spec, weight))
+                found[name] = methods.load(spec["method"]).summary(weight, given)
+    return [ranks.spread(modules, found, shapes) for modules, found in zip(by_modules, summaries, strict=True)]
 
 
 def _add(collected: factors.Factors, name: str, start: methods.Start, alpha: float) -> None:
@@ -186,10 +231,12 @@ def summary(facts: dict[str, StartFacts]) -> StartFacts:
     }
 
 
-def write(folder: Path, spec: InitSpec, base: Base, made: Made, started: float) -> None:
-    """Write the folder of initial factors, whole or not at all."""
+def write(folder: Path, spec: InitSpec, base: Base, made: Made, started: float, data_sha256: str | None = None) -> None:
+    """Write the folder of initial factors, whole or not at all. data_sha256: of the rows that they were made from."""
     facts = summary(made.facts)
     record = {"spec": spec, "base": base, **facts, "modules": made.facts, "dtype": "float32", "solver_seed": 0}
+    if data_sha256:
+        record["data_sha256"] = data_sha256
     with atomic_folder(folder) as unfinished:
         factors.save(unfinished, made.factors, base, spec["method"], spec["quant"])
         write_json(unfinished / "init.json", {**record, "provenance": provenance(started)})
