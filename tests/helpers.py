@@ -224,9 +224,24 @@ def alternating(method: str, quant: str, count: int) -> dict[str, int]:
     return {"alternations": count} if "alternations" in methods.options(method, quant, {}, "test") else {}
 
 
-def start_of(name: str, weight: torch.Tensor, spec: dict):
-    """The start of one weight (out, in) and its facts."""
-    return start_module(name, spectrum(name, weight), spec)
+def made_up(shape: tuple[int, int], tokens: int = 1000, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Statistics of a module (out, in) of every kind, of random inputs (tokens, in) of decaying variance."""
+    rows, columns = shape
+    noise = torch.randn(tokens, columns, generator=torch.Generator().manual_seed(seed))
+    inputs = noise @ decaying(columns, columns, seed + 1)
+    covariance = (inputs.double().mT @ inputs.double() / tokens).float()
+    return {
+        "covariance": covariance, "magnitude": inputs.abs().mean(0), "gradient": decaying(rows, columns, seed + 2)
+    }  # fmt: skip
+
+
+def start_of(name: str, weight: torch.Tensor, spec: dict, statistics: dict[str, torch.Tensor] | None = None):
+    """The start of one weight (out, in) and its facts; where none are given, on statistics that are `made_up`."""
+    from pissa_repro import methods
+
+    if statistics is None and methods.load(spec["method"]).STATISTICS:
+        statistics = made_up(tuple(weight.shape))
+    return start_module(name, spectrum(name, weight), spec, statistics or {})
 
 
 def parts_of(start, scaling: float) -> Parts:

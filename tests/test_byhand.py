@@ -14,7 +14,7 @@ from helpers import LLAMA, Run, counted, decaying, load_json, save_weights
 from hub_server import Hub, running
 from stage import says
 
-from pissa_repro import quantizers
+from pissa_repro import methods, quantizers
 from pissa_repro.linalg import krylov, spectrum
 from pissa_repro.model import factors
 from pissa_repro.plan.config import ROOT
@@ -173,6 +173,13 @@ WRONG = [
 @pytest.mark.parametrize(("options", "words"), WRONG, ids=[" ".join(options) for options, _ in WRONG])
 def test_a_wrong_option_is_named_with_the_choices(hand, options, words):
     says(lambda: hand.init(*options), *words)
+    assert not hand.out.exists()
+
+
+@pytest.mark.parametrize("method", [name for name in methods.names() if methods.load(name).STATISTICS])
+def test_a_method_whose_start_needs_data_is_refused(hand, method):
+    words = f"--method {method}", "of data", "--statistics gives none"
+    says(lambda: hand.init("--method", method, "--quant", "nf4"), *words)
     assert not hand.out.exists()
 
 

@@ -27,6 +27,7 @@ ON_QUANTIZED = [pair for pair in WITH_FACTORS if pair[1] != "none"]
 ALTERNATING = [pair for pair in ON_QUANTIZED if "alternations" in methods.load(pair[0]).QUANTIZED_OPTIONS]
 RANK = 6
 SVDS = ("slow", "niter", "niter_-1", 5, True)  # none of them is a solver
+WRONG = {bool: (0, 1, "5"), float: (-1.0, True, "5", float("nan")), int: (0, True, "5", 1.5)}  # by the default's kind
 SHAPES = [(64, 64), (48, 96), (96, 48)]
 SCALINGS = {"s=1": (RANK, False), "s=2": (2 * RANK, False), "rslora": (RANK, True)}
 
@@ -87,6 +88,15 @@ def test_options_default_change_and_refuse(name):
                 methods.options(name, QUANTIZED, {key: wrong}, "here")
     with pytest.raises(UserError, match="here.*no_such_option"):
         methods.options(name, QUANTIZED, {"no_such_option": 1}, "here")
+
+
+def _values(method, key, value):
+    """Values that an option may have, and such that it may not."""
+    if key == "svd":
+        return ("exact", "niter_4"), SVDS
+    if key in method.CHOICES:
+        return method.CHOICES[key], ("", "no_such_word", 5, True)
+    return (not value if isinstance(value, bool) else value + 3,), WRONG[type(value)]
 
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if methods.has_factors(name)])

@@ -147,13 +147,14 @@ class Spectrum:
             count = min(columns(rank, self.weight.shape, self._kept) + krylov.OVERSAMPLE, *self.weight.shape)
 
         def compute() -> Triples:
-            return self._solve(matrix() if matrix else self.weight, count, solver)
+            return self.solve(matrix() if matrix else self.weight, count, solver)
 
         triples = self._slice(f"{part}{solver}-{count}", compute)
-        self._check(triples.S[:rank], triples.S[0], part)
+        self.check(triples.S[:rank], triples.S[0], part)
         return triples.top(rank)
 
-    def _solve(self, matrix: torch.Tensor, count: int, solver: str) -> Triples:
+    def solve(self, matrix: torch.Tensor, count: int, solver: str) -> Triples:
+        """The `count` largest triples of a matrix, not checked and not shared."""
         if solver == "fast":
             return leading(matrix, count, self.generator())
         if solver == "exact":
@@ -173,12 +174,12 @@ class Spectrum:
         first, last = _PARTS[part](n, kept)
         triples = self._slice(f"{part}-{kept}", lambda: exact(self.weight.double(), first, last).float())
         cut = slice(*(place - first for place in _PARTS[part](n, rank)))
-        self._check(triples.S[cut], gram.largest(self.weight).sqrt(), part)
+        self.check(triples.S[cut], gram.largest(self.weight).sqrt(), part)
         return Triples(triples.U[:, cut], triples.S[cut], triples.Vh[cut], excess=None)
 
-    def of(self, matrix: torch.Tensor) -> "Spectrum":
-        """The spectrum of another matrix of the same module, such as what quantization has changed."""
-        return Spectrum(matrix, self.generator, name=f"{self.name} (after quantization)")
+    def of(self, matrix: torch.Tensor, what: str = "after quantization") -> "Spectrum":
+        """The spectrum of another matrix of the same module, such as what quantization has changed; kept nowhere."""
+        return Spectrum(matrix, self.generator, name=f"{self.name} ({what})")
 
     def near(self, matrix: torch.Tensor, before: Triples, solver: str = "fast") -> Triples:
         """The largest triples of a matrix near to the one that `before` belongs to, as many as `before` has.
@@ -209,9 +210,9 @@ class Spectrum:
             self._slices[part] = triples
         return self._slices[part]
 
-    def _check(self, s: torch.Tensor, largest: torch.Tensor, part: str) -> None:
-        """Refuse singular values that are zero to rounding: their columns of A and B would never train."""
-        floor = 2 * max(self.weight.shape) ** 0.5 * torch.finfo(torch.float32).eps * largest
+    def check(self, s: torch.Tensor, largest: torch.Tensor, part: str = "") -> None:
+        """Raise UserError for singular values that are zero to rounding: their columns of A and B would never train."""
+        floor = 2 * max(self.weight.shape) ** 0.5 * torch.finfo(s.dtype).eps * largest
         if s[-1] <= floor:
             place = f"{self.name} ({part.strip('-')})" if part else self.name
             raise UserError(

@@ -21,7 +21,7 @@ from pissa_repro.model.factors import product
 from pissa_repro.model.load import load_base
 from pissa_repro.sources.fetched import fetch_model
 
-WITH_FACTORS = [name for name in methods.names() if methods.has_factors(name)]
+WITH_FACTORS = [name for name in methods.names() if methods.has_factors(name) and not methods.load(name).STATISTICS]
 KINDS = [(m, q) for m in WITH_FACTORS for q in ("none", "nf4") if methods.refusal(m, q) is None]
 
 
