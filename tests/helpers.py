@@ -180,6 +180,25 @@ class Run:
             return [SimpleNamespace(**{k: float(v) for k, v in row.items()}) for row in csv.DictReader(file)]
 
 
+def trained_by(
+    folder: Path, model: Path, rows: Path, method: str, **changes
+) -> tuple[Run, factors.Factors, factors.Factors]:
+    """A cell of a method, its factors at the start, and those after the training."""
+    run = Run(folder, model, rows, method, **changes)
+    run.init()
+    run.train()
+    initial = factors.load(run.start, read_json(run.model))
+    return run, initial, factors.load_trained(run.trained, initial)
+
+
+def declared_entries(method: str, initial: factors.Factors, rank: int, options: dict) -> int:
+    """How many numbers of a model can change in training, by the formula of the method's file."""
+    from pissa_repro import methods
+
+    sides = ((len(initial.B[name]), a.shape[1]) for name, a in initial.A.items())
+    return sum(methods.load(method).entries(out, into, rank, options) for out, into in sides)
+
+
 def gsm8k_rows(shared: Path, folder: Path, count: int) -> Path:
     """The first real GSM8K rows as the fetch stage writes them."""
     fields = {"prompt": "question", "response": "answer"}
