@@ -257,11 +257,20 @@ def test_a_start_that_is_not_whole_names_its_file(tmp_path, body):
         says(start, "pissa_repro/methods/wrong.py: start of layers.0.q_proj (48, 32): ", WRONG[body])
 
 
-def test_modules_that_train_other_parts_are_refused(tmp_path, tiny_model, tiny_rows):
-    body = "return Start(Vh[:k], zeros(len(U), k), trained=('B',) if len(U) > Vh.shape[1] else ('A', 'B'))"
+MIXED = {
+    "trained=('B',) if wide else ('A', 'B')": "trained ('B',), a core False, offset None",
+    "core=zeros(k) if wide else None": "trained ('A', 'B', 'core'), a core True, offset None",
+    "offset='start' if wide else None": "trained ('A', 'B'), a core False, offset 'start'",
+    "offset=(Vh[:1], zeros(len(U), 1)) if wide else None": "trained ('A', 'B'), a core False, offset 'own'",
+}
+
+
+@pytest.mark.parametrize("rest", MIXED)
+def test_modules_of_unlike_parts_are_refused(tmp_path, tiny_model, tiny_rows, rest):
+    body = f"wide = len(U) > Vh.shape[1]\n    return Start(Vh[:k], zeros(len(U), k), {rest})"
     with plugged(tmp_path / "methods", {"mixed": text("mixed", body)}):
         run = Run(tmp_path, tiny_model, tiny_rows, "mixed")
-        says(run.init, "methods/mixed.py", "B train, A, B in the modules before it")
+        says(run.init, "methods/mixed.py: start of model.layers.0.mlp.", MIXED[rest], "in the modules before it")
     assert not run.start.exists()
 
 

@@ -164,12 +164,15 @@ def start_modules(
 
 
 def _add(collected: factors.Factors, name: str, start: methods.Start, spec: StartSpec) -> None:
-    """Add the parts of a module. Raises UserError where other parts train than in the modules before it."""
-    first, has_core = not collected.A, start.core is not None
-    if not first and (collected.trained, bool(collected.core)) != (start.trains, has_core):
+    """Add the parts of a module. Raises UserError where it has, trains or takes out others than those before."""
+    offset = "own" if isinstance(start.offset, tuple) else start.offset
+    found = start.trains, start.core is not None, offset
+    before = collected.trained, bool(collected.core), collected.offset
+    if collected.A and found != before:
+        says = "trained {}, a core {}, offset {!r}"
         raise UserError(
-            f"{methods.PLUGINS.file(spec['method'])}: start of {name}: {', '.join(start.trains)} train, "
-            f"{', '.join(collected.trained)} in the modules before it; all modules have and train the same parts."
+            f"{methods.PLUGINS.file(spec['method'])}: start of {name}: {says.format(*found)}; in the modules before it "
+            f"{says.format(*before)}. All modules have, train and take out the same parts."
         )
     collected.A[name], collected.B[name], collected.trained = start.A.cpu(), start.B.cpu(), start.trains
     if start.core is not None:
@@ -178,11 +181,9 @@ def _add(collected: factors.Factors, name: str, start: methods.Start, spec: Star
         collected.free[name] = start.free.cpu()
     if (alpha := _alpha(start, spec)) != collected.alpha:
         collected.alphas[name] = alpha
+    collected.offset = offset
     if isinstance(start.offset, tuple):
-        collected.offset = "own"
         collected.offset_A[name], collected.offset_B[name] = (side.cpu() for side in start.offset)
-    else:
-        collected.offset = start.offset
 
 
 def _alpha(start: methods.Start, spec: StartSpec) -> float:
