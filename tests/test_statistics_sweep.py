@@ -236,3 +236,8 @@ def test_the_workflow_measures_once_for_two_methods(checkout, tiny_model):  # no
     (record,) = (checkout / "results/statistics/mine/gsm-mini-train").glob("*/statistics.json")
     wanted = json.loads((checkout / start / "init.json").read_text(encoding="utf-8"))
     assert read_json(record)["spec"] == wanted["spec"]["statistics"]["covariance"]
+
+
+def test_a_disk_without_room_is_told_before_the_weights_are_read(cell, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 0, 9))
+    says(cell.known, "needs", "9 are free")
