@@ -1,5 +1,6 @@
 """Statistics in a sweep: refusals of config and plan, shared jobs, starts made from them, ranks of modules."""
 
+import dataclasses
 import json
 import shutil
 
@@ -20,7 +21,7 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime.record import canonical, read_json, write_lines
 from pissa_repro.stages import init as stage_init
 from pissa_repro.stages import statistics as stage_statistics
-from pissa_repro.starts import ranks
+from pissa_repro.starts import byhand, ranks
 from pissa_repro.starts.statistics import Known
 
 
@@ -241,3 +242,18 @@ def test_the_workflow_measures_once_for_two_methods(checkout, tiny_model):  # no
 def test_a_disk_without_room_is_told_before_the_weights_are_read(cell, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 0, 9))
     says(cell.known, "needs", "9 are free")
+
+
+def test_by_hand_a_start_from_statistics_is_that_of_the_sweep(cell, tmp_path):
+    (folder,) = cell.known()
+    cell.start_from(folder)
+    base, spec = read_json(cell.model), cell.init_spec
+    hand = byhand.Asked("seen", "none", [4], None, False, None, None, 0, spec["target_modules"], [folder])
+    byhand.decompose(base, hand, tmp_path / "hand", tmp_path / "scratch")
+    assert factors.sha256(tmp_path / "hand") == factors.sha256(cell.start)
+    assert read_json(tmp_path / "hand/init.json")["spec"]["statistics"] == spec["statistics"]
+    without, spread = dataclasses.replace(hand, statistics=[]), dataclasses.replace(hand, method="spread", quant="nf4")
+    says(
+        lambda: byhand.decompose(base, without, tmp_path / "no", tmp_path), "--method seen", "covariance", "gives none"
+    )
+    says(lambda: byhand.errors(base, spread, tmp_path), "--method spread", "a rank of its own", "--factors")
