@@ -18,6 +18,7 @@ from pissa_repro.model import factors
 from pissa_repro.plan import admission
 from pissa_repro.plan.config import ROOT
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.results import conditions
 from pissa_repro.runtime.record import canonical, read_json, write_lines
 from pissa_repro.stages import init as stage_init
 from pissa_repro.stages import statistics as stage_statistics
@@ -69,6 +70,13 @@ def test_specs_and_names_of_other_methods_stay(tiny_model, tiny_rows):
         "stage": "statistics", "version": 1, "kind": "covariance", "rows": 6, "seed": 0, "max_length": 256,
         "target_modules": LLAMA,
     }  # fmt: skip
+
+
+def test_what_a_start_has_seen_is_its_method_and_no_other_condition(tiny_model, tiny_rows):
+    """`pissa compare` of a method that sees data with one that does not warns of nothing."""
+    sweep = Sweep(swept(tiny_model, tiny_rows, "lora", "seen"))
+    one, other = (dict(conditions._settings(sweep.train_spec(cell))) for cell in sweep.cells.values())
+    assert one == other
 
 
 def test_what_makes_no_sense_is_refused_in_the_dry_run(tiny_model, tiny_rows):
