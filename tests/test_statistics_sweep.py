@@ -1,5 +1,6 @@
 """Statistics in a sweep: refusals of config and plan, shared jobs, starts made from them, ranks of modules."""
 
+import dataclasses
 import json
 import shutil
 
@@ -17,10 +18,11 @@ from pissa_repro.model import factors
 from pissa_repro.plan import admission
 from pissa_repro.plan.config import ROOT
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.results import conditions
 from pissa_repro.runtime.record import canonical, read_json, write_lines
 from pissa_repro.stages import init as stage_init
 from pissa_repro.stages import statistics as stage_statistics
-from pissa_repro.starts import ranks
+from pissa_repro.starts import byhand, ranks
 from pissa_repro.starts.statistics import Known
 
 
@@ -68,6 +70,13 @@ def test_specs_and_names_of_other_methods_stay(tiny_model, tiny_rows):
         "stage": "statistics", "version": 1, "kind": "covariance", "rows": 6, "seed": 0, "max_length": 256,
         "target_modules": LLAMA,
     }  # fmt: skip
+
+
+def test_what_a_start_has_seen_is_its_method_and_no_other_condition(tiny_model, tiny_rows):
+    """`pissa compare` of a method that sees data with one that does not warns of nothing."""
+    sweep = Sweep(swept(tiny_model, tiny_rows, "lora", "seen"))
+    one, other = (dict(conditions._settings(sweep.train_spec(cell))) for cell in sweep.cells.values())
+    assert one == other
 
 
 def test_what_makes_no_sense_is_refused_in_the_dry_run(tiny_model, tiny_rows):
@@ -236,3 +245,23 @@ def test_the_workflow_measures_once_for_two_methods(checkout, tiny_model):  # no
     (record,) = (checkout / "results/statistics/mine/gsm-mini-train").glob("*/statistics.json")
     wanted = json.loads((checkout / start / "init.json").read_text(encoding="utf-8"))
     assert read_json(record)["spec"] == wanted["spec"]["statistics"]["covariance"]
+
+
+def test_a_disk_without_room_is_told_before_the_weights_are_read(cell, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 0, 9))
+    says(cell.known, "needs", "9 are free")
+
+
+def test_by_hand_a_start_from_statistics_is_that_of_the_sweep(cell, tmp_path):
+    (folder,) = cell.known()
+    cell.start_from(folder)
+    base, spec = read_json(cell.model), cell.init_spec
+    hand = byhand.Asked("seen", "none", [4], None, False, None, None, 0, spec["target_modules"], [folder])
+    byhand.decompose(base, hand, tmp_path / "hand", tmp_path / "scratch")
+    assert factors.sha256(tmp_path / "hand") == factors.sha256(cell.start)
+    assert read_json(tmp_path / "hand/init.json")["spec"]["statistics"] == spec["statistics"]
+    without, spread = dataclasses.replace(hand, statistics=[]), dataclasses.replace(hand, method="spread", quant="nf4")
+    says(
+        lambda: byhand.decompose(base, without, tmp_path / "no", tmp_path), "--method seen", "covariance", "gives none"
+    )
+    says(lambda: byhand.errors(base, spread, tmp_path), "--method spread", "a rank of its own", "--factors")

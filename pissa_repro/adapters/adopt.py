@@ -20,7 +20,7 @@ from pissa_repro.adapters.stacked import DONE, STARTS
 from pissa_repro.model.adopted import FROZEN, PLAIN, RAW, START, Files
 from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record import atomic, atomic_folder, sha256, write_json
+from pissa_repro.runtime.record import atomic, atomic_folder, refuse_existing, refuse_no_space, sha256, write_json
 from pissa_repro.runtime.record_types import AdoptFacts, ModelRecord
 from pissa_repro.runtime.specs import AdoptSpec
 from pissa_repro.sources.prompt import DEFAULT, make_style, named
@@ -96,16 +96,14 @@ def write(asked: Asked, found: Examined, stored: ModelRecord, out: Path) -> None
     Raises UserError where it exists, and for no space, before anything is written.
     """
     trained, start = found.trained, found.start
-    if out.exists():
-        raise UserError(f"{out}: exists already. Choose another folder, or delete it.")
+    refuse_existing(out)
     if start and asked.quant == "none":
         convert.convert(_conversion(asked, trained, start, out))
         return
     parts = [(trained, RAW if start else PLAIN), *([(start, START)] if start else [])]
     needed = sum(one.weights.stat().st_size for one, _ in parts)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if (free := shutil.disk_usage(out.parent).free) < needed:
-        raise UserError(f"{out}: needs {needed:,} bytes, {free:,} are free there.")
+    refuse_no_space(out, needed)
     with atomic_folder(out) as unfinished:
         for one, files in parts:
             _copy(one, files, _place(stored), unfinished)

@@ -13,11 +13,11 @@ from typing import Any
 
 from safetensors.torch import save_file
 
-from pissa_repro.adapters import bases, card, folder, logits, streamed, weighted
+from pissa_repro.adapters import bases, card, folder, logits, weighted
 from pissa_repro.adapters.folder import ADAPTER, CONFIG, Adapter
 from pissa_repro.adapters.stacked import DONE, FROZEN, STARTS
 from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.record import atomic, atomic_folder, write_json
+from pissa_repro.runtime.record import atomic, atomic_folder, refuse_existing, refuse_no_space, write_json
 
 BY_FACTOR = ("linear", "ties", "dare_linear", "dare_ties", "magnitude_prune")  # A with A, B with B
 BY_SVD = ("svd", "ties_svd", "dare_linear_svd", "dare_ties_svd", "magnitude_prune_svd")
@@ -49,13 +49,13 @@ def combine(asked: Asked) -> list[str]:
     and where OUT exists.
     """
     _refuse_recipe(asked)
-    streamed.refuse_existing(asked.out)
+    refuse_existing(asked.out)
     adapters = [folder.read(path, "ADAPTER") for path in asked.adapters]
     for adapter in adapters:
         _refuse_more(adapter)
     base = bases.common(adapters, asked.base)
     _refuse_shapes(adapters, asked.recipe)
-    streamed.refuse_no_space(asked.out, _needed(adapters, asked.recipe))
+    refuse_no_space(asked.out, _needed(adapters, asked.recipe))
     made = weighted.combine(adapters, asked.recipe)
     away = weighted.distance(made, adapters, asked.recipe.weights)
     far = f"{away:.2g} away from" if away > ROUNDING else "equal to"

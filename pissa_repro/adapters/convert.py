@@ -13,7 +13,7 @@ from pissa_repro.adapters import bases, card, folder, logits, stacked, streamed
 from pissa_repro.adapters.folder import ADAPTER, CONFIG, TAKING
 from pissa_repro.adapters.pair import FAR, Pair, Survey, compare, ends_in_start, survey
 from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.record import atomic, atomic_folder, write_json
+from pissa_repro.runtime.record import atomic, atomic_folder, refuse_existing, refuse_no_space, write_json
 
 FORMS = ("lora", "pissa")
 
@@ -44,7 +44,7 @@ def convert(asked: Asked) -> list[str]:
     """
     if asked.to not in FORMS:
         raise unknown("form", asked.to, FORMS, "--to")
-    streamed.refuse_existing(asked.out)
+    refuse_existing(asked.out)
     trained, start = folder.read(asked.adapter, "ADAPTER"), folder.read(asked.init, "--init")
     quant = bases.quantization(trained, start)
     base = bases.of(asked.base, trained, start, asked.to)
@@ -118,7 +118,7 @@ def _write(
 ) -> None:
     """The folder, which appears once it is whole and, if that is asked for, its logits are right."""
     needed = sum(entry.size for entry in entries.values())
-    streamed.refuse_no_space(asked.out, needed)
+    refuse_no_space(asked.out, needed)
     with atomic_folder(asked.out) as unfinished:
         streamed.write(unfinished / ADAPTER, entries)
         write_json(unfinished / CONFIG, config)

@@ -9,14 +9,22 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pissa_repro.adapters import cell_card, folder, logits, lowrank, streamed, trained, whole
+from pissa_repro.adapters import cell_card, folder, logits, lowrank, trained, whole
 from pissa_repro.adapters.cells import StoredCell
 from pissa_repro.adapters.parts import Parts
 from pissa_repro.model import factors
 from pissa_repro.model.merged import Merged, merged_model
 from pissa_repro.model.naming import natural
 from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.record import atomic, atomic_folder, read_json, sha256, write_json
+from pissa_repro.runtime.record import (
+    atomic,
+    atomic_folder,
+    read_json,
+    refuse_existing,
+    refuse_no_space,
+    sha256,
+    write_json,
+)
 
 BASES = ("bf16", "trained")
 EXACT = 1e-4  # |difference| / |logits| of an exact form where training and weights are in float32
@@ -90,7 +98,7 @@ def _refuse(asked: Asked) -> None:
         raise unknown("base", asked.base, BASES, "--base")
     if asked.dtype not in (None, *whole.DTYPES):
         raise unknown("dtype", asked.dtype, whole.DTYPES, "--dtype")
-    streamed.refuse_existing(asked.out)
+    refuse_existing(asked.out)
     if spec["init"] is None:
         raise UserError(f"{say}: was fully fine-tuned; its trained/ is the whole model already.")
     if asked.rank is not None and asked.form != "lora":
@@ -129,7 +137,7 @@ def _refuse_factors(asked: Asked, parts: Parts) -> None:
     needed = 2 * parts.size  # a LoRA of twice the rank, or adapter and start
     if asked.form in ("merged", "residual"):
         needed += sum(shard.size for shard in whole.shards(asked.cell.model["path"], asked.dtype))
-    streamed.refuse_no_space(asked.out, needed)
+    refuse_no_space(asked.out, needed)
 
 
 def _lora(asked: Asked, parts: Parts, out: Path) -> tuple[Written | None, list[str]]:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from pissa_repro import methods
-from pissa_repro.adapters import bases, streamed, whole
+from pissa_repro.adapters import bases, whole
 from pissa_repro.adapters.trained import SAVED
 from pissa_repro.model import checkpoint, targets
 from pissa_repro.model.base import module_name
 from pissa_repro.model.skeleton import folder_architecture, skeleton
 from pissa_repro.plan.sweep import SOLVER_VERSION
 from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.record import unfinished_folder
+from pissa_repro.runtime.record import refuse_no_space, unfinished_folder
 from pissa_repro.runtime.record_types import ModelRecord
 from pissa_repro.runtime.specs import InitSpec, Targets
 
@@ -99,7 +99,7 @@ def _check_room(plan: Plan) -> None:
     factors = sum(4 * spec["rank"] * sum(shape) for spec in plan.asked.specs for shape in shapes)
     whole_size = len(plan.asked.specs) * sum(shard.size for shard in plan.shards) + 2 * factors  # kept, then joined
     there = sum(path.stat().st_size for path in unfinished_folder(out).rglob("*.safetensors"))
-    streamed.refuse_no_space(out, whole_size - there)
+    refuse_no_space(out, whole_size - there)
 
 
 def adapter_config(plan: Plan, spec: InitSpec) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,6 @@ from typing import NamedTuple
 import torch
 
 from pissa_repro.model.header import BITS
-from pissa_repro.runtime.errors import NoRoom, UserError
 from pissa_repro.runtime.record import atomic
 
 
@@ -38,19 +36,6 @@ class Entry(NamedTuple):
     def size(self) -> int:
         """Its bytes."""
         return Place(self.dtype, self.shape).size
-
-
-def refuse_existing(out: Path) -> None:
-    """Raise UserError for a folder that is to be made and is there."""
-    if out.exists():
-        raise UserError(f"--out {out}: exists already. Choose another folder, or delete it.")
-
-
-def refuse_no_space(out: Path, needed: int) -> None:
-    """Raise NoRoom where the disk of a folder that is to be made has fewer bytes than it needs."""
-    there = next(parent for parent in out.resolve().parents if parent.is_dir())
-    if (free := shutil.disk_usage(there).free) < needed:
-        raise NoRoom(f"--out {out}: needs {needed:,} bytes, {free:,} are free there.")
 
 
 def order(places: Mapping[str, Place | Entry]) -> list[str]:

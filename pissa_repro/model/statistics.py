@@ -13,6 +13,7 @@ import torch
 from pissa_repro.model.architecture import CAUSAL, architecture
 from pissa_repro.model.base import module_name, uses
 from pissa_repro.model.blocks import Blocks, Notes
+from pissa_repro.model.checkpoint import all_finite
 from pissa_repro.model.walk import NO_LOSS, OF_INPUTS, Row, Walk
 from pissa_repro.runtime.errors import UserError
 
@@ -68,6 +69,6 @@ def measure(
     blocks = Blocks(model, rows[0].inputs, device)
     walk = Walk(blocks, rows, named, Notes() if notes is None else notes)
     for name, value, tokens in walk.backward() if kind == GRADIENT else walk.forward(kind):
-        if not value.isfinite().all():
+        if not all_finite(value.contiguous()):
             raise UserError(f"{name}: its {kind} over the rows is not finite; the model overflows on them.")
-        yield name, Measured(value.float().cpu(), tokens)
+        yield name, Measured(value.cpu(), tokens)

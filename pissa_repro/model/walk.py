@@ -11,6 +11,7 @@ from pissa_repro.model.blocks import Blocks, Inputs, Notes, Output, each, pairs
 from pissa_repro.runtime.errors import UserError
 
 LIMIT = 2**30  # bytes of sums at once; more are measured one pass over the block after the other
+SLICE = 512  # rows of a sum that are added together: the CPU makes a float64 copy of what it adds
 NO_LOSS = -100  # the label of a token that no loss is taken on
 OfInputs: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 # Of the inputs x (tokens, in) of one row: what is summed over the rows. The product is float32, the sums are float64.
@@ -31,14 +32,15 @@ class Sum:
     """A sum over rows in float64: in float32 a long sum stops growing, as each further row is lost to rounding."""
 
     def __init__(self) -> None:
-        self.total: torch.Tensor | None = None
+        self.total = torch.zeros(())  # until something was added
         self.tokens = 0
 
     def add(self, value: torch.Tensor) -> None:
         """Add one row's part."""
-        if self.total is None:
+        if self.total.ndim == 0:
             self.total = torch.zeros(value.shape, dtype=torch.float64, device=value.device)
-        self.total += value
+        for total, part in zip(self.total.split(SLICE), value.split(SLICE), strict=True):
+            total += part
 
 
 NO_SUMS: Mapping[str, Sum] = {}
@@ -62,7 +64,9 @@ class Walk:
             for group in _together(self._sizes(number, kind)) if kind else ():
                 sums = {name: Sum() for name in group}
                 outputs = self._outputs(number, kind, sums)
-                yield from ((name, *self._mean(name, one)) for name, one in sums.items())
+                for name in group:
+                    one = self._reached(name, sums.pop(name))  # and freed, so that one is held while it is kept
+                    yield name, one.total.div_(one.tokens).float(), one.tokens
             if number == self.end:
                 return
             self.notes.put(f"output{number}", self._outputs(number) if outputs is None else outputs)
@@ -79,10 +83,10 @@ class Walk:
         for number in range(self.end if done is None else done - 1, -1, -1):
             sums = {name: Sum() for name in self.targets[number]}
             gradients = self._gradients(number, tokens, sums)
-            for name, one in sums.items():
-                value, seen = self._reached(name, one)
+            for name in self.targets[number]:
+                one = self._reached(name, sums.pop(name))
                 transposed = stores_transposed(self.blocks.model.get_submodule(self.named[name]))
-                yield name, value.t() if transposed else value, seen
+                yield name, (one.total.t() if transposed else one.total).float(), one.tokens
             self.notes.put(f"gradient{number}", [one for of_chain in gradients.values() for one in of_chain])
             self.notes.drop(f"gradient{number + 1}")
             self.notes.drop(f"output{number}")
@@ -167,14 +171,10 @@ class Walk:
             found[name] = 8 * (into**2 if kind == "covariance" else into)
         return found
 
-    def _mean(self, name: str, one: Sum) -> tuple[torch.Tensor, int]:
-        total, tokens = self._reached(name, one)
-        return total / tokens, tokens
-
-    def _reached(self, name: str, one: Sum) -> tuple[torch.Tensor, int]:
-        if one.total is None or not one.tokens:
+    def _reached(self, name: str, one: Sum) -> Sum:
+        if not one.tokens or one.total.ndim == 0:
             raise UserError(f"no row reached {name}. Give more or other rows, or take it out of the target modules.")
-        return one.total, one.tokens
+        return one
 
 
 def _together(sizes: Mapping[str, int]) -> Iterator[list[str]]:

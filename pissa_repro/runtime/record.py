@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from pissa_repro.runtime.errors import UserError, writing
+from pissa_repro.runtime.errors import NoRoom, UserError, writing
 
 # Keys of the configs beside weights that name where these came from: no part of what they are.
 LABELS = {"base_model_name_or_path", "revision", "peft_version", "transformers_version", "name", "commit", "versions"}
@@ -158,6 +158,19 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise UserError for a folder that is to be made and is there."""
+    if out.exists():
+        raise UserError(f"--out {out}: exists already. Choose another folder, or delete it.")
+
+
+def refuse_no_space(out: Path, needed: int) -> None:
+    """Raise NoRoom where the disk of a folder that is to be made has fewer bytes than it needs."""
+    there = next(parent for parent in out.resolve().parents if parent.is_dir())
+    if (free := shutil.disk_usage(there).free) < needed:
+        raise NoRoom(f"--out {out}: needs {needed:,} bytes, {free:,} are free there.")
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -11,10 +11,10 @@ import logging
 import time
 
 from pissa_repro.runtime import gpus
-from pissa_repro.runtime.errors import UserError, run_stage
+from pissa_repro.runtime.errors import run_stage
 from pissa_repro.runtime.lock import alone
 from pissa_repro.runtime.provenance import provenance
-from pissa_repro.runtime.record import resumed_folder, write_json
+from pissa_repro.runtime.record import refuse_existing, resumed_folder, write_json
 from pissa_repro.sources.fetched import identities, stored_model
 from pissa_repro.stages.options import stage_parser
 
@@ -23,8 +23,7 @@ log = logging.getLogger(__name__)
 
 def main(argv: list[str] | None = None) -> None:
     args = stage_parser(__doc__, "spec", "model", "data", "gpus", out="folder to write").parse_args(argv)
-    if args.out.exists():
-        raise UserError(f"--out {args.out}: exists already. Delete it and run again.")
+    refuse_existing(args.out)
     with alone(args.out, "writing"):
         gpus.take(args.gpus)
         started = time.perf_counter()

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from pissa_repro.model import targets, tokens
+from pissa_repro.model import checkpoint, targets, tokens
 from pissa_repro.model.architecture import architecture
 from pissa_repro.model.blocks import Notes
 from pissa_repro.model.load import check_length, default_device, load_base
@@ -17,7 +17,7 @@ from pissa_repro.model.skeleton import own_config
 from pissa_repro.model.statistics import Measured, measure, row_of
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
-from pissa_repro.runtime.record import atomic, read_json, read_lines
+from pissa_repro.runtime.record import atomic, read_json, read_lines, refuse_no_space
 from pissa_repro.runtime.specs import StatisticsSpec
 from pissa_repro.sources.prompt import named
 from pissa_repro.training.examples import RESPONSE, Example, Lengths, tokenize
@@ -37,7 +37,9 @@ def measure_model(
     are read, for fewer rows than are drawn and for rows that leave nothing to learn from; then as `measure`.
     """
     modules = list(targets.chosen(folder, spec))
-    examples, lengths = _examples(folder, own_config(folder), spec, read_lines(rows))
+    config = own_config(folder)
+    examples, lengths = _examples(folder, config, spec, read_lines(rows))
+    refuse_no_space(into, _needed(folder, config, spec, lengths.tokens) - _there(into, notes))
     model = load_base(folder, device="cpu")
     seen = [row_of(model, example["input_ids"], example["labels"]) for example in examples]
     found = measure(model, seen, modules, spec["kind"], default_device(), Notes(notes))
@@ -59,6 +61,20 @@ def _examples(
     some, tokenizer = [rows[number] for number in drawn], tokens.load_tokenizer(folder)
     loss, kind = spec.get("loss", RESPONSE), architecture(config)
     return tokenize(some, tokenizer, spec["max_length"], named(spec), loss, kind)
+
+
+def _needed(folder: str, config: "PretrainedConfig", spec: StatisticsSpec, tokens_: int) -> int:
+    """The bytes of the statistics, and of what blocks give on the way: of two, and of all for the way back."""
+    whole = {"gradient": lambda out, into: out * into, "covariance": lambda out, into: into**2}
+    size = whole.get(spec["kind"], lambda out, into: into)
+    text = config.get_text_config()
+    kept = 2 + (text.num_hidden_layers if spec["kind"] == "gradient" else 0)
+    values = sum(size(*shape) for shape in checkpoint.shapes(folder, list(targets.chosen(folder, spec))).values())
+    return 4 * (values + kept * tokens_ * text.hidden_size)
+
+
+def _there(*folders: Path) -> int:
+    return sum(path.stat().st_size for folder in folders for path in folder.glob("*.safetensors"))
 
 
 def _write(path: Path, kind: str, measured: Measured) -> None:

@@ -18,11 +18,11 @@ def stopping(monkeypatch):
 
     honest, made, limit = make.start_modules, [], {}
 
-    def starts(name, weight, specs, kept):
+    def starts(name, weight, specs, **more):
         if len(made) == limit.get("at"):
             raise RuntimeError("power cut")
         made.append(name)
-        yield from honest(name, weight, specs, kept)
+        yield from honest(name, weight, specs, **more)
 
     monkeypatch.setattr(make, "start_modules", starts)
     return made, limit
