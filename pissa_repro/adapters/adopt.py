@@ -16,8 +16,8 @@ from pissa_repro import quantizers
 from pissa_repro.adapters import bases, belongs, card, convert, folder
 from pissa_repro.adapters.folder import CONFIG, Adapter
 from pissa_repro.adapters.pair import Pair, Survey
-from pissa_repro.adapters.stacked import DONE, STARTS
-from pissa_repro.model.adopted import FROZEN, PLAIN, RAW, START, Files
+from pissa_repro.model.adopted import RAW, START
+from pissa_repro.model.peft_words import FROZEN, PLAIN, Files, done
 from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import atomic, atomic_folder, refuse_existing, refuse_no_space, sha256, write_json
@@ -120,8 +120,7 @@ def _place(stored: ModelRecord) -> dict[str, str | None]:
 def _copy(adapter: Adapter, files: Files, place: dict[str, str | None], out: Path) -> None:
     """An adapter as it is, to be loaded only: nothing decomposes the base once more, and no path of a machine stays."""
     shutil.copyfile(adapter.weights, out / files.weights)
-    kept = {key: value for key, value in adapter.config.items() if key not in STARTS}  # some name files
-    write_json(out / files.config, kept | DONE | {"inference_mode": True} | place)
+    write_json(out / files.config, done(adapter.config) | {"inference_mode": True} | place)
 
 
 def _card(asked: Asked, found: Examined, base: str | None, name: str) -> str:

@@ -9,13 +9,14 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pissa_repro import quantizers
 from pissa_repro.model import checkpoint, checks
 from pissa_repro.model.base import module_name, set_weight, stores_transposed
+from pissa_repro.model.peft_words import FROZEN, PLAIN, Files, done
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
 
@@ -23,20 +24,8 @@ if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel
 
-
-class Files(NamedTuple):
-    """The names of an adapter's two files."""
-
-    weights: str
-    config: str
-
-
-PLAIN = Files("adapter_model.safetensors", "adapter_config.json")
 RAW, START = (Files(f"{name}.safetensors", f"{name}.json") for name in ("adapter", "start"))
-# Fields of LoraConfig that say how a start is made; what is loaded has one.
-STARTS = ("init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config")
 TASKS = (None, "CAUSAL_LM")
-FROZEN = ".base_layer.weight"  # what PEFT saves of an embedding or lm_head that has factors: a weight of its base
 
 
 def lora_config(given: Mapping[str, Any], place: str) -> "LoraConfig":
@@ -51,7 +40,7 @@ def lora_config(given: Mapping[str, Any], place: str) -> "LoraConfig":
         raise UserError(
             f"{place}: task_type is {given['task_type']}, and only adapters of causal models (CAUSAL_LM) are adopted."
         )
-    kept = {key: value for key, value in given.items() if key in known and key not in STARTS}
+    kept = {key: value for key, value in done(given).items() if key in known}
     try:
         return LoraConfig(**{**kept, "inference_mode": False})
     except (TypeError, ValueError) as error:
