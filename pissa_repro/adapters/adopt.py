@@ -23,6 +23,7 @@ from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import atomic, atomic_folder, refuse_existing, refuse_no_space, sha256, write_json
 from pissa_repro.runtime.record_types import AdoptFacts, ModelRecord
 from pissa_repro.runtime.specs import AdoptSpec
+from pissa_repro.sources.fetched import public_name
 from pissa_repro.sources.prompt import DEFAULT, make_style, named
 
 TOKENIZER = "tokenizer_config.json"
@@ -113,8 +114,7 @@ def write(asked: Asked, found: Examined, stored: ModelRecord, out: Path) -> None
 
 def _place(stored: ModelRecord) -> dict[str, str | None]:
     """The base as an adapter's config names it: a hub id and its commit; nothing for a folder of this machine."""
-    known = stored["commit"] is not None
-    return {"base_model_name_or_path": stored["name"] if known else None, "revision": stored["commit"]}
+    return {"base_model_name_or_path": public_name(stored), "revision": stored["commit"]}
 
 
 def _copy(adapter: Adapter, files: Files, place: dict[str, str | None], out: Path) -> None:

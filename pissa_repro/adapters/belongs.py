@@ -59,8 +59,8 @@ def _check_named(adapter: Adapter, stored: ModelRecord) -> None:
 
 def other_name(adapter: Adapter, stored: ModelRecord) -> str | None:
     """A sentence on the base that an adapter names, where that is another hub id than the model's; None otherwise."""
-    name = adapter.config.get("base_model_name_or_path")
-    if not isinstance(name, str) or "/" not in name or not bases.is_hub_id(name) or name == stored["name"]:
+    name, _ = bases.configured(adapter)
+    if name is None or name == stored["name"]:
         return None
     return f"Its config names the base {name}; it is scored on {stored['name']}."
 

@@ -80,6 +80,11 @@ def stored_model(path: str | Path) -> ModelRecord:
     return record
 
 
+def public_name(stored: ModelRecord) -> str | None:
+    """The hub id of a model that came from a hub; None for a folder, whose path leads nowhere on another machine."""
+    return stored["name"] if stored["commit"] else None
+
+
 def base_of(stored: ModelRecord) -> Base:
     """What a record says of the base model: name, commit where it came from a hub, fingerprint."""
     return {"name": stored["name"], "commit": stored["commit"], "fingerprint": stored["fingerprint"]}
