@@ -12,9 +12,10 @@ import torch
 from pissa_repro.adapters import cell_card, folder, logits, lowrank, streamed, trained, whole
 from pissa_repro.adapters.cells import StoredCell
 from pissa_repro.adapters.parts import Parts
-from pissa_repro.model import factors
+from pissa_repro.model import classes, factors
 from pissa_repro.model.merged import Merged, merged_model
 from pissa_repro.model.naming import natural
+from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import atomic, atomic_folder, sha256, write_json
 
@@ -109,7 +110,9 @@ def _refuse(asked: Asked) -> None:
 def _refuse_factors(asked: Asked, parts: Parts) -> None:
     """Raise UserError where the factors have no such form, and where the disk has no room for it."""
     spec, say = asked.cell.spec, f"CELL {asked.cell.folder}"
-    if parts.whole and (asked.form == "merged" or asked.rank is not None):
+    if asked.cell.head and asked.base == "bf16":
+        raise UserError(f"{say}: its head for classes was trained on the quantized base: --base trained.")
+    if parts.whole and ((asked.form == "merged" and not asked.cell.head) or asked.rank is not None):
         raise UserError(
             f"{say}: {len(parts.whole)} parameters of the base were trained too (bias, modules_to_save); this form has "
             "no place for them: --as lora on a plain base, else --as residual. PEFT's merge_and_unload() merges either."
@@ -143,6 +146,7 @@ def _lora(asked: Asked, parts: Parts, out: Path) -> tuple[Written | None, list[s
         lines = [f"Rank {asked.rank} leaves out {100 * lost:.2g} % of the change that the training made (Frobenius)."]
     else:
         trained.write_plain(asked.cell.left, out)
+        _copy_classes(asked.cell, out)
         lines = ["The factors are stacked, nothing is rounded."]
     if quant == "none":
         return (base, out), lines
@@ -159,10 +163,22 @@ def _lost(quant: str) -> str:
 
 
 def _merged(asked: Asked, parts: Parts, out: Path) -> tuple[Written, list[str]]:
-    """One model: base + sBA in the place of W."""
+    """One model: base + sBA in the place of W, and the trained head where it gives classes."""
+    if asked.cell.head:
+        _write_classifier(asked, out)
+        return (out, None), []
     make = parts.changed if asked.base == "bf16" else parts.merged
     _write_model(asked, parts, out, make)
     return (out, None), [_lost(asked.cell.spec["quant"])] if asked.base == "bf16" else []
+
+
+def _write_classifier(asked: Asked, out: Path) -> None:
+    """The merged model as transformers saves it: the base model's files have no place for the head. In memory."""
+    source = asked.cell.model["path"]
+    made = merged_model(asked.cell.whole, asked.cell.model, logits.prompts(source)).model
+    made.to(getattr(torch, asked.dtype or stored_dtype(source))).save_pretrained(out)
+    load_tokenizer(source, needs_end=False).save_pretrained(out)
+    classes.write(out, made.config)
 
 
 def _residual(asked: Asked, parts: Parts, out: Path) -> tuple[Written, list[str]]:
@@ -181,6 +197,12 @@ def write_raw(cell: StoredCell, out: Path) -> None:
     shutil.copyfile(inside / factors.FACTORS, out / folder.ADAPTER)
     write_json(out / folder.CONFIG, trained.read(inside).config | trained.SAVED | {"init_lora_weights": True})
     _write_base(cell, out)
+    _copy_classes(cell, out)
+
+
+def _copy_classes(cell: StoredCell, out: Path) -> None:
+    if cell.head:
+        shutil.copyfile(cell.trained / classes.FILE, out / classes.FILE)
 
 
 def _write_base(cell: StoredCell, out: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pissa_repro.model import factors
-from pissa_repro.model.architecture import architecture
+from pissa_repro.model.architecture import CLASSIFICATION, architecture
 from pissa_repro.model.base import module_name, stores_transposed
 from pissa_repro.model.factors import PREFIX
 from pissa_repro.runtime.errors import UserError
@@ -58,9 +58,15 @@ def save_trained(wrapped: "PeftModel", folder: str | Path, start: str | Path) ->
     """Write what was trained of a model's only adapter, which began as the factors in the folder `start`."""
     from peft import get_peft_model_state_dict
 
+    config: Any
     (config,) = wrapped.peft_config.values()
-    fields = _fields(config, start) | {"task_type": architecture(wrapped.config).task_type}
-    factors.save_trained(folder, get_peft_model_state_dict(wrapped), fields, start)
+    tensors = get_peft_model_state_dict(wrapped)
+    kind = architecture(wrapped.config)
+    fields = _fields(config, start) | {"task_type": kind.task_type}
+    if kind is CLASSIFICATION:  # PEFT adds the usual names of heads, there or not
+        named = dict.fromkeys(config.modules_to_save)
+        fields["modules_to_save"] = [name for name in named if any(f".{name}." in key for key in tensors)]
+    factors.save_trained(folder, tensors, fields, start)
 
 
 def _fields(config: Any, start: str | Path) -> dict[str, Any]:

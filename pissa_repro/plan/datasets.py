@@ -22,8 +22,30 @@ def source(datasets: Datasets, name: str) -> DataSource:
     return _source(datasets, name, PLACE, ())
 
 
+def has_classes(datasets: Datasets, name: str) -> bool:
+    """Whether the rows of a dataset train a model to give classes: they have a role `label`.
+
+    Raises UserError where they could train answers as well, and where they have no text.
+    """
+    fields = source(datasets, name)["fields"]
+    if "label" not in fields:
+        if "text_pair" in fields:
+            raise UserError(f"{PLACE}.{name}.fields: 'text_pair' goes with 'text' and 'label'.")
+        return False
+    if other := [role for role in ("prompt", "response") if role in fields]:
+        raise UserError(
+            f"{PLACE}.{name}.fields: 'label' and '{other[0]}'. Training takes either 'prompt' and 'response', or "
+            "'text' (and 'text_pair') with the 'label' of its class; give the rows another name for the other use."
+        )
+    if "text" not in fields:
+        raise UserError(f"{PLACE}.{name}.fields: 'label' and no 'text' whose class it is.")
+    return True
+
+
 def is_text(datasets: Datasets, name: str) -> bool:
     """Whether the rows of a dataset train as plain texts. Raises UserError where they could be prompts as well."""
+    if has_classes(datasets, name):
+        return False
     fields = source(datasets, name)["fields"]
     pair = [role for role in ("prompt", "response") if role in fields]
     if "text" in fields and pair:

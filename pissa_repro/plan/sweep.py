@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from pissa_repro import methods
-from pissa_repro.plan import adopted, datasets, lora
+from pissa_repro.model.classes import TASK
+from pissa_repro.plan import adopted, classes, datasets, lora
 from pissa_repro.plan import config as config_module
 from pissa_repro.plan.adopted import Adopted
 from pissa_repro.plan.cells import Cell, Point
@@ -41,6 +42,7 @@ STAGE_VERSION = {
     "fetch": 1, "admit": 1, "init": 1, "quant_error": 1, "train": 1, "adopt": 1, "generate": 1, "evaluate": 1,
 }  # fmt: skip
 SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum, quantize)
+HEAD = {"modules_to_save": ["the head for classes"]}  # which trains beside the factors of every such cell
 Definition = TypeVar("Definition")
 
 
@@ -84,6 +86,12 @@ class Sweep:
         """The training datasets of plain texts, which have no response that the loss could be taken on."""
         swept = self.config["sweep"]["datasets"]
         return {name for name in swept if datasets.is_text(self.config["datasets"], name)}
+
+    @cached_property
+    def _classes(self) -> set[str]:
+        """The training datasets whose rows name classes."""
+        swept = self.config["sweep"]["datasets"]
+        return {name for name in swept if datasets.has_classes(self.config["datasets"], name)}
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
@@ -131,6 +139,10 @@ class Sweep:
             train["target_modules"] = tuple(train["target_modules"])
         if point.data in self._plain_texts:
             train["loss"] = "all"
+        if point.data in self._classes:
+            classes.refuse_settings(train, point.data)
+            lora.check_dtype(HEAD, train["dtype"], f"config.datasets.{point.data} (role 'label')")
+            train["task"] = TASK
         init = definition["init"]
         return Cell(
             model=point.model,
