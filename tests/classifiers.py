@@ -8,11 +8,12 @@ from tiny import ROWS, decaying
 FIELDS = {"text": "text", "label": "label"}
 PAIRS = {**FIELDS, "text_pair": "text_pair"}
 TARGETS = {"bert": ["query", "value", "intermediate.dense"], "llama": ["q_proj", "v_proj", "down_proj"]}
-# Whether the answer is even, which stands at the end; two kinds of labels, and the same rows as pairs.
+# The labels 0 and 1 of one text, by the last digit of its answer; and even and odd of two, where the second of every
+# other row is in capital letters.
 TEXTS = [{"text": f"{prompt} {response}", "label": str(int(response[-1]) % 2)} for prompt, response in ROWS]
 NAMED = [
-    {"text": prompt, "text_pair": response, "label": ("even", "odd")[int(response[-1]) % 2]}
-    for prompt, response in ROWS
+    {"text": prompt, "text_pair": (response, response.upper())[n % 2], "label": ("even", "odd")[n % 2]}
+    for n, (prompt, response) in enumerate(ROWS)
 ]
 
 
@@ -78,3 +79,14 @@ def save_classifier(source: Path, folder: Path, names: tuple[str, ...]) -> Path:
 def copied(source: Path, folder: Path) -> Path:
     """A copy that may be written to."""
     return Path(shutil.copytree(source, folder))
+
+
+def run_of(folder: Path, model: Path, rows: Path, method: str, quant: str = "none", **changes):
+    """A cell of rows of one text or two (by the name of their file), with its start made."""
+    from helpers import Run
+
+    fields, kind = {"one": FIELDS, "two": PAIRS}[rows.stem], "bert" if "bert" in model.name else "llama"
+    settings = {"steps": 6, "learning_rate": 1e-2, "target_modules": TARGETS[kind], "fields": fields}
+    run = Run(folder, model, rows, method, quant, **{**settings, **changes})
+    run.init()
+    return run

@@ -154,7 +154,10 @@ def fresh(folder: str | Path, model: "PreTrainedModel", held: Iterable[str]) -> 
 
 
 def other_heads(folder: str | Path, config: "PretrainedConfig") -> tuple[str, ...]:
-    """What the names of tensors begin with that the files hold for another head, such as that of a language model."""
+    """What the names of tensors begin with that the files hold for another head, such as that of a language model.
+
+    A pooler is one too, where the classifier reads the layers without it (RoBERTa).
+    """
     import torch
     import transformers
 
@@ -164,7 +167,8 @@ def other_heads(folder: str | Path, config: "PretrainedConfig") -> tuple[str, ..
         if made is not None and not is_classifier([name]):
             with torch.device("meta"):
                 model = made(config)
-            found |= {child for child, _ in model.named_children() if child != model.base_model_prefix}
+            prefix = model.base_model_prefix
+            found |= {child for child, _ in model.named_children() if child != prefix} | {"pooler", f"{prefix}.pooler"}
     return tuple(f"{child}." for child in sorted(found))
 
 
@@ -190,6 +194,14 @@ def draw(model: "PreTrainedModel", names: Iterable[str], seed: int) -> None:
 def in_training(model: "PreTrainedModel", lora: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of LoraConfig with the head among the modules that train whole."""
     return {**lora, "modules_to_save": sorted({*(lora.get("modules_to_save") or ()), *modules(model)})}
+
+
+def widen(model: Any, names: Iterable[str]) -> None:
+    """Let these modules, which train in float32, take what layers in another dtype give them."""
+    for name in names:
+        model.get_submodule(name).register_forward_pre_hook(
+            lambda _, given: tuple(one.float() if one.is_floating_point() else one for one in given)
+        )
 
 
 def write(folder: Path, config: "PretrainedConfig") -> None:

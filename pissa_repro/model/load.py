@@ -20,6 +20,23 @@ if TYPE_CHECKING:
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
+# Models that count positions from behind the one of padding: their table holds more positions than a text may have.
+BEHIND_PADDING = frozenset(
+    {
+        "camembert",
+        "data2vec-text",
+        "ibert",
+        "longformer",
+        "luke",
+        "markuplm",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+    }
+    | {"xlm-roberta", "xlm-roberta-xl", "xmod"}
+)
+
+
 def default_device() -> torch.device:
     """The GPU of this process where there is one, else the CPU."""
     if not torch.cuda.is_available():
@@ -101,6 +118,8 @@ def window(config: Any, fallback: int) -> int:
     Raises UserError for a limit that is no natural number.
     """
     limit = getattr(config, "max_position_embeddings", None) or fallback
+    if type(limit) is int and getattr(config, "model_type", None) in BEHIND_PADDING:
+        limit -= config.pad_token_id + 1
     if type(limit) is not int or limit < 1:
         raise UserError(f"config.json: max_position_embeddings is {limit!r}, not a number of tokens.")
     rope = getattr(config, "rope_parameters", None) or {}

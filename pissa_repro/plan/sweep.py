@@ -42,7 +42,6 @@ STAGE_VERSION = {
     "fetch": 1, "admit": 1, "init": 1, "quant_error": 1, "train": 1, "adopt": 1, "generate": 1, "evaluate": 1,
 }  # fmt: skip
 SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum, quantize)
-HEAD = {"modules_to_save": ["the head for classes"]}  # which trains beside the factors of every such cell
 Definition = TypeVar("Definition")
 
 
@@ -141,7 +140,6 @@ class Sweep:
             train["loss"] = "all"
         if point.data in self._classes:
             classes.refuse_settings(train, point.data)
-            lora.check_dtype(HEAD, train["dtype"], f"config.datasets.{point.data} (role 'label')")
             train["task"] = TASK
         init = definition["init"]
         return Cell(

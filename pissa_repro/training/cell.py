@@ -94,6 +94,8 @@ def prepare(spec: TrainSpec, stored: ModelRecord, data: Path, init: Path | None)
     if spec["quant"] == "none" and not moved <= START_UP:  # NaN too
         raise UserError(f"start-up: base + sBA moves the model's logits by {moved:.1e}. Is the init another model's?")
     if settings["dtype"] != "float32":
+        if head:
+            classes.widen(model.get_base_model(), classes.modules(base))
         cast((p for p in model.parameters() if not p.requires_grad), settings["dtype"])
         moved = relative_difference(logits(model, prompts), expected)
     return Prepared(model, tokenizer, examples, lengths, moved)
