@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer (of encoder-decoders transformers' own) set to the paper's recipe; checkpoints survive any kill."""
+"""TRL's SFTTrainer (or transformers' own) set to the paper's recipe; checkpoints survive any kill."""
 
 import logging
 import math
