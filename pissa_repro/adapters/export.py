@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pissa_repro.adapters import cell_card, folder, logits, lowrank, streamed, trained, whole
+from pissa_repro.adapters import cell_card, classifier, folder, logits, lowrank, streamed, trained, whole
 from pissa_repro.adapters.cells import StoredCell
 from pissa_repro.adapters.parts import Parts
-from pissa_repro.model import classes, factors
+from pissa_repro.model import factors
 from pissa_repro.model.merged import Merged, merged_model
 from pissa_repro.model.naming import natural
-from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import atomic, atomic_folder, sha256, write_json
 
@@ -146,7 +145,7 @@ def _lora(asked: Asked, parts: Parts, out: Path) -> tuple[Written | None, list[s
         lines = [f"Rank {asked.rank} leaves out {100 * lost:.2g} % of the change that the training made (Frobenius)."]
     else:
         trained.write_plain(asked.cell.left, out)
-        _copy_classes(asked.cell, out)
+        classifier.write_classes(asked.cell, out)
         lines = ["The factors are stacked, nothing is rounded."]
     if quant == "none":
         return (base, out), lines
@@ -165,20 +164,12 @@ def _lost(quant: str) -> str:
 def _merged(asked: Asked, parts: Parts, out: Path) -> tuple[Written, list[str]]:
     """One model: base + sBA in the place of W, and the trained head where it gives classes."""
     if asked.cell.head:
-        _write_classifier(asked, out)
+        dtype = asked.dtype or stored_dtype(asked.cell.model["path"])
+        classifier.write_merged(asked.cell, out, dtype)
         return (out, None), []
     make = parts.changed if asked.base == "bf16" else parts.merged
     _write_model(asked, parts, out, make)
     return (out, None), [_lost(asked.cell.spec["quant"])] if asked.base == "bf16" else []
-
-
-def _write_classifier(asked: Asked, out: Path) -> None:
-    """The merged model as transformers saves it: the base model's files have no place for the head. In memory."""
-    source = asked.cell.model["path"]
-    made = merged_model(asked.cell.whole, asked.cell.model, logits.prompts(source)).model
-    made.to(getattr(torch, asked.dtype or stored_dtype(source))).save_pretrained(out)
-    load_tokenizer(source, needs_end=False).save_pretrained(out)
-    classes.write(out, made.config)
 
 
 def _residual(asked: Asked, parts: Parts, out: Path) -> tuple[Written, list[str]]:
@@ -197,12 +188,7 @@ def write_raw(cell: StoredCell, out: Path) -> None:
     shutil.copyfile(inside / factors.FACTORS, out / folder.ADAPTER)
     write_json(out / folder.CONFIG, trained.read(inside).config | trained.SAVED | {"init_lora_weights": True})
     _write_base(cell, out)
-    _copy_classes(cell, out)
-
-
-def _copy_classes(cell: StoredCell, out: Path) -> None:
-    if cell.head:
-        shutil.copyfile(cell.trained / classes.FILE, out / classes.FILE)
+    classifier.write_classes(cell, out)
 
 
 def _write_base(cell: StoredCell, out: Path) -> None:

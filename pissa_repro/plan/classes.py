@@ -15,7 +15,7 @@ GIVEN = {"prompt": "alpaca", "loss": "response"}  # settings that have no use fo
 def check(config: Config) -> None:
     """Raise UserError where the swept rows train classes and a task asks for words, or the other way round."""
     swept = config["sweep"]
-    kinds = {name: datasets.has_classes(config["datasets"], name) for name in swept["datasets"]}
+    kinds = {name: datasets.trained_on(config["datasets"], name) == "label" for name in swept["datasets"]}
     for task in swept["tasks"]:
         asks = _asks_classes(config["tasks"][task]["task"])
         for name, gives in kinds.items():

@@ -137,7 +137,7 @@ def _check_names(config: Config) -> None:
     for name in config["datasets"]:
         datasets.source(config["datasets"], name)
     for name in sweep["datasets"]:
-        if not datasets.is_text(config["datasets"], name) and not datasets.has_classes(config["datasets"], name):
+        if datasets.trained_on(config["datasets"], name) == "response":
             _need_fields(config, name, ("prompt", "response"), "training")
     for name, task in config["tasks"].items():
         if task["dataset"] not in config["datasets"]:

@@ -1,7 +1,7 @@
 """The datasets of a config: files or hub ids, and the parts of others, as the sources that are fetched."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.specs import DataPart, DataSource
@@ -22,38 +22,24 @@ def source(datasets: Datasets, name: str) -> DataSource:
     return _source(datasets, name, PLACE, ())
 
 
-def has_classes(datasets: Datasets, name: str) -> bool:
-    """Whether the rows of a dataset train a model to give classes: they have a role `label`.
+def trained_on(datasets: Datasets, name: str) -> Literal["response", "text", "label"]:
+    """What the rows of a dataset teach, by their roles: a response, a plain text, or the label of a text's class.
 
-    Raises UserError where they could train answers as well, and where they have no text.
+    Raises UserError where they could teach several, and for a label without its text.
     """
     fields = source(datasets, name)["fields"]
-    if "label" not in fields:
-        if "text_pair" in fields:
-            raise UserError(f"{PLACE}.{name}.fields: 'text_pair' goes with 'text' and 'label'.")
-        return False
-    if other := [role for role in ("prompt", "response") if role in fields]:
-        raise UserError(
-            f"{PLACE}.{name}.fields: 'label' and '{other[0]}'. Training takes either 'prompt' and 'response', or "
-            "'text' (and 'text_pair') with the 'label' of its class; give the rows another name for the other use."
-        )
-    if "text" not in fields:
-        raise UserError(f"{PLACE}.{name}.fields: 'label' and no 'text' whose class it is.")
-    return True
-
-
-def is_text(datasets: Datasets, name: str) -> bool:
-    """Whether the rows of a dataset train as plain texts. Raises UserError where they could be prompts as well."""
-    if has_classes(datasets, name):
-        return False
-    fields = source(datasets, name)["fields"]
     pair = [role for role in ("prompt", "response") if role in fields]
-    if "text" in fields and pair:
+    alone = next((role for role in ("label", "text_pair", "text") if role in fields), None)
+    if alone and pair:
         raise UserError(
-            f"{PLACE}.{name}.fields: 'text' and '{pair[0]}'. Training takes either 'prompt' and 'response', or a plain "
-            "'text'; give the rows another name for the other use."
+            f"{PLACE}.{name}.fields: '{alone}' and '{pair[0]}'. Training takes either 'prompt' and 'response', or a "
+            "plain 'text', or 'text' (and 'text_pair') with the 'label' of its class; give the rows another name for "
+            "the other use."
         )
-    return "text" in fields
+    if alone == "text_pair" or (alone == "label" and "text" not in fields):
+        lacking = "label" if alone == "text_pair" else "text"
+        raise UserError(f"{PLACE}.{name}.fields: '{alone}' and no '{lacking}', which goes with it.")
+    return alone or "response"  # type: ignore[return-value]
 
 
 def _source(datasets: Datasets, name: str, place: str, way: tuple[str, ...]) -> DataSource:

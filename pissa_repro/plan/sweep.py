@@ -81,16 +81,9 @@ class Sweep:
             yield Point(model, data, cell["method"], cell["quant"], rank, rate, seed)
 
     @cached_property
-    def _plain_texts(self) -> set[str]:
-        """The training datasets of plain texts, which have no response that the loss could be taken on."""
-        swept = self.config["sweep"]["datasets"]
-        return {name for name in swept if datasets.is_text(self.config["datasets"], name)}
-
-    @cached_property
-    def _classes(self) -> set[str]:
-        """The training datasets whose rows name classes."""
-        swept = self.config["sweep"]["datasets"]
-        return {name for name in swept if datasets.has_classes(self.config["datasets"], name)}
+    def _trained_on(self) -> dict[str, str]:
+        """What the rows of the training datasets teach: a response, a text or a label."""
+        return {name: datasets.trained_on(self.config["datasets"], name) for name in self.config["sweep"]["datasets"]}
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
@@ -136,9 +129,9 @@ class Sweep:
         lora.check_dtype(definition["lora"], train["dtype"], f"config.methods.{point.method}.lora")
         if isinstance(train["target_modules"], list):
             train["target_modules"] = tuple(train["target_modules"])
-        if point.data in self._plain_texts:
+        if self._trained_on[point.data] == "text":
             train["loss"] = "all"
-        if point.data in self._classes:
+        if self._trained_on[point.data] == "label":
             classes.refuse_settings(train, point.data)
             train["task"] = TASK
         init = definition["init"]

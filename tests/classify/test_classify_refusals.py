@@ -48,7 +48,7 @@ def test_the_specs_say_that_classes_are_trained(swept):
 WRONG = {  # what is changed in the config, and the words of the refusal
     "no text": ({"fields": {"label": "label"}}, ["config.datasets.rows.fields", "'label' and no 'text'"]),
     "a prompt too": ({"fields": {**FIELDS, "prompt": "text"}}, ["'label' and 'prompt'", "'text_pair'"]),
-    "a pair without a label": ({"fields": {"text": "a", "text_pair": "b"}}, ["'text_pair' goes with", "'label'"]),
+    "a pair without a label": ({"fields": {"text": "a", "text_pair": "b"}}, ["'text_pair' and no 'label'"]),
     "a task of words": ({"task": "gsm8k"}, ["config.datasets.rows.fields", "no 'prompt'"]),
     "a task of texts": ({"task": "perplexity"}, ["'task' asks for words", "trains classes", "tasks of classification"]),
     "vllm": ({"backend": "vllm"}, ["config.tasks.task.backend", "words only", "hf"]),
