@@ -39,7 +39,7 @@ def trained_on(datasets: Datasets, name: str) -> Literal["response", "text", "la
     if alone == "text_pair" or (alone == "label" and "text" not in fields):
         lacking = "label" if alone == "text_pair" else "text"
         raise UserError(f"{PLACE}.{name}.fields: '{alone}' and no '{lacking}', which goes with it.")
-    return alone or "response"  # type: ignore[return-value]
+    return alone or "response"
 
 
 def _source(datasets: Datasets, name: str, place: str, way: tuple[str, ...]) -> DataSource:
