@@ -15,6 +15,7 @@ from pissa_repro.adapters.parts import Parts
 from pissa_repro.model import factors
 from pissa_repro.model.merged import Merged, merged_model
 from pissa_repro.model.naming import natural
+from pissa_repro.model.peft_words import ONLY_FACTORS
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import (
     atomic,
@@ -32,7 +33,6 @@ ROUNDED = 2.0**-6  # where they are rounded to another dtype: four times bfloat1
 LOST = 0.5  # |difference| / what the training has moved the logits by: from here on, a form has lost the training
 BESIDE = cell_card.BESIDE  # the folder of the trained adapter beside a residual
 NO_PATTERNS: dict[str, Any] = {"rank_pattern": {}, "alpha_pattern": {}}
-ONLY_FACTORS = {"use_dora": False, "bias": "none", "modules_to_save": None}
 Written = tuple[Path, Path | None]  # the model and the adapter on it that others load; None: whole weights
 
 

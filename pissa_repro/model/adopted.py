@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel
 
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 RAW, START = (Files(f"{name}.safetensors", f"{name}.json") for name in ("adapter", "start"))
-TASKS = (None, "CAUSAL_LM")
 
 
 def lora_config(given: Mapping[str, Any], place: str) -> "LoraConfig":
@@ -36,10 +36,6 @@ def lora_config(given: Mapping[str, Any], place: str) -> "LoraConfig":
     for key, value in given.items():
         if key not in known and value:
             raise UserError(f"{place}: '{key}' is set, which this PEFT does not know. A newer one has written it.")
-    if given.get("task_type") not in TASKS:
-        raise UserError(
-            f"{place}: task_type is {given['task_type']}, and only adapters of causal models (CAUSAL_LM) are adopted."
-        )
     kept = {key: value for key, value in done(given).items() if key in known}
     try:
         return LoraConfig(**{**kept, "inference_mode": False})
@@ -47,19 +43,26 @@ def lora_config(given: Mapping[str, Any], place: str) -> "LoraConfig":
         raise UserError(f"{place}: {error}") from None
 
 
-def refuse_misfit(model: "PreTrainedModel", files: tuple[Path, Mapping[str, Any]], shapes: dict[str, Any]) -> None:
+def refuse_misfit(
+    model: "PreTrainedModel", files: tuple[Path, Mapping[str, Any]], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
     """Raise UserError unless an adapter has the very tensors that PEFT makes for its config on this model.
 
     files: the adapter's folder, for messages, and its config; shapes: of its tensors, by key. model: on the meta
     device; it is changed. PEFT itself only warns of what is missing, and loads what is left.
     """
     folder, config = files
-    wrapped, base = wrap(model, lora_config(config, str(folder)), folder), dict(model.named_parameters())
+    refuse_other_tensors(wrap(model, lora_config(config, str(folder)), folder), folder, shapes)
+
+
+def refuse_other_tensors(wrapped: "PeftModel", folder: Path, shapes: Shapes) -> None:
+    """The same of a model that PEFT has put the adapter's layers on."""
     from peft.utils import get_peft_model_state_dict
 
-    made = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    model: Any = wrapped.get_base_model()
+    made, base = get_peft_model_state_dict(wrapped, save_embedding_layers=False), dict(model.named_parameters())
     wanted = {key: tuple(tensor.shape) for key, tensor in made.items()}
-    for key in shapes.keys() - wanted.keys():
+    for key in sorted(shapes.keys() - wanted.keys()):
         name = key.removeprefix("base_model.model.")
         if not key.endswith(FROZEN) or name not in base:
             raise UserError(
