@@ -32,6 +32,10 @@ EXACT = 1e-4  # |difference| / |logits| of an exact form where training and weig
 ROUNDED = 2.0**-6  # where they are rounded to another dtype: four times bfloat16's half step
 LOST = 0.5  # |difference| / what the training has moved the logits by: from here on, a form has lost the training
 BESIDE = cell_card.BESIDE  # the folder of the trained adapter beside a residual
+HOLDS = {  # what may show a training that is smaller than the rounding, by what is exported
+    "lora": "--as residual --dtype float32 (its base was rounded in training, the model that a LoRA belongs on is not)",
+    **dict.fromkeys(("merged", "residual"), "--dtype float32"),
+}
 NO_PATTERNS: dict[str, Any] = {"rank_pattern": {}, "alpha_pattern": {}}
 Written = tuple[Path, Path | None]  # the model and the adapter on it that others load; None: whole weights
 
@@ -254,7 +258,8 @@ def _compared(asked: Asked, written: Written, known: Known | None) -> str:
         raise UserError(
             f"CELL {asked.cell.folder}: the logits of this form differ from the trained cell's by {difference:.1e}, "
             f"relative (limit {limit:.1e}, and half of the {known.effect:.1e} that the training moved them by). "
-            "Nothing was written. If the training was that small, --dtype float32 may hold it; else please report this."
+            f"Nothing was written. If the training was that small, {HOLDS[asked.form]} may hold it; else please report "
+            "this."
         )
     return f"Its logits are within {difference:.1e} of the trained cell's, relative."
 
