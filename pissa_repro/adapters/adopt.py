@@ -109,7 +109,7 @@ def write(asked: Asked, found: Examined, stored: ModelRecord, out: Path) -> None
         for one, files in parts:
             _copy(one, files, _place(stored), unfinished)
         with atomic(unfinished / "README.md") as file:
-            file.write(_card(asked, found, _place(stored)["base_model_name_or_path"], out.name))
+            file.write(_card(asked, found, stored, out.name))
 
 
 def _place(stored: ModelRecord) -> dict[str, str | None]:
@@ -123,8 +123,9 @@ def _copy(adapter: Adapter, files: Files, place: dict[str, str | None], out: Pat
     write_json(out / files.config, done(adapter.config) | {"inference_mode": True} | place)
 
 
-def _card(asked: Asked, found: Examined, base: str | None, name: str) -> str:
+def _card(asked: Asked, found: Examined, stored: ModelRecord, name: str) -> str:
     """README.md: what the folder holds, and how others load it."""
+    base = public_name(stored)
     rank, config, facts = found.trained.rank, found.trained.config, found.facts
     about = "It was trained elsewhere and taken in to be scored."
     how = card.loading(base or "BASE", name, rank, config)
@@ -135,7 +136,8 @@ def _card(asked: Asked, found: Examined, base: str | None, name: str) -> str:
         )
         how = "The folders that it was taken from hold the adapter as PEFT wrote it."
     notes = "\n".join(f"- {note}" for note in facts["notes"])
-    sections = (card.head(base, ["lora"]), f"# Adapter of rank {rank}", about, notes, how)
+    head = card.head(base, ["lora"], card.licence(stored["path"]))
+    sections = (head, f"# Adapter of rank {rank}", about, notes, how)
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
