@@ -5,7 +5,8 @@ Types only, as in specs.py: keys are what the JSON has, and no code depends on t
 
 from typing import Any, NotRequired, TypedDict
 
-from pissa_repro.runtime.specs import AdmitRows, AdoptSpec, EvaluateSpec, GenerateSpec, ModelSpec, TrainSpec
+from pissa_repro.runtime.admit_specs import AdmitRows
+from pissa_repro.runtime.specs import AdoptSpec, EvaluateSpec, GenerateSpec, ModelSpec, TrainSpec
 
 
 class Git(TypedDict):
