@@ -38,6 +38,11 @@ def test_each_method_has_a_page_and_the_index_lists_it(hooks):
         assert ("## Deviations" in page) == ("\nDeviations: " in method.__doc__)
 
 
+def test_the_readme_links_every_method():
+    linked = re.findall(r"\]\(pissa_repro/methods/(\w+)\.py\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert sorted(linked) == list(methods.names())
+
+
 def test_the_navigation_gets_the_pages(hooks):
     class Config:
         nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
