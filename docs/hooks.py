@@ -101,6 +101,7 @@ def method_page(name: str) -> str:
         table(("option", "default", "acts on"), said.options(name)) if said.options(name) else "",
         "## Our rows",
         results(name) or "None of its cells is in the tables of this site yet.",
+        costs(name),
         f"File: `pissa_repro/methods/{name}.py`. " + ("Source: " + ", ".join(links) + "." if links else ""),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -137,12 +138,10 @@ def table(heads, rows) -> str:
 def results(name: str) -> str:
     """The cells of a method in docs/reproduction, over their seeds, with their task's first metric."""
     cells = defaultdict(dict)
-    for path in sorted((ROOT / "docs/reproduction").glob("*/scores.csv")):
-        with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                if row["method"] == name:
-                    key = (row[column] for column in ("quant", "rank", "learning_rate", "task", "trainable_parameters"))
-                    cells[path.parent.name, *key].setdefault(row["seed"], row)
+    for folder, row in reproduced("scores.csv"):
+        if row["method"] == name:
+            key = (row[column] for column in ("quant", "rank", "learning_rate", "task", "trainable_parameters"))
+            cells[folder, *key].setdefault(row["seed"], row)
     rows = [
         (
             *key,
@@ -153,6 +152,39 @@ def results(name: str) -> str:
     ]
     heads = ("table", "base", "rank", "rate", "task", "trained parameters", "score", "final loss", "seeds")
     return table(heads, rows) if rows else ""
+
+
+def costs(name: str) -> str:
+    """What a method costs in the tables `baselines` that are kept in docs/reproduction; nothing where it is in none."""
+    heads = {  # of columns in these tables
+        "quant": "base", "start_seconds": "start, s", "statistics_seconds": "statistics, s",
+        "train_seconds_mean": "training, s", "step_to_lora": "step, times LoRA's", "peak_memory_gib": "memory, GiB",
+        "update": "update", "forgotten": "forgotten, nats per token",
+    }  # fmt: skip
+    kept = [(folder, row) for folder, row in reproduced("baselines.csv") if row["config_method"] == name]
+    rows = [(folder, *(short(row[column]) for column in heads), share(row)) for folder, row in kept]
+    return table(("table", *heads.values(), "start and statistics, % of the training"), rows) if rows else ""
+
+
+def share(row: dict[str, str]) -> str:
+    """What is done before a training, in percent of its time; nothing for a method that has no start."""
+    before = [float(row[column]) for column in ("start_seconds", "statistics_seconds") if row[column]]
+    return f"{100 * sum(before) / float(row['train_seconds_mean']):.1f}" if before else ""
+
+
+def short(value: str) -> str:
+    """A number of a table with four digits; words as they are."""
+    try:
+        return f"{float(value):.4g}"
+    except ValueError:
+        return value
+
+
+def reproduced(file: str):
+    """The rows of every file of that name in a folder of docs/reproduction, with the folder."""
+    for path in sorted((ROOT / "docs/reproduction").glob(f"*/{file}")):
+        with path.open(encoding="utf-8", newline="") as opened:
+            yield from ((path.parent.name, row) for row in csv.DictReader(opened))
 
 
 def spread(values: list[float]) -> str:

@@ -61,6 +61,21 @@ def test_a_page_has_the_rows_of_the_tables_of_this_site(hooks):
         assert f" {float(score) / 100:.4f} ± " in hooks.results(name) and f" {loss} " in hooks.results(name)
 
 
+def test_a_page_has_what_a_method_costs(hooks, monkeypatch, tmp_path):
+    """Start and statistics are a tenth of the training; a method without a start has no share."""
+    head = (
+        "config_method,quant,start_seconds,statistics_seconds,train_seconds_mean,step_to_lora,peak_memory_gib,update,"
+        "forgotten\n"
+    )
+    kept = tmp_path / "docs/reproduction/side/baselines.csv"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(f"{head}one,nf4,1.5,2.5,40,1.25,0.9,0.01,-0.2\nwhole,none,,,50,,0.9,0.1,\n", encoding="utf-8")
+    monkeypatch.setattr(hooks, "ROOT", tmp_path)
+    assert hooks.costs("one").endswith("| side | nf4 | 1.5 | 2.5 | 40 | 1.25 | 0.9 | 0.01 | -0.2 | 10.0 |")
+    assert hooks.costs("whole").endswith("| side | none |  |  | 50 |  | 0.9 | 0.1 |  |  |")
+    assert not hooks.costs("other")
+
+
 FACTS = {  # of plugged.STARTS, of a weight (24, 18) at rank 4
     "square": {"parts": "A (4, 18), B (24, 4), core (4, 4)", "trains": "core"},
     "banded": {"parts": "A (18, 18), B (24, 18), core (18, 18)", "trains": "core; 52 of the core's 324 entries"},
