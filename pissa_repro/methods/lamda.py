@@ -3,7 +3,8 @@
 Seen of the paper: its abstract. The form of the start is from memory.
 
 Deviations: by `adaptive_ranks` (LaMDA++) flat spectra have more rank, as in the paper; the share of |W|^2 that decides
-and the bounds, half of the rank and twice, are ours.
+and the bounds, half of the rank and twice, are ours. The released code starts from LoRA's A and B, or LoftQ's, with a
+random core; here all three are parts of W.
 """
 
 import math

@@ -18,7 +18,7 @@ RANDOM = False
 TAKES = "singular vectors of the gradient of W"
 LOOK = 19
 IGNORES_SCALING = True
-OPTIONS = {"svd": "fast", "gamma": 64.0}  # from memory, not checked
+OPTIONS = {"svd": "fast", "gamma": 64.0}  # of the authors' first command; their config file has 16
 STATISTICS = {"gradient": {"rows": 64}}
 
 

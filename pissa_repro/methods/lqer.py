@@ -12,7 +12,7 @@ DISPLAY = QUANTIZED_DISPLAY = "LQER"
 RANDOM = False
 LOOK = 23
 OPTIONS = {"svd": "fast"}
-STATISTICS = {"magnitude": {"rows": 32}}  # from memory, not checked
+STATISTICS = {"magnitude": {"rows": 32}}  # from memory; the released config of LLaMA-7B has 64
 
 
 def refuse(quant: str) -> str | None:
