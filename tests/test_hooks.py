@@ -8,10 +8,10 @@ import sys
 import pytest
 import torch
 from helpers import Run
+from plugged import thrown
 from safetensors.torch import load_file
 from test_recipe import own_batches, own_loss
 from test_resume import arguments, assert_the_same, interrupt
-from thrown import thrown
 
 from pissa_repro.model import factors
 from pissa_repro.plan.config import ROOT
