@@ -249,6 +249,7 @@ def parts_of(start, scaling: float) -> Parts:
 
     def of(name: str):
         part = getattr(start, name)
+        part = part[start.free] if name == "core" and start.free is not None else part
         return None if part is None else torch.nn.Parameter(part.clone(), requires_grad=name in start.trained)
 
     return Parts(of("A"), of("B"), of("core"), scaling)
