@@ -20,6 +20,7 @@ from pissa_repro.sources.fetched import fetch_model
 from pissa_repro.sources.rows import read_rows, select
 from pissa_repro.stages import evaluate as stage_evaluate
 from pissa_repro.stages import init as stage_init
+from pissa_repro.stages import statistics as stage_statistics
 from pissa_repro.stages import train
 from pissa_repro.starts.make import spectrum, start_model, start_module
 from pissa_repro.training import cell
@@ -79,13 +80,13 @@ def counted(monkeypatch, module, name: str) -> list:
 
 
 def config(model: Path, rows: Path, method: str, quant: str, **changes) -> dict:
-    """A sweep of one cell. changes: training settings, and rank, learning_rate, seed, options, lora.
+    """A sweep of one cell. changes: training settings, and rank, learning_rate, seed, options, lora, statistics.
 
     fields: the roles of the rows, where they are no prompts and responses; the task then is perplexity, or
     classification.
     """
     fields = changes.pop("fields", {"prompt": "prompt", "response": "response"})
-    definition = {"init": method, "options": changes.pop("options", {}), "lora": changes.pop("lora", {})}
+    own = {key: changes.pop(key) for key in ("options", "lora", "statistics") if key in changes}
     sweep = {
         "models": ["tiny"],
         "datasets": ["rows"],
@@ -99,7 +100,7 @@ def config(model: Path, rows: Path, method: str, quant: str, **changes) -> dict:
     return {
         "models": {"tiny": {"path": str(model)}},
         "datasets": {"rows": {"path": str(rows), "fields": fields}},
-        "methods": {"tested": definition},
+        "methods": {"tested": {"init": method, **own}},
         "train": settings | {key: value for key, value in changes.items() if key != "max_new_tokens"},
         "tasks": {
             "task": {
@@ -129,13 +130,29 @@ class Run:
         self.record, self.steps = self.folder / "train.json", self.folder / "train_steps.csv"
         self.init_spec, self.spec = self.sweep.init_spec(self.cell), self.sweep.train_spec(self.cell)
 
-    def init(self) -> dict:
+    def init(self, shared: Path | None = None) -> dict:
         """Make the initial factors; returns the record. Nothing for a method without factors."""
         if self.init_spec is None:
             return {}
+        return self.start_from(*self.known(shared))
+
+    def known(self, shared: Path | None = None) -> list[Path]:
+        """Measure what the start has to know of data; the folders. shared: where other cells left and find them."""
+        folders = []
+        for kind, spec in self.init_spec.get("statistics", {}).items():
+            folders.append((shared or self.folder) / kind)
+            if not (shared and folders[-1].exists()):
+                stage_statistics.main([
+                    "--spec", canonical(spec), "--model", str(self.model), "--data", str(self.rows),
+                    "--out", str(folders[-1]),
+                ])  # fmt: skip
+        return folders
+
+    def start_from(self, *statistics: Path) -> dict:
+        """Make the initial factors from these folders; returns the record."""
         stage_init.main([
             "--spec", canonical(self.init_spec), "--model", str(self.model), "--out", str(self.start),
-            "--scratch", str(self.folder / "decomposed"),
+            "--scratch", str(self.folder / "decomposed"), "--statistics", *map(str, statistics),
         ])  # fmt: skip
         return read_json(self.start / "init.json")
 

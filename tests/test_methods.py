@@ -60,7 +60,11 @@ def values_of(key, default, choices):
         return choices[key], ("no such word", 1, True)
     if isinstance(default, bool):
         return (not default,), (0, "true", 1.5)
-    return ((default,), (-1.0, True, "0.5", float("nan"))) if isinstance(default, float) else ((default + 3,), (0, True, "5", 1.5))
+    return (
+        ((default,), (-1.0, True, "0.5", float("nan")))
+        if isinstance(default, float)
+        else ((default + 3,), (0, True, "5", 1.5))
+    )
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -19,9 +19,7 @@ from pissa_repro.plan import admission
 from pissa_repro.plan.config import ROOT
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results import conditions
-from pissa_repro.runtime.record import canonical, read_json, write_lines
-from pissa_repro.stages import init as stage_init
-from pissa_repro.stages import statistics as stage_statistics
+from pissa_repro.runtime.record import read_json, write_lines
 from pissa_repro.starts import byhand, ranks
 from pissa_repro.starts.statistics import Known
 
@@ -104,29 +102,9 @@ def test_rows_that_only_a_start_sees_are_admitted(tiny_model, tiny_rows):
     assert found == [{"rows": "rows", "max_length": 256}, {"rows": "others", "max_length": 256}]
 
 
-class Seen(Run):
-    """A run with its statistics."""
-
-    def known(self):
-        """Measure the statistics of the cell's start; their folders."""
-        folders = []
-        for kind, spec in self.init_spec["statistics"].items():
-            folders.append(self.folder / kind)
-            common = ["--model", str(self.model), "--data", str(self.rows), "--out", str(folders[-1])]
-            stage_statistics.main(["--spec", canonical(spec), *common])
-        return folders
-
-    def start_from(self, *folders):
-        """Make the start from these; returns its record."""
-        common = ["--spec", canonical(self.init_spec), "--model", str(self.model), "--out", str(self.start)]
-        own = ["--scratch", str(self.folder / "decomposed"), "--statistics", *map(str, folders)]
-        stage_init.main([*common, *own])
-        return read_json(self.start / "init.json")
-
-
 @pytest.fixture
 def cell(tmp_path, tiny_model, tiny_rows):
-    return Seen(tmp_path / "run", tiny_model, tiny_rows, "seen")
+    return Run(tmp_path / "run", tiny_model, tiny_rows, "seen")
 
 
 def test_a_start_is_made_from_statistics_of_the_rows_that_are_drawn(cell):
@@ -196,7 +174,7 @@ def test_fewer_rows_than_are_drawn_are_refused(cell, tmp_path):
 
 
 def test_modules_get_ranks_of_their_own_and_keep_their_scaling(tmp_path, tiny_model, tiny_rows):
-    run_ = Seen(tmp_path / "run", tiny_model, tiny_rows, "spread", alpha=6.0)
+    run_ = Run(tmp_path / "run", tiny_model, tiny_rows, "spread", alpha=6.0)
     record = run_.start_from(*run_.known())
     made = factors.load(run_.start, read_json(run_.model))
     assert {len(a) for a in made.A.values()} == {3, 5}
