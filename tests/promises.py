@@ -8,8 +8,8 @@ import copy
 import re
 
 import torch
-from helpers import decaying, made_up, sides, spec_of, start_of
 from quadratic import Quadratic
+from starting import decaying, made_up, sides, spec_of, start_of
 
 from pissa_repro import methods, quantizers
 from pissa_repro.linalg.spectrum import Spectrum

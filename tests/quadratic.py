@@ -1,7 +1,7 @@
 """A training of one weight's parts without a model: |base + s B C A - goal|^2 / 2, with the hooks of their method."""
 
 import torch
-from helpers import parts_of
+from starting import parts_of
 
 from pissa_repro import methods
 from pissa_repro.model.core import laid

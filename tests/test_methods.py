@@ -8,8 +8,8 @@ import sys
 
 import pytest
 import torch
-from helpers import decaying, sides
 from promises import CHECKS, RANK, SCALINGS, start
+from starting import decaying, sides
 
 from pissa_repro import methods, quantizers
 from pissa_repro.model import factors

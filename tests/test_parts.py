@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from helpers import Run, relative, spec_of, start_of
+from helpers import Run
 from plugged import STARTS, plugged, text
 from safetensors.torch import load_file
 from stage import says
+from starting import relative, spec_of, start_of
 
 from pissa_repro import methods
 from pissa_repro.model import factors

@@ -8,9 +8,10 @@ import pytest
 import seen
 import torch
 import yaml
-from helpers import Run, config, relative
+from helpers import Run, config
 from safetensors.torch import load_file, save_file
 from stage import LLAMA, says
+from starting import relative
 from test_plugins import checkout, dry_run, run  # noqa: F401 (checkout is a fixture)
 
 from pissa_repro import methods
