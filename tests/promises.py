@@ -125,13 +125,17 @@ def check_takes(method, quant):
 
 
 def check_rank(method, quant):
-    """After a step of plain gradient descent on a random quadratic, A and B C have all k directions."""
+    """A step of plain gradient descent on a random quadratic moves all k directions; A and B C then have them all."""
     walk = Quadratic(method, start(method, quant, decaying(*SHAPE))[0], 1.0)
+    before = walk.parts.A.detach().clone(), walk.wide().mT
     walk.descend()
-    for name, side in (("A", walk.parts.A.mT), ("B C", walk.wide())):
+    sides = walk.parts.A, walk.wide().mT
+    moved = torch.stack([(now != old).any(1) for now, old in zip(sides, before, strict=True)]).any(0)
+    assert moved.all(), f"a step moves {int(moved.sum())} of {len(moved)} directions"
+    for name, side in zip(("A", "B C"), sides, strict=True):
         values = torch.linalg.svdvals(side.double())
         there = int((values > ZERO * values[0]).sum())
-        assert there == side.shape[1], f"{name} has {there} of {side.shape[1]} directions, and no step brings the rest"
+        assert there == len(side), f"{name} has {there} of {len(side)} directions, and no step brings the others"
 
 
 def check_entries(method, quant):

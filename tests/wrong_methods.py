@@ -71,6 +71,11 @@ WRONG = {
     "rows_of_zeros_that_are_taken": ("rank", TAKEN.replace("return", "a[1:] = b[:, 1:] = 0\n    return"), LARGEST),
     "a_direction_twice": ("rank", f"Vh[1] = Vh[0]\n    {PLAIN}", ""),
     "a_core_of_zeros_for_good": ("rank", CORE.replace("U[:, :k].contiguous()", "zeros(len(U), k)"), entries("rank")),
+    "a_direction_that_is_held": (
+        "rank", "core = S[:k] / s\n    return Start(Vh[:k], U[:, :k].contiguous(), core=core, offset='start',"
+        " trained=('core',), free=core < core[0])",
+        LARGEST + entries("rank - 1"),
+    ),
     "a_core_that_is_not_counted": ("entries", CORE, ""),
     "a_frozen_part_that_is_counted": ("entries", HELD, ""),
     "a_wrong_way": ("learns", PLAIN, hooks(each("adjust", "parts.B.grad.neg_()"))),
