@@ -9,6 +9,7 @@ import seen
 import torch
 import yaml
 from helpers import Run, config
+from plugged import plugged
 from safetensors.torch import load_file, save_file
 from stage import LLAMA, says
 from starting import relative
@@ -25,12 +26,11 @@ from pissa_repro.starts import byhand, ranks
 from pissa_repro.starts.statistics import Known
 
 
-@pytest.fixture(autouse=True)
-def method(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def thrown_away(tmp_path_factory):
     """Two methods that see data, and one that gives modules ranks of their own as well."""
-    seen.add(monkeypatch, "seen")
-    seen.add(monkeypatch, "spread", seen.TEXT + seen.RANKS)
-    seen.add(monkeypatch, "steep", seen.TEXT.replace("covariance", "gradient"))
+    with plugged(tmp_path_factory.mktemp("methods"), seen.FILES):
+        yield
 
 
 def swept(tiny_model, tiny_rows, *methods_, statistics=None, **changes):
@@ -205,7 +205,7 @@ def test_ranks_that_make_no_sense_are_refused(monkeypatch):
 def test_the_workflow_measures_once_for_two_methods(checkout, tiny_model):  # noqa: F811
     """A dry run of two methods with one statistics job, and a run up to one start."""
     for name in ("seen", "spread"):
-        seen.put(checkout, name, seen.TEXT if name == "seen" else seen.TEXT + seen.RANKS)
+        seen.put(checkout, name)
     cells = [{"method": name, "quant": "none"} for name in ("seen", "spread")]
     own = {
         "datasets": {"gsm-mini-train": {"rows": 8}},
