@@ -5,9 +5,10 @@ import re
 import pytest
 import scipy.fft
 import torch
-from helpers import Run, sides, spec_of, start_of
+from helpers import Run
 from plugged import plugged
 from safetensors.torch import load_file
+from starting import sides, spec_of, start_of
 
 from pissa_repro import methods
 from pissa_repro.linalg.spectrum import Spectrum

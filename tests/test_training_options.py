@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import Run, config
+from plugged import thrown
 from safetensors.torch import load_file
 from stage import says
-from thrown import thrown
 
 from pissa_repro import methods
 from pissa_repro.model import factors
