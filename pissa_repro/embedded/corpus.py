@@ -1,7 +1,7 @@
 """The pre-training text: short documents that teach the skills, never the task.
 
-A library module; `python -m pissa_repro.stages.pretrain` and the dataset `embedded:pretraining` read from it. The documents are
-equations, chains of equations, one-step exercises in other words, comparisons, copying, and bare
+A library module; `python -m pissa_repro.stages.pretrain` and the dataset `embedded:pretraining` read from it.
+The documents are equations, chains of equations, one-step exercises in other words, comparisons, copying, and bare
 questions of *train* problems without any solution; some of them in the instruction template.
 No document holds a worked word problem of two or more steps, and none a question of another split.
 """
