@@ -77,7 +77,7 @@ def _text(sweep: Sweep, costs: Costs, line: Line, texts: list[Line]) -> Row:
         "perplexity": fmean(after.second),
     }
     before = next((text for text in texts if _is_before(costs, text, after)), None)
-    if before is None:
+    if before is None or before is after:
         return row
     lost = stats.paired_bootstrap(after.scores, before.scores)
     row |= {"text_score_before": before.scores.mean(), "perplexity_before": fmean(before.second)}

@@ -10,8 +10,8 @@ from pissa_repro.results.costs import Costs
 
 CAPTION = (
     "Final loss: the mean over the last tenth of the steps, and over seeds. In one epoch it is the loss of rows that "
-    "were not trained on before, so that a rate may be chosen by it; over several epochs it is not. Chosen: the rate of the "
-    "lowest loss. At the edge: it is the smallest or largest rate of its row, and one beyond may be better."
+    "were not trained on before, so that a rate may be chosen by it; over several epochs it is not. Chosen: the rate "
+    "of the lowest loss. At the edge: it is the smallest or largest rate of its row, and one beyond may be better."
 )
 
 
