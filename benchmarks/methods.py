@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from common import keep
+from common import RESULTS, keep
 from methods_models import PEFT, Bench, cells
 
 LIMIT = 1.5
@@ -73,26 +73,29 @@ def exceeded(lines: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--width", type=int, nargs="*", default=[512], help="of one layer of LLaMA-2-7B's shapes")
+    parser.add_argument("--width", type=int, nargs="*", default=[0, 512], help="of the layer; 0: the embedded model")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of methods.jsonl")
     parser.add_argument("--only", nargs="*", default=[], help="methods; default: all, and PEFT's AdaLoRA")
     parser.add_argument("--quick", action="store_true", help="one turn of few steps: shows whether it runs")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.quick:
         args.repeats, args.steps = 1, 4
     logging.disable(logging.WARNING)
     lines = []
-    for width in (None, *args.width):
+    for width in args.width:
         with tempfile.TemporaryDirectory() as folder:
             bench = Bench(Path(folder), width, args.rank, args.steps)
             for name, quant in cells(args.only):
                 lines.append(compared(bench, name, quant, args.repeats))
                 show(lines[-1])
-                keep("methods", {**lines[-1], "rank": args.rank, "steps": args.steps, "repeats": args.repeats})
+                keep(
+                    "methods", {**lines[-1], "rank": args.rank, "steps": args.steps, "repeats": args.repeats}, args.out
+                )
     if slow := exceeded(lines):
         sys.exit(f"error: more than {LIMIT} times the step of PEFT's AdaLoRA: {', '.join(slow)}")
 

@@ -74,14 +74,14 @@ class Stamps(TrainerCallback):
 
 
 class Bench:
-    """A model with its rows in a folder. width: of one layer of LLaMA-2-7B's shapes; None: the embedded model."""
+    """A model with its rows in a folder. width: of one layer of LLaMA-2-7B's shapes; 0: the embedded model."""
 
-    def __init__(self, folder: Path, width: int | None, rank: int, steps: int):
+    def __init__(self, folder: Path, width: int, rank: int, steps: int):
         self.folder, self.steps, self.rank = folder, steps + FIRST, rank
-        self.name = "embedded" if width is None else f"llama-{width}"
+        self.name = f"llama-{width}" if width else "embedded"
         (self.reference,) = methods.references()
         source = "embedded"
-        if width is not None:
+        if width:
             one_layer(folder / "model", width)
             source = str(folder / "model")
         self.raw = load(ROOT / "config" / "config.yaml")
