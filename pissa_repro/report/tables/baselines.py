@@ -31,8 +31,8 @@ CAPTION = {
     "method that asks for it pays. Statistics: seconds of measuring what the start has to know of data; all methods "
     "that ask for the same share it.",
     "step": "Step: seconds of a training step over those of {reference} on the same base, the median over seeds and "
-    "the range. Both were trained on the same kind of machine, which may have had other work: half as much again says "
-    "nothing here (benchmarks/methods.py measures it in turns).",
+    "the range. Both were trained on the same kind of machine, which may have had other work: differences of up to a "
+    "half say nothing here (benchmarks/methods.py measures it in turns).",
     "update": "Update: |dW| / |W| from the start of the training to its end, the mean over modules and seeds.",
     "memory": "Memory: peak of the training process, on a GPU from the first step on.",
     "forgotten": "Forgotten: nats per token on {text} after the training, less those of the base before it "
