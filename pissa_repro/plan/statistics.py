@@ -59,8 +59,19 @@ def check(config: Config, definition: NamedMethod, place: str) -> None:
     if (name := given.get("data")) is not None:
         if name not in config["datasets"]:
             raise unknown("dataset", name, config["datasets"], f"{place}.statistics.data")
-        if not datasets.is_text(config["datasets"], name):
+        if not of_texts(config, name, f"{place}.statistics"):
             datasets.need_fields(config["datasets"], name, ("prompt", "response"), f"{place}.statistics")
+
+
+def of_texts(config: Config, name: str, place: str) -> bool:
+    """Whether the rows that a start sees are plain texts. Raises UserError for rows with the label of a class."""
+    taught = datasets.trained_on(config["datasets"], name)
+    if taught == "label":
+        raise UserError(
+            f"{place}: the start sees rows of dataset '{name}', which teach a class, and statistics are measured of "
+            "models that write words only. Take a method that starts without data, or rows that teach words."
+        )
+    return taught == "text"
 
 
 def check_rows(config: Config, definition: NamedMethod, name: str, place: str) -> None:

@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from pissa_repro import methods
-from pissa_repro.plan import adopted, datasets, lora, statistics
+from pissa_repro.model.classes import TASK
+from pissa_repro.plan import adopted, classes, datasets, lora, statistics
 from pissa_repro.plan import config as config_module
 from pissa_repro.plan.adopted import Adopted
 from pissa_repro.plan.cells import Cell, Point
@@ -80,10 +81,9 @@ class Sweep:
             yield Point(model, data, cell["method"], cell["quant"], rank, rate, seed)
 
     @cached_property
-    def _plain_texts(self) -> set[str]:
-        """The training datasets of plain texts, which have no response that the loss could be taken on."""
-        swept = self.config["sweep"]["datasets"]
-        return {name for name in swept if datasets.is_text(self.config["datasets"], name)}
+    def _trained_on(self) -> dict[str, str]:
+        """What the rows of the training datasets teach: a response, a text or a label."""
+        return {name: datasets.trained_on(self.config["datasets"], name) for name in self.config["sweep"]["datasets"]}
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
@@ -129,8 +129,11 @@ class Sweep:
         lora.check_dtype(definition["lora"], train["dtype"], f"config.methods.{point.method}.lora")
         if isinstance(train["target_modules"], list):
             train["target_modules"] = tuple(train["target_modules"])
-        if point.data in self._plain_texts:
+        if self._trained_on[point.data] == "text":
             train["loss"] = "all"
+        if self._trained_on[point.data] == "label":
+            classes.refuse_settings(train, point.data)
+            train["task"] = TASK
         init = definition["init"]
         return Cell(
             model=point.model,
@@ -204,7 +207,7 @@ class Sweep:
         if not cell.seen:
             return {}
         settings = {key: dict(cell.train)[key] for key in ("max_length", *config_module.UNWRITTEN)}
-        if datasets.is_text(self.config["datasets"], cell.seen):
+        if statistics.of_texts(self.config, cell.seen, f"config.methods.{cell.method}"):
             settings["loss"] = "all"
         asked = statistics.specs(self.definition(cell.method), self.targets(cell), config_module.written(settings))
         return {kind: statistics.Statistic(cell.model, cell.seen, spec) for kind, spec in asked.items()}
