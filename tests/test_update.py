@@ -9,7 +9,9 @@ from pissa_repro.model import factors
 from pissa_repro.model.adapter import attach
 from pissa_repro.model.base import set_base
 from pissa_repro.model.load import load_base
+from pissa_repro.model.update import mean_update
 from pissa_repro.runtime.record import read_json
+from pissa_repro.sources.fetched import fetch_model
 
 PROMPTS = [list(range(3, 20))]
 CELLS = [("full", "none", {}), ("svft", "none", {}), ("pissa", "nf4", {}), ("lora", "nf4", {"use_dora": True})]
@@ -40,6 +42,11 @@ def test_it_is_what_merging_shows(tmp_path, tiny_model, tiny_rows, method, quant
     sizes = [((after[name] - before[name]).norm() / untouched[name].norm()).item() for name in untouched]
     assert len(sizes) == 2 * len(LLAMA) and min(sizes) > 1e-5
     assert record["update"] == pytest.approx(sum(sizes) / len(sizes), rel=1e-3)
+
+
+def test_files_with_other_names_than_the_model_have_no_size(tiny_model, tiny_gpt2):
+    """Where transformers renames what it reads, a training must not end in an error for want of a number."""
+    assert mean_update(load_base(tiny_model), fetch_model({"path": str(tiny_gpt2["saved"])}), "none", None) is None
 
 
 @pytest.mark.parametrize(("method", "naming", "lora"), [("full", "hub", {}), ("lora", "saved", {"use_dora": True})])

@@ -18,18 +18,19 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-def mean_update(model: Any, stored: ModelRecord, quant: str, start: Path | None) -> float:
+def mean_update(model: Any, stored: ModelRecord, quant: str, start: Path | None) -> float | None:
     """The mean over modules of |W after the training - W at its start| / |W|, Frobenius norms.
 
     model: as training has left it. start: the folder of its initial factors; None where every weight trained. W is the
     weight of the base model; on a quantized base the start is base + s B C A, so that no quantization error counts.
-    The weights are read from the model's files again, one at a time.
+    The weights are read from the model's files again, one at a time. None where all weights train and the model has
+    none of its layers' projections under the names of the files.
     """
     if start is None:
         sizes = list(_of_weights(model, stored["path"]))
     else:
         sizes = list(_of_factors(model, stored["path"], quant, factors.load(start, stored)))
-    return sum(sizes) / len(sizes)
+    return sum(sizes) / len(sizes) if sizes else None
 
 
 def _of_weights(model: Any, folder: str) -> Iterator[float]:
