@@ -118,6 +118,15 @@ def belongs(adapter: Adapter) -> dict[str, Any]:
     return factors.belongs_of(adapter.path) if (adapter.path / factors.BASE).is_file() else {}
 
 
+def takes_nothing(start: Adapter) -> bool:
+    """Whether the record beside a start says that nothing is taken out of W for it, though it need not be zero.
+
+    LoftQ with T = 1 makes up for what the quantization of W lost, and a start may move the model on purpose.
+    """
+    known = belongs(start)
+    return "offset" in known and known["offset"] is None
+
+
 def quantization(trained: Adapter, start: Adapter) -> str | None:
     """How the base that was trained on is quantized, as far as the folders say; None for not, or not known.
 
