@@ -7,11 +7,12 @@ import pytest
 import torch
 from commands import pissa
 from decomposed import decompose, files, pair, same, tensors
-from helpers import LLAMA, load_json, made_of, relative
+from helpers import LLAMA, load_json
 from peer import TOKENS, loaded, logits, plain
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from stage import init_spec, says
+from starting import made_of, relative
 from transformers import AutoModelForCausalLM
 
 from pissa_repro import methods
