@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pissa_repro.adapters import bases, card, folder, logits, stacked, streamed
-from pissa_repro.adapters.folder import ADAPTER, CONFIG, TAKING
+from pissa_repro.adapters.folder import ADAPTER, CONFIG, TAKING, Adapter
 from pissa_repro.adapters.pair import FAR, Pair, Survey, compare, ends_in_start, survey
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import atomic, atomic_folder, refuse_existing, refuse_no_space, write_json
@@ -97,15 +97,20 @@ def examined(pair: Pair, asked: Asked) -> Survey:
             f"{trained.path} lies far from {start.path} (cosine {found.cosine:.2f}, below {FAR}): it seems to be "
             "trained from another start. If it is not, convert with --trust-init."
         )
-    if bases.takes_nothing(start):
-        found.taken = set()
-    named = trained.config.get("init_lora_weights")
-    if not found.taken and isinstance(named, str) and named.startswith(TAKING):
+    if not found.taken and (named := _taking(trained)):
         raise UserError(
             f"{trained.path}: was started as {named}, but the start in {start.path} takes nothing out of the base. "
             "They are not of one training."
         )
     return found
+
+
+def _taking(trained: Adapter) -> str | None:
+    """The name of what took something out of the base before the training, by PEFT's config or our record."""
+    named, known = trained.config.get("init_lora_weights"), bases.belongs(trained)
+    if isinstance(named, str) and named.startswith(TAKING):
+        return named
+    return str(known.get("method", known["offset"])) if known.get("offset") else None
 
 
 def _facts(pair: Pair, found: Survey, made: dict[str, Any]) -> list[str]:

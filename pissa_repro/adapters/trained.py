@@ -109,8 +109,6 @@ def _write_halves(left: Path, start: Path, out: Path) -> dict[str, Any]:
         pair = Pair(read(factors.trained_factors(left)), read(start, taken=True), opened)
         compare(pair, 1)
         found = survey(pair)
-        if factors.belongs_of(start)["offset"] is None:  # LoftQ with T = 1 starts from factors all the same
-            found.taken = set()
         made, _ = stacked.entries(pair, found, "lora")
         streamed.write(out / folder.ADAPTER, made)
         return stacked.config(pair, found, "lora")

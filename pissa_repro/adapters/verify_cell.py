@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from pissa_repro.adapters import cells, convert, export, exportable, folder, logits, trained
-from pissa_repro.adapters.arrows import START_RECORD, Serve, Untried, near, room, same_bits, served
+from pissa_repro.adapters.arrows import NOT, START_RECORD, Serve, Untried, near, room, same_bits, served
+from pissa_repro.adapters.parts import Parts
 from pissa_repro.model import checkpoint, classes, factors
 from pissa_repro.model.adapter import attach
 from pissa_repro.model.architecture import CLASSIFICATION
@@ -141,6 +142,9 @@ class CellWalk:
             return f"trained/ as transformers loads it: {near(found, self.known.logits, limit, str(self.cell.trained))}"
         base = None if self.cell.spec["quant"] == "none" else "trained"
         forms, said = {"merged": base, "residual": None}, []
+        if (whole := Parts(self.cell.left).whole) and not self.cell.head:
+            del forms["merged"]
+            said = [f"merged: {NOT}, no place for biases and whole modules that were trained ({len(whole)} tensors)."]
         if trained.no_plain(self.cell.trained, self.cell.start) is None:
             forms = {"lora": None, **forms}
         for form, on in forms.items():
