@@ -60,6 +60,21 @@ def test_methods_that_ask_for_the_same_share_one_job(tiny_model, tiny_rows):
     assert names(swept(tiny_model, tiny_rows, "seen", statistics={"rows": 6}, rank=7)) == [one]
 
 
+def test_the_loss_is_that_of_the_rows_that_the_start_sees(tiny_model, tiny_rows):
+    """Whatever the rows teach that a cell trains on: one start serves cells of responses and of texts."""
+
+    def losses(data, **changes):
+        made = swept(tiny_model, tiny_rows, "steep", statistics={"data": data}, **changes)
+        made["datasets"]["texts"] = {**made["datasets"]["rows"], "fields": {"text": "prompt"}}
+        made["sweep"]["datasets"] = ["rows", "texts"]
+        sweep = Sweep(made)
+        assert len(sweep.cells) == 2 and len(sweep.starts) == 1
+        return [one.spec.get("loss", "response") for one in sweep.statistic_jobs.values()]
+
+    assert losses("others") == ["response"] and losses("texts") == ["all"]
+    assert losses("others", loss="all") == ["all"]
+
+
 def test_specs_and_names_of_other_methods_stay(tiny_model, tiny_rows):
     sweep = Sweep(swept(tiny_model, tiny_rows, "lora", "seen"))
     lora, other = sweep.cells.values()
