@@ -232,7 +232,7 @@ def test_ranks_that_make_no_sense_are_refused(monkeypatch):
     ):
         monkeypatch.setattr(methods.load("spread"), "ranks", lambda *_, given=given: given)
         says(lambda: ranks.spread(modules, summaries, shapes), "method spread", words)
-    assert ranks.spread(modules, {"a": None, "b": None}, shapes) == modules
+    assert ranks.spread(modules, {}, shapes) == modules
     monkeypatch.setattr(methods.load("spread"), "ranks", lambda *_: {"a": 1, "b": 3})
     found = ranks.spread({name: {**one, "rslora": True} for name, one in modules.items()}, summaries, shapes)
     assert all(factors.scaling(s["alpha"], s["rank"], True) == pytest.approx(2 / 2**0.5) for s in found.values())

@@ -240,9 +240,13 @@ class Method(Protocol):
         """Why these values of all options cannot be, in a sentence for the user; None where they can."""
         return None
 
-    def summary(self, weight: "torch.Tensor", setting: Setting) -> "Matrix | None":
-        """What `ranks` has to know of a module, such as singular values; None: the ranks are not redistributed."""
-        return None
+    def redistributes(self, options: Mapping[str, Any]) -> bool:
+        """Whether these options of the start ask for `ranks`; of a file with a `summary` alone."""
+        return True
+
+    def summary(self, weight: "torch.Tensor", setting: Setting) -> Matrix:
+        """What `ranks` has to know of a module, such as singular values. A file without has one rank for all."""
+        raise TypeError("a method without a summary has one rank for all modules")
 
     def ranks(self, rank: int, summaries: Mapping[str, Matrix], options: Mapping[str, Any]) -> dict[str, int]:
         """The rank of every module from their summaries, whose mean is about `rank`. Asked before any start is made."""

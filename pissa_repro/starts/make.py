@@ -171,7 +171,7 @@ def start_model(
         here = [modules[name] for modules in by_modules]
         starts = start_modules(name, weight, here, kept, known)
         for spec, (collected, of_modules), (start, facts) in zip(here, made, starts, strict=True):
-            of_modules[name] = ({"rank": spec["rank"]} if methods.redistributes(spec["method"]) else {}) | facts
+            of_modules[name] = ({"rank": spec["rank"]} if _redistributes(spec) else {}) | facts
             _add(collected, name, start, spec)
     return made
 
@@ -201,18 +201,22 @@ def _with_ranks(
     known: Known | None,
 ) -> list[dict[str, ModelStartSpec]]:
     """The specs of the modules with the ranks that their methods give them (ranks.py); a walk over all weights."""
-    asking = [modules for modules in by_modules if any(methods.redistributes(s["method"]) for s in modules.values())]
+    asking = [modules for modules in by_modules if any(map(_redistributes, modules.values()))]
     if not asking:
         return by_modules
-    summaries: list[dict[str, torch.Tensor | None]] = [{} for _ in by_modules]
+    summaries: list[dict[str, torch.Tensor]] = [{} for _ in by_modules]
     for name, weight in track(weights(folder, shapes), "summaries", len(shapes)):
         decomposed = spectrum(name, weight, kept)
         for modules, found in zip(by_modules, summaries, strict=True):
             spec = modules[name]
-            if methods.redistributes(spec["method"]):
+            if _redistributes(spec):
                 given = setting(name, decomposed, spec, _of(known, name, spec, weight))
                 found[name] = methods.load(spec["method"]).summary(weight, given)
     return [ranks.spread(modules, found, shapes) for modules, found in zip(by_modules, summaries, strict=True)]
+
+
+def _redistributes(spec: StartSpec) -> bool:
+    return methods.redistributes(spec["method"], spec["options"])
 
 
 def _add(collected: factors.Factors, name: str, start: methods.Start, spec: StartSpec) -> None:
