@@ -227,7 +227,7 @@ class Method(Protocol):
         """The parts of a float32 weight (out, in), which stays as it is: float32, finite, on the weight's device.
 
         The same weight and setting give the same bits: random numbers come from
-        `setting.generator`. Every rank from 1 to the smaller side is possible; the caller has checked it. On a plain
+        `setting.generator`. Every rank from 1 to `largest_rank` is possible; the caller has checked it. On a plain
         base, base + s * B @ C @ A is W to float32 rounding, for every s.
         """
         raise TypeError("a method without factors has no start")
@@ -239,6 +239,10 @@ class Method(Protocol):
     def refuse_options(self, options: Mapping[str, Any]) -> str | None:
         """Why these values of all options cannot be, in a sentence for the user; None where they can."""
         return None
+
+    def largest_rank(self, out: int, into: int) -> int:
+        """The largest rank of a weight (out, in): less than its smaller side where a start has more columns."""
+        return min(out, into)
 
     def redistributes(self, options: Mapping[str, Any]) -> bool:
         """Whether these options of the start ask for `ranks`; of a file with a `summary` alone."""

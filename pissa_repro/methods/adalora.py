@@ -37,6 +37,11 @@ def start(weight: Matrix, setting: Setting) -> Start:
     return Start(A=a.contiguous(), B=b.contiguous(), core=weight.new_zeros(rank))
 
 
+def largest_rank(out: int, into: int) -> int:
+    """With more, not all of the triplets at the start would have a place."""
+    return max(1, math.floor(min(out, into) / _MORE))
+
+
 def entries(out: int, into: int, rank: int, options: Mapping[str, Any]) -> int:
     """All triplets of the start: the ones that are zero may come back until the budget is reached."""
     return _initial(rank, out, into) * (out + into + 1)
@@ -52,7 +57,7 @@ def refuse_options(options: Mapping[str, Any]) -> str | None:
 
 
 def _initial(rank: int, out: int, into: int) -> int:
-    return min(math.ceil(_MORE * rank), out, into)
+    return min(math.ceil(_MORE * rank), out, into)  # less for a side of 1 alone
 
 
 def _final(initial: int) -> int:

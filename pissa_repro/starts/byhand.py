@@ -70,7 +70,7 @@ def init_specs(asked: Asked, folder: str) -> list[InitSpec]:
     targets = asked.target_modules or checkpoint.projections(folder)
     if twice := [rank for rank in asked.ranks if asked.ranks.count(rank) > 1]:
         raise UserError(f"--rank {twice[0]}: given twice.")
-    check_ranks(checkpoint.shapes(folder, targets), asked.ranks)
+    check_ranks(checkpoint.shapes(folder, targets), asked.ranks, asked.method)
     return [
         {
             "stage": "init", "method": asked.method, "options": options, "quant": asked.quant, "rank": rank,

@@ -74,7 +74,7 @@ def start_module(
     not as the contract has them, and when base + s B C A misses W, where the method's file does not say why it moves.
     """
     rank, quant, weight, method = spec["rank"], spec["quant"], decomposed.weight, methods.load(spec["method"])
-    check_ranks({name: tuple(weight.shape)}, [rank])
+    check_ranks({name: tuple(weight.shape)}, [rank], spec["method"])
     given = setting(name, decomposed, spec, statistics)
     start, scaling = method.start(weight, given), given.scaling
     check(name, tuple(weight.shape), start, spec["method"])
@@ -88,11 +88,12 @@ def start_module(
     return start, facts
 
 
-def check_ranks(shapes: Mapping[str, tuple[int, ...]], ranks: Iterable[int]) -> None:
-    """Raise UserError for a rank that one of the modules, {name: shape of its weight}, cannot have."""
+def check_ranks(shapes: Mapping[str, tuple[int, ...]], ranks: Iterable[int], method: str = "") -> None:
+    """Raise UserError for a rank that one of the modules, {name: shape of its weight}, cannot have in this method."""
     for (name, shape), rank in itertools.product(shapes.items(), ranks):
-        if not 1 <= rank <= min(shape):
-            limits = f"{name} {shape} has ranks from 1 to {min(shape)}"
+        most = methods.load(method).largest_rank(*shape) if method else min(shape)
+        if not 1 <= rank <= most:
+            limits = f"{name} {shape} has ranks from 1 to {most}{f' in {method}' if most < min(shape) else ''}"
             raise UserError(f"rank {rank}: {limits} (config.sweep.ranks, --rank, or a method's rank_pattern).")
 
 
@@ -105,7 +106,7 @@ def walk(folder: str, specs: Sequence[ModelStartSpec]) -> tuple[dict[str, Shape]
     shapes = checkpoint.shapes(folder, list(by_modules[0]))
     for modules in by_modules:
         for name, spec in modules.items():
-            check_ranks({name: shapes[name]}, [spec["rank"]])
+            check_ranks({name: shapes[name]}, [spec["rank"]], spec["method"])
     return shapes, by_modules
 
 
