@@ -77,8 +77,9 @@ class Orthogonal(Training):
         """Scalar; Frobenius norms, not squared, as in the released code."""
         import torch
 
-        grams = [gram for parts in modules.values() for gram in (parts.A @ parts.A.mT, parts.B.mT @ parts.B)]
-        missed = [(gram - torch.eye(len(gram), device=gram.device)).norm() for gram in grams]
+        from pissa_repro.linalg.orthonormal import departure
+
+        missed = [departure(rows) for parts in modules.values() for rows in (parts.A, parts.B.mT)]
         return self.options["orthogonality"] * torch.stack(missed).mean()
 
 
