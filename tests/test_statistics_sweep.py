@@ -224,6 +224,7 @@ def test_ranks_that_make_no_sense_are_refused(monkeypatch):
     spec = {"method": "spread", "options": {}, "rank": 2, "alpha": 2.0, "rslora": False}
     modules, summaries = dict.fromkeys(shapes, spec), {name: torch.ones(1) for name in shapes}
     for given, words in (
+        (None, "ranks() gives None"),
         ({"a": 2}, "other modules than those of the model, such as b"),
         ({"a": 5, "b": 1}, r"gives 5: a (8, 4) has ranks from 1 to 4"),
         ({"a": 4, "b": 0}, "gives 0: b (8, 8)"),

@@ -32,6 +32,8 @@ def spread(
 
 def _check(method: str, given: Mapping[str, int], wanted: float, shapes: Mapping[str, tuple[int, int]]) -> None:
     place = f"method {method}: ranks()"
+    if not isinstance(given, Mapping):
+        raise UserError(f"{place} gives {given!r}; it must be the rank of every module by its name.")
     if given.keys() != shapes.keys():
         other = min(given.keys() ^ shapes.keys())
         raise UserError(f"{place} gives a rank to other modules than those of the model, such as {other}.")
