@@ -220,8 +220,8 @@ class Method(Protocol):
     """True: with default settings it is what tables compare every other method with, on the same base and rank."""
 
     LOOK: int | None = None
-    """The number of its colour and marker in figures (report/figures/looks.py), another one for each file, from 0.
-    None: one from 28 on that follows from the file's name."""
+    """The number of its colour and marker in figures (report/figures/looks.py), another one for each file: 0 to
+    27 are kept for the shipped ones. None: one from 28 on that follows from the file's name."""
 
     def start(self, weight: "torch.Tensor", setting: Setting) -> Start:
         """The parts of a float32 weight (out, in), which stays as it is: float32, finite, on the weight's device.
