@@ -16,7 +16,7 @@ from pissa_repro.model import checkpoint, factors, targets
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.provenance import provenance
-from pissa_repro.runtime.record import atomic_folder, write_json
+from pissa_repro.runtime.record import atomic_folder, refuse_no_space, write_json
 from pissa_repro.runtime.record_types import Base, StartFacts
 from pissa_repro.runtime.specs import InitSpec, ModelStartSpec, StartSpec
 from pissa_repro.starts import ranks
@@ -209,7 +209,10 @@ def _alpha(start: methods.Start, spec: StartSpec) -> float:
 
 
 def write(folder: Path, spec: InitSpec, base: Base, made: Made, started: float, data_sha256: str | None = None) -> None:
-    """Write the folder of initial factors, whole or not at all. data_sha256: of the rows that they were made from."""
+    """Write the folder of initial factors, whole or not at all. data_sha256: of the rows that they were made from.
+
+    Raises NoRoom where the disk has too little space for them.
+    """
     facts = summary(made.facts)
     moves = methods.load(spec["method"]).MOVES
     facts_of_file = {"moves": moves} if moves else {}
@@ -217,6 +220,7 @@ def write(folder: Path, spec: InitSpec, base: Base, made: Made, started: float, 
     record |= {"dtype": "float32", "solver_seed": 0}
     if data_sha256:
         record["data_sha256"] = data_sha256
+    refuse_no_space(folder, made.factors.size)
     with atomic_folder(folder) as unfinished:
         factors.save(unfinished, made.factors, base, spec["method"], spec["quant"])
         write_json(unfinished / "init.json", {**record, "provenance": provenance(started)})
