@@ -22,6 +22,11 @@ NOT_EXACT = (
     "the quantization error of the residual, and on a quantized base by more."
 )
 
+ON_QUANTIZED = (
+    "It was trained on the base model quantized as {}, of which nothing was taken out: load it on that model quantized "
+    "so."
+)
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -51,7 +56,7 @@ def convert(asked: Asked) -> list[str]:
     with ExitStack() as opened:
         pair = Pair(trained, start, opened)
         found = examined(pair, asked)
-        inexact = quant if asked.to == "lora" and found.taken else None  # nothing taken out: a plain LoRA (QLoRA)
+        inexact = quant if asked.to == "lora" and found.taken else None  # nothing taken out: a LoRA on quantize(W)
         if inexact and not asked.lossy:
             raise UserError(
                 f"{start.path}: its base is quantized ({quant}). quantize(W - sB0A0) + sBA is no plain LoRA on W, nor "
@@ -65,6 +70,8 @@ def convert(asked: Asked) -> list[str]:
             notes.append(f"Left out, since the base that it is loaded on has its own: {', '.join(dropped)}.")
         if inexact:
             notes.append(NOT_EXACT.format(quant))
+        elif quant and asked.to == "lora":
+            notes.append(ON_QUANTIZED.format(quant))
         _write(asked, pair, entries, made, notes)
     return notes
 
@@ -90,6 +97,8 @@ def examined(pair: Pair, asked: Asked) -> Survey:
             f"{trained.path} lies far from {start.path} (cosine {found.cosine:.2f}, below {FAR}): it seems to be "
             "trained from another start. If it is not, convert with --trust-init."
         )
+    if bases.takes_nothing(start):
+        found.taken = set()
     named = trained.config.get("init_lora_weights")
     if not found.taken and isinstance(named, str) and named.startswith(TAKING):
         raise UserError(
