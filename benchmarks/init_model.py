@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import save_file
 
 from pissa_repro.starts import make
+from pissa_repro.starts.facts import summary
 
 SHAPES = {  # layers, hidden size, width of the MLP, vocabulary
     "7b": (32, 4096, 11008, 32000),
@@ -108,7 +109,7 @@ def start(folder: str, ranks: list[int]) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     return {
         **{f"seconds_{key}": seconds for key in ("median", "min", "max")},
-        "frobenius_excess": make.summary(facts)["excess"],
+        "frobenius_excess": summary(facts)["excess"],
         "error_reduction": None,
         "runs": 1,
         "matrices": len(facts),

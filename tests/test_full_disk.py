@@ -43,11 +43,12 @@ def test_a_start_that_may_not_grow_leaves_no_folder(run, tmp_path):
 
 
 def test_a_start_on_a_full_disk_leaves_no_folder(run, tmp_path):
-    """Case 20: an empty `.start` was left."""
-    out = tmp_path / "disk" / "start"
+    """Case 20: an empty `.start` was left. What is written is known before."""
+    out, stored = tmp_path / "disk" / "start", (run.start / "factors.safetensors").stat().st_size
     done = on_a_disk(out.parent, "size=12k", init(run, out))
-    told(done, out, "No space left on device")
-    assert done.stdout == ""
+    assert done.returncode == 1 and done.stdout == "" and "Traceback" not in done.stderr
+    needed = re.search(rf"^error: --out {out}: needs ([\d,]+) bytes, [\d,]+ are free there", done.stderr, re.MULTILINE)
+    assert needed and 0.9 * stored < int(needed[1].replace(",", "")) < stored
 
 
 def test_decompositions_on_a_full_disk_leave_no_half_file(run, tmp_path):

@@ -14,7 +14,13 @@ CLASS = "\n\nclass Bad(Training):\n    def {}:\n        {}\n\n\nTRAINING = Bad\n
 
 def hook(name, body):
     """The text of a method with this one hook."""
-    taken = {"penalty": "modules", "state": "", "rates": "", "optimizer": "modules, groups, adam"}
+    taken = {
+        "penalty": "modules",
+        "state": "",
+        "rates": "",
+        "optimizer": "modules, groups, adam",
+        "__init__": "options",
+    }
     arguments = taken.get(name, "modules, step, steps")
     return CLASS.format(f"{name}(self{', ' * bool(arguments)}{arguments})", body)
 
@@ -34,6 +40,13 @@ BAD = {
     "a rate of no part": (hook("rates", "return {'C': 2.0}"), ["rates()", "'C'", "'core'"]),
     "a rate that is no number": (hook("rates", "return {'B': '2'}"), ["rates()", "'B': '2'", "above 0"]),
     "an optimizer that is none": (hook("optimizer", "return groups"), ["optimizer()", "torch.optim.Optimizer"]),
+    "rates that are a list": (hook("rates", "return ['B']"), ["rates()", "['B']", "by part"]),
+    "a complex penalty": (hook("penalty", f"return {ANY}.A.sum() * 1j"), ["step 1", "penalty()", "scalar"]),
+    "options that are not there": (hook("__init__", "options['width']"), ["made of its options", "KeyError('width')"]),
+    "an optimizer that needs a closure": (
+        hook("optimizer", "import torch; return torch.optim.LBFGS([p for group in groups for p in group['params']])"),
+        ["optimizer()", "LBFGS", "loss again"],
+    ),
     "an optimizer of other parts": (
         hook("optimizer", "import torch; return torch.optim.SGD(groups[0]['params'][1:], lr=0.1)"),
         ["optimizer()", "other parameters"],

@@ -38,11 +38,30 @@ def fill(of, generator):
         part.grad = torch.randn(part.shape, generator=generator)
 
 
+@pytest.mark.parametrize("rank", range(1, 11))
+def test_the_budget_at_the_end_is_the_rank_that_was_asked_for(rank):
+    """Where 1.5 r triplets have no place, the rank is refused: it could not be told from a lower one at the end."""
+    weight = decaying(16, 24)
+    made, _ = start_of("layer", weight, spec_of("adalora", "none", rank, rank))
+    of, added = {"layer": parts_of(made, 1.0)}, training()
+    for step in range(1, STEPS + 1):
+        fill(of, torch.Generator().manual_seed(step))
+        added.adjust(of, step, STEPS)
+        added.settle(of, step, STEPS)
+    assert alive(of).sum() == rank
+    with pytest.raises(UserError, match=r"rank 11: layer \(16, 24\) has ranks from 1 to 10 in adalora"):
+        start_of("layer", weight, spec_of("adalora", "none", 11, 11))
+
+
+def test_a_weight_of_one_row_has_rank_1():
+    assert len(start_of("layer", decaying(1, 24), spec_of("adalora", "none", 1, 1))[0].A) == 1
+
+
 def alive(of):
     return torch.cat([parts.core != 0 for parts in of.values()])
 
 
-@pytest.mark.parametrize(("rank", "triplets"), [(1, 2), (4, 6), (5, 8), (16, 16)])
+@pytest.mark.parametrize(("rank", "triplets"), [(1, 2), (4, 6), (5, 8), (10, 15)])
 def test_it_starts_at_w_with_half_as_many_triplets_again(rank, triplets):
     weight = decaying(16, 400)
     made, facts = start_of("layer", weight, spec_of("adalora", "none", rank, rank))

@@ -4,6 +4,8 @@ import pytest
 import torch
 from starting import decaying, made_up, relative, shares_roots, sides, spec_of, start_of
 
+from pissa_repro.runtime.errors import UserError
+
 RANK = 6
 MODES = ("ipm", "kpm")
 
@@ -84,3 +86,18 @@ def test_the_same_factors_and_base_as_peft_on_the_same_covariance(mode, alpha, t
     assert relative(sides(made, weight, alpha / RANK, "none")[0], layer.base_layer.weight.data) < 1e-3
     signs = (made.B * b).sum(0).sign()
     assert relative(made.B * signs, b) < 1e-3 and relative(made.A * signs[:, None], a) < 1e-3
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_a_weight_of_zeros_and_inputs_of_zeros_are_refused(mode, weight):
+    spec, data = spec_of("corda", "none", RANK, RANK, mode=mode), {"covariance": (1 - weight) * torch.eye(96)}
+    with pytest.raises(UserError, match=r"layer.weight \(weighted by the data\) is zero: .* no inputs"):
+        start_of("layer", weight * decaying(48, 96), spec, data)
+
+
+def test_mode_kpm_refuses_a_weight_that_has_fewer_triples_than_its_sides():
+    weight = decaying(48, 96)
+    weight[-3:] = 0
+    with pytest.raises(UserError, match=r"layer.weight \(weighted by the data\) has 3 non-zero .* rank 6"):
+        start_of("layer", weight, spec_of("corda", "none", RANK, RANK, mode="kpm"), made_up((48, 96)))

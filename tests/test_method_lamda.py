@@ -3,10 +3,12 @@
 import pytest
 import torch
 from helpers import declared_entries, trained_by
+from stage import init_spec
 from starting import decaying, parts_of, spec_of, start_of, takes, with_values
 
 from pissa_repro import methods
 from pissa_repro.runtime.record import read_json
+from pissa_repro.starts import make
 from pissa_repro.starts.make import generator, spectrum
 
 RANK, STEPS = 6, 40
@@ -65,16 +67,21 @@ def test_b_may_be_frozen_always_until_the_end_or_never_wholly(freezing, last):
     assert moved[-1] == pytest.approx(last, abs=1) and (moved[0] == RANK) == (freezing > 0)
 
 
-def summary(weight, adaptive):
-    options = {"svd": "fast", "adaptive_ranks": adaptive}
-    setting = methods.Setting(RANK, 1.0, "none", generator(0, "k"), spectrum("k", weight), options)
-    return LAMDA.summary(weight, setting)
-
-
-def test_only_lamda_plus_plus_looks_at_the_spectra():
+def test_lamda_plus_plus_looks_at_the_spectra():
     weight = decaying(48, 96)
-    assert summary(weight, False) is None
-    assert torch.allclose(summary(weight, True).float(), torch.linalg.svdvals(weight), atol=1e-6)
+    setting = methods.Setting(RANK, 1.0, "none", generator(0, "k"), spectrum("k", weight), {"svd": "fast"})
+    assert torch.allclose(LAMDA.summary(weight, setting).float(), torch.linalg.svdvals(weight), atol=1e-6)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_only_lamda_plus_plus_gives_modules_ranks_of_their_own(tiny_model, adaptive, monkeypatch):
+    """The others read the weights once, and their record says no rank of a module."""
+    walks, weights = [], make.weights
+    monkeypatch.setattr(make, "weights", lambda *given: walks.append(given) or weights(*given))
+    options = {"svd": "fast", "adaptive_ranks": adaptive}
+    ((_, facts),) = make.start_model(str(tiny_model), [init_spec(method="lamda", quant="none", options=options)])
+    assert len(walks) == 1 + adaptive
+    assert all(("rank" in one) == adaptive for one in facts.values())
 
 
 def test_a_flat_spectrum_has_more_of_the_ranks_and_all_keep_one_share():

@@ -34,7 +34,7 @@ def test_the_factors_share_the_root_and_the_loss_falls():
 
 
 def test_a_module_that_the_data_never_reached_is_refused():
-    with pytest.raises(UserError, match=r"layer.weight \(its gradient\) has 0 non-zero singular values"):
+    with pytest.raises(UserError, match=r"layer.weight \(its gradient\) is zero: .* no gradient of these rows"):
         start({"gradient": torch.zeros(SHAPE)})
 
 

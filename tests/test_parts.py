@@ -234,6 +234,11 @@ def test_layers_of_gpt2_have_cores(tmp_path, tiny_gpt2, tiny_rows, naming):
 WRONG = {
     "Start(Vh, U * 0, core=zeros(3, 4))": "core is float32 of shape (3, 4); it must be float32 of shape (32, 32)",
     "Start(Vh, U, core=S * float('nan'))": "core holds NaN or infinities",
+    "None": "it gives None; it must be a methods.Start",
+    "Start(Vh, U, core=3.0)": "core is 3.0; it must be float32 of shape (32, 32)",
+    "Start(Vh, U * 0, core=S, free=[True])": "free is [True]; it must be bool, of the core's shape (32,)",
+    "Start(Vh, U * 0, trained=(['A'],))": "trained is (['A'],); it must be a tuple of A, B, core",
+    "Start(Vh, U, offset=(None, None))": "A of the offset is None; it must be float32 of shape",
     "Start(Vh[:k], U)": "B is float32 of shape (48, 32); it must be float32 of shape (48, 4)",
     "Start(Vh.double(), U)": "A is float64 of shape (32, 32)",
     "Start(torch.cat((Vh, Vh)), torch.cat((U, U), 1))": "A has rank 64; ranks go from 1 to 32",

@@ -59,6 +59,21 @@ def test_methods_that_ask_for_the_same_share_one_job(tiny_model, tiny_rows):
     assert names(swept(tiny_model, tiny_rows, "seen", statistics={"rows": 6}, rank=7)) == [one]
 
 
+def test_the_loss_is_that_of_the_rows_that_the_start_sees(tiny_model, tiny_rows):
+    """Whatever the rows teach that a cell trains on: one start serves cells of responses and of texts."""
+
+    def losses(data, **changes):
+        made = swept(tiny_model, tiny_rows, "steep", statistics={"data": data}, **changes)
+        made["datasets"]["texts"] = {**made["datasets"]["rows"], "fields": {"text": "prompt"}}
+        made["sweep"]["datasets"] = ["rows", "texts"]
+        sweep = Sweep(made)
+        assert len(sweep.cells) == 2 and len(sweep.starts) == 1
+        return [one.spec.get("loss", "response") for one in sweep.statistic_jobs.values()]
+
+    assert losses("others") == ["response"] and losses("texts") == ["all"]
+    assert losses("others", loss="all") == ["all"]
+
+
 def test_specs_and_names_of_other_methods_stay(tiny_model, tiny_rows):
     sweep = Sweep(swept(tiny_model, tiny_rows, "lora", "seen"))
     lora, other = sweep.cells.values()
@@ -188,6 +203,7 @@ def test_ranks_that_make_no_sense_are_refused(monkeypatch):
     spec = {"method": "spread", "options": {}, "rank": 2, "alpha": 2.0, "rslora": False}
     modules, summaries = dict.fromkeys(shapes, spec), {name: torch.ones(1) for name in shapes}
     for given, words in (
+        (None, "ranks() gives None"),
         ({"a": 2}, "other modules than those of the model, such as b"),
         ({"a": 5, "b": 1}, r"gives 5: a (8, 4) has ranks from 1 to 4"),
         ({"a": 4, "b": 0}, "gives 0: b (8, 8)"),
@@ -196,7 +212,7 @@ def test_ranks_that_make_no_sense_are_refused(monkeypatch):
     ):
         monkeypatch.setattr(methods.load("spread"), "ranks", lambda *_, given=given: given)
         says(lambda: ranks.spread(modules, summaries, shapes), "method spread", words)
-    assert ranks.spread(modules, {"a": None, "b": None}, shapes) == modules
+    assert ranks.spread(modules, {}, shapes) == modules
     monkeypatch.setattr(methods.load("spread"), "ranks", lambda *_: {"a": 1, "b": 3})
     found = ranks.spread({name: {**one, "rslora": True} for name, one in modules.items()}, summaries, shapes)
     assert all(factors.scaling(s["alpha"], s["rank"], True) == pytest.approx(2 / 2**0.5) for s in found.values())

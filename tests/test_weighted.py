@@ -86,3 +86,18 @@ def test_damping_adds_a_share_of_the_mean_eigenvalue():
     found = covariance(64)
     values, damped = (torch.linalg.eigvalsh(m.double()) for m in (found, weighted.damped(found, 0.01)))
     assert torch.allclose(damped - values, 0.01 * values.mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(48, 64), (520, 600)])
+def test_the_smallest_triples_are_those_of_the_product_however_far_below_the_largest(shape):
+    """Also above the side up to which others take a whole SVD: values of a tenth of a billionth of the largest."""
+    found = torch.diag(10.0 ** torch.linspace(0, -10, shape[1]).double())
+    drawn = torch.Generator().manual_seed(0)
+    turns = (torch.randn(size, size, dtype=torch.float64, generator=drawn) for size in shape)
+    left, right = (torch.linalg.qr(turn)[0] for turn in turns)
+    matrix = (left @ torch.eye(*shape, dtype=torch.float64) @ right.mT @ torch.diag(found.diagonal() ** -0.1)).float()
+    triples = weighted.last(spectrum("m", matrix), matrix, found, RANK)
+    u, s, _ = torch.linalg.svd(matrix.double() @ found)
+    inside = torch.linalg.svdvals(u[:, : shape[0]][:, -RANK:].mT @ triples.U.double())
+    assert s[0] / s[-1] > 1e7 and inside.min() > 1 - 1e-4
+    assert relative(triples.S, s[-RANK:]) < 1e-4

@@ -67,7 +67,7 @@ def decompose(
         byhand.decompose(record, asked, out, scratch)
         return
     specs = byhand.init_specs(asked, record["path"])
-    byhand.refuse_redistribution(asked, "Add --factors.")
+    byhand.refuse_redistribution(specs[0], "Add --factors.")
     known = byhand.known_of(asked, record)
     plan = released_plan.plan(released_plan.Asked(record, specs, out, dtype, base, published_as))
     estimate.announce(estimate.residual_cost(record["path"], specs))

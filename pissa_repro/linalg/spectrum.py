@@ -215,6 +215,11 @@ class Spectrum:
         floor = 2 * max(self.weight.shape) ** 0.5 * torch.finfo(s.dtype).eps * largest
         if s[-1] <= floor:
             place = f"{self.name} ({part.strip('-')})" if part else self.name
+            if not largest > 0:
+                raise UserError(
+                    f"{place} is zero: it has no direction to start from. Its weight is zero, or no inputs and no "
+                    "gradient of these rows reach it. Leave the module out, or give rows that do."
+                )
             raise UserError(
                 f"{place} has {(s > floor).sum().item()} non-zero singular values, fewer than rank {len(s)}: the other "
                 "columns of A and B would be zero and never train. Lower the rank, or leave the module out."

@@ -45,6 +45,17 @@ def leading(spectrum: Spectrum, matrix: torch.Tensor, weights: torch.Tensor, ran
     return behind(triples, matrix)
 
 
+def last(spectrum: Spectrum, matrix: torch.Tensor, weights: torch.Tensor, rank: int) -> Triples:
+    """`leading` for the `rank` smallest triples of M R. Raises UserError as that.
+
+    In float64, and of M R itself: its Gram matrix would square the distance of the smallest values to the largest.
+    """
+    seen = matrix.double() @ weights
+    u, s, vh = torch.linalg.svd(seen, full_matrices=False)
+    spectrum.of(seen, "weighted by the data").check(s[-rank:], s[0])
+    return behind(Triples(u[:, -rank:], s[-rank:], vh[-rank:]), matrix)
+
+
 def behind(triples: Triples, matrix: torch.Tensor) -> Triples:
     """U S V^T R^-1 of triples of M R: the same U and S, and S^-1 U^T M in the place of V^T; float32.
 

@@ -79,9 +79,10 @@ PLUGINS = Room("pissa_repro.methods", "method", Method, _complaint)
 names, load = PLUGINS.names, PLUGINS.load
 
 
-def redistributes(name: str) -> bool:
-    """Whether the method gives modules ranks of their own: it has a `summary` for them."""
-    return getattr(load(name).summary, "__func__", None) is not Method.summary
+def redistributes(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether the method gives modules ranks of their own with these options: it has a `summary` for them."""
+    method = load(name)
+    return getattr(method.summary, "__func__", None) is not Method.summary and method.redistributes(options)
 
 
 def has_factors(name: str) -> bool:

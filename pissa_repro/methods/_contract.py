@@ -221,14 +221,14 @@ class Method(Protocol):
     """True: with default settings it is what tables compare every other method with, on the same base and rank."""
 
     LOOK: int | None = None
-    """The number of its colour and marker in figures (report/figures/looks.py), another one for each file, from 0.
-    None: one from 28 on that follows from the file's name."""
+    """The number of its colour and marker in figures (report/figures/looks.py), another one for each file: 0 to
+    27 are kept for the shipped ones. None: one from 28 on that follows from the file's name."""
 
     def start(self, weight: "torch.Tensor", setting: Setting) -> Start:
         """The parts of a float32 weight (out, in), which stays as it is: float32, finite, on the weight's device.
 
         The same weight and setting give the same bits: random numbers come from
-        `setting.generator`. Every rank from 1 to the smaller side is possible; the caller has checked it. On a plain
+        `setting.generator`. Every rank from 1 to `largest_rank` is possible; the caller has checked it. On a plain
         base, base + s * B @ C @ A is W to float32 rounding, for every s.
         """
         raise TypeError("a method without factors has no start")
@@ -241,9 +241,17 @@ class Method(Protocol):
         """Why these values of all options cannot be, in a sentence for the user; None where they can."""
         return None
 
-    def summary(self, weight: "torch.Tensor", setting: Setting) -> "Matrix | None":
-        """What `ranks` has to know of a module, such as singular values; None: the ranks are not redistributed."""
-        return None
+    def largest_rank(self, out: int, into: int) -> int:
+        """The largest rank of a weight (out, in): less than its smaller side where a start has more columns."""
+        return min(out, into)
+
+    def redistributes(self, options: Mapping[str, Any]) -> bool:
+        """Whether these options of the start ask for `ranks`; of a file with a `summary` alone."""
+        return True
+
+    def summary(self, weight: "torch.Tensor", setting: Setting) -> Matrix:
+        """What `ranks` has to know of a module, such as singular values. A file without has one rank for all."""
+        raise TypeError("a method without a summary has one rank for all modules")
 
     def ranks(self, rank: int, summaries: Mapping[str, Matrix], options: Mapping[str, Any]) -> dict[str, int]:
         """The rank of every module from their summaries, whose mean is about `rank`. Asked before any start is made."""

@@ -39,6 +39,11 @@ def start(weight: Matrix, setting: Setting) -> Start:
     return Start(A=a.contiguous(), B=b.contiguous(), core=weight.new_zeros(rank))
 
 
+def largest_rank(out: int, into: int) -> int:
+    """With more, not all of the triplets at the start would have a place."""
+    return max(1, math.floor(min(out, into) / _MORE))
+
+
 def entries(out: int, into: int, rank: int, options: Mapping[str, Any]) -> int:
     """All triplets of the start: the ones that are zero may come back until the budget is reached."""
     return _initial(rank, out, into) * (out + into + 1)
@@ -54,7 +59,7 @@ def refuse_options(options: Mapping[str, Any]) -> str | None:
 
 
 def _initial(rank: int, out: int, into: int) -> int:
-    return min(math.ceil(_MORE * rank), out, into)
+    return min(math.ceil(_MORE * rank), out, into)  # less for a side of 1 alone
 
 
 def _final(initial: int) -> int:
@@ -74,8 +79,9 @@ class Orthogonal(Training):
         """Scalar; Frobenius norms, not squared, as in the released code."""
         import torch
 
-        grams = [gram for parts in modules.values() for gram in (parts.A @ parts.A.mT, parts.B.mT @ parts.B)]
-        missed = [(gram - torch.eye(len(gram), device=gram.device)).norm() for gram in grams]
+        from pissa_repro.linalg.orthonormal import departure
+
+        missed = [departure(rows) for parts in modules.values() for rows in (parts.A, parts.B.mT)]
         return self.options["orthogonality"] * torch.stack(missed).mean()
 
 

@@ -25,10 +25,10 @@ def start(weight: Matrix, setting: Setting) -> Start:
     """A, B <- split of the triples of W C behind C^-1; the base is W - sBA."""
     from pissa_repro.linalg import spectrum, weighted
 
-    rank, last = setting.rank, min(weight.shape)
+    rank = setting.rank
     covariance = weighted.damped(setting.statistics["covariance"], _DAMPING)
     if setting.options["mode"] == "ipm":
         triples = weighted.leading(setting.spectrum, weight, covariance, rank, setting.options["svd"])
-    else:  # float64 throughout: the smallest values are far below the largest
-        triples = weighted.behind(spectrum.exact(weight.double() @ covariance, last - rank, last), weight)
+    else:
+        triples = weighted.last(setting.spectrum, weight, covariance, rank)
     return Start(*spectrum.split(triples, setting.scaling), offset="start")

@@ -30,6 +30,11 @@ def start(weight: Matrix, setting: Setting) -> Start:
     return Start(A=_directions(setting, setting.rank)[1], B=weight.new_zeros(len(weight), setting.rank))
 
 
+def redistributes(options: Mapping[str, Any]) -> bool:
+    """With rho = 1 no module may have more than another."""
+    return bool(options["rho"] > 1)
+
+
 def summary(weight: Matrix, setting: Setting) -> Matrix:
     """The shares of the variance that the first directions explain, falling, as many as the module may have ranks."""
     return _directions(setting, min(round(setting.options["rho"] * setting.rank), *weight.shape))[0]

@@ -39,11 +39,16 @@ def entries(out: int, into: int, rank: int, options: Mapping[str, Any]) -> int:
     return rank * (out + rank)
 
 
-def summary(weight: Matrix, setting: Setting) -> "Matrix | None":
-    """With `adaptive_ranks` (LaMDA++), all singular values, float64 (min(out, in),)."""
+def redistributes(options: Mapping[str, Any]) -> bool:
+    """Only LaMDA++ does."""
+    return bool(options["adaptive_ranks"])
+
+
+def summary(weight: Matrix, setting: Setting) -> Matrix:
+    """All singular values, float64 (min(out, in),)."""
     from pissa_repro.linalg import gram
 
-    return gram.values(weight) if setting.options["adaptive_ranks"] else None
+    return gram.values(weight)
 
 
 def ranks(rank: int, summaries: Mapping[str, Matrix], options: Mapping[str, Any]) -> dict[str, int]:

@@ -57,6 +57,12 @@ class Factors:
     free: Matrices = field(default_factory=dict)
     trained: tuple[str, ...] = USUAL
 
+    @property
+    def size(self) -> int:
+        """Bytes of all tensors."""
+        kinds = (self.A, self.B, self.core, self.free, self.offset_A, self.offset_B)
+        return sum(tensor.nbytes for kind in kinds for tensor in kind.values())
+
     def scaling(self, module: str) -> float:
         """s of a module: alpha / r, or alpha / sqrt(r) with rank-stabilised LoRA (arXiv 2312.03732)."""
         return scaling(self.alphas.get(module, self.alpha), len(self.A[module]), self.rslora)

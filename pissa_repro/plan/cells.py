@@ -44,6 +44,7 @@ class Cell:
     reasons: tuple[str, ...] = ()  # why the overrides that apply do
     treated_alone: bool = False  # whether one of them is aimed at this method
     seen: str = ""  # the dataset whose statistics the factors start from; of most methods none
+    loss: str = "response"  # the loss of rows with a response, whatever the rows of `data` teach
 
     @property
     def name(self) -> str:

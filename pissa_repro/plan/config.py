@@ -202,9 +202,10 @@ def _check_studies(config: Config) -> None:
         if name not in config["models"]:
             raise unknown("model", name, config["models"], "config.studies.models")
     for name in studies["methods"]:
-        if "alternations" not in methods.load(name, "config.studies.methods").QUANTIZED_OPTIONS:
+        method = methods.load(name, "config.studies.methods")
+        if "alternations" not in method.QUANTIZED_OPTIONS:
             raise UserError(f"config.studies.methods: {name} does not alternate with quantization.")
-        if methods.load(name).STATISTICS or methods.redistributes(name):
+        if method.STATISTICS or methods.redistributes(name, method.OPTIONS):
             raise UserError(f"config.studies.methods: {name} needs more than one weight, and studies read no more.")
     quantized = [name for name in quantizers.names() if name != "none"]
     asked = (("quants", studies["quants"], quantized), ("blocks", studies["blocks"], quantizers.in_blocks()))

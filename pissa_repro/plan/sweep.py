@@ -129,6 +129,7 @@ class Sweep:
         lora.check_dtype(definition["lora"], train["dtype"], f"config.methods.{point.method}.lora")
         if isinstance(train["target_modules"], list):
             train["target_modules"] = tuple(train["target_modules"])
+        loss = train["loss"]
         if self._trained_on[point.data] == "text":
             train["loss"] = "all"
         if self._trained_on[point.data] == "label":
@@ -148,6 +149,7 @@ class Sweep:
             reasons=tuple(override["why"] for override in overrides),
             treated_alone=any("method" in override["where"] for override in overrides),
             seen=statistics.data(definition, point.data),
+            loss=loss,
         )
 
     def definition(self, method: str) -> NamedMethod:
@@ -206,7 +208,7 @@ class Sweep:
         """What a cell's start knows of data, by kind; mostly nothing."""
         if not cell.seen:
             return {}
-        settings = {key: dict(cell.train)[key] for key in ("max_length", *config_module.UNWRITTEN)}
+        settings = {**{key: dict(cell.train)[key] for key in ("max_length", "prompt")}, "loss": cell.loss}
         if statistics.of_texts(self.config, cell.seen, f"config.methods.{cell.method}"):
             settings["loss"] = "all"
         asked = statistics.specs(self.definition(cell.method), self.targets(cell), config_module.written(settings))

@@ -70,7 +70,7 @@ def init_specs(asked: Asked, folder: str) -> list[InitSpec]:
     targets = asked.target_modules or checkpoint.projections(folder)
     if twice := [rank for rank in asked.ranks if asked.ranks.count(rank) > 1]:
         raise UserError(f"--rank {twice[0]}: given twice.")
-    check_ranks(checkpoint.shapes(folder, targets), asked.ranks)
+    check_ranks(checkpoint.shapes(folder, targets), asked.ranks, asked.method)
     return [
         {
             "stage": "init", "method": asked.method, "options": options, "quant": asked.quant, "rank": rank,
@@ -93,10 +93,10 @@ def known_of(asked: Asked, base: ModelRecord) -> Known:
     return known
 
 
-def refuse_redistribution(asked: Asked, place: str) -> None:
+def refuse_redistribution(spec: InitSpec, place: str) -> None:
     """Raise UserError for a method that gives modules ranks of their own, where weights are looked at one by one."""
-    if methods.redistributes(asked.method):
-        raise UserError(f"--method {asked.method}: it gives every module a rank of its own, from all of them. {place}")
+    if methods.redistributes(method := spec["method"], spec["options"]):
+        raise UserError(f"--method {method}: it gives every module a rank of its own, from all of them. {place}")
 
 
 def decompose(base: ModelRecord, asked: Asked, out: Path, scratch: Path) -> None:
@@ -115,7 +115,7 @@ def errors(base: ModelRecord, asked: Asked, scratch: Path) -> Record:
     """The errors of the starts that were asked for, one per rank; nothing is stored."""
     specs = init_specs(asked, base["path"])
     refuse_plain([asked.quant])
-    refuse_redistribution(asked, "Make its factors (pissa decompose --factors), and measure those.")
+    refuse_redistribution(specs[0], "Make its factors (pissa decompose --factors), and measure those.")
     known = known_of(asked, base)
     estimate.announce(estimate.error_cost(base["path"], specs))
     starts = []

@@ -122,7 +122,7 @@ def _if_said(name: str, method: Method) -> dict[str, str]:
         "the base is left without": method.TAKES,
         "the start is not W": method.MOVES,
         "scaling": "the start depends on it" if method.IGNORES_SCALING else None,
-        "ranks": "a module may have one of its own" if methods.redistributes(name) else None,
+        "ranks": "a module may have one of its own" if methods.redistributes(name, method.OPTIONS) else None,
         "adds to training": filled or None,
         "reference": "tables compare the others with it" if method.REFERENCE else None,
     }

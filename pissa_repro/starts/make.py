@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 import torch
 
-from pissa_repro import methods, quantizers
-from pissa_repro.linalg import gram
+from pissa_repro import methods
 from pissa_repro.linalg.spectrum import Spectrum
 from pissa_repro.model import checkpoint, factors, targets
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.provenance import provenance
-from pissa_repro.runtime.record import atomic_folder, write_json
+from pissa_repro.runtime.record import atomic_folder, refuse_no_space, write_json
 from pissa_repro.runtime.record_types import Base, StartFacts
 from pissa_repro.runtime.specs import InitSpec, ModelStartSpec, StartSpec
 from pissa_repro.starts import ranks
 from pissa_repro.starts.checked import check
+from pissa_repro.starts.facts import captured, measured, summary
 from pissa_repro.starts.kept import Kept
 from pissa_repro.starts.statistics import Known
 
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 Shape = tuple[int, int]
 EQUALITY = 1e-5  # |W - (base + s B C A)| / |W| allowed on a plain base: float32 rounding, with room
 NOTHING: Mapping[str, torch.Tensor] = {}
-ROWS = 256  # of a plain base are compared: it differs from W by rounding only, the same in every row
 
 
 class Made(NamedTuple):
@@ -74,25 +73,26 @@ def start_module(
     not as the contract has them, and when base + s B C A misses W, where the method's file does not say why it moves.
     """
     rank, quant, weight, method = spec["rank"], spec["quant"], decomposed.weight, methods.load(spec["method"])
-    check_ranks({name: tuple(weight.shape)}, [rank])
+    check_ranks({name: tuple(weight.shape)}, [rank], spec["method"])
     given = setting(name, decomposed, spec, statistics)
     start, scaling = method.start(weight, given), given.scaling
     check(name, tuple(weight.shape), start, spec["method"])
-    facts = _facts(weight, start, scaling, quant)
+    facts = measured(weight, start, scaling, quant)
     if len(start.A) != rank:
         facts["rank"] = len(start.A)
     if start.offset == "start" and start.excess is not None and spec["options"].get("alternations", 1) == 1:
-        facts["captured"], facts["captured_bound"] = _captured(facts["norm_offset"] ** 2, start.excess)
+        facts["captured"], facts["captured_bound"] = captured(facts["norm_offset"] ** 2, start.excess)
     if quant == "none" and not method.MOVES and not facts["equality_error"] <= EQUALITY:
         raise UserError(f"{name}: base + sBA misses W by {facts['equality_error']:.1e} of its norm (limit {EQUALITY}).")
     return start, facts
 
 
-def check_ranks(shapes: Mapping[str, tuple[int, ...]], ranks: Iterable[int]) -> None:
-    """Raise UserError for a rank that one of the modules, {name: shape of its weight}, cannot have."""
+def check_ranks(shapes: Mapping[str, tuple[int, ...]], ranks: Iterable[int], method: str = "") -> None:
+    """Raise UserError for a rank that one of the modules, {name: shape of its weight}, cannot have in this method."""
     for (name, shape), rank in itertools.product(shapes.items(), ranks):
-        if not 1 <= rank <= min(shape):
-            limits = f"{name} {shape} has ranks from 1 to {min(shape)}"
+        most = methods.load(method).largest_rank(*shape) if method else min(shape)
+        if not 1 <= rank <= most:
+            limits = f"{name} {shape} has ranks from 1 to {most}{f' in {method}' if most < min(shape) else ''}"
             raise UserError(f"rank {rank}: {limits} (config.sweep.ranks, --rank, or a method's rank_pattern).")
 
 
@@ -105,7 +105,7 @@ def walk(folder: str, specs: Sequence[ModelStartSpec]) -> tuple[dict[str, Shape]
     shapes = checkpoint.shapes(folder, list(by_modules[0]))
     for modules in by_modules:
         for name, spec in modules.items():
-            check_ranks({name: shapes[name]}, [spec["rank"]])
+            check_ranks({name: shapes[name]}, [spec["rank"]], spec["method"])
     return shapes, by_modules
 
 
@@ -113,47 +113,6 @@ def weights(folder: str, modules: Iterable[str]) -> Iterator[tuple[str, torch.Te
     """The name and the float32 weight (out, in) of these modules, one at a time; on the GPU if there is one."""
     for name, weight in checkpoint.targets(folder, list(modules)):
         yield name, weight.cuda() if torch.cuda.is_available() else weight
-
-
-def _facts(weight: torch.Tensor, start: methods.Start, scaling: float, quant: str) -> StartFacts:
-    """Norms of the parts and of what is taken out, and start-up equality |W - (base + s B C A)| / |W|."""
-    size = gram.frobenius(weight).item() or 1.0  # a weight of zeros is missed by zero
-    part = 0.0 if start.taken is None else scaling * _product_norm(*start.taken) / size
-    facts: StartFacts = {
-        "equality_error": _equality_error(weight, start, scaling, quant) / size,
-        "norm_A": start.A.norm().item(),
-        "norm_B": start.B.norm().item(),
-        "norm_offset": part,
-        "excess": start.excess,
-    }
-    if start.core is not None:
-        facts["norm_core"] = start.core.norm().item()
-    return facts
-
-
-def _captured(energy: float, excess: float) -> tuple[float, float]:
-    """The share of |W|^2 that the principal triples have taken out, and the most that any could."""
-    return energy, 1 - (1 - energy) / (1 + excess) ** 2
-
-
-def _product_norm(a: torch.Tensor, b: torch.Tensor) -> float:
-    """|B @ A| without the product."""
-    a, b = a.double(), b.double()
-    return ((b.mT @ b) * (a @ a.mT)).sum().clamp(min=0).sqrt().item()
-
-
-def _equality_error(weight: torch.Tensor, start: methods.Start, scaling: float, quant: str) -> float:
-    """|W - (base + s B C A)|, over all rows of a quantized base; estimated from ROWS rows of a plain one."""
-    step = max(1, len(weight) // ROWS) if quant == "none" else 1
-    weight, count = weight[::step], len(weight)
-    offset = None if start.taken is None else factors.product(start.taken[0], start.taken[1][::step], scaling)
-    base = quantizers.base_weight(weight, offset, quant)
-    total = 0.0
-    for few in range(0, len(weight), 512):  # small temporaries
-        rows = slice(few, few + 512)
-        made = base[rows] + factors.product(start.A, start.wide[::step][rows], scaling)
-        total += (weight[rows] - made).double().square().sum().item()
-    return (count / len(weight) * total) ** 0.5
 
 
 def start_model(
@@ -171,7 +130,7 @@ def start_model(
         here = [modules[name] for modules in by_modules]
         starts = start_modules(name, weight, here, kept, known)
         for spec, (collected, of_modules), (start, facts) in zip(here, made, starts, strict=True):
-            of_modules[name] = ({"rank": spec["rank"]} if methods.redistributes(spec["method"]) else {}) | facts
+            of_modules[name] = ({"rank": spec["rank"]} if _redistributes(spec) else {}) | facts
             _add(collected, name, start, spec)
     return made
 
@@ -201,18 +160,22 @@ def _with_ranks(
     known: Known | None,
 ) -> list[dict[str, ModelStartSpec]]:
     """The specs of the modules with the ranks that their methods give them (ranks.py); a walk over all weights."""
-    asking = [modules for modules in by_modules if any(methods.redistributes(s["method"]) for s in modules.values())]
+    asking = [modules for modules in by_modules if any(map(_redistributes, modules.values()))]
     if not asking:
         return by_modules
-    summaries: list[dict[str, torch.Tensor | None]] = [{} for _ in by_modules]
+    summaries: list[dict[str, torch.Tensor]] = [{} for _ in by_modules]
     for name, weight in track(weights(folder, shapes), "summaries", len(shapes)):
         decomposed = spectrum(name, weight, kept)
         for modules, found in zip(by_modules, summaries, strict=True):
             spec = modules[name]
-            if methods.redistributes(spec["method"]):
+            if _redistributes(spec):
                 given = setting(name, decomposed, spec, _of(known, name, spec, weight))
                 found[name] = methods.load(spec["method"]).summary(weight, given)
     return [ranks.spread(modules, found, shapes) for modules, found in zip(by_modules, summaries, strict=True)]
+
+
+def _redistributes(spec: StartSpec) -> bool:
+    return methods.redistributes(spec["method"], spec["options"])
 
 
 def _add(collected: factors.Factors, name: str, start: methods.Start, spec: StartSpec) -> None:
@@ -245,23 +208,11 @@ def _alpha(start: methods.Start, spec: StartSpec) -> float:
     return alpha if k == rank else factors.alpha_of(factors.scaling(alpha, rank, rslora), k, rslora)
 
 
-def summary(facts: dict[str, StartFacts]) -> StartFacts:
-    """The worst equality error and excess, and the mean norms over modules (pitfalls 10 and 11, docs/pitfalls.md)."""
-    of_modules = facts.values()
-    means: StartFacts = {
-        "equality_error": max(f["equality_error"] for f in of_modules),
-        "norm_A": sum(f["norm_A"] for f in of_modules) / len(facts),
-        "norm_B": sum(f["norm_B"] for f in of_modules) / len(facts),
-        "norm_offset": sum(f["norm_offset"] for f in of_modules) / len(facts),
-        "excess": max((f["excess"] for f in of_modules if f["excess"] is not None), default=None),
-    }
-    if cores := [f["norm_core"] for f in of_modules if "norm_core" in f]:
-        means["norm_core"] = sum(cores) / len(facts)
-    return means
-
-
 def write(folder: Path, spec: InitSpec, base: Base, made: Made, started: float, data_sha256: str | None = None) -> None:
-    """Write the folder of initial factors, whole or not at all. data_sha256: of the rows that they were made from."""
+    """Write the folder of initial factors, whole or not at all. data_sha256: of the rows that they were made from.
+
+    Raises NoRoom where the disk has too little space for them.
+    """
     facts = summary(made.facts)
     moves = methods.load(spec["method"]).MOVES
     facts_of_file = {"moves": moves} if moves else {}
@@ -269,6 +220,7 @@ def write(folder: Path, spec: InitSpec, base: Base, made: Made, started: float, 
     record |= {"dtype": "float32", "solver_seed": 0}
     if data_sha256:
         record["data_sha256"] = data_sha256
+    refuse_no_space(folder, made.factors.size)
     with atomic_folder(folder) as unfinished:
         factors.save(unfinished, made.factors, base, spec["method"], spec["quant"])
         write_json(unfinished / "init.json", {**record, "provenance": provenance(started)})

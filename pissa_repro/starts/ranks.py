@@ -13,26 +13,27 @@ ROOM = 0.1  # how far the mean of the ranks may lie from the cell's rank, as a s
 
 def spread(
     modules: dict[str, ModelStartSpec],
-    summaries: Mapping[str, torch.Tensor | None],
+    summaries: Mapping[str, torch.Tensor],
     shapes: Mapping[str, tuple[int, int]],
 ) -> dict[str, ModelStartSpec]:
     """The specs of modules, each with the rank that its method gives it, and the alpha that keeps its scaling.
 
-    summaries: by module; none, or one that is None, leaves the ranks as they are. shapes: (out, in). Raises UserError
+    summaries: by module; none of them leaves the ranks as they are. shapes: (out, in). Raises UserError
     for ranks that a module cannot have, and for ranks whose mean is another than the cell's.
     """
-    found = {name: one for name, one in summaries.items() if one is not None}
-    if not found or found.keys() != modules.keys():
+    if not summaries:
         return modules
     first = next(iter(modules.values()))
     method, wanted = first["method"], sum(spec["rank"] for spec in modules.values()) / len(modules)
-    given = methods.load(method).ranks(round(wanted), found, first["options"])
+    given = methods.load(method).ranks(round(wanted), summaries, first["options"])
     _check(method, given, wanted, {name: shapes[name] for name in modules})
     return {name: _of_rank(spec, given[name]) for name, spec in modules.items()}
 
 
 def _check(method: str, given: Mapping[str, int], wanted: float, shapes: Mapping[str, tuple[int, int]]) -> None:
     place = f"method {method}: ranks()"
+    if not isinstance(given, Mapping):
+        raise UserError(f"{place} gives {given!r}; it must be the rank of every module by its name.")
     if given.keys() != shapes.keys():
         other = min(given.keys() ^ shapes.keys())
         raise UserError(f"{place} gives a rank to other modules than those of the model, such as {other}.")

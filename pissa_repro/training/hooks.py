@@ -7,6 +7,7 @@ clipping, the optimizer, settle. All processes do the same on the same numbers, 
 """
 
 import hashlib
+import inspect
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +31,14 @@ STATE = "hooks.safetensors"  # what the hooks keep, in a checkpoint
 def hooks(spec: TrainSpec, scratch: Path) -> "Hooks | None":
     """The hooks of a cell's method; None for a method that adds nothing. scratch: the folder of checkpoints."""
     kind = methods.load(spec["method"]).TRAINING
-    return None if kind is methods.Training else Hooks(spec, kind(spec.get("options", {})), scratch)
+    if kind is methods.Training:
+        return None
+    try:
+        made = kind(spec.get("options", {}))
+    except Exception as error:
+        file = methods.PLUGINS.file(spec["method"])
+        raise UserError(f"{file}: TRAINING: it cannot be made of its options: {error!r}.") from error
+    return Hooks(spec, made, scratch)
 
 
 class Hooks(TrainerCallback):
@@ -58,6 +66,8 @@ class Hooks(TrainerCallback):
     def _spread(self, optimizer: torch.optim.Optimizer) -> None:
         """Give parts with another rate groups of their own, behind the others: the first one's rate is logged."""
         rates = self.training.rates()
+        if not isinstance(rates, Mapping):
+            raise self._wrong(f"rates() gives {_short(rates)}; it must be numbers above 0 by part")
         for part, rate in rates.items():
             if part not in methods.PARTS or not _positive(rate):
                 raise self._wrong(f"rates() gives {part!r}: {rate!r}; it must be a number above 0 of {methods.PARTS}")
@@ -78,6 +88,8 @@ class Hooks(TrainerCallback):
         own = self.training.optimizer(self.modules, groups, adam)
         if own is not None and not isinstance(own, torch.optim.Optimizer):
             raise self._wrong(f"optimizer() gives {_short(own)}; it must be a torch.optim.Optimizer")
+        if own is not None and _needs_closure(own):
+            raise self._wrong(f"optimizer() gives a {type(own).__name__}, whose step wants to compute the loss again")
         if own is not None and _ids(own) != _ids(plain):
             raise self._wrong("optimizer() gives one over other parameters than those of its groups")
         return own
@@ -108,7 +120,7 @@ class Hooks(TrainerCallback):
         penalty = self.training.penalty(self.modules)
         if penalty is None:
             return
-        if not isinstance(penalty, torch.Tensor) or penalty.ndim or not penalty.isfinite():
+        if not isinstance(penalty, torch.Tensor) or penalty.ndim or penalty.is_complex() or not penalty.isfinite():
             raise self._wrong(
                 f"step {step}: penalty() gives {_short(penalty)}; it must be a scalar and a finite number"
             )
@@ -175,6 +187,11 @@ def digests(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
     """SHA-256 of the bytes of every tensor: of packed weights, too, which are uint8."""
     flat = {name: tensor.detach().flatten().contiguous().view(torch.uint8) for name, tensor in tensors.items()}
     return {name: hashlib.sha256(tensor.cpu().numpy().data).hexdigest() for name, tensor in flat.items()}
+
+
+def _needs_closure(optimizer: torch.optim.Optimizer) -> bool:
+    taken = inspect.signature(optimizer.step).parameters.values()
+    return any(one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD for one in taken)
 
 
 def _ids(optimizer: torch.optim.Optimizer) -> list[int]:

@@ -93,10 +93,11 @@ def test_the_weights_are_the_bits_that_a_cell_trains_on(method, quant, tiny_mode
     words = ("--method", method, "--quant", quant, *(("--alternations", turns) if turns else ()))
     options = methods.options(method, quant, {"alternations": turns} if turns else {}, "test")
     made = made_of(tiny_model, init_spec(method=method, quant=quant, options=options))
-    if methods.redistributes(method) or made.trained != USUAL:
+    ranks = methods.redistributes(method, options)
+    if ranks or made.trained != USUAL:
         unlike = f"{' and '.join(made.trained)} train, which other trainers do not know"
         own = "it gives every module a rank of its own"
-        told = f"--method {method}: {own if methods.redistributes(method) else unlike}"
+        told = f"--method {method}: {own if ranks else unlike}"
         says(lambda: decompose(tiny_model, tmp_path / "out", *words), told)
         return
     out = decompose(tiny_model, tmp_path / "out", *words)
