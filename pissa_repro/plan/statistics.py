@@ -1,4 +1,4 @@
-"""Which statistics of data the starts of a sweep ask for, and where they are. Imports no torch, as sweep.py."""
+"""Which statistics of data starts and their errors ask for, and where they are. Imports no torch, as sweep.py."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 from pissa_repro import methods
 from pissa_repro.plan import datasets
 from pissa_repro.plan.lora import NARROWING
-from pissa_repro.plan.sections import Config, NamedMethod
+from pissa_repro.plan.sections import Config, ErrorData, NamedMethod
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import canonical
 from pissa_repro.runtime.specs import StatisticsSpec, Targets
@@ -63,21 +63,43 @@ def check(config: Config, definition: NamedMethod, place: str) -> None:
             datasets.need_fields(config["datasets"], name, ("prompt", "response"), f"{place}.statistics")
 
 
-def check_rows(config: Config, definition: NamedMethod, name: str, place: str) -> None:
-    """Raise UserError where more rows are drawn than a dataset can have, as far as the config says how many."""
+def check_errors(config: Config) -> None:
+    """Raise UserError for `studies.data` that names no dataset, or one of rows that cannot train, or too few."""
+    asked, place = config["studies"].get("data"), "config.studies.data"
+    if asked is None:
+        return
+    if asked["dataset"] not in config["datasets"]:
+        raise unknown("dataset", asked["dataset"], config["datasets"], f"{place}.dataset")
+    if not datasets.is_text(config["datasets"], asked["dataset"]):
+        datasets.need_fields(config["datasets"], asked["dataset"], ("prompt", "response"), "studies.data")
+    check_rows(config, of_errors(asked), asked["dataset"], f"{place}.rows", "the study of errors")
+
+
+def of_errors(asked: ErrorData) -> dict[str, dict[str, int]]:
+    """How many rows are drawn with which seed for what errors are weighed by, as `drawn`."""
+    return {"covariance": {SEED: asked.get("seed", 0), ROWS: asked["rows"]}}
+
+
+def check_rows(config: Config, draws: Mapping[str, Mapping[str, int]], name: str, place: str, who: str) -> None:
+    """Raise UserError where more rows are drawn than a dataset can have, as far as the config says how many.
+
+    draws: as `drawn`. who: draws them.
+    """
     source = datasets.source(config["datasets"], name)
     wanted = [limit["rows"] for limit in (source, *source.get("parts", [])) if "rows" in limit]
     most = min((stop - first for first, stop in map(span, wanted)), default=None)
-    for kind, how in drawn(definition).items():
+    for kind, how in draws.items():
         if most is not None and how[ROWS] > most:
             raise UserError(
-                f"{place}.statistics.rows: {definition['init']} draws {how[ROWS]} rows for its {kind}, and dataset "
-                f"'{name}' has at most {most}. Give fewer rows here, or name another dataset under 'data'."
+                f"{place}: {who} draws {how[ROWS]} rows for its {kind}, and dataset '{name}' has at most {most}. Give "
+                "fewer rows here, or name another dataset."
             )
 
 
-def specs(definition: NamedMethod, targets: Targets, settings: Mapping[str, Any]) -> dict[str, StatisticsSpec]:
-    """The specs of what a start knows of data, by kind. settings: max_length, and prompt and loss if not the usual."""
+def specs(
+    draws: Mapping[str, Mapping[str, int]], targets: Targets, settings: Mapping[str, Any]
+) -> dict[str, StatisticsSpec]:
+    """Their specs by kind. draws: as `drawn`. settings: max_length, and prompt and loss if not the usual."""
     named: dict[str, Any] = {"target_modules": targets["target_modules"]}
     if narrowing := {key: value for key, value in targets.get("lora", {}).items() if key in NARROWING}:
         named["lora"] = narrowing
@@ -86,5 +108,5 @@ def specs(definition: NamedMethod, targets: Targets, settings: Mapping[str, Any]
             "StatisticsSpec",
             {"stage": "statistics", "version": VERSION, "kind": kind, **how, **settings, **named},
         )
-        for kind, how in drawn(definition).items()
+        for kind, how in draws.items()
     }
