@@ -25,7 +25,10 @@ def admitted(model: Path, folder: Path, train=GOOD, test=None, task="gsm8k", bac
     else:
         write_lines(paths.rows("test", folder / "results"), test)
     made = config(model, rows, changes.pop("method", "pissa"), "none", **changes)
-    made["datasets"]["test"] = {"path": "test.jsonl", "fields": {role: role for role in ("prompt", "response", "text")}}
+    made["datasets"]["test"] = {
+        "path": "test.jsonl",
+        "fields": {role: role for role in ("prompt", "response", "text", "label")},
+    }
     made["tasks"]["task"] |= {"dataset": "test", "backend": backend}
     spec = admission.spec(Sweep(made), "sweep", "tiny")
     spec["tasks"]["task"]["task"] = task  # its roles are what the rows say, not what the config's fields do

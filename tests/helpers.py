@@ -81,7 +81,8 @@ def counted(monkeypatch, module, name: str) -> list:
 def config(model: Path, rows: Path, method: str, quant: str, **changes) -> dict:
     """A sweep of one cell. changes: training settings, and rank, learning_rate, seed, options, lora.
 
-    fields: the roles of the rows, where they are no prompts and responses; the task then is perplexity.
+    fields: the roles of the rows, where they are no prompts and responses; the task then is perplexity, or
+    classification.
     """
     fields = changes.pop("fields", {"prompt": "prompt", "response": "response"})
     definition = {"init": method, "options": changes.pop("options", {}), "lora": changes.pop("lora", {})}
@@ -102,7 +103,7 @@ def config(model: Path, rows: Path, method: str, quant: str, **changes) -> dict:
         "train": settings | {key: value for key, value in changes.items() if key != "max_new_tokens"},
         "tasks": {
             "task": {
-                "task": "gsm8k" if "response" in fields else "perplexity",
+                "task": "gsm8k" if "response" in fields else "classification" if "label" in fields else "perplexity",
                 "dataset": "rows",
                 "max_new_tokens": changes.get("max_new_tokens", 8),
             }

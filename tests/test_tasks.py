@@ -42,7 +42,7 @@ def changed(tmp_path, monkeypatch):
     folder = tmp_path / "tasks"
     shutil.copytree(tasks.TASKS, folder)
     monkeypatch.setattr(tasks, "TASKS", folder)
-    path = next(path for path in sorted(folder.glob("*.yaml")) if "rows.dataset" in path.read_text(encoding="utf-8"))
+    path = next(path for path in sorted(folder.glob("*.yaml")) if "rows.prompt" in path.read_text(encoding="utf-8"))
 
     def load(old, new):
         text, count = re.subn(old, new, path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)

@@ -1,23 +1,23 @@
 """Model cards: what a folder holds, from what, for which base, and how others load it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pissa_repro.adapters.folder import CHANGING, Adapter
-from pissa_repro.model.architecture import SEQ2SEQ, Architecture, of_task
+from pissa_repro.model.architecture import Architecture, of_task
 from pissa_repro.sources.fetched import sha256
 
+NO_HEAD: Mapping[str, int] = {}
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # MaxLoRARanks in vLLM 0.32's config/lora.py
 
-NO_VLLM = "vLLM runs no encoder-decoders."
 RESIDUAL = """```python
 from peft import PeftModel
 from transformers import {auto}
 
 folder = "{folder}"  # this folder, or its id on a hub
-residual = {auto}.from_pretrained(folder, dtype="auto")
+residual = {auto}.from_pretrained(folder, dtype="auto"{head})
 model = PeftModel.from_pretrained(residual, folder, subfolder="{adapter}"{more})
 ```"""
 WHAT = {
@@ -58,13 +58,16 @@ def text(kind: str, name: str, sources: Iterable[Adapter], config: dict[str, Any
     return "\n\n".join(sections) + "\n"
 
 
-def loading(model: str, name: str, rank: int, config: dict[str, Any]) -> str:
-    """How PEFT and vLLM load the adapter in the folder `name`, of this largest rank, on the model."""
+def loading(model: str, name: str, rank: int, config: dict[str, Any], head: Mapping[str, int] = NO_HEAD) -> str:
+    """How PEFT and vLLM load the adapter in the folder `name`, of this largest rank, on the model.
+
+    head: what transformers is told of a head for classes (classes.loading).
+    """
     kind = of_task(config.get("task_type"))
     lines = [
         "## How to load it",
         f"```python\nfrom peft import PeftModel\nfrom transformers import {kind.auto_class}\n\n"
-        f'base = {kind.auto_class}.from_pretrained("{model}"{_revision(config)})\n'
+        f'base = {kind.auto_class}.from_pretrained("{model}"{_revision(config)}{keywords(head)})\n'
         f'model = PeftModel.from_pretrained(base, "{name}")\n```',
     ]
     limit, why = vllm(rank, config)
@@ -83,8 +86,8 @@ def vllm(rank: int, config: dict[str, Any]) -> tuple[int | None, str | None]:
     As vLLM 0.32 reads adapters (lora/peft_helper.py).
     """
     init = config.get("init_lora_weights")
-    if of_task(config.get("task_type")) is SEQ2SEQ:
-        return None, NO_VLLM
+    if reason := of_task(config.get("task_type")).no_vllm:
+        return None, reason
     if config.get("use_dora"):
         return None, "it is DoRA. Merge it into the base first."
     if isinstance(init, str) and init.startswith(CHANGING):
@@ -93,6 +96,11 @@ def vllm(rank: int, config: dict[str, Any]) -> tuple[int | None, str | None]:
         return None, "it holds more than A and B. Merge it into the base first."
     limit = next((limit for limit in VLLM_RANKS if limit >= rank), None)
     return limit, None if limit else f"its rank is {rank}, and vLLM serves up to {VLLM_RANKS[-1]}. Merge it first."
+
+
+def keywords(given: Mapping[str, int]) -> str:
+    """Keyword arguments as they are written behind others."""
+    return "".join(f", {key}={value}" for key, value in given.items())
 
 
 def _revision(config: dict[str, Any]) -> str:
@@ -105,7 +113,7 @@ def loading_whole(name: str, kind: Architecture) -> str:
         f"## How to load it\n\n```python\nfrom transformers import {kind.auto_class}, AutoTokenizer\n\n"
         f'model = {kind.auto_class}.from_pretrained("{name}")\n'
         f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n```\n\n'
-        + (NO_VLLM if kind is SEQ2SEQ else f"```sh\nvllm serve ./{name}\n```")
+        + (kind.no_vllm or f"```sh\nvllm serve ./{name}\n```")
     )
 
 

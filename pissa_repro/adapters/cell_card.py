@@ -7,8 +7,8 @@ from typing import Any
 
 from pissa_repro.adapters import card
 from pissa_repro.adapters.folder import CONFIG, read
-from pissa_repro.model import factors
-from pissa_repro.model.architecture import of_record
+from pissa_repro.model import classes, factors
+from pissa_repro.model.architecture import CLASSIFICATION, of_record
 from pissa_repro.model.skeleton import folder_architecture
 from pissa_repro.runtime.record import canonical, read_json
 from pissa_repro.runtime.record_types import Git, ModelRecord, ScoreRecord, TrainFacts
@@ -91,13 +91,17 @@ def exported(trained: Trained, form: str, folder: Path, name: str, lines: list[s
 
 def _loading_export(trained: Trained, form: str, folder: Path, name: str) -> str:
     kind = folder_architecture(trained.model["path"])
+    head = classes.loading(trained.folder)
+    kind = CLASSIFICATION if head else kind
     if form == "merged":
         return card.loading_whole(name, kind)
     if form == "residual":
-        auto = kind.auto_class
-        return "## How to load it\n\n" + card.RESIDUAL.format(auto=auto, folder=name, adapter=BESIDE, more="")
+        auto, told = kind.auto_class, card.keywords(head)
+        return "## How to load it\n\n" + card.RESIDUAL.format(
+            auto=auto, folder=name, adapter=BESIDE, more="", head=told
+        )
     if form == "lora":
-        return card.loading(trained.base, name, read(folder, "lora").rank, read_json(folder / CONFIG))
+        return card.loading(trained.base, name, read(folder, "lora").rank, read_json(folder / CONFIG), head)
     return f"## What it is for\n\n```sh\npissa convert TRAINED --init {name} --out LORA\n```"
 
 
@@ -123,7 +127,7 @@ def _facts(trained: Trained, facts: TrainFacts, git: Git) -> list[tuple[str, Any
         *of_init,
         ("learning rate, seed", f"{spec['learning_rate']:g}, {spec['seed']}"),
         ("steps, batch size, dtype", f"{facts['steps']}, {settings['batch_size']}, {settings['dtype']}"),
-        ("prompt, loss on", f"{named(spec)}, {settings.get('loss', RESPONSE)}"),
+        ("prompt, loss on", f"{named(spec)}, {settings.get('task') or settings.get('loss', RESPONSE)}"),
         ("trained parameters", f"{facts['trainable_parameters']:,}"),
         ("final loss", f"{facts['final_loss']:.4f}"),
         ("SHA-256 of the rows", facts["data_sha256"]),
@@ -154,7 +158,11 @@ def _loading(trained: Trained, facts: TrainFacts, why: str | None) -> str:
     inside = f"`{factors.TRAINED}/` holds what was trained; it belongs on the base that pissa-repro makes."
     if why is None:
         usual = card.loading(
-            trained.base, name, read(trained.folder, "trained").rank, read_json(trained.folder / CONFIG)
+            trained.base,
+            name,
+            read(trained.folder, "trained").rank,
+            read_json(trained.folder / CONFIG),
+            classes.loading(trained.folder),
         )
         rounded = ROUNDED if facts["spec"]["settings"]["dtype"] != "float32" else ""
         return f"This is a plain LoRA on the untouched model. {inside}{rounded}\n\n{usual}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pissa_repro.adapters.cell_card import Trained
 from pissa_repro.model import factors
+from pissa_repro.model.classes import Head, head_of
 from pissa_repro.model.merged import TrainedCell
 from pissa_repro.plan.adopted import ELSEWHERE
 from pissa_repro.runtime import paths
@@ -40,6 +41,11 @@ class StoredCell:
     def left(self) -> Trained:
         """The same as the training knew it at its end."""
         return Trained(self.trained, self.start, self.model, self.folder.name, self.label)
+
+    @property
+    def head(self) -> Head | None:
+        """Of a cell that gives classes."""
+        return head_of(self.trained, self.spec)
 
     @property
     def whole(self) -> TrainedCell:

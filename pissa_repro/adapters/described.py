@@ -11,6 +11,7 @@ from packaging.version import InvalidVersion, Version
 from pissa_repro.adapters import bases, card, folder
 from pissa_repro.adapters.fit import Fit, Needed
 from pissa_repro.adapters.folder import CHANGING, Adapter
+from pissa_repro.model import classes
 from pissa_repro.model import folder as model_folder
 from pissa_repro.model.header import Stored
 from pissa_repro.model.naming import order, types
@@ -61,7 +62,7 @@ def adapter(path: Path) -> Found:
     found.facts["vllm"] = {"max_lora_rank": limit, "why": why}
     on_residual = found.base is not None and found.base.form == "residual"
     model = needed.name or ("RESIDUAL" if on_residual else "BASE")
-    found.loading = here(card.loading(model, path.name, read.rank, config), path)
+    found.loading = here(card.loading(model, path.name, read.rank, config, classes.loading(path)), path)
     return found
 
 

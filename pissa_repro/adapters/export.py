@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pissa_repro.adapters import cell_card, folder, logits, lowrank, trained, whole
+from pissa_repro.adapters import cell_card, classifier, folder, logits, lowrank, trained, whole
 from pissa_repro.adapters.cells import StoredCell
 from pissa_repro.adapters.parts import Parts
 from pissa_repro.model import factors
@@ -117,7 +117,9 @@ def _refuse(asked: Asked) -> None:
 def _refuse_factors(asked: Asked, parts: Parts) -> None:
     """Raise UserError where the factors have no such form, and where the disk has no room for it."""
     spec, say = asked.cell.spec, f"CELL {asked.cell.folder}"
-    if parts.whole and (asked.form == "merged" or asked.rank is not None):
+    if asked.cell.head and asked.base == "bf16":
+        raise UserError(f"{say}: its head for classes was trained on the quantized base: --base trained.")
+    if parts.whole and ((asked.form == "merged" and not asked.cell.head) or asked.rank is not None):
         raise UserError(
             f"{say}: {len(parts.whole)} parameters of the base were trained too (bias, modules_to_save); this form has "
             "no place for them: --as lora on a plain base, else --as residual. PEFT's merge_and_unload() merges either."
@@ -151,6 +153,7 @@ def _lora(asked: Asked, parts: Parts, out: Path) -> tuple[Written | None, list[s
         lines = [f"Rank {asked.rank} leaves out {100 * lost:.2g} % of the change that the training made (Frobenius)."]
     else:
         trained.write_plain(asked.cell.left, out)
+        classifier.write_classes(asked.cell, out)
         lines = ["The factors are stacked, nothing is rounded."]
     if quant == "none":
         return (base, out), lines
@@ -167,7 +170,11 @@ def _lost(quant: str) -> str:
 
 
 def _merged(asked: Asked, parts: Parts, out: Path) -> tuple[Written, list[str]]:
-    """One model: base + sBA in the place of W."""
+    """One model: base + sBA in the place of W, and the trained head where it gives classes."""
+    if asked.cell.head:
+        dtype = asked.dtype or stored_dtype(asked.cell.model["path"])
+        classifier.write_merged(asked.cell, out, dtype)
+        return (out, None), []
     make = parts.changed if asked.base == "bf16" else parts.merged
     _write_model(asked, parts, out, make)
     return (out, None), [_lost(asked.cell.spec["quant"])] if asked.base == "bf16" else []
@@ -193,6 +200,7 @@ def write_raw(cell: StoredCell, out: Path) -> None:
         shutil.copyfile(inside / factors.FACTORS, out / folder.ADAPTER)
     write_json(out / folder.CONFIG, read_json(inside / factors.CONFIG) | trained.SAVED | {"init_lora_weights": True})
     _write_base(cell, out)
+    classifier.write_classes(cell, out)
 
 
 def _write_base(cell: StoredCell, out: Path) -> None:

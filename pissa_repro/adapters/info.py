@@ -7,9 +7,9 @@ from pissa_repro.adapters import card, described, folder
 from pissa_repro.adapters.described import Found
 from pissa_repro.adapters.fit import Needed, check
 from pissa_repro.adapters.folder import TAKING
-from pissa_repro.model import factors
+from pissa_repro.model import classes, factors
 from pissa_repro.model import folder as model_folder
-from pissa_repro.model.architecture import of_json
+from pissa_repro.model.architecture import CLASSIFICATION, of_json
 from pissa_repro.model.header import header
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
@@ -140,7 +140,10 @@ def _residual(path: Path, adapters: list[Path]) -> Found:
             )
     more = "" if trained else ", is_trainable=True"
     auto = of_json(model_folder.read_json(path / model_folder.CONFIG)).auto_class
-    found.loading = card.RESIDUAL.format(auto=auto, folder=path, adapter=chosen.name, more=more)
+    head = classes.loading(chosen)
+    auto = CLASSIFICATION.auto_class if head else auto
+    told = card.keywords(head)
+    found.loading = card.RESIDUAL.format(auto=auto, folder=path, adapter=chosen.name, more=more, head=told)
     return found
 
 

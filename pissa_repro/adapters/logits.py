@@ -1,12 +1,15 @@
 """Whether an adapter on one model gives the logits of another adapter on another model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pissa_repro.adapters.card import NO_HEAD
 from pissa_repro.adapters.folder import ADAPTER, FACTOR, find
+from pissa_repro.model import classes
+from pissa_repro.model.architecture import CLASSIFICATION
 from pissa_repro.model.checks import logits, relative_difference
 from pissa_repro.model.header import header
 from pissa_repro.model.load import default_device
@@ -64,7 +67,9 @@ def load(model: Path, adapter: Path | None) -> Any:
 
     Raises UserError for what they cannot load, and for factors of other modules than the model's.
     """
-    return _made(model, lambda base: base if adapter is None else _loaded(base, adapter))
+    if adapter is None:
+        return _made(model, lambda base: base)
+    return _made(model, lambda base: _loaded(base, adapter), classes.loading(adapter))
 
 
 def checked_on(base: Path, put_on: Callable[[Any], Any], result: Path) -> str:
@@ -75,11 +80,14 @@ def checked_on(base: Path, put_on: Callable[[Any], Any], result: Path) -> str:
     return _within(wanted, found, f"PEFT's own on {base.name}", why)
 
 
-def _made(model: Path, make: Callable[[Any], Any]) -> Any:
-    """What is made of a folder's model, which may be a residual: load_base does not take such."""
-    auto = folder_architecture(model).auto()
+def _made(model: Path, make: Callable[[Any], Any], head: Mapping[str, int] = NO_HEAD) -> Any:
+    """What is made of a folder's model, which may be a residual: load_base does not take such.
+
+    head: of an adapter for classes, which brings the trained one; the model's own may be missing.
+    """
+    auto = (CLASSIFICATION if head else folder_architecture(model)).auto()
     with as_user_error(model, "model with the adapter"):
-        base: Any = auto.from_pretrained(model, dtype=torch.float32, use_safetensors=True, **LOCAL)
+        base: Any = auto.from_pretrained(model, dtype=torch.float32, use_safetensors=True, **head, **LOCAL)
         return make(base.to(default_device())).eval()
 
 

@@ -36,7 +36,7 @@ def text(source: str | Path, init: str, record: dict[str, Any]) -> str:
         "\n".join(f"- {line}" for line in [*_facts(record), *said(record)]),
         "## How to load and train it",
         card.RESIDUAL.format(
-            auto=folder_architecture(source).auto_class, folder=".", adapter=init, more=", is_trainable=True"
+            auto=folder_architecture(source).auto_class, folder=".", adapter=init, more=", is_trainable=True", head=""
         ),
         *_quantized(spec),
         "## After the training",

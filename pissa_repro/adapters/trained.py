@@ -18,6 +18,7 @@ from pissa_repro.adapters.pair import Pair, compare, survey
 from pissa_repro.adapters.parts import Parts
 from pissa_repro.adapters.streamed import Entry
 from pissa_repro.model import factors, keys, patterns
+from pissa_repro.model.architecture import CLASSIFICATION
 from pissa_repro.model.header import header
 from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime import paths
@@ -33,7 +34,8 @@ SAVED = {"peft_type": "LORA", "inference_mode": True}  # what PEFT writes beside
 def finish(trained: Trained, facts: TrainFacts) -> None:
     """Write the top level of the folder: a PEFT adapter or the tokenizer of whole weights, and README.md."""
     if trained.start is None:
-        load_tokenizer(trained.model["path"]).save_pretrained(trained.folder)
+        needs_end = facts["architecture"] != CLASSIFICATION.name
+        load_tokenizer(trained.model["path"], needs_end).save_pretrained(trained.folder)
     elif no_plain(trained.folder, trained.start) is None:
         write_plain(trained, trained.folder)
     with atomic(trained.folder / "README.md") as file:

@@ -10,8 +10,9 @@ import torch
 
 from pissa_repro.adapters import cells, convert, export, folder, logits, trained
 from pissa_repro.adapters.arrows import START_RECORD, Serve, Untried, near, room, same_bits, served
-from pissa_repro.model import checkpoint, factors
+from pissa_repro.model import checkpoint, classes, factors
 from pissa_repro.model.adapter import attach
+from pissa_repro.model.architecture import CLASSIFICATION
 from pissa_repro.model.base import cast, set_base
 from pissa_repro.model.checks import logits as logits_of
 from pissa_repro.model.checks import relative_difference
@@ -37,9 +38,12 @@ def same_weights(base: ModelRecord) -> str:
     return f"{base['name']} {found[:12]}, {export.stored_dtype(base['path'])}, as recorded"
 
 
-def start_up(start: Path, base: ModelRecord, quant: str, dtype: str, lora: dict[str, Any]) -> str:
+def start_up(
+    start: Path, base: ModelRecord, quant: str, dtype: str, lora: dict[str, Any], head: classes.Head | None = None
+) -> str:
     """How far a start on its base is from the untouched model, by logits. Raises UserError above START_UP if plain."""
-    prompts, model = logits.prompts(base["path"]), load_base(base["path"])
+    prompts, model = logits.prompts(base["path"]), load_base(base["path"], head=head)
+    lora = classes.in_training(model, lora) if head else lora
     untouched = logits_of(model, prompts)
     set_base(model, factors.load(start, base), quant, dtype, pack=False)
     cast(model.parameters(), dtype)
@@ -109,7 +113,8 @@ class CellWalk:
         if self.cell.start is None:
             raise Untried(WHOLE)
         spec = self.cell.spec
-        return start_up(self.cell.start, self.cell.model, spec["quant"], spec["settings"]["dtype"], spec["lora"])
+        settings = spec["quant"], spec["settings"]["dtype"], spec["lora"], self.cell.head
+        return start_up(self.cell.start, self.cell.model, *settings)
 
     def train(self) -> str:
         inside = None if self.cell.start is None else factors.trained_factors(self.cell.trained)
@@ -172,6 +177,8 @@ class CellWalk:
         return f"`pissa convert` and back give the same bits ({count} tensors)"
 
     def serve(self) -> str:
+        if self.cell.head and CLASSIFICATION.no_vllm:
+            raise Untried(CLASSIFICATION.no_vllm)
         made = partial(merged_model, self.cell.whole, self.cell.model, device="cpu")
         return served(self.cell.model["path"], made, self.serve_by)
 

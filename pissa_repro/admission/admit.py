@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pissa_repro.admission.modules import measured, refuse_untrainable, refuse_whole, stacks
 from pissa_repro.admission.tokenizer import check_ids, unused, whole_tokenizer
-from pissa_repro.model.architecture import Architecture, architecture
+from pissa_repro.model import classes
+from pissa_repro.model.architecture import CLASSIFICATION, Architecture, architecture
 from pissa_repro.model.load import check_length, window
 from pissa_repro.model.naming import types
 from pissa_repro.model.skeleton import skeleton
+from pissa_repro.model.tokens import encoded
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_lines
@@ -21,7 +23,7 @@ from pissa_repro.scoring.engines import check_architecture
 from pissa_repro.scoring.generator import Prompts
 from pissa_repro.scoring.harness import Task
 from pissa_repro.sources.prompt import DEFAULT, Style, make_style
-from pissa_repro.training.examples import RESPONSE, tokenize, uncut
+from pissa_repro.training.examples import RESPONSE, classified, tokenize, uncut
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -65,7 +67,9 @@ def admit(folder: str, spec: AdmitSpec, results: Path) -> Admitted:
     shapes = {name: shape for _, of_targets in targets for name, shape in of_targets.items()}
     found["modules"] = dict(Counter(types(shapes).values()))
     if spec["trained"]:
-        language = Language(skeleton(folder), whole_tokenizer(folder))
+        heads = _heads(spec["training"], results)
+        models = [skeleton(folder, head) for head in heads.values()] or [skeleton(folder)]
+        language = Language(models[0], whole_tokenizer(folder, needs_end=not heads))
         refuse_untrainable(folder, shapes, language.model)
         found["architecture"] = language.architecture.name
         for wanted, of_targets in targets:
@@ -76,10 +80,20 @@ def admit(folder: str, spec: AdmitSpec, results: Path) -> Admitted:
             "embedding_rows": language.rows,
         }
         found["training"] = [_training(language, asked, results) for asked in spec["training"]]
-        found["tasks"] = _tasks(language, spec["tasks"], results)
+        found["tasks"] = _tasks(language, spec["tasks"], heads, results)
         found["warnings"] = [*_warnings(found), *_stacked(language.model, bool(shapes))]
     for warning in found["warnings"]:
         log.warning("%s", warning)
+    return found
+
+
+def _heads(training: list[AdmitRows], results: Path) -> dict[str, classes.Head]:
+    """The heads that training rows ask for, by the names of the datasets; none where words are trained."""
+    found = {}
+    for asked in training:
+        if asked.get("task") == classes.TASK:
+            rows = read_lines(paths.rows(asked["rows"], results))
+            found[asked["rows"]] = classes.Head(classes.named(rows, f"config.datasets.{asked['rows']}"), 0)
     return found
 
 
@@ -89,13 +103,20 @@ def _training(language: Language, asked: AdmitRows, results: Path) -> AdmittedRo
     check_length(asked["max_length"], language.model.config)
     rows = read_lines(paths.rows(asked["rows"], results))
     given, prompt, kind = language.tokenizer, asked.get("prompt", DEFAULT), language.architecture
+    if kind is CLASSIFICATION:
+        numbers = dict.fromkeys(classes.named(rows, place), 0)
+        _, lengths = classified(list(rows), given, asked["max_length"], numbers)
+        check_ids(encoded(given, rows)["input_ids"], language.rows, place)
+        return {**asked, "lengths": lengths.as_dict()}
     examples, lengths = tokenize(rows, given, asked["max_length"], prompt, asked.get("loss", RESPONSE), kind)
     if any(max(example["input_ids"] + example["labels"]) >= language.rows for example in examples):
         check_ids(uncut(rows, given, prompt, kind)[1], language.rows, place)  # again: short rows were left out
     return {**asked, "lengths": lengths.as_dict()}
 
 
-def _tasks(language: Language, asked: Mapping[str, AdmitTask], results: Path) -> dict[str, dict[str, int]]:
+def _tasks(
+    language: Language, asked: Mapping[str, AdmitTask], heads: Mapping[str, classes.Head], results: Path
+) -> dict[str, dict[str, int]]:
     """How the prompts of each task fit, in the style of prompt with the longest.
 
     Raises UserError for a row that its task cannot score.
@@ -107,7 +128,9 @@ def _tasks(language: Language, asked: Mapping[str, AdmitTask], results: Path) ->
         styles = [make_style(prompt, language.tokenizer, kind) for prompt in named]
         try:
             task = Task(wanted["task"], paths.rows(wanted["rows"], results), wanted["max_new_tokens"])
-            check_architecture(kind, wanted.get("backend", "hf"), task.predicts)
+            check_architecture(kind, wanted.get("backend", "hf"), task)
+            for head in heads.values():
+                classes.refuse_unseen(task.rows(), head.classes, "its rows")
             prompts = Prompts([(task, style) for style in styles], language.window)
         except UserError as error:
             raise UserError(f"{place}: {error}") from None
@@ -130,7 +153,7 @@ def _fit(language: Language, task: Task, style: Style, prompts: Prompts, place: 
     check_ids(later, language.rows, f"{place}, later turns")
     lengths = [*map(len, first.values()), *map(len, later)]
     room = prompts.room(task, style)
-    return max(lengths), sum(n > room for n in lengths) if task.new_tokens else 0
+    return max(lengths), 0 if task.predicts else sum(n > room for n in lengths)
 
 
 def _warnings(found: Admitted) -> Iterator[str]:

@@ -17,14 +17,14 @@ NO_VOCABULARY = {"tokenizer_config.json", "special_tokens_map.json", "added_toke
 SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
-def whole_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
+def whole_tokenizer(folder: str | Path, needs_end: bool = True) -> "PreTrainedTokenizerBase":
     """The tokenizer of a model folder, whose files are complete and which makes tokens of a prompt.
 
     Raises UserError otherwise: where files are missing, transformers may build a tokenizer without any vocabulary.
     """
     there = ", ".join(_vocabularies(Path(folder))) or "none"
     try:
-        tokenizer = load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder, needs_end)
     except UserError as error:
         raise UserError(f"{error} Vocabulary files in the folder: {there}. A whole tokenizer is: {FORMS}.") from None
     if missing := _missing(Path(folder), tokenizer):

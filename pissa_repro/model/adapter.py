@@ -8,7 +8,7 @@ import torch
 
 from pissa_repro.methods import Parts
 from pissa_repro.model import core, factors, keys, patterns
-from pissa_repro.model.architecture import architecture
+from pissa_repro.model.architecture import CLASSIFICATION, architecture
 from pissa_repro.model.base import module_name, stores_transposed
 from pissa_repro.model.header import header
 from pissa_repro.model.keys import PREFIX
@@ -98,9 +98,14 @@ def save_trained(wrapped: "PeftModel", folder: str | Path, start: str | Path) ->
     """Write what was trained of a model's only adapter, which began as the factors in the folder `start`."""
     from peft import get_peft_model_state_dict
 
+    config: Any
     (config,) = wrapped.peft_config.values()
-    fields = _fields(config, start) | {"task_type": architecture(wrapped.config).task_type}
     tensors = {key.replace(*core.STATE): tensor for key, tensor in get_peft_model_state_dict(wrapped).items()}
+    kind = architecture(wrapped.config)
+    fields = _fields(config, start) | {"task_type": kind.task_type}
+    if kind is CLASSIFICATION:  # PEFT adds the usual names of heads, there or not
+        named = dict.fromkeys(config.modules_to_save)
+        fields["modules_to_save"] = [name for name in named if any(f".{name}." in key for key in tensors)]
     factors.save_trained(folder, tensors, fields, start)
 
 

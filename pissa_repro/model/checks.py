@@ -7,14 +7,14 @@ from pissa_repro.model.architecture import SEQ2SEQ, architecture, start_token
 
 @torch.no_grad()
 def logits(model: torch.nn.Module, prompts: list[list[int]]) -> torch.Tensor:
-    """Logits (n, vocabulary) float32 on the CPU after each of n prompts (lists of token ids).
+    """Logits (n, vocabulary) float32 on the CPU after each of n prompts (lists of token ids); of classes (n, classes).
 
     An encoder-decoder reads each prompt and has written it, but for its last token, behind the token that it begins
     with: after the first token alone, its decoder's attention to itself would not show.
     """
     device = next(model.parameters()).device
-    rows = [model(**_inputs(model, torch.tensor([ids], device=device))).logits[0, -1] for ids in prompts]
-    return torch.stack(rows).float().cpu()
+    rows = [model(**_inputs(model, torch.tensor([ids], device=device))).logits[0] for ids in prompts]
+    return torch.stack([row if row.ndim == 1 else row[-1] for row in rows]).float().cpu()
 
 
 def _inputs(model: torch.nn.Module, ids: torch.Tensor) -> dict[str, torch.Tensor]:

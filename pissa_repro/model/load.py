@@ -6,15 +6,35 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pissa_repro.model import classes
 from pissa_repro.model.architecture import SEQ2SEQ, architecture, start_token
-from pissa_repro.model.checkpoint import all_finite
+from pissa_repro.model.checkpoint import all_finite, stored
+from pissa_repro.model.classes import Head
 from pissa_repro.model.skeleton import LOCAL, as_user_error, own_config, skeleton
+from pissa_repro.model.tokens import align, load_tokenizer
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+# Models that count positions from behind the one of padding: their table holds more positions than a text may have.
+BEHIND_PADDING = frozenset(
+    {
+        "camembert",
+        "data2vec-text",
+        "ibert",
+        "longformer",
+        "luke",
+        "markuplm",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+    }
+    | {"xlm-roberta", "xlm-roberta-xl", "xmod"}
+)
 
 
 def default_device() -> torch.device:
@@ -25,21 +45,29 @@ def default_device() -> torch.device:
 
 
 def load_base(
-    folder: str | Path, dtype: str = "float32", device: torch.device | str | None = None
+    folder: str | Path,
+    dtype: str = "float32",
+    device: torch.device | str | None = None,
+    head: Head | None = None,
 ) -> "PreTrainedModel":
     """The untouched model, on the given device or this process's, its dtype asserted (pitfall 15, docs/pitfalls.md).
 
-    Raises UserError as `skeleton`, and for weights that are not finite or not tied as the config says.
+    head: of a model that gives classes; drawn where the files have none, and its last token told by the tokenizer's
+    pad. Raises UserError as `skeleton`, and for weights that are not finite or not tied as the config says.
     """
-    skeleton(folder)  # all that headers show: whatever does not fit ends here, before a weight is read
+    skeleton(folder, head)  # all that headers show: whatever does not fit ends here, before a weight is read
     with as_user_error(folder):
-        config = own_config(folder)
+        config = own_config(folder, head)
         model: Any = (
             architecture(config)
             .auto()
             .from_pretrained(folder, config=config, dtype=DTYPES[dtype], use_safetensors=True, **LOCAL)
         )
-        model.generation_config = _only_tokens(model.generation_config, start_token(config))
+        if head is None:
+            model.generation_config = _only_tokens(model.generation_config, start_token(config))
+        else:
+            classes.draw(model, classes.fresh(folder, model, stored(folder)), head.seed)
+            align(model, load_tokenizer(folder, needs_end=False))
         wrong = {name for name, p in model.named_parameters() if p.dtype != DTYPES[dtype]}
         if wrong:
             raise UserError(f"{folder}: asked for {dtype}, but {min(wrong)} came as another dtype.")
@@ -90,6 +118,8 @@ def window(config: Any, fallback: int) -> int:
     Raises UserError for a limit that is no natural number.
     """
     limit = getattr(config, "max_position_embeddings", None) or fallback
+    if type(limit) is int and getattr(config, "model_type", None) in BEHIND_PADDING:
+        limit -= config.pad_token_id + 1
     if type(limit) is not int or limit < 1:
         raise UserError(f"config.json: max_position_embeddings is {limit!r}, not a number of tokens.")
     rope = getattr(config, "rope_parameters", None) or {}

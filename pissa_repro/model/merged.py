@@ -48,15 +48,16 @@ def merged_model(
     the logits (pitfalls 20, 24, docs/pitfalls.md).
     """
     from pissa_repro.model import checks as model_checks
-    from pissa_repro.model import factors
+    from pissa_repro.model import classes, factors
     from pissa_repro.model.adapter import attach
     from pissa_repro.model.adopted import adopted
     from pissa_repro.model.base import cast, set_base
     from pissa_repro.model.load import load_base
 
     spec, init, trained = cell
-    base = load_base(stored["path"], device=device)
     train: Any = spec
+    head = classes.head_of(trained, train)
+    base = load_base(stored["path"], device=device, head=head)
     if spec["stage"] == "adopt":
         wrapped, before = adopted(base, stored["path"], trained, spec["quant"], prompts)
         after = model_checks.logits(wrapped, prompts)
@@ -66,14 +67,15 @@ def merged_model(
     elif train["init"] is None:
         before = model_checks.logits(base, prompts)
         del base
-        model, merge_error = load_base(trained, device=device), 0.0
+        model, merge_error = load_base(trained, device=device, head=head), 0.0
         after = merged = model_checks.logits(model, prompts)
     elif init is None:
         raise UserError(f"{trained}: the folder of the factors that it was trained from is not given (--init).")
     else:
         set_base(base, factors.load(init, stored), train["quant"], train["settings"]["dtype"], pack=False)
         cast(base.parameters(), train["settings"]["dtype"])
-        adapter = attach(base.float(), init, train["lora"])
+        lora = classes.in_training(base, train["lora"]) if head else train["lora"]
+        adapter = attach(base.float(), init, lora)
         before = model_checks.logits(adapter, prompts)
         wrapped = attach(adapter.unload(), factors.trained_factors(trained), start=init)
         after = model_checks.logits(wrapped, prompts)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pissa_repro.model.architecture import SEQ2SEQ, Architecture, architecture
+from pissa_repro.model import classes
+from pissa_repro.model.architecture import SEQ2SEQ, Architecture, architecture, is_classifier
 from pissa_repro.model.checkpoint import Stored, stored
+from pissa_repro.model.classes import Head
 from pissa_repro.model.folder import config as read_config
 from pissa_repro.model.folder import is_file, read_json
 from pissa_repro.model.naming import natural
@@ -34,24 +36,39 @@ LABELS = 10**6
 MASK = re.compile(r"(^|\.)attn(\.attention)?\.(masked_)?bias$")
 
 
-def skeleton(folder: str | Path) -> "PreTrainedModel":
+def skeleton(folder: str | Path, head: Head | None = None) -> "PreTrainedModel":
     """The folder's model on the meta device, float32: modules, names and shapes; no weight is read, no memory taken.
 
-    Raises UserError for damaged files, for what is no language model of text or needs code from the hub, and where
-    its weights are not those of the files: one is missing, has another shape, is there twice, or is not used.
+    head: of a model that gives classes; the files may lack it, or hold another one. Raises UserError for damaged files,
+    for what is no language model of text or needs code from the hub, and where its weights are not those of the files:
+    one is missing, has another shape, is there twice, or is not used.
     """
     tensors, generation = stored(folder), Path(folder) / "generation_config.json"
     if is_file(generation):
         read_json(generation)  # of a damaged one transformers would say nothing
     _refuse_counts(folder, len(tensors))
     with as_user_error(folder):
-        config = own_config(folder)
+        config = own_config(folder, head)
         with torch.device("meta"):
             model = architecture(config).auto().from_config(config, dtype=torch.float32, trust_remote_code=False)
         _refuse_start(folder, model)
         _refuse_twice(folder, model, tensors)
-        _refuse_other_weights(folder, model, tensors)
+        lacking = classes.fresh(folder, model, tensors) if head else []
+        _refuse_other_weights(folder, model, tensors, lacking, classes.other_heads(folder, config) if lacking else ())
     return model
+
+
+def trainable(folder: str | Path) -> "PreTrainedModel":
+    """The skeleton of a folder that may be trained on words or on classes; where on both, the one for words.
+
+    Of an encoder such as BERT, or of a head for classes, whatever their number is. As `skeleton`.
+    """
+    from transformers import AutoConfig
+
+    with as_user_error(folder):
+        config = AutoConfig.from_pretrained(folder, **LOCAL)
+    head = classes.any_head(config) if _other_architecture(config) else None
+    return skeleton(folder, head)
 
 
 def _refuse_counts(folder: str | Path, tensors: int) -> None:
@@ -73,16 +90,18 @@ def folder_architecture(folder: str | Path) -> Architecture:
         return architecture(AutoConfig.from_pretrained(folder, **LOCAL))
 
 
-def own_config(folder: str | Path) -> "PretrainedConfig":
+def own_config(folder: str | Path, head: Head | None = None) -> "PretrainedConfig":
     """The folder's transformers config, with the attention and experts that transformers chooses by itself.
 
-    A config.json can name others, even some to be fetched from the hub. Raises UserError for an architecture
-    that cannot be trained here, such as Mamba.
+    A config.json can name others, even some to be fetched from the hub. head: of a model that gives classes, whose
+    config then says so. Raises UserError for an architecture that cannot be trained here, such as Mamba.
     """
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, **LOCAL)
-    if reason := _other_architecture(config):
+    if head:
+        classes.configure(folder, config, head)
+    elif reason := _other_architecture(config):
         raise UserError(
             f"{folder}: a {config.model_type} model cannot be trained or scored here: {reason}. Choices: causal "
             "language models of text (Llama, Mistral, Gemma, Qwen, GPT-2, ...) and encoder-decoders of text (T5, BART, "
@@ -96,8 +115,8 @@ def _other_architecture(config: "PretrainedConfig") -> str | None:
     """Why a config is no text-only language model of attention, causal or with an encoder, if it is none."""
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
-    if any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
-        return "its head gives classes and no words (sequence classification)"
+    if is_classifier(config.architectures):
+        return "its head gives classes and no words (sequence classification): train it on rows with a `label`"
     if architecture(config) is SEQ2SEQ:
         return _other_encoder_decoder(config)
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
@@ -185,8 +204,17 @@ def _refuse_twice(folder: str | Path, model: "PreTrainedModel", tensors: Iterabl
             raise UserError(f"{folder}: {other} and {name} are one weight of {type(model).__name__}. Keep one of them.")
 
 
-def _refuse_other_weights(folder: str | Path, model: "PreTrainedModel", tensors: dict[str, Stored]) -> None:
-    """Raise UserError where transformers would leave weights of the files out, or make some up at random."""
+def _refuse_other_weights(
+    folder: str | Path,
+    model: "PreTrainedModel",
+    tensors: dict[str, Stored],
+    fresh: Iterable[str] = (),
+    others: tuple[str, ...] = (),
+) -> None:
+    """Raise UserError where transformers would leave weights of the files out, or make some up at random.
+
+    fresh: parameters that may be missing. others: what the names begin with of those that may be left out.
+    """
     from transformers.core_model_loading import convert_and_load_state_dict_in_model
     from transformers.modeling_utils import LoadStateDictConfig
 
@@ -199,12 +227,13 @@ def _refuse_other_weights(folder: str | Path, model: "PreTrainedModel", tensors:
     kind = type(model).__name__
     for name, found, needed in sorted(report.mismatched_keys):
         raise UserError(f"{folder}: {name} is {tuple(found)}, {kind} needs {tuple(needed)} by this config.json.")
-    if report.missing_keys:
-        raise UserError(f"{folder}: {kind} needs {min(report.missing_keys, key=natural)}, which the files do not hold.")
+    if missing := report.missing_keys - set(fresh):
+        raise UserError(f"{folder}: {kind} needs {min(missing, key=natural)}, which the files do not hold.")
     if report.conversion_errors:
         name, error = min(report.conversion_errors.items())
         raise UserError(f"{folder}: {kind} cannot make {name} of the files' tensors: {' '.join(error.split())}")
-    if unused := report.unexpected_keys - _masks(tensors, report.unexpected_keys):
+    left_out = {name for name in report.unexpected_keys if name.startswith(others)} if others else set()
+    if unused := report.unexpected_keys - _masks(tensors, report.unexpected_keys) - left_out:
         raise UserError(
             f"{folder}: the files hold {min(unused, key=natural)}, which {kind} does not use by this config.json "
             f"({len(unused)} such tensors): another model would be trained. "

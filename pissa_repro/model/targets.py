@@ -11,9 +11,11 @@ from typing import Any, TypedDict, cast
 import torch
 
 from pissa_repro.model import checkpoint, naming
+from pissa_repro.model.architecture import CLASSIFICATION, architecture
 from pissa_repro.model.base import module_name, stores_transposed
+from pissa_repro.model.classes import modules
 from pissa_repro.model.patterns import of_module
-from pissa_repro.model.skeleton import skeleton
+from pissa_repro.model.skeleton import trainable
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.specs import ModelStartSpec, Targets
 
@@ -57,7 +59,7 @@ def _own(patterns: Mapping[str, dict[str, Any]], module: str) -> Own:
 
 def _chosen(folder: str | Path, targets: list[str] | str, narrowing: Mapping[str, Any]) -> dict[str, str]:
     """The chosen modules: {the files' name: the model's name}."""
-    model = skeleton(folder)
+    model = trainable(folder)
     names = _names(folder, model)
     if isinstance(targets, list):
         naming.matching([f"{name}.weight" for name in names], targets)  # each of them matches
@@ -86,10 +88,13 @@ def _names(folder: str | Path, model: Any) -> dict[str, str]:
 def _linear(folder: str | Path, model: Any, names: Mapping[str, str]) -> list[str]:
     """What PEFT takes "all-linear" for: linear layers and Conv1D but the output layer."""
     head = model.get_output_embeddings()
+    outside = tuple(f"{name}." for name in modules(model)) if architecture(model.config) is CLASSIFICATION else ()
     found = [
         name
         for name, layer in model.named_modules()
-        if (isinstance(layer, torch.nn.Linear) or stores_transposed(layer)) and layer is not head
+        if (isinstance(layer, torch.nn.Linear) or stores_transposed(layer))
+        and layer is not head
+        and not f"{name}.".startswith(outside or "\0")
     ]
     if lacking := [name for name in found if name not in names]:
         raise UserError(

@@ -1,21 +1,23 @@
 """From texts to token ids: the one way that training, generation, checks and scoring share."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pissa_repro.model.architecture import start_token
+from pissa_repro.model.architecture import CLASSIFICATION, architecture, start_token
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 PROBE = "Answer: 1"  # a text whose own tokens show what the tokenizer puts around a text
 
 
-def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
+def load_tokenizer(folder: str | Path, needs_end: bool = True) -> "PreTrainedTokenizerBase":
     """The model's tokenizer, padding on the right; pad is eos where the model has none (docs/paper_facts.md 3.2).
 
-    Raises UserError for a tokenizer that cannot be loaded (damaged files, code from the hub) or has no eos token.
+    needs_end: whether targets end with eos; a model that gives classes may have none, as BERT. Raises UserError for a
+    tokenizer that cannot be loaded (damaged files, code from the hub), or has no eos token where one is needed.
     """
     from transformers import AutoTokenizer
 
@@ -24,7 +26,7 @@ def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
     with as_user_error(folder, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL)
         tokenizer(PROBE)  # some settings are of a wrong type and show only here
-    if tokenizer.eos_token_id is None:
+    if tokenizer.eos_token_id is None and (needs_end or tokenizer.pad_token_id is None):
         raise UserError(f"{folder}: the tokenizer has no eos token; training targets end with one.")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -50,6 +52,19 @@ def text_ids(tokenizer: "PreTrainedTokenizerBase", texts: list[str]) -> list[lis
     return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
 
 
+def encoded(
+    tokenizer: "PreTrainedTokenizerBase", rows: Sequence[Mapping[str, Any]], max_length: int | None = None
+) -> "BatchEncoding":
+    """What a model that gives classes reads of rows: a text, or two as the tokenizer joins them (role `text_pair`).
+
+    Cut to `max_length` tokens, the longer text first. Lists of ints, as input_ids, attention_mask and, where the
+    tokenizer has two kinds of tokens for a pair, token_type_ids.
+    """
+    texts, cut = [row["text"] for row in rows], max_length is not None
+    pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
+    return tokenizer(texts, pairs, truncation=cut, max_length=max_length)
+
+
 def align(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> None:
     """Let a model's two configs name the tokenizer's bos, eos and pad, and no other token that stops.
 
@@ -60,7 +75,8 @@ def align(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> Non
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     for name, value in ids.items():
         setattr(model.config.get_text_config(), name, value)
-    model.generation_config = GenerationConfig(**ids, decoder_start_token_id=start_token(model.config))
+    if architecture(model.config) is not CLASSIFICATION:
+        model.generation_config = GenerationConfig(**ids, decoder_start_token_id=start_token(model.config))
 
 
 def _added_behind(tokenizer: "PreTrainedTokenizerBase") -> int:

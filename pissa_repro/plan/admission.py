@@ -62,9 +62,10 @@ def _targets(sweep: Sweep, cells: list[Cell]) -> Iterator[AdmitTargets]:
 
 def _training(cells: list[Cell]) -> Iterator[AdmitRows]:
     """The datasets that the cells train on, each once with every length, prompt and loss."""
-    keys = ("max_length", *UNWRITTEN)
-    for data, *values in dict.fromkeys((cell.data, *(dict(cell.train)[key] for key in keys)) for cell in cells):
-        yield cast("AdmitRows", {"rows": data, **written(dict(zip(keys, values, strict=True)))})
+    keys = ("max_length", *UNWRITTEN, "task")
+    for data, *values in dict.fromkeys((cell.data, *(dict(cell.train).get(key) for key in keys)) for cell in cells):
+        named = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+        yield cast("AdmitRows", {"rows": data, **written(named)})
 
 
 def _seen(sweep: Sweep, cells: list[Cell]) -> Iterator[AdmitRows]:

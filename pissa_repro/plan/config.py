@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import jsonschema
 
 from pissa_repro import methods, quantizers, tasks
-from pissa_repro.plan import adopted, datasets, lora, statistics
+from pissa_repro.plan import adopted, classes, datasets, lora, statistics
 from pissa_repro.plan.reading import merge, plain, read, short
 from pissa_repro.plan.sections import Config, NamedMethod, WrittenMethod
 from pissa_repro.runtime.errors import UserError, unknown
@@ -84,6 +84,7 @@ def check(given: Mapping[str, Any]) -> Config:
     _check_names(config)
     _check_methods(config)
     _check_cells(config)
+    classes.check(config)
     adopted.check(config)
     _check_studies(config)
     _check_size(config)
@@ -136,7 +137,7 @@ def _check_names(config: Config) -> None:
     for name in config["datasets"]:
         datasets.source(config["datasets"], name)
     for name in sweep["datasets"]:
-        if not datasets.is_text(config["datasets"], name):
+        if datasets.trained_on(config["datasets"], name) == "response":
             datasets.need_fields(config["datasets"], name, ("prompt", "response"), "training")
     for name, task in config["tasks"].items():
         if task["dataset"] not in config["datasets"]:

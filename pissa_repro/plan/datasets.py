@@ -1,7 +1,7 @@
 """The datasets of a config: files or hub ids, and the parts of others, as the sources that are fetched."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.specs import DataPart, DataSource
@@ -22,16 +22,24 @@ def source(datasets: Datasets, name: str) -> DataSource:
     return _source(datasets, name, PLACE, ())
 
 
-def is_text(datasets: Datasets, name: str) -> bool:
-    """Whether the rows of a dataset train as plain texts. Raises UserError where they could be prompts as well."""
+def trained_on(datasets: Datasets, name: str) -> Literal["response", "text", "label"]:
+    """What the rows of a dataset teach, by their roles: a response, a plain text, or the label of a text's class.
+
+    Raises UserError where they could teach several, and for a label without its text.
+    """
     fields = source(datasets, name)["fields"]
     pair = [role for role in ("prompt", "response") if role in fields]
-    if "text" in fields and pair:
+    alone = next((role for role in ("label", "text_pair", "text") if role in fields), None)
+    if alone and pair:
         raise UserError(
-            f"{PLACE}.{name}.fields: 'text' and '{pair[0]}'. Training takes either 'prompt' and 'response', or a plain "
-            "'text'; give the rows another name for the other use."
+            f"{PLACE}.{name}.fields: '{alone}' and '{pair[0]}'. Training takes either 'prompt' and 'response', or a "
+            "plain 'text', or 'text' (and 'text_pair') with the 'label' of its class; give the rows another name for "
+            "the other use."
         )
-    return "text" in fields
+    if alone == "text_pair" or (alone == "label" and "text" not in fields):
+        lacking = "label" if alone == "text_pair" else "text"
+        raise UserError(f"{PLACE}.{name}.fields: '{alone}' and no '{lacking}', which goes with it.")
+    return alone or "response"
 
 
 def need_fields(datasets: Datasets, name: str, needed: Iterable[str], user: str) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from pissa_repro import methods
 from pissa_repro.plan import datasets
@@ -15,6 +15,7 @@ from pissa_repro.sources.split import span
 
 VERSION = 1  # of the stage: raised when other numbers come out of it
 ROWS, SEED = "rows", "seed"
+Draws: TypeAlias = Mapping[str, Mapping[str, int]]  # rows and seed by the kind of statistic
 
 
 class Statistic(NamedTuple):
@@ -59,7 +60,7 @@ def check(config: Config, definition: NamedMethod, place: str) -> None:
     if (name := given.get("data")) is not None:
         if name not in config["datasets"]:
             raise unknown("dataset", name, config["datasets"], f"{place}.statistics.data")
-        if not datasets.is_text(config["datasets"], name):
+        if not of_texts(config, name, f"{place}.statistics"):
             datasets.need_fields(config["datasets"], name, ("prompt", "response"), f"{place}.statistics")
 
 
@@ -70,7 +71,7 @@ def check_errors(config: Config) -> None:
         return
     if asked["dataset"] not in config["datasets"]:
         raise unknown("dataset", asked["dataset"], config["datasets"], f"{place}.dataset")
-    if not datasets.is_text(config["datasets"], asked["dataset"]):
+    if not of_texts(config, asked["dataset"], f"{place}.dataset"):
         datasets.need_fields(config["datasets"], asked["dataset"], ("prompt", "response"), "studies.data")
     check_rows(config, of_errors(asked), asked["dataset"], f"{place}.rows", "the study of errors")
 
@@ -80,7 +81,18 @@ def of_errors(asked: ErrorData) -> dict[str, dict[str, int]]:
     return {"covariance": {SEED: asked.get("seed", 0), ROWS: asked["rows"]}}
 
 
-def check_rows(config: Config, draws: Mapping[str, Mapping[str, int]], name: str, place: str, who: str) -> None:
+def of_texts(config: Config, name: str, place: str) -> bool:
+    """Whether the rows that statistics are of are plain texts. Raises UserError for rows with the label of a class."""
+    taught = datasets.trained_on(config["datasets"], name)
+    if taught == "label":
+        raise UserError(
+            f"{place}: the rows of dataset '{name}' teach a class, and statistics are measured of models that write "
+            "words only. Take a method that starts without data, or rows that teach words."
+        )
+    return taught == "text"
+
+
+def check_rows(config: Config, draws: Draws, name: str, place: str, who: str) -> None:
     """Raise UserError where more rows are drawn than a dataset can have, as far as the config says how many.
 
     draws: as `drawn`. who: draws them.
@@ -96,9 +108,7 @@ def check_rows(config: Config, draws: Mapping[str, Mapping[str, int]], name: str
             )
 
 
-def specs(
-    draws: Mapping[str, Mapping[str, int]], targets: Targets, settings: Mapping[str, Any]
-) -> dict[str, StatisticsSpec]:
+def specs(draws: Draws, targets: Targets, settings: Mapping[str, Any]) -> dict[str, StatisticsSpec]:
     """Their specs by kind. draws: as `drawn`. settings: max_length, and prompt and loss if not the usual."""
     named: dict[str, Any] = {"target_modules": targets["target_modules"]}
     if narrowing := {key: value for key, value in targets.get("lora", {}).items() if key in NARROWING}:

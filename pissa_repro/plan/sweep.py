@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Any, TypeVar, cast
 
 from pissa_repro import methods
-from pissa_repro.plan import adopted, datasets, lora, statistics
+from pissa_repro.model.classes import TASK
+from pissa_repro.plan import adopted, classes, datasets, lora, statistics
 from pissa_repro.plan import config as config_module
 from pissa_repro.plan.adopted import Adopted
 from pissa_repro.plan.cells import Cell, Point
@@ -80,10 +81,9 @@ class Sweep:
             yield Point(model, data, cell["method"], cell["quant"], rank, rate, seed)
 
     @cached_property
-    def _plain_texts(self) -> set[str]:
-        """The training datasets of plain texts, which have no response that the loss could be taken on."""
-        swept = self.config["sweep"]["datasets"]
-        return {name for name in swept if datasets.is_text(self.config["datasets"], name)}
+    def _trained_on(self) -> dict[str, str]:
+        """What the rows of the training datasets teach: a response, a text or a label."""
+        return {name: datasets.trained_on(self.config["datasets"], name) for name in self.config["sweep"]["datasets"]}
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
@@ -129,8 +129,11 @@ class Sweep:
         lora.check_dtype(definition["lora"], train["dtype"], f"config.methods.{point.method}.lora")
         if isinstance(train["target_modules"], list):
             train["target_modules"] = tuple(train["target_modules"])
-        if point.data in self._plain_texts:
+        if self._trained_on[point.data] == "text":
             train["loss"] = "all"
+        if self._trained_on[point.data] == "label":
+            classes.refuse_settings(train, point.data)
+            train["task"] = TASK
         init = definition["init"]
         return Cell(
             model=point.model,
@@ -202,12 +205,12 @@ class Sweep:
     def _known(self, cell: Cell) -> list[statistics.Statistic]:
         """What a cell's start knows of data, each of another kind; mostly nothing."""
         drawn = statistics.drawn(self.definition(cell.method))
-        return self._statistics(cell, cell.seen, drawn) if cell.seen else []
+        return self._statistics(cell, cell.seen, drawn, f"config.methods.{cell.method}") if cell.seen else []
 
-    def _statistics(self, cell: Cell, data: str, draws: Mapping[str, Mapping[str, int]]) -> list[statistics.Statistic]:
-        """Statistics of a cell's target modules over rows of a dataset, as training would take them."""
+    def _statistics(self, cell: Cell, data: str, draws: statistics.Draws, place: str) -> list[statistics.Statistic]:
+        """Statistics of a cell's target modules over rows of a dataset that a place names, as training takes them."""
         settings = {key: dict(cell.train)[key] for key in ("max_length", *config_module.UNWRITTEN)}
-        if datasets.is_text(self.config["datasets"], data):
+        if statistics.of_texts(self.config, data, place):
             settings["loss"] = "all"
         asked = statistics.specs(draws, self.targets(cell), config_module.written(settings))
         return [statistics.Statistic(cell.model, data, spec) for spec in asked.values()]
@@ -221,7 +224,7 @@ class Sweep:
         asked = self.config["studies"].get("data")
         if asked is None or cell.quant == "none" or not self.has_factors(cell):
             return None
-        (one,) = self._statistics(cell, asked["dataset"], statistics.of_errors(asked))
+        (one,) = self._statistics(cell, asked["dataset"], statistics.of_errors(asked), "config.studies.data")
         return one
 
     def measured(self, cell: Cell) -> list[statistics.Statistic]:

@@ -151,7 +151,7 @@ class Asked(TypedDict, total=False):
 class TrainFacts(Identity, Asked):
     """What the record of a training says of its start and its steps. start_sha256: None without factors.
 
-    architecture: causal or seq2seq (model/architecture.py).
+    architecture: causal, seq2seq or classification (model/architecture.py).
     """
 
     spec: TrainSpec

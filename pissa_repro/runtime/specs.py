@@ -85,12 +85,13 @@ class AdmitTargets(TypedDict):
 
 
 class AdmitRows(TypedDict):
-    """Training rows: the name of their dataset, and the most tokens of an example; prompt, loss: as TrainSettings."""
+    """Training rows: the name of their dataset, the most tokens of an example; prompt, loss, task: as TrainSettings."""
 
     rows: str
     max_length: int
     prompt: NotRequired[str]
     loss: NotRequired[str]
+    task: NotRequired[str]
 
 
 class AdmitTask(TypedDict):
@@ -182,6 +183,7 @@ class TrainSettings(TypedDict):
     """The training settings that do not belong to the start (`train:` in the config).
 
     prompt: a style of sources/prompt.py; not there for the released prompt. loss: "all"; not there for the response.
+    task: "classification"; not there where words are trained.
     """
 
     epochs: float
@@ -199,6 +201,7 @@ class TrainSettings(TypedDict):
     max_grad_norm: float
     prompt: NotRequired[str]
     loss: NotRequired[str]
+    task: NotRequired[str]
 
 
 class TrainSpec(TypedDict):

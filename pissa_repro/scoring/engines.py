@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from pissa_repro.model.architecture import SEQ2SEQ, Architecture, architecture
+from pissa_repro.model.architecture import CLASSIFICATION, SEQ2SEQ, Architecture, architecture
 from pissa_repro.model.tokens import align
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from pissa_repro.model.merged import Merged
+    from pissa_repro.scoring.harness import Task
 
 TOP = 20  # most probable next tokens that are compared
 # Root mean square of the differences of their log-probabilities (nats) that rounding in the two engines' kernels
@@ -68,8 +69,11 @@ class HF:
         batch, longest = self.options.batch_size, self.options.length
         # softmax_dtype: a sum of log-probabilities in bfloat16 is rounded to 8 or 16 nats
         settings = {"batch_size": batch, "max_length": longest, "softmax_dtype": "float32"}
-        kind = lms.Seq2Seq if architecture(model.config) is SEQ2SEQ else lms.HF
-        return kind(pretrained=model, tokenizer=self.tokenizer, **settings), {}
+        kind = architecture(model.config)
+        if kind is CLASSIFICATION:
+            return lms.Classifier(model, self.tokenizer, longest), {}
+        made = lms.Seq2Seq if kind is SEQ2SEQ else lms.HF
+        return made(pretrained=model, tokenizer=self.tokenizer, **settings), {}
 
 
 class VLLM:
@@ -201,14 +205,15 @@ def installed() -> str | None:
     return None
 
 
-def check_architecture(kind: Architecture, backend: str, predicts: bool, job: str = "") -> None:
-    """Raise EngineError for what cannot be asked of an encoder-decoder. predicts: whether the task predicts a text."""
-    if kind is not SEQ2SEQ:
-        return
+def check_architecture(kind: Architecture, backend: str, task: "Task", job: str = "") -> None:
+    """Raise EngineError for what cannot be asked of a model of this architecture."""
     place = f"{job}: " if job else ""
-    if backend == "vllm":
-        raise EngineError(f"{place}backend vllm: vllm runs no encoder-decoders (T5, BART). Choose the backend hf.")
-    if predicts:
+    if backend == "vllm" and kind.no_vllm:
+        raise EngineError(f"{place}backend vllm: {kind.no_vllm} Choose the backend hf.")
+    if task.asks_classes != (kind is CLASSIFICATION):
+        asks, gives = ("classes", "words") if task.asks_classes else ("words", "classes")
+        raise EngineError(f"{place}the task {task.name} asks for {asks}, and the model is trained to give {gives}.")
+    if task.predicts and kind is SEQ2SEQ:
         raise EngineError(
             f"{place}it predicts a text from nothing, and an encoder-decoder answers what it has read. Choose a task "
             "that generates."

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pissa_repro.model import tokens
+from pissa_repro.model import classes, tokens
 from pissa_repro.model.architecture import architecture
 from pissa_repro.model.merged import TrainedCell, merged_model
 from pissa_repro.runtime import paths
@@ -130,7 +130,7 @@ class Prompts:
     def cut(self, task: "Task", style: Style) -> int:
         """Prompts that are too long for the window; lm-eval cuts them on the left."""
         room = self.room(task, style)
-        return sum(n > room for n in self.lengths(task, style).values()) if task.new_tokens else 0
+        return 0 if task.predicts else sum(n > room for n in self.lengths(task, style).values())
 
     def some(self) -> list[list[int]]:
         """A few prompts to check weights with."""
@@ -141,9 +141,11 @@ class Prompts:
 
 
 def _ids(task: "Task", style: Style) -> list[list[int]]:
-    """The ids of every item's first prompt; of a text to predict those that any text has."""
+    """The ids of every item's first prompt; of a text to predict those that any text has, of two texts both."""
+    if task.asks_classes:
+        return tokens.encoded(style.tokenizer, task.rows())["input_ids"]
     texts = [task.prompt(i, style) for i in task.ids]
-    return style.ids(texts) if task.new_tokens else tokens.prompt_ids(style.tokenizer, texts)
+    return tokens.prompt_ids(style.tokenizer, texts) if task.predicts else style.ids(texts)
 
 
 class Generator:
@@ -186,11 +188,13 @@ class Generator:
         from pissa_repro.model.load import window
         from pissa_repro.model.skeleton import own_config
 
-        spec, config = work[0].spec, own_config(self.stored["path"])
+        spec = work[0].spec
+        head = classes.head_of(work[0].trained, spec["train"])
+        config = own_config(self.stored["path"], head)
         kind = architecture(config)
         for job in work:
-            check_architecture(kind, spec["backend"], job.task.predicts, job.name)
-        tokenizer = tokens.load_tokenizer(self.stored["path"])
+            check_architecture(kind, spec["backend"], job.task, job.name)
+        tokenizer = tokens.load_tokenizer(self.stored["path"], needs_end=head is None)
         self.styles = {name: make_style(name, tokenizer, kind) for name in dict.fromkeys(job.prompt for job in work)}
         self.prompts = Prompts(((job.task, self.styles[job.prompt]) for job in work), window(config, 10**9))
         options = Options(spec["dtype"], self.batch_size, self.prompts.length, self.tensor_parallel)

@@ -23,7 +23,7 @@ class Task:
     Rows that the task's `check(doc)` refuses end here, before anything is generated for them.
     ids: the numbers of its items, in the data's order. kind: lm-eval's output type. turns: of a
     conversation, how many answers an item needs; the task's next_turn(doc, texts) gives the user's words after these.
-    new_tokens: room that an answer takes; 0 where a text is predicted.
+    new_tokens: room that an answer takes; 0 where a text is predicted, or a class is asked for.
     """
 
     def __init__(self, name: str, rows: Path, max_new_tokens: int):
@@ -32,7 +32,8 @@ class Task:
         self.rules = tasks.load(name).rules
         self.kind = self._task.OUTPUT_TYPE
         self.turns = self.rules.TURNS
-        self.new_tokens = 0 if self.kind == ROLLING else max_new_tokens
+        self.asks_classes = "label" in tasks.metadata(name)["fields"]
+        self.new_tokens = 0 if self.kind == ROLLING or self.asks_classes else max_new_tokens
         if self.kind != ROLLING:
             self._task.set_config("generation_kwargs", {"max_gen_toks": max_new_tokens}, update=True)
         for number, doc in enumerate(self._task.test_docs()):
@@ -51,6 +52,10 @@ class Task:
     def predicts(self) -> bool:
         """Whether a text is predicted, and none generated."""
         return self.kind == ROLLING
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of its items, in their order."""
+        return [self._first[item].doc for item in self.ids]
 
     def prompt(self, item: int, style: Style) -> str:
         """The first prompt of an item; of a text to predict the text."""

@@ -8,10 +8,13 @@ from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils_hf import stop_sequences_criteria
 
-from pissa_repro.model.tokens import prompt_ids, text_ids
+from pissa_repro.model.classes import refuse_unseen
+from pissa_repro.model.tokens import encoded, prompt_ids, text_ids
+from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.prompt import Read, Style
 
 
@@ -109,6 +112,37 @@ class Seq2Seq(HF):
             stopping_criteria=stop_sequences_criteria(self.tokenizer, self._texts(stop), 1, len(context)),
         )
         return self._end(made[:, 1:])
+
+
+class Classifier(LM):
+    """A model that gives classes: an answer is the name of the class with the largest logit.
+
+    longest: tokens of a text, or of two texts together; what is beyond is cut as in training.
+    """
+
+    style: Style | None = None  # texts are read as they are, whatever it is
+
+    def __init__(self, model: Any, tokenizer: Any, longest: int):
+        super().__init__()
+        self.model, self.tokenizer, self.longest = model.eval(), tokenizer, longest
+
+    def tok_encode(self, string: str, **_: Any) -> list[int]:
+        """None: a class is no text of the tokenizer's, and no token was generated."""
+        return []
+
+    @torch.no_grad()
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """The classes of the requests' rows, in one batch. Raises UserError for a label that is none of them."""
+        rows, names = [request.doc for request in requests], self.model.config.id2label
+        refuse_unseen(rows, names.values(), requests[0].task_name or "rows")
+        read = encoded(self.tokenizer, rows, self.longest)
+        padded = self.tokenizer.pad(read, return_tensors="pt").to(self.model.device)
+        logits = self.model(**padded).logits.float()
+        if not logits.isfinite().all():
+            raise UserError("the logits of the classes are not finite.")
+        return [names[number] for number in logits.argmax(-1).tolist()]
+
+    loglikelihood = loglikelihood_rolling = generate_until
 
 
 def _padded(rows: list[list[int]], pad: int, left: bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,7 +9,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pissa_repro.model.architecture import CAUSAL, Architecture
+from pissa_repro.model.architecture import CAUSAL, CLASSIFICATION, Architecture
+from pissa_repro.model.classes import TASK
 from pissa_repro.model.tokens import prompt_ids, text_ids
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record_types import Asked
@@ -29,7 +30,7 @@ FORMS = {  # what stands around the user's first words, and around later ones
     "alpaca": (PROMPT, "\n\n" + _TURN),
     "plain": ("{instruction}", "\n\n{instruction}"),
 }
-DEFAULT, CHAT = "alpaca", "chat"
+DEFAULT, CHAT, PLAIN = "alpaca", "chat", "plain"
 PLACE = "config.train.prompt"
 # Some templates name the day. With today's, a model would be asked otherwise tomorrow; this one is Llama 3.2's default.
 DAY = datetime.datetime(2024, 7, 26)
@@ -40,9 +41,11 @@ USER, ASSISTANT = "Question", "Answer"  # words whose rendering shows what a tem
 def named(train: Mapping[str, Any]) -> str:
     """The style of a cell, by the spec of its training; a spec that says none is of the released prompt.
 
-    A spec of what was trained elsewhere has no settings, and may name the style itself.
+    A spec of what was trained elsewhere has no settings, and may name the style itself. A cell that is trained on
+    classes reads plain texts.
     """
-    return train.get("settings", train).get("prompt", DEFAULT)
+    settings = train.get("settings", train)
+    return PLAIN if settings.get("task") == TASK else settings.get("prompt", DEFAULT)
 
 
 def written(name: str, words: Sequence[str], answers: Sequence[str] = ()) -> str:
@@ -96,16 +99,20 @@ class Style:
         return ids if ids[-1:] == self.ends[:1] else [*ids, self.ends[0]]
 
 
-class Read(Style):
-    """The same words for an encoder-decoder. Its encoder reads them as a whole text, closed as the tokenizer closes one
-    (T5: with eos); its decoder writes the response as the tokenizer makes a target of it, and eos.
-    """
+class Whole(Style):
+    """Texts as the tokenizer writes them, which a model that gives classes reads; nothing follows them."""
 
     alone = True
 
     def ids(self, texts: list[str]) -> list[list[int]]:
-        """The ids of prompts."""
+        """The ids of texts."""
         return self.tokenizer(texts)["input_ids"] if texts else []
+
+
+class Read(Whole):
+    """The same words for an encoder-decoder. Its encoder reads them as a whole text, closed as the tokenizer closes one
+    (T5: with eos); its decoder writes the response as the tokenizer makes a target of it, and eos.
+    """
 
     def targets(self, responses: list[str]) -> list[list[int]]:
         """The ids of responses with their end: the labels."""
@@ -183,6 +190,8 @@ class Chat(Style):
 
 def make_style(name: str, tokenizer: "PreTrainedTokenizerBase", architecture: Architecture = CAUSAL) -> Style:
     """The style of that name for one tokenizer. Raises UserError for one that the architecture does not have."""
+    if architecture is CLASSIFICATION:
+        return Whole(name, tokenizer)
     if architecture is not CAUSAL:
         if name == CHAT:
             raise UserError(f"{PLACE}: {CHAT!r} is for causal models. Choices with an encoder: {', '.join(FORMS)}.")

@@ -13,15 +13,19 @@ ROLES = {  # each with its kind; task files declare the same for those that they
     "category": "text",
     "entry_point": "text",
     "imports": "texts",
+    "label": "text",
     "reference": "texts",
     "test": "text",
     "tests": "texts",
     "text": "text",
+    "text_pair": "text",
     "turns": "texts",
 }
 OPTIONAL = ("reference",)  # roles that some rows of a dataset may leave out
 CHATS = ("messages", "conversations")  # the usual names of a field that holds a conversation
 NO_CHATS = " Chats are not read: write the user's words into a prompt field and the assistant's into a response field."
+
+NO_REGRESSION = "a label names a class. To predict a number (regression, as of STS-B) is not trained here."
 
 
 def role_values(row: dict[str, Any], fields: dict[str, str], place: str, number: int) -> dict[str, Any]:
@@ -39,6 +43,8 @@ def role_values(row: dict[str, Any], fields: dict[str, str], place: str, number:
             if role not in OPTIONAL:
                 raise UserError(f"{where} has null in field '{name}'." if name in row else _absent(where, name, row))
             values[role] = None
+        elif role == "label" and isinstance(value, float):
+            raise UserError(f"{where} has {value!r} in field '{name}': {NO_REGRESSION}")
         else:
             values[role] = _value(ROLES.get(role, "text"), value, f"{where} has {{}} in field '{name}'")
     return values

@@ -86,4 +86,4 @@ def _prompt(row: dict[str, Any]) -> str | None:
 
 
 def _text(row: dict[str, Any]) -> str | None:
-    return same_text(row["text"]) if "text" in row else None
+    return same_text(" ".join([row["text"], row.get("text_pair", "")])) if "text" in row else None

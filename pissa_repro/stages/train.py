@@ -1,4 +1,4 @@
-"""Train one cell with TRL's SFTTrainer (transformers' own for encoder-decoders), in the paper's setting.
+"""Train one cell with TRL's SFTTrainer (transformers' own for encoder-decoders and classes), in the paper's setting.
 
 python -m pissa_repro.stages.train --spec "$SPEC" --model MODEL.json --data DATA.jsonl \
     --init DIR --scratch DIR --trained DIR --record train.json --steps train_steps.csv

@@ -36,7 +36,8 @@ class File(Protocol):
     """The split that is scored."""
 
     output_type: str
-    """`generate_until` (an answer is a text), or `loglikelihood_rolling` (a text is predicted)."""
+    """`generate_until` (an answer is a text, or with a field `label` the name of a class), or `loglikelihood_rolling`
+    (a text is predicted)."""
 
     doc_to_text: str
     """What the user asks; `rows.prompt` is the role `prompt`. The cell's prompt style is put around it, never here."""

@@ -11,7 +11,7 @@ from pissa_repro.runtime.record import content, read_json, read_lines, write_csv
 from pissa_repro.runtime.record_types import Identity, MadeFrom, ModelRecord, Step, TrainFacts, TrainRecord
 from pissa_repro.runtime.specs import TrainSpec
 from pissa_repro.sources.prompt import facts, make_style, named
-from pissa_repro.training.examples import RESPONSE, Example, Lengths, tokenize
+from pissa_repro.training.examples import RESPONSE, Classified, Example, Lengths, classified, tokenize
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -36,7 +36,7 @@ class Prepared:
 
     model: "PreTrainedModel | PeftModel"
     tokenizer: "PreTrainedTokenizerBase"
-    examples: list[Example]
+    examples: list[Example] | list[Classified]
     lengths: Lengths
     logits_difference: float | None
 
@@ -67,27 +67,21 @@ def made_from(spec: TrainSpec, identity: Identity, init: Path | None) -> MadeFro
 
 def prepare(spec: TrainSpec, stored: ModelRecord, data: Path, init: Path | None) -> Prepared:
     """The cell's model ready for training, and its examples from the rows in `data`. init: of a cell with factors."""
-    from pissa_repro.model import factors
+    from pissa_repro.model import classes, factors
     from pissa_repro.model.adapter import attach
-    from pissa_repro.model.architecture import architecture
     from pissa_repro.model.base import cast, set_base
     from pissa_repro.model.checks import logits, relative_difference
     from pissa_repro.model.load import check_length, load_base
     from pissa_repro.model.tokens import align, load_tokenizer
 
-    settings = spec["settings"]
-    tokenizer = load_tokenizer(stored["path"])
-    base = load_base(stored["path"])
+    settings, rows = spec["settings"], list(read_lines(data))
+    gives_classes = settings.get("task") == classes.TASK
+    head = classes.Head(classes.named(rows, str(data)), spec["seed"]) if gives_classes else None
+    tokenizer = load_tokenizer(stored["path"], needs_end=head is None)
+    base = load_base(stored["path"], head=head)
     align(base, tokenizer)  # full fine-tuning saves what its config says
     check_length(settings["max_length"], base.config)
-    examples, lengths = tokenize(
-        read_lines(data),
-        tokenizer,
-        settings["max_length"],
-        named(spec),
-        settings.get("loss", RESPONSE),
-        architecture(base.config),
-    )
+    examples, lengths = _examples(rows, base, tokenizer, spec)
     prompts = [example["input_ids"] for example in examples[:4]]
     expected = logits(base, prompts)
     if spec["init"] is None:
@@ -95,14 +89,29 @@ def prepare(spec: TrainSpec, stored: ModelRecord, data: Path, init: Path | None)
     if init is None:
         raise UserError("--init: the folder of the initial factors is not given.")
     set_base(base, factors.load(init, stored), spec["quant"], settings["dtype"], pack=True)
-    model = attach(base, init, {"lora_dropout": settings["dropout"], **spec["lora"]})
+    lora = classes.in_training(base, spec["lora"]) if head else spec["lora"]
+    model = attach(base, init, {"lora_dropout": settings["dropout"], **lora})
     moved = relative_difference(logits(model, prompts), expected)
     if spec["quant"] == "none" and not methods.load(spec["method"]).MOVES and not moved <= START_UP:  # NaN too
         raise UserError(f"start-up: base + sBA moves the model's logits by {moved:.1e}. Is the init another model's?")
     if settings["dtype"] != "float32":
+        if head:
+            classes.widen(model.get_base_model(), classes.modules(base))
         cast((p for p in model.parameters() if not p.requires_grad), settings["dtype"])
         moved = relative_difference(logits(model, prompts), expected)
     return Prepared(model, tokenizer, examples, lengths, moved)
+
+
+def _examples(
+    rows: list[dict[str, Any]], model: Any, tokenizer: "PreTrainedTokenizerBase", spec: TrainSpec
+) -> tuple[list[Example] | list[Classified], Lengths]:
+    """The rows in tokens, as a model of this architecture learns from them."""
+    from pissa_repro.model.architecture import CLASSIFICATION, architecture
+
+    kind, settings = architecture(model.config), spec["settings"]
+    if kind is CLASSIFICATION:
+        return classified(rows, tokenizer, settings["max_length"], model.config.label2id)
+    return tokenize(rows, tokenizer, settings["max_length"], named(spec), settings.get("loss", RESPONSE), kind)
 
 
 def check_dtypes(model: Any, spec: TrainSpec) -> dict[str, list[str]]:
@@ -130,13 +139,16 @@ def write_steps(path: Path, history: list[dict[str, Any]]) -> list[Step]:
 
 
 def save_trained(model: Any, folder: Path, init: Path | None) -> None:
-    """Save what was trained in a folder: all weights, or the factors that began as those in `init`."""
+    """Save what was trained in a folder: all weights, or the factors that began as those in `init`; and the classes."""
+    from pissa_repro.model import adapter, classes, factors
+    from pissa_repro.model.architecture import CLASSIFICATION, architecture
+
     if init is None:
         model.save_pretrained(folder)
-        return
-    from pissa_repro.model import adapter, factors
-
-    adapter.save_trained(model, folder / factors.TRAINED, init)
+    else:
+        adapter.save_trained(model, folder / factors.TRAINED, init)
+    if architecture(model.config) is CLASSIFICATION:
+        classes.write(folder, model.config)
 
 
 def verified(trained: Path, init: Path | None) -> dict[str, str]:

@@ -1,9 +1,11 @@
-"""Training examples: a prompt and its response, or a plain text, in tokens with labels."""
+"""Training examples: a prompt and its response, a plain text, or a text with its class, in tokens with labels."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
 from pissa_repro.model.architecture import CAUSAL, Architecture
+from pissa_repro.model.tokens import encoded
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.prompt import DEFAULT, Read, Style, make_style
 
@@ -11,6 +13,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 RESPONSE, ALL = "response", "all"  # what the loss is taken on
+
+
+class Classified(TypedDict):
+    """The tokens of one text, or of two, and the number of its class."""
+
+    input_ids: list[int]
+    token_type_ids: NotRequired[list[int]]
+    labels: int
 
 
 class Example(TypedDict):
@@ -127,3 +137,23 @@ def _pairs(heads: list[list[int]], whole: list[list[int]], max_length: int, loss
         lengths.tokens += len(example["input_ids"]) + len(example["labels"])
         examples.append(example)
     return examples, lengths
+
+
+def classified(
+    rows: list[dict[str, Any]], tokenizer: "PreTrainedTokenizerBase", max_length: int, numbers: Mapping[str, int]
+) -> tuple[list[Classified], Lengths]:
+    """The ids of texts, or of pairs of texts, cut to `max_length` tokens as the tokenizer cuts, and their classes.
+
+    numbers: of the classes by their names. Raises UserError for a row whose text has no tokens.
+    """
+    whole, cut = encoded(tokenizer, rows), encoded(tokenizer, rows, max_length)
+    kept = {key: cut[key] for key in ("input_ids", "token_type_ids") if key in cut}
+    if empty := [number for number, ids in enumerate(whole["input_ids"]) if not ids]:
+        raise UserError(f"config.datasets: row {empty[0]} has no tokens, so there is nothing to read a class from.")
+    truncated = sum(len(ids) > max_length for ids in whole["input_ids"])
+    lengths = Lengths(len(rows), truncated, tokens=sum(map(len, cut["input_ids"])))
+    columns = zip(*kept.values(), strict=True)
+    return [
+        cast("Classified", {**dict(zip(kept, one, strict=True)), "labels": numbers[row["label"]]})
+        for row, one in zip(rows, columns, strict=True)
+    ], lengths

@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer (of encoder-decoders transformers' own) set to the paper's recipe; checkpoints survive any kill."""
+"""TRL's SFTTrainer (or transformers' own) set to the paper's recipe; checkpoints survive any kill."""
 
 import logging
 import math
@@ -13,6 +13,7 @@ import torch
 from datasets import Dataset
 from transformers import (
     DataCollatorForSeq2Seq,
+    DataCollatorWithPadding,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
     Trainer,
@@ -24,7 +25,7 @@ from transformers import (
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from pissa_repro.model.architecture import CAUSAL, architecture
+from pissa_repro.model.architecture import CLASSIFICATION, SEQ2SEQ, architecture
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import Plain
 from pissa_repro.runtime.record import read_json, write_json
@@ -140,7 +141,7 @@ def build(prepared: Prepared, spec: TrainSpec, scratch: Scratch, share: Share, c
         "processing_class": prepared.tokenizer,
         "callbacks": [*([added] if added else []), Watch(scratch)],  # the mark of a checkpoint is the last thing in it
     }
-    make = _causal if architecture(prepared.model.config) is CAUSAL else _seq2seq
+    make = {SEQ2SEQ: _seq2seq, CLASSIFICATION: _classifier}.get(architecture(prepared.model.config), _causal)
     trainer = make(options, given)
     trainer.remove_callback(PrinterCallback)  # a line of numbers per step; train_steps.csv has them
     if added:
@@ -162,17 +163,27 @@ def _seq2seq(options: dict[str, Any], given: dict[str, Any]) -> Trainer:
     """SFTTrainer takes causal models only. The decoder sees the labels as the model itself shifts them."""
     collator = DataCollatorForSeq2Seq(given["processing_class"], model=given["model"])
     config = Seq2SeqTrainingArguments(**options)
-    trainer = Seq2SeqTrainer(args=config, data_collator=collator, compute_loss_func=_token_mean, **given)
+    trainer = Seq2SeqTrainer(args=config, data_collator=collator, compute_loss_func=_mean, **given)
     trainer.model_accepts_loss_kwargs = False  # T5 takes the number of tokens, and does not divide by it
     return trainer
 
 
-def _token_mean(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
-    """The share of a micro-batch in the mean loss (nats) over all response tokens of a step, as SFTTrainer takes it.
+def _classifier(options: dict[str, Any], given: dict[str, Any]) -> Trainer:
+    """A row is an item, with one label; the class of a text is read where the model reads it, at padding or not."""
+    collator = DataCollatorWithPadding(given["processing_class"])
+    trainer = Trainer(args=TrainingArguments(**options), data_collator=collator, compute_loss_func=_mean, **given)
+    trainer.model_accepts_loss_kwargs = False  # as above
+    return trainer
+
+
+def _mean(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+    """The share of a micro-batch in the mean loss (nats) over all labels of a step, as SFTTrainer takes it.
+
+    The labels are the response's tokens, or the classes of rows.
 
     The models' own loss is the mean over a micro-batch, so that a step would depend on how its batch is split.
     """
-    logits = outputs.logits.flatten(0, 1).float()
+    logits = outputs.logits.flatten(0, -2).float()
     return torch.nn.functional.cross_entropy(logits, labels.flatten(), reduction="sum") / num_items_in_batch
 
 

@@ -87,7 +87,7 @@ def test_by_hand_it_is_told_before_the_model_is_loaded(models, tmp_path, tiny_ro
     honest = Sweep.asked
     monkeypatch.setattr(Sweep, "asked", lambda self, task: {**honest(self, task), "backend": "vllm"})
     monkeypatch.setattr("pissa_repro.scoring.generator.merged_model", None)
-    says(run.evaluate, "vllm runs no encoder-decoders", "Choose the backend hf")
+    says(run.evaluate, "vLLM runs no encoder-decoders", "Choose the backend hf")
 
 
 def test_an_answer_begins_with_one_token_for_all(models, tmp_path):
