@@ -204,8 +204,10 @@ class Sweep:
 
     def _known(self, cell: Cell) -> list[statistics.Statistic]:
         """What a cell's start knows of data, each of another kind; mostly nothing."""
+        if not cell.seen:
+            return []
         drawn = statistics.drawn(self.definition(cell.method))
-        return self._statistics(cell, cell.seen, drawn, f"config.methods.{cell.method}") if cell.seen else []
+        return self._statistics(cell, cell.seen, drawn, f"config.methods.{cell.method}")
 
     def _statistics(self, cell: Cell, data: str, draws: statistics.Draws, place: str) -> list[statistics.Statistic]:
         """Statistics of a cell's target modules over rows of a dataset that a place names, as training takes them."""
