@@ -1,4 +1,4 @@
-"""Which error of a start goes with the loss after training; needs studies.data and studies.trained."""
+"""Which error of a start goes with the loss after training; needs studies.data."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,11 +9,11 @@ from pissa_repro.plan.sweep import Sweep
 if TYPE_CHECKING:
     from pissa_repro.report.tables.table import Table
 
-PAPER, KIND, TARGET = None, "table", "studies"
+PAPER, KIND, TARGET = None, "table", "all"
 
 
 def needs(sweep: Sweep) -> list[Path]:
-    return studies.weighed_records(sweep) if sweep.config["studies"]["trained"] else []
+    return studies.weighed_records(sweep, trained=True)
 
 
 def make(sweep: Sweep, results: Path) -> "Table":

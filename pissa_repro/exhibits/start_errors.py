@@ -13,7 +13,7 @@ PAPER, KIND, TARGET = None, "table", "studies"
 
 
 def needs(sweep: Sweep) -> list[Path]:
-    return studies.weighed_records(sweep)
+    return studies.weighed_records(sweep, sweep.config["studies"]["trained"])
 
 
 def make(sweep: Sweep, results: Path) -> "Table":

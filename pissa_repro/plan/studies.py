@@ -156,8 +156,8 @@ def weighed(sweep: Sweep) -> list[Cell]:
     return [cell for cell in sweep.cells.values() if sweep.weighing(cell)]
 
 
-def weighed_records(sweep: Sweep) -> list[Path]:
-    """The records of these errors, each once; with those of the trainings where tables show what was trained."""
+def weighed_records(sweep: Sweep, trained: bool) -> list[Path]:
+    """The records of these errors, each once; trained: with those of the trainings."""
     cells = weighed(sweep)
-    trained = [paths.cell(cell.name).train for cell in cells] if sweep.config["studies"]["trained"] else []
-    return [*dict.fromkeys(paths.start_error(cell.start) for cell in cells), *trained]
+    errors = dict.fromkeys(paths.start_error(cell.start) for cell in cells)
+    return [*errors, *(paths.cell(cell.name).train for cell in cells if trained)]

@@ -19,8 +19,8 @@ KINDS = (*SUMMED, "divergence")
 class Line:
     """Cells that differ in their seed only. errors: the mean over their starts, by kind; losses: of the trainings.
 
-    reductions: of the summed kinds against plain quantization, in percent. losses: empty unless the config shows what
-    was trained; then of one data and learning rate.
+    reductions: of the summed kinds against plain quantization, in percent. losses: empty where they are not asked for;
+    else of one data and learning rate.
     """
 
     cells: list[Cell]
@@ -34,9 +34,12 @@ class Line:
         return self.cells[0]
 
 
-def lines(sweep: Sweep, results: Path) -> Iterator[Line]:
-    """The lines in the config's order. Raises UserError for a record that is missing, or of another config or data."""
-    trained, fetched = sweep.config["studies"]["trained"], Fetched(results)
+def lines(sweep: Sweep, results: Path, trained: bool) -> Iterator[Line]:
+    """The lines in the config's order; trained: with their losses.
+
+    Raises UserError for a record that is missing, or of another config or data.
+    """
+    fetched = Fetched(results)
     groups: dict[tuple[Any, ...], list[Cell]] = {}
     for cell in studies.weighed(sweep):
         more = (cell.data, cell.learning_rate) if trained else ()

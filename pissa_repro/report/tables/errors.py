@@ -14,7 +14,7 @@ NAMES = {"divergence": "KL, nats a token"}  # of kinds whose column has another 
 
 def start_errors(sweep: Sweep, results: Path, heading: str) -> Table:
     """A row for each method, quantization and rank; with the losses where the config shows what was trained."""
-    found = list(lines(sweep, results))
+    found = list(lines(sweep, results, sweep.config["studies"]["trained"]))
     return headed(heading, _models(sweep, found), [_row(sweep, line) for line in found])
 
 
@@ -35,7 +35,7 @@ def _row(sweep: Sweep, line: Line) -> Row:
 
 def predictors(sweep: Sweep, results: Path, heading: str) -> Table:
     """Kendall's tau of each kind of error with the final loss over methods and bases: at each rank, and over all."""
-    found = list(lines(sweep, results))
+    found = list(lines(sweep, results, trained=True))
     groups: dict[tuple[str, str, float], list[Line]] = {}
     for line in found:
         groups.setdefault((line.first.model, line.first.data, line.first.learning_rate), []).append(line)
