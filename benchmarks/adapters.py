@@ -26,7 +26,7 @@ import torch
 from common import RESULTS, ROOT, keep
 from init_model import SHAPES, TARGETS, write
 
-from pissa_repro.adapters import convert, export
+from pissa_repro.adapters import convert, export, exportable
 from pissa_repro.adapters.cells import StoredCell
 from pissa_repro.model import checkpoint, factors, keys
 from pissa_repro.runtime.record_types import ModelRecord
@@ -62,8 +62,8 @@ def prepare(work: Path, kind: str, layers: int, rank: int) -> None:
         for name, tensor in tensors.items()
     }
     factors.save_trained(work / TRAINED / factors.TRAINED, tensors, factors.lora_fields(start), work / "start")
-    export.export(export.Asked(_cell(work), "peft-init", work / INIT, check=False))
-    export.export(export.Asked(_cell(work), "lora", work / LORA, check=False))
+    export.export(exportable.Asked(_cell(work), "peft-init", work / INIT, check=False))
+    export.export(exportable.Asked(_cell(work), "lora", work / LORA, check=False))
     export.write_raw(_cell(work), work / RAW)
 
 
@@ -98,7 +98,7 @@ def run(contender: str, work: Path) -> None:
     if contender == "convert":
         convert.convert(convert.Asked(work / RAW, work / INIT, out))
     elif contender == "merge":
-        export.export(export.Asked(_cell(work), "merged", out, check=False))
+        export.export(exportable.Asked(_cell(work), "merged", out, check=False))
     else:
         from peft import PeftModel
         from transformers import AutoModelForCausalLM

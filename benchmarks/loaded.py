@@ -20,7 +20,7 @@ import torch
 from common import RESULTS, ROOT, keep
 from evaluate_cells import make
 
-from pissa_repro.adapters import cells, export, logits, trained
+from pissa_repro.adapters import cells, export, exportable, logits, trained
 from pissa_repro.adapters.cells import StoredCell
 from pissa_repro.model.checks import logits as logits_of
 from pissa_repro.model.checks import relative_difference
@@ -105,7 +105,7 @@ def loaded(kind: str, cell: StoredCell, folder: Path) -> Loaded:
         whole = folder / "merged"
         quantized = "trained" if cell.spec["quant"] != "none" else None
         for form, on in (("merged", quantized), ("residual", None)):
-            export.export(export.Asked(cell, form, folder / form, on), known)
+            export.export(exportable.Asked(cell, form, folder / form, on), known)
         by_card = {"merged": far(whole), "residual": far(folder / "residual", folder / "residual" / "trained")}
         if trained.no_plain(cell.trained) is None:
             by_card = {"trained/": far(base, cell.trained), **by_card}

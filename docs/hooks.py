@@ -1,10 +1,13 @@
-"""What mkdocs reads from the code: a page for each room, the plug-ins, the commands, and two pages of the checkout."""
+"""What mkdocs reads from the code: a page for each room and method, the plug-ins, the commands, and two pages more."""
 
 import ast
+import csv
 import importlib
 import re
 import sys
+from collections import defaultdict
 from pathlib import Path
+from statistics import mean, stdev
 
 from mkdocs.structure.files import File
 
@@ -21,6 +24,7 @@ def rooms() -> list[str]:
 def pages() -> dict[str, str]:
     """Pages that are no files under docs/: path in the site -> Markdown."""
     made = {f"reference/api/{room}.md": f"# {room}\n\n::: pissa_repro.{room}\n" for room in rooms()}
+    made |= {f"methods/{name}.md": method_page(name) for name in method_names()}
     for name in ("CONTRIBUTING", "CHANGELOG"):
         text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
         made[f"project/{name.lower()}.md"] = re.sub(r"\]\(docs/", "](../", text)
@@ -76,10 +80,135 @@ def lora() -> str:
     return "\n".join([*first, "", "| is refused | why |", "|---|---|", *refused])
 
 
+def method_names() -> tuple[str, ...]:
+    """The methods."""
+    return importlib.import_module("pissa_repro.methods").names()
+
+
+def method_page(name: str) -> str:
+    """What a method's file says, what its start is made of, and the rows of the tables in docs/reproduction."""
+    method, said = importlib.import_module("pissa_repro.methods").load(name), described()
+    first, *rest = said.paragraphs(method.__doc__)
+    links = [f"[arXiv {number}](https://arxiv.org/abs/{number})" for number in said.papers(method)]
+    start = said.paragraphs(method.start.__doc__)[0] if method.FACTORS else None
+    sections = [
+        f"# {method.DISPLAY}",
+        prose(first),
+        f"```text\n{start}\n```" if start else "",
+        *(f"## Deviations\n\n{prose(deviations(text))}" if deviations(text) else prose(text) for text in rest),
+        "## Facts",
+        table(("about", "what"), said.facts(name).items()),
+        table(("option", "default", "acts on"), said.options(name)) if said.options(name) else "",
+        "## Our rows",
+        results(name) or "None of its cells is in the tables of this site yet.",
+        costs(name),
+        f"File: `pissa_repro/methods/{name}.py`. " + ("Source: " + ", ".join(links) + "." if links else ""),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def described():
+    """The module that puts a method into words."""
+    return importlib.import_module("pissa_repro.starts.described")
+
+
+def deviations(paragraph: str) -> str:
+    """What a paragraph of a docstring says of known deviations; nothing of another paragraph."""
+    text = paragraph.removeprefix("Deviations: ")
+    return text[:1].upper() + text[1:] if text != paragraph else ""
+
+
+def prose(text: str) -> str:
+    """A docstring's words with what Markdown would read as its own; code in backticks stays."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if part.startswith("`") else escaped(part) for part in parts)
+
+
+def escaped(text: str) -> str:
+    """Words without Markdown."""
+    return re.sub(r"([*_\[\]])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;"))
+
+
+def table(heads, rows) -> str:
+    """Rows as a table."""
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(prose(str(value)) for value in row)} |" for row in rows)])
+
+
+def results(name: str) -> str:
+    """The cells of a method in docs/reproduction, over their seeds, with their task's first metric."""
+    cells = defaultdict(dict)
+    for folder, row in reproduced("scores.csv"):
+        if row["method"] == name:
+            key = (row[column] for column in ("quant", "rank", "learning_rate", "task", "trainable_parameters"))
+            cells[folder, *key].setdefault(row["seed"], row)
+    rows = [
+        (
+            *key,
+            *(spread([float(row[column]) for row in seeds.values()]) for column in ("value", "final_loss")),
+            len(seeds),
+        )
+        for key, seeds in cells.items()
+    ]
+    heads = ("table", "base", "rank", "rate", "task", "trained parameters", "score", "final loss", "seeds")
+    return table(heads, rows) if rows else ""
+
+
+def costs(name: str) -> str:
+    """What a method costs in the tables `baselines` that are kept in docs/reproduction; nothing where it is in none."""
+    heads = {  # of columns in these tables
+        "quant": "base", "start_seconds": "start, s", "statistics_seconds": "statistics, s",
+        "train_seconds_mean": "training, s", "step_to_lora": "step, times LoRA's", "peak_memory_gib": "memory, GiB",
+        "update": "update", "forgotten": "forgotten, nats per token",
+    }  # fmt: skip
+    kept = [(folder, row) for folder, row in reproduced("baselines.csv") if row["config_method"] == name]
+    rows = [(folder, *(short(row[column]) for column in heads), share(row)) for folder, row in kept]
+    return table(("table", *heads.values(), "start and statistics, % of the training"), rows) if rows else ""
+
+
+def share(row: dict[str, str]) -> str:
+    """What is done before a training, in percent of its time; nothing for a method that has no start."""
+    before = [float(row[column]) for column in ("start_seconds", "statistics_seconds") if row[column]]
+    return f"{100 * sum(before) / float(row['train_seconds_mean']):.1f}" if before else ""
+
+
+def short(value: str) -> str:
+    """A number of a table with four digits; words as they are."""
+    try:
+        return f"{float(value):.4g}"
+    except ValueError:
+        return value
+
+
+def reproduced(file: str):
+    """The rows of every file of that name in a folder of docs/reproduction, with the folder."""
+    for path in sorted((ROOT / "docs/reproduction").glob(f"*/{file}")):
+        with path.open(encoding="utf-8", newline="") as opened:
+            yield from ((path.parent.name, row) for row in csv.DictReader(opened))
+
+
+def spread(values: list[float]) -> str:
+    """Their mean, and their standard deviation where there are several."""
+    return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")
+
+
+def method_list() -> str:
+    """All methods with links to their pages."""
+    room, rows = importlib.import_module("pissa_repro.methods"), []
+    for name in method_names():
+        method = room.load(name)
+        line = prose(described().paragraphs(method.__doc__)[0])
+        rows.append(f"| [{method.DISPLAY}]({name}.md) | `{name}` | {method.QUANTIZED_DISPLAY} | {line} |")
+    return "\n".join(["| method | in a config | on a quantized base | what it is |", "|---|---|---|---|", *rows])
+
+
 def on_config(config):
-    """Put the rooms' pages under API in the navigation."""
-    reference = next(section["Reference"] for section in config.nav if "Reference" in section)
-    next(section for section in reference if "API" in section)["API"] = [f"reference/api/{room}.md" for room in rooms()]
+    """Put the rooms' pages under API in the navigation, and the methods' under Methods."""
+    sections = {name: section for entry in config.nav for name, section in entry.items()}
+    next(part for part in sections["Reference"] if "API" in part)["API"] = [
+        f"reference/api/{room}.md" for room in rooms()
+    ]
+    sections["Methods"].extend(f"methods/{name}.md" for name in method_names())
     return config
 
 
@@ -92,7 +221,8 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, page, config, files):
     """Fill in the lists that a page asks for."""
-    lists = (("make targets", targets), ("commands", commands), ("modules", modules), ("lora fields", lora))
+    lists = (("make targets", targets), ("commands", commands), ("modules", modules), ("lora fields", lora),
+             ("methods", method_list))  # fmt: skip
     for mark, made in lists:
         markdown = markdown.replace(f"<!-- {mark} -->", made())
     return re.sub(r"<!-- plug-ins: (\w+) -->", lambda mark: plugins(mark[1]), markdown)

@@ -27,7 +27,8 @@ def generator_code(wildcards):
     """
     if not place("datasets", wildcards.data).startswith("embedded:"):
         return ""
-    files = code.files("pissa_repro.embedded.problems")
+    generator = "corpus" if place("datasets", wildcards.data) == "embedded:pretraining" else "problems"
+    files = code.files(f"pissa_repro.embedded.{generator}")
     return code.digest(path for path in files if not path.endswith("__init__.py"))
 
 

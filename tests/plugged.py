@@ -1,7 +1,14 @@
-"""Methods that are thrown away: files of a folder of the test's own, found as those of the package are."""
+"""Methods that are thrown away: files in a copy of the methods' folder, found by scanning as those of the package."""
 
 import contextlib
+import importlib
+import itertools
+import shutil
 import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
 
 from pissa_repro import methods
 
@@ -46,29 +53,50 @@ STARTS = {  # the lines of `start` after SVD, and what else the file says
 }
 
 
-def text(name: str, body: str | None = None) -> str:
-    """A method's file; body: of its start, instead of the known one's."""
-    known, more = STARTS.get(name, ("", ""))
+COUNT = itertools.count()
+OLORA = '''"""A method that is thrown away."""
+
+from pissa_repro.methods import Training, olora
+
+DISPLAY = QUANTIZED_DISPLAY = "Thrown"
+RANDOM, TAKES = olora.RANDOM, olora.TAKES
+
+start = olora.start
+'''
+
+
+def text(name: str, body: str | None = None, more: str = "") -> str:
+    """A method's file; body: of its start, instead of the known one's; more: what else the file says."""
+    known, declared = STARTS.get(name, ("", ""))
     start = f'\n\ndef start(weight, setting):\n    """Thrown away."""{SVD}    {body or known}\n'
-    return HEAD.format(line=f"The method {name}, which is thrown away.", name=name) + more + start
+    return HEAD.format(line=f"The method {name}, which is thrown away.", name=name) + declared + more + start
+
+
+def _put(folder: Path, files: Mapping[str, str]) -> list[str]:
+    """Where the methods are, with these files; all of them in a copy, made once, of the folder of methods."""
+    copy = folder / "methods"
+    if not copy.exists():
+        shutil.copytree(methods.PLUGINS.folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, file in files.items():
+        (copy / f"{name}.py").write_text(file, encoding="utf-8")
+    importlib.invalidate_caches()
+    return [str(copy)]
 
 
 @contextlib.contextmanager
-def plugged(folder, files):
+def plugged(folder: Path, files: Mapping[str, str]) -> Iterator[None]:
     """The package's methods and these: {name: the text of a file}."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, file in files.items():
-        (folder / f"{name}.py").write_text(file, encoding="utf-8")
-    room, kept = type(methods.PLUGINS), (methods.__path__[:], methods.names, type(methods.PLUGINS).names)
-    every = tuple(sorted({*methods.names(), *files}))
-    methods.__path__.append(str(folder))
-    room.names = lambda self: every if self is methods.PLUGINS else kept[2](self)
-    methods.names = methods.PLUGINS.names
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(methods, "__path__", _put(folder, files))
         yield
-    finally:
-        methods.__path__[:], methods.names, room.names = kept
-        for name in files:
-            methods.PLUGINS._loaded.pop(name, None)
-            sys.modules.pop(f"pissa_repro.methods.{name}", None)
-            vars(methods).pop(name, None)
+    for name in files:
+        methods.PLUGINS._loaded.pop(name, None)
+        sys.modules.pop(f"pissa_repro.methods.{name}", None)
+        vars(methods).pop(name, None)
+
+
+def thrown(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str, head: str = OLORA) -> str:
+    """Add a method for one test and give its name, another one each time. text: what comes after OLoRA's start."""
+    name = f"thrown_{next(COUNT)}"
+    monkeypatch.setattr(methods, "__path__", _put(folder, {name: head + text}))
+    return name

@@ -1,13 +1,6 @@
 """A throw-away method that sees data: A holds the principal directions of what goes into a module, B is zero."""
 
-import types
 from pathlib import Path
-
-import pytest
-
-from pissa_repro import methods
-from pissa_repro.methods import Method
-from pissa_repro.runtime.plugins import fill
 
 TEXT = '''"""Seen: A is the principal directions of the inputs. A method that is thrown away."""
 
@@ -40,13 +33,9 @@ def ranks(rank, summaries, options):
 '''
 
 
-def add(monkeypatch: pytest.MonkeyPatch, name: str, text: str = TEXT) -> None:
-    """Let a method of this name be there for one test."""
-    module = types.ModuleType(name, text.split('"""')[1])
-    exec(compile(text, f"{name}.py", "exec"), vars(module))
-    monkeypatch.setitem(methods.PLUGINS._loaded, name, fill(module, Method))
+FILES = {"seen": TEXT, "spread": TEXT + RANKS, "steep": TEXT.replace("covariance", "gradient")}
 
 
-def put(checkout: Path, name: str, text: str = TEXT) -> None:
-    """Put the method's file into a copy of the checkout."""
-    (checkout / "pissa_repro/methods" / f"{name}.py").write_text(text, encoding="utf-8")
+def put(checkout: Path, name: str) -> None:
+    """Put one of FILES into a copy of the checkout."""
+    (checkout / "pissa_repro/methods" / f"{name}.py").write_text(FILES[name], encoding="utf-8")

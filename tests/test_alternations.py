@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from helpers import counted, decaying, relative, spec_of, start_of, with_values
+from helpers import counted
+from starting import decaying, relative, spec_of, start_of, with_values
 
 from pissa_repro import methods, quantizers
 from pissa_repro.linalg import krylov

@@ -9,6 +9,7 @@ from test_recipe import own_batch, own_batches
 from pissa_repro.model import factors
 
 STEPS, BATCH, RATE, RANK, CLIP = 20, 4, 5e-3, 4, 1.0
+OTHER = 6  # steps after which another method's loss is another one
 ALLOCATION = {"warmup_share": 0.1, "final_share": 0.3}  # 2 and 6 of the steps
 
 
@@ -23,8 +24,8 @@ def ours(folder, model, rows, method, rate=RATE, **changes):
     return run, [row.loss for row in run.history()]
 
 
-def theirs(run, wrap, optimizer, before=None, after=None):
-    """The task's losses of a plain loop, and its model.
+def theirs(run, wrap, optimizer, before=None, after=None, steps=STEPS):
+    """The task's losses of a plain loop of so many steps, and its model.
 
     wrap(model): PEFT's model, with our start; its loss may have a penalty in it. before, after: the optimizer's step.
     """
@@ -35,7 +36,7 @@ def theirs(run, wrap, optimizer, before=None, after=None):
     model = wrap(AutoModelForCausalLM.from_pretrained(run.sweep.config["models"]["tiny"]["path"])).train()
     stepping, batches, losses = optimizer(model), own_batches(len(rows), BATCH, 0), []
     trained = [p for p in model.parameters() if p.requires_grad]
-    for step in range(1, STEPS + 1):
+    for step in range(1, steps + 1):
         batch = own_batch([rows[i] for i in next(batches)], 0)
         outputs = model(**batch)
         outputs.loss.backward()
@@ -98,14 +99,14 @@ def test_lora_plus_is_lora_with_pefts_optimizer(tmp_path, tiny_model, tiny_rows)
         return create_loraplus_optimizer(model, torch.optim.AdamW, lr=RATE, loraplus_lr_ratio=16, eps=1e-8)
 
     assert losses == pytest.approx(theirs(run, lora(run), optimizer)[0], rel=1e-5)
-    assert losses != pytest.approx(theirs(run, lora(run), adamw)[0], rel=1e-2)
+    assert losses[:OTHER] != pytest.approx(theirs(run, lora(run), adamw, steps=OTHER)[0], rel=1e-2)
     assert losses[-1] < losses[0]
 
 
 def test_dora_is_pefts(tmp_path, tiny_model, tiny_rows):
     run, losses = ours(tmp_path, tiny_model, tiny_rows, "lora", lora={"use_dora": True})
     assert losses == pytest.approx(theirs(run, lora(run, use_dora=True), adamw)[0], rel=1e-5)
-    assert losses != pytest.approx(theirs(run, lora(run), adamw)[0], rel=1e-4)
+    assert losses[:OTHER] != pytest.approx(theirs(run, lora(run), adamw, steps=OTHER)[0], rel=1e-4)
 
 
 def test_adalora_is_pefts_with_the_importances_where_the_paper_has_them(tmp_path, tiny_model, tiny_rows):

@@ -10,9 +10,10 @@ import sys
 import pytest
 import torch
 from commands import pissa
-from helpers import LLAMA, Run, counted, decaying, load_json, save_weights
+from helpers import LLAMA, Run, counted, load_json, save_weights
 from hub_server import Hub, running
 from stage import says
+from starting import decaying
 
 from pissa_repro import methods, quantizers
 from pissa_repro.linalg import krylov, spectrum

@@ -5,7 +5,8 @@ import time
 
 import pytest
 import torch
-from helpers import counted, decaying, save_weights, spec_of
+from helpers import counted, save_weights
+from starting import decaying, spec_of
 
 from pissa_repro.linalg import spectrum
 from pissa_repro.starts import make

@@ -123,6 +123,19 @@ def test_bad_input_names_value_and_choices(split, count, message):
         problems.generate(split, count)
 
 
+def test_the_held_out_text_is_a_prefix_of_a_stream_that_was_not_trained_on():
+    """As a dataset, through the fetch stage's own function."""
+    from pissa_repro.sources.fetched import fetch_dataset
+
+    rows, _ = fetch_dataset({"path": "embedded:pretraining", "rows": 300, "fields": {"text": "text"}})
+    assert rows[:20] == corpus.held_out(20) and all(row["text"].strip() for row in rows)
+    assert [row["text"] for row in rows] == list(islice(corpus.documents("held out 0"), 300))
+    trained = set(islice(corpus.documents("train 0"), 500))
+    assert sum(row["text"] in trained for row in rows) < 30  # short ones may be
+    with pytest.raises(ValueError, match=r"rows = 100001.*1 to 100000"):
+        corpus.held_out(100_001)
+
+
 def test_bad_command_line_stops(capsys):
     with pytest.raises(typer.BadParameter, match="1 to 10000"):
         pissa("problems", "--split", "test", "--rows", "0")

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 import torch
-from helpers import Run, alternating, load_json, scored_rows, trained_and_scored
+from helpers import Run, load_json, scored_rows, trained_and_scored
+from starting import alternating
 
 from pissa_repro.model import factors
 from pissa_repro.model.adapter import attach

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from helpers import decaying
+from starting import decaying
 
 from pissa_repro.linalg import gptq
 from pissa_repro.model.calibration import hessians

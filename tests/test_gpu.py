@@ -4,8 +4,9 @@ import subprocess
 import sys
 
 import pytest
-from helpers import Run, alternating, made_of, trained_and_scored
+from helpers import Run, trained_and_scored
 from stage import init_spec
+from starting import alternating, made_of
 
 from pissa_repro import methods
 from pissa_repro.embedded import problems

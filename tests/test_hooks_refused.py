@@ -3,8 +3,8 @@
 import pytest
 import torch
 from helpers import Run
+from plugged import OLORA, thrown
 from stage import says
-from thrown import HEAD, thrown
 
 from pissa_repro import methods
 from pissa_repro.training import cell, trainer
@@ -96,15 +96,15 @@ def test_a_base_that_moved_is_found(make, quant):
 
 
 GOOD = hook("rates", "return {}")
-UNREAD = HEAD + "\nTRAINING_OPTIONS = {'x': 1.0}\n"
+UNREAD = OLORA + "\nTRAINING_OPTIONS = {'x': 1.0}\n"
 FILES = {
-    "a misspelt hook": (HEAD + hook("adjustt", "pass"), ["unknown name 'adjustt'", "Did you mean 'adjust'?"]),
-    "another signature": (HEAD + hook("rates", "pass").replace("(self)", "(self, step)"), ["'rates' takes (step)"]),
-    "a class of its own": (HEAD + GOOD.replace("(Training)", ""), ["'TRAINING' is", "subclass of methods.Training"]),
-    "an object": (HEAD + GOOD.replace("= Bad", "= Bad({})"), ["'TRAINING' is", "type"]),
+    "a misspelt hook": (OLORA + hook("adjustt", "pass"), ["unknown name 'adjustt'", "Did you mean 'adjust'?"]),
+    "another signature": (OLORA + hook("rates", "pass").replace("(self)", "(self, step)"), ["'rates' takes (step)"]),
+    "a class of its own": (OLORA + GOOD.replace("(Training)", ""), ["'TRAINING' is", "subclass of methods.Training"]),
+    "an object": (OLORA + GOOD.replace("= Bad", "= Bad({})"), ["'TRAINING' is", "type"]),
     "options without hooks": (UNREAD, ["TRAINING_OPTIONS", "no TRAINING that reads them"]),
     "hooks without factors": (
-        HEAD.partition("start =")[0].replace(", TAKES = olora.RANDOM, olora.TAKES", " = True")
+        OLORA.partition("start =")[0].replace(", TAKES = olora.RANDOM, olora.TAKES", " = True")
         + "FACTORS = False\n"
         + GOOD,
         ["FACTORS = False"],
@@ -112,7 +112,7 @@ FILES = {
     "an option twice": (UNREAD + GOOD + "OPTIONS = {'x': 2}\n", ["option 'x' is there twice"]),
     "a word without choices": (UNREAD.replace("1.0", "'a'") + GOOD, ["option 'x' is 'a'", "CHOICES['x']"]),
     "a default of no kind": (UNREAD.replace("1.0", "None") + GOOD, ["option 'x' is None", "a word of CHOICES"]),
-    "choices of nothing": (HEAD + "CHOICES = {'y': ('a', 'b')}\n", ["'y', which is no option"]),
+    "choices of nothing": (OLORA + "CHOICES = {'y': ('a', 'b')}\n", ["'y', which is no option"]),
 }
 
 

@@ -2,21 +2,9 @@
 
 import pytest
 import torch
-from helpers import (
-    LLAMA,
-    Run,
-    alternating,
-    decaying,
-    made_of,
-    module_names,
-    relative,
-    save_weights,
-    sides,
-    spec_of,
-    start_of,
-    with_values,
-)
+from helpers import LLAMA, Run, module_names, save_weights
 from safetensors.torch import load_file
+from starting import alternating, decaying, made_of, relative, sides, spec_of, start_of, with_values
 
 from pissa_repro.linalg import spectrum
 from pissa_repro.model import checkpoint, factors

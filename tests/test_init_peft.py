@@ -4,7 +4,8 @@ import inspect
 
 import pytest
 import torch
-from helpers import LLAMA, decaying, made_of, relative, sides, spec_of, start_of
+from helpers import LLAMA
+from starting import decaying, made_of, relative, sides, spec_of, start_of
 
 from pissa_repro import quantizers
 from pissa_repro.model import factors

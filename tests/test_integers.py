@@ -3,9 +3,9 @@
 import hypothesis.extra.numpy as arrays
 import pytest
 import torch
-from helpers import decaying
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starting import decaying
 
 from pissa_repro import quantizers
 from pissa_repro.linalg import integers

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import save_weights, spec_of
+from helpers import save_weights
+from starting import spec_of
 
 from pissa_repro.plan.config import ROOT
 from pissa_repro.starts.estimate import init_cost

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import decaying, parts_of, spec_of, start_of
+from starting import decaying, parts_of, spec_of, start_of
 
 from pissa_repro import methods
 from pissa_repro.runtime.errors import UserError

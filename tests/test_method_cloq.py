@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import decaying, made_up, relative, sides, spec_of, start_of
+from starting import decaying, made_up, relative, sides, spec_of, start_of
 
 from pissa_repro import methods, quantizers
 from pissa_repro.linalg import weighted
@@ -19,7 +19,7 @@ def start(statistics, method="cloq", alpha=RANK, **options):
 @pytest.mark.parametrize("tokens", [1000, 30])
 @pytest.mark.parametrize("alpha", [RANK, 2 * RANK])
 def test_the_error_on_the_data_is_the_least_for_the_damped_gram_matrix(alpha, tokens):
-    """Theorem 3.1, with its root R = sqrt(S_H) U_H^T of H = U_H S_H U_H^T."""
+    """The closed form, with the root R = sqrt(S_H) U_H^T of H = U_H S_H U_H^T."""
     data, weight = made_up(SHAPE, tokens), decaying(*SHAPE)
     h = data["covariance"].double()
     h = h + 0.01 * h.trace() / len(h) * torch.eye(len(h))

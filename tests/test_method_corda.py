@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import decaying, made_up, relative, shares_roots, sides, spec_of, start_of
+from starting import decaying, made_up, relative, shares_roots, sides, spec_of, start_of
 
 RANK = 6
 MODES = ("ipm", "kpm")

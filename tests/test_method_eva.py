@@ -4,7 +4,7 @@ import hypothesis
 import hypothesis.strategies as some
 import pytest
 import torch
-from helpers import decaying, made_up, spec_of, start_of
+from starting import decaying, made_up, spec_of, start_of
 
 from pissa_repro import methods
 from pissa_repro.runtime.errors import UserError

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from helpers import decaying, declared_entries, parts_of, relative, sides, spec_of, start_of, trained_by
+from helpers import declared_entries, trained_by
+from starting import decaying, parts_of, relative, sides, spec_of, start_of
 
 from pissa_repro import methods, quantizers
 from pissa_repro.runtime.record import read_json

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from helpers import decaying, declared_entries, parts_of, spec_of, start_of, takes, trained_by, with_values
+from helpers import declared_entries, trained_by
+from starting import decaying, parts_of, spec_of, start_of, takes, with_values
 
 from pissa_repro import methods
 from pissa_repro.runtime.record import read_json

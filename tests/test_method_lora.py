@@ -1,7 +1,7 @@
 """LoRA: a random A, a zero B, and W as it is."""
 
 import pytest
-from helpers import decaying, spec_of, start_of
+from starting import decaying, spec_of, start_of
 
 from pissa_repro import quantizers
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import decaying, spec_of, start_of
+from starting import decaying, spec_of, start_of
 
 
 @pytest.mark.parametrize("rank", [2, 6])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import decaying, spec_of, start_of
+from starting import decaying, spec_of, start_of
 
 from pissa_repro import methods
 from pissa_repro.runtime.errors import UserError

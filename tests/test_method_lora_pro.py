@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import decaying, parts_of, relative, spec_of, start_of
+from starting import decaying, parts_of, relative, spec_of, start_of
 
 from pissa_repro import methods
 
@@ -36,7 +36,7 @@ def steps_of(parts):
 
 
 def test_no_other_steps_come_nearer_to_the_full_gradient():
-    """Theorem 2.1: what is missing is orthogonal to all that s (B G + H A) can be."""
+    """What is missing is orthogonal to all that s (B G + H A) can be."""
     parts, full = pair(), random(OUT, INTO)
     gradients = lora_gradients(parts, full)
     best = equivalent(parts, steps_of(parts).closest(*gradients))
@@ -60,7 +60,7 @@ def test_the_equivalent_gradient_is_the_same_for_every_x():
 
 
 def test_x_solves_the_sylvester_equation_and_is_nearest_to_loras_gradients():
-    """Theorem 2.3, against SciPy's solver and against steps beside it."""
+    """Against SciPy's solver and against steps beside it."""
     from scipy.linalg import solve_sylvester
 
     parts, full = pair(), random(OUT, INTO)

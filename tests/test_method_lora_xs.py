@@ -1,7 +1,8 @@
 """LoRA-XS: frozen principal triples of W, and a small trained matrix between them."""
 
 import torch
-from helpers import decaying, declared_entries, parts_of, relative, spec_of, start_of, trained_by
+from helpers import declared_entries, trained_by
+from starting import decaying, parts_of, relative, spec_of, start_of
 
 from pissa_repro import methods
 from pissa_repro.runtime.record import read_json

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import decaying, made_up, relative, sides, spec_of, start_of
+from starting import decaying, made_up, relative, sides, spec_of, start_of
 
 from pissa_repro import methods, quantizers
 

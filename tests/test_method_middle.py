@@ -1,6 +1,6 @@
 """The middle slice: the r singular triples around the median one."""
 
-from helpers import decaying, shares_roots, spec_of, start_of, takes
+from starting import decaying, shares_roots, spec_of, start_of, takes
 
 RANK = 6
 

@@ -1,6 +1,6 @@
 """MiLoRA: the r smallest singular triples."""
 
-from helpers import decaying, shares_roots, spec_of, start_of, takes
+from starting import decaying, shares_roots, spec_of, start_of, takes
 
 RANK = 6
 

@@ -1,7 +1,7 @@
 """OLoRA: the first columns and rows of a QR decomposition."""
 
 import torch
-from helpers import decaying, spec_of, start_of
+from starting import decaying, spec_of, start_of
 
 RANK = 6
 

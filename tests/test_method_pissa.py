@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import decaying, relative, shares_roots, sides, spec_of, start_of, takes
+from starting import decaying, relative, shares_roots, sides, spec_of, start_of, takes
 
 from pissa_repro import methods, quantizers
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import decaying, parts_of, relative, spec_of, start_of
+from starting import decaying, parts_of, relative, spec_of, start_of
 
 from pissa_repro import methods
 

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from helpers import decaying, declared_entries, parts_of, relative, sides, spec_of, start_of, takes, trained_by
+from helpers import declared_entries, trained_by
+from starting import decaying, parts_of, relative, sides, spec_of, start_of, takes
 
 from pissa_repro import methods
 from pissa_repro.linalg.orthonormal import departure

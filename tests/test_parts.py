@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from helpers import Run, relative, spec_of, start_of
+from helpers import Run
 from plugged import STARTS, plugged, text
 from safetensors.torch import load_file
 from stage import says
+from starting import relative, spec_of, start_of
 
 from pissa_repro import methods
 from pissa_repro.model import factors
@@ -20,7 +21,7 @@ from pissa_repro.starts.error import measure_stored
 from pissa_repro.training.trainer import Watch
 
 PROMPTS = [[3, 40, 17, 9], [250, 8, 77]]
-LIMITS = {"steps": 6, "learning_rate": 1e-2, "batch_size": 4}
+LIMITS = {"steps": 5, "learning_rate": 1e-2, "batch_size": 4}
 TRAINED = {  # the parts that train
     "square": ("core",), "diagonal": ("A", "B", "core"), "banded": ("core",), "some": ("A", "B", "core"),
     "held": ("B",), "ranked": ("A", "B"), "aside": ("A", "B"), "moving": ("A", "B"),
@@ -182,7 +183,7 @@ def test_frozen_factors_stay_float32_on_a_base_of_bfloat16(tmp_path, tiny_model,
     assert run.merged(PROMPTS).checks["merge_error"] < 1e-3
 
 
-@pytest.mark.parametrize("name", ["square", "some", "held"])
+@pytest.mark.parametrize("name", ["some", "held"])
 def test_a_kill_changes_no_bit(cells, tmp_path, tiny_model, tiny_rows, monkeypatch, name):
     """A checkpoint holds what trains; the rest is the start's, and still does not train."""
 

@@ -109,26 +109,19 @@ def test_a_rule_of_the_room_is_told_with_the_file(room):
     room({"a": WHOLE + "SIZE = 9\n"}, rule=lambda module: None if module.SIZE > 8 else "no").check()
 
 
-METHOD = '''"""Nothing: zero factors. A method that is thrown away."""
-
-from pissa_repro.methods import Start
-
-DISPLAY = QUANTIZED_DISPLAY = "nothing"
-RANDOM = False
+def example(guide):
+    """The first Python block of a guide: a whole file."""
+    text = (ROOT / f"docs/guides/{guide}.md").read_text(encoding="utf-8")
+    return text.partition("```python\n")[2].partition("```")[0]
 
 
-def start(weight, setting):
-    """A and B are zero."""
-    return Start(weight.new_zeros(setting.rank, weight.shape[1]), weight.new_zeros(weight.shape[0], setting.rank))
-'''
-GUIDE = (ROOT / "docs/guides/add_a_quantizer.md").read_text(encoding="utf-8")
-QUANTIZER = GUIDE.partition("```python\n")[2].partition("```")[0]
+METHOD, QUANTIZER = example("add_a_method"), example("add_a_quantizer")
 TASK = (ROOT / "pissa_repro/tasks/gsm8k.yaml").read_text(encoding="utf-8").replace("task: gsm8k", "task: sums")
-FILES = {"methods/nothing.py": METHOD, "quantizers/whole.py": QUANTIZER, "tasks/sums.yaml": TASK}
+FILES = {"methods/dct.py": METHOD, "quantizers/whole.py": QUANTIZER, "tasks/sums.yaml": TASK}
 CONFIG = {
     "tasks": {"sums": {"task": "sums", "dataset": "gsm-mini-test", "max_new_tokens": 8}},
     "sweep": {
-        "cells": [{"method": "nothing", "quant": "none"}, {"method": "nothing", "quant": "whole-fine"}],
+        "cells": [{"method": "dct", "quant": "none"}, {"method": "dct", "quant": "whole-fine"}],
         "ranks": [4], "seeds": [0], "tasks": ["sums"],
     },
 }  # fmt: skip
@@ -167,20 +160,22 @@ def dry_run(copy):
 def test_one_file_each_appears_in_the_sweep_and_in_lists(checkout):
     code, said = dry_run(checkout)
     assert code == 0, said[-2000:]
-    for cell in ("nothing-none-r4", "nothing-whole-fine-r4"):
+    for cell in ("dct-none-r4", "dct-whole-fine-r4"):
         assert cell in said
     lists = "from pissa_repro import methods, quantizers, tasks\n" + "\n".join(
         f"print({room}.PLUGINS.lines()[{name!r}])"
-        for room, name in (("methods", "nothing"), ("quantizers", "whole"), ("tasks", "sums"))
+        for room, name in (("methods", "dct"), ("quantizers", "whole"), ("tasks", "sums"))
     )
     code, said = run(checkout, "-c", lists)
-    assert code == 0 and all(word in said for word in ("thrown away", "multiple of one step", "GSM8K")), said
+    assert code == 0 and all(word in said for word in ("In no paper", "multiple of one step", "GSM8K")), said
 
 
 def test_one_file_each_runs(checkout, tiny_model, tmp_path):
     """A start is made and measured on a quantized base, and answers are scored, by the stages' own code."""
-    options = (str(tiny_model), "--method", "nothing", "--quant", "whole-fine", "--rank", "4")
-    code, said = run(checkout, "-m", "pissa_repro", "decompose", *options, "--out", str(tmp_path / "start"))
+    options = (str(tiny_model), "--method", "dct", "--quant", "whole-fine", "--rank", "4")
+    code, said = run(
+        checkout, "-m", "pissa_repro", "decompose", *options, "--factors", "--out", str(tmp_path / "start")
+    )
     assert code == 0 and (tmp_path / "start").is_dir(), said[-2000:]
     code, said = run(checkout, "-m", "pissa_repro", "quant-error", *options, "--out", str(tmp_path / "error.json"))
     assert code == 0 and "reduction 0.00 %" in said, said[-2000:]
@@ -191,7 +186,7 @@ def test_one_file_each_runs(checkout, tiny_model, tmp_path):
 
 
 NOT_WHOLE = {
-    "methods/nothing.py": [
+    "methods/dct.py": [
         (METHOD.replace("def start", "def strat"), ["unknown name 'strat'", "Did you mean 'start'?"]),
         (METHOD.replace("RANDOM = False", ""), ["no 'RANDOM'"]),
         (METHOD.partition("def start")[0], ["start(weight, setting)", "FACTORS = False"]),

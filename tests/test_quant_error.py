@@ -6,8 +6,9 @@ from functools import partial
 import pytest
 import torch
 from commands import pissa
-from helpers import LLAMA, Run, alternating, decaying, save_weights, spec_of, start_of
+from helpers import LLAMA, Run, save_weights
 from safetensors.torch import load_file
+from starting import alternating, decaying, spec_of, start_of
 
 from pissa_repro import quantizers
 from pissa_repro.model import checkpoint, factors

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import decaying
+from starting import decaying
 
 from pissa_repro import quantizers
 from pissa_repro.linalg.quantize import FourBit

@@ -1,7 +1,8 @@
 """QLoRA, LoftQ and QPiSSA train on every quantizer. Files are found by scanning, none is named here."""
 
 import pytest
-from helpers import Run, alternating
+from helpers import Run
+from starting import alternating
 
 from pissa_repro import quantizers
 

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 import torch
-from helpers import decaying
 from stage import says
+from starting import decaying
 
 from pissa_repro import quantizers
 from pissa_repro.adapters import released_card

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from helpers import counted, decaying, product, relative, with_values
+from helpers import counted
+from starting import decaying, product, relative, with_values
 
 from pissa_repro.linalg import gram, krylov, spectrum
 from pissa_repro.runtime.errors import UserError

@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 import torch
 from encoders import save_encoder_decoder
-from helpers import relative
 from stage import says
+from starting import relative
 from tiny import ROWS, byte_tokenizer
 
 from pissa_repro import methods

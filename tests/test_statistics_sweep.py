@@ -8,9 +8,11 @@ import pytest
 import seen
 import torch
 import yaml
-from helpers import Run, config, relative
+from helpers import Run, config
+from plugged import plugged
 from safetensors.torch import load_file, save_file
 from stage import LLAMA, says
+from starting import relative
 from test_plugins import checkout, dry_run, run  # noqa: F401 (checkout is a fixture)
 
 from pissa_repro import methods
@@ -19,19 +21,16 @@ from pissa_repro.plan import admission
 from pissa_repro.plan.config import ROOT
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results import conditions
-from pissa_repro.runtime.record import canonical, read_json, write_lines
-from pissa_repro.stages import init as stage_init
-from pissa_repro.stages import statistics as stage_statistics
+from pissa_repro.runtime.record import read_json, write_lines
 from pissa_repro.starts import byhand, ranks
 from pissa_repro.starts.statistics import Known
 
 
-@pytest.fixture(autouse=True)
-def method(monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def thrown_away(tmp_path_factory):
     """Two methods that see data, and one that gives modules ranks of their own as well."""
-    seen.add(monkeypatch, "seen")
-    seen.add(monkeypatch, "spread", seen.TEXT + seen.RANKS)
-    seen.add(monkeypatch, "steep", seen.TEXT.replace("covariance", "gradient"))
+    with plugged(tmp_path_factory.mktemp("methods"), seen.FILES):
+        yield
 
 
 def swept(tiny_model, tiny_rows, *methods_, statistics=None, **changes):
@@ -104,29 +103,9 @@ def test_rows_that_only_a_start_sees_are_admitted(tiny_model, tiny_rows):
     assert found == [{"rows": "rows", "max_length": 256}, {"rows": "others", "max_length": 256}]
 
 
-class Seen(Run):
-    """A run with its statistics."""
-
-    def known(self):
-        """Measure the statistics of the cell's start; their folders."""
-        folders = []
-        for kind, spec in self.init_spec["statistics"].items():
-            folders.append(self.folder / kind)
-            common = ["--model", str(self.model), "--data", str(self.rows), "--out", str(folders[-1])]
-            stage_statistics.main(["--spec", canonical(spec), *common])
-        return folders
-
-    def start_from(self, *folders):
-        """Make the start from these; returns its record."""
-        common = ["--spec", canonical(self.init_spec), "--model", str(self.model), "--out", str(self.start)]
-        own = ["--scratch", str(self.folder / "decomposed"), "--statistics", *map(str, folders)]
-        stage_init.main([*common, *own])
-        return read_json(self.start / "init.json")
-
-
 @pytest.fixture
 def cell(tmp_path, tiny_model, tiny_rows):
-    return Seen(tmp_path / "run", tiny_model, tiny_rows, "seen")
+    return Run(tmp_path / "run", tiny_model, tiny_rows, "seen")
 
 
 def test_a_start_is_made_from_statistics_of_the_rows_that_are_drawn(cell):
@@ -196,7 +175,7 @@ def test_fewer_rows_than_are_drawn_are_refused(cell, tmp_path):
 
 
 def test_modules_get_ranks_of_their_own_and_keep_their_scaling(tmp_path, tiny_model, tiny_rows):
-    run_ = Seen(tmp_path / "run", tiny_model, tiny_rows, "spread", alpha=6.0)
+    run_ = Run(tmp_path / "run", tiny_model, tiny_rows, "spread", alpha=6.0)
     record = run_.start_from(*run_.known())
     made = factors.load(run_.start, read_json(run_.model))
     assert {len(a) for a in made.A.values()} == {3, 5}
@@ -226,7 +205,7 @@ def test_ranks_that_make_no_sense_are_refused(monkeypatch):
 def test_the_workflow_measures_once_for_two_methods(checkout, tiny_model):  # noqa: F811
     """A dry run of two methods with one statistics job, and a run up to one start."""
     for name in ("seen", "spread"):
-        seen.put(checkout, name, seen.TEXT if name == "seen" else seen.TEXT + seen.RANKS)
+        seen.put(checkout, name)
     cells = [{"method": name, "quant": "none"} for name in ("seen", "spread")]
     own = {
         "datasets": {"gsm-mini-train": {"rows": 8}},

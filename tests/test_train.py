@@ -6,8 +6,9 @@ import sys
 
 import pytest
 import torch
-from helpers import Run, alternating, gsm8k_rows
+from helpers import Run, gsm8k_rows
 from safetensors.torch import load_file
+from starting import alternating
 
 from pissa_repro import methods
 from pissa_repro.model import factors

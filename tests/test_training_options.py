@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import Run, config
+from plugged import thrown
 from safetensors.torch import load_file
 from stage import says
-from thrown import thrown
 
 from pissa_repro import methods
 from pissa_repro.model import factors
@@ -109,7 +109,7 @@ def test_the_training_gets_them(made, tmp_path, tiny_model, tiny_rows):
 
 
 def test_the_guides_example_does_what_it_says(monkeypatch, tmp_path, tiny_model, tiny_rows):
-    guide = (ROOT / "docs/guides/add_a_baseline.md").read_text(encoding="utf-8")
+    guide = (ROOT / "docs/guides/add_a_method.md").read_text(encoding="utf-8")
     (text,) = (block for block in guide.split("```python\n")[1:] if "TRAINING = " in block)
     short = thrown(monkeypatch, tmp_path, text.partition("```")[0], head="")
     free, kept = sizes(tmp_path, tiny_model, tiny_rows, short, "lora_B", steps=6)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import decaying, made_up, relative
+from starting import decaying, made_up, relative
 
 from pissa_repro.linalg import weighted
 from pissa_repro.starts.make import spectrum

@@ -16,13 +16,14 @@ from pissa_repro import quantizers
 from pissa_repro.adapters import bases, belongs, card, convert, folder
 from pissa_repro.adapters.folder import CONFIG, Adapter
 from pissa_repro.adapters.pair import Pair, Survey
-from pissa_repro.adapters.stacked import DONE, STARTS
-from pissa_repro.model.adopted import FROZEN, PLAIN, RAW, START, Files
+from pissa_repro.model.adopted import RAW, START
+from pissa_repro.model.peft_words import FROZEN, PLAIN, Files, done
 from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import atomic, atomic_folder, refuse_existing, refuse_no_space, sha256, write_json
 from pissa_repro.runtime.record_types import AdoptFacts, ModelRecord
 from pissa_repro.runtime.specs import AdoptSpec
+from pissa_repro.sources.fetched import public_name
 from pissa_repro.sources.prompt import DEFAULT, make_style, named
 
 TOKENIZER = "tokenizer_config.json"
@@ -108,24 +109,23 @@ def write(asked: Asked, found: Examined, stored: ModelRecord, out: Path) -> None
         for one, files in parts:
             _copy(one, files, _place(stored), unfinished)
         with atomic(unfinished / "README.md") as file:
-            file.write(_card(asked, found, _place(stored)["base_model_name_or_path"], out.name))
+            file.write(_card(asked, found, stored, out.name))
 
 
 def _place(stored: ModelRecord) -> dict[str, str | None]:
     """The base as an adapter's config names it: a hub id and its commit; nothing for a folder of this machine."""
-    known = stored["commit"] is not None
-    return {"base_model_name_or_path": stored["name"] if known else None, "revision": stored["commit"]}
+    return {"base_model_name_or_path": public_name(stored), "revision": stored["commit"]}
 
 
 def _copy(adapter: Adapter, files: Files, place: dict[str, str | None], out: Path) -> None:
     """An adapter as it is, to be loaded only: nothing decomposes the base once more, and no path of a machine stays."""
     shutil.copyfile(adapter.weights, out / files.weights)
-    kept = {key: value for key, value in adapter.config.items() if key not in STARTS}  # some name files
-    write_json(out / files.config, kept | DONE | {"inference_mode": True} | place)
+    write_json(out / files.config, done(adapter.config) | {"inference_mode": True} | place)
 
 
-def _card(asked: Asked, found: Examined, base: str | None, name: str) -> str:
+def _card(asked: Asked, found: Examined, stored: ModelRecord, name: str) -> str:
     """README.md: what the folder holds, and how others load it."""
+    base = public_name(stored)
     rank, config, facts = found.trained.rank, found.trained.config, found.facts
     about = "It was trained elsewhere and taken in to be scored."
     how = card.loading(base or "BASE", name, rank, config)
@@ -136,7 +136,8 @@ def _card(asked: Asked, found: Examined, base: str | None, name: str) -> str:
         )
         how = "The folders that it was taken from hold the adapter as PEFT wrote it."
     notes = "\n".join(f"- {note}" for note in facts["notes"])
-    sections = (card.head(base, ["lora"]), f"# Adapter of rank {rank}", about, notes, how)
+    head = card.head(base, ["lora"], card.licence(stored["path"]))
+    sections = (head, f"# Adapter of rank {rank}", about, notes, how)
     return "\n\n".join(section for section in sections if section) + "\n"
 
 

@@ -28,10 +28,12 @@ def of(asked: str | None, trained: Adapter, start: Adapter, to: str) -> Base:
     was trained on, and does not count unless PEFT was to decompose that model. Raises UserError for an asked name that
     is a folder or no hub id.
     """
-    known = [(None, None)] if to == "pissa" else [_recorded(start), _configured(start)]
+    known: list[tuple[str | None, str | None]] = (
+        [(None, None)] if to == "pissa" else [_recorded(start), configured(start)]
+    )
     if to == "lora" and isinstance(trained.config.get("init_lora_weights"), str):
-        known.append(_configured(trained))
-    name, revision = next((one for one in known if one[0] and is_hub_id(one[0])), (None, None))
+        known.append(configured(trained))
+    name, revision = next((one for one in known if one[0]), (None, None))
     if asked:
         asked_hub_id("--base", asked)
         return Base(asked, revision if asked == name else None, f"Base: {asked}, as given.")
@@ -101,21 +103,32 @@ def asked_hub_id(option: str, name: str) -> None:
         raise UserError(f"{option} {name}: a hub id (owner/name) is needed; a folder of this machine is not kept.")
 
 
-def _configured(adapter: Adapter) -> tuple[Any, Any]:
-    """What PEFT wrote; a bare word is as likely a folder's name as an old hub id."""
+def configured(adapter: Adapter) -> tuple[str | None, str | None]:
+    """The hub id and revision that PEFT wrote, if any; a bare word is as likely a folder's name as an old hub id."""
     name = adapter.config.get("base_model_name_or_path")
-    return (name, adapter.config.get("revision")) if isinstance(name, str) and "/" in name else (None, None)
+    known = isinstance(name, str) and "/" in name and is_hub_id(name)
+    return (name, adapter.config.get("revision")) if known else (None, None)
 
 
-def _recorded(adapter: Adapter) -> tuple[Any, Any]:
-    """What is said beside a start that was decomposed here."""
+def _recorded(adapter: Adapter) -> tuple[str | None, str | None]:
+    """What is said beside a start that was decomposed here, of a model by hub id; a sweep's start may name a folder."""
     known = belongs(adapter)
-    return known.get("name"), known.get("commit")
+    name = known.get("name")
+    return (name, known.get("commit")) if name and is_hub_id(name) else (None, None)
 
 
 def belongs(adapter: Adapter) -> dict[str, Any]:
     """What base.json beside an adapter says; empty without one. Raises UserError for another version's."""
     return factors.belongs_of(adapter.path) if (adapter.path / factors.BASE).is_file() else {}
+
+
+def takes_nothing(start: Adapter) -> bool:
+    """Whether the record beside a start says that nothing is taken out of W for it, though it need not be zero.
+
+    LoftQ with T = 1 makes up for what the quantization of W lost, and a start may move the model on purpose.
+    """
+    known = belongs(start)
+    return "offset" in known and known["offset"] is None
 
 
 def quantization(trained: Adapter, start: Adapter) -> str | None:

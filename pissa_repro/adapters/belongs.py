@@ -13,10 +13,11 @@ from pissa_repro.adapters.folder import CONFIG, Adapter
 from pissa_repro.adapters.pair import refuse_infinite
 from pissa_repro.model import checkpoint, naming
 from pissa_repro.model.adopted import refuse_misfit
+from pissa_repro.model.architecture import CAUSAL, Architecture
 from pissa_repro.model.checks import relative_difference
 from pissa_repro.model.factors import product
 from pissa_repro.model.header import Stored, header
-from pissa_repro.model.skeleton import skeleton
+from pissa_repro.model.skeleton import folder_architecture, skeleton
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record_types import ModelRecord
 
@@ -30,10 +31,11 @@ TRUST = "If it is right, say `trust: true` (--trust)."
 
 
 def check_fit(adapter: Adapter, stored: ModelRecord) -> None:
-    """Raise UserError for an adapter of another model, by the base that it names, its modules and their shapes; and for
-    one whose numbers are none.
+    """Raise UserError for an adapter of another model, by the base that it names, its modules and their shapes; for one
+    of a model that is not causal, and for one whose numbers are none.
     """
     _check_named(adapter, stored)
+    _check_causal(adapter, folder_architecture(stored["path"]))
     shapes = {key: tensor.shape for key, tensor in adapter.tensors.items()}
     refuse_misfit(skeleton(stored["path"]), (adapter.path, adapter.config), shapes)
     with safe_open(adapter.weights, framework="pt") as opened:
@@ -57,10 +59,20 @@ def _check_named(adapter: Adapter, stored: ModelRecord) -> None:
         )
 
 
+def _check_causal(adapter: Adapter, kind: Architecture) -> None:
+    """Raise UserError where the base or the adapter is no causal model's; PEFT takes an adapter without a task_type."""
+    named = adapter.config.get("task_type") or kind.task_type
+    if other := next((one for one in (kind.task_type, named) if one != CAUSAL.task_type), None):
+        where = "the base is" if other == kind.task_type else "task_type is"
+        raise UserError(
+            f"{adapter.path}: {where} {other}, and only adapters of causal models ({CAUSAL.task_type}) are adopted."
+        )
+
+
 def other_name(adapter: Adapter, stored: ModelRecord) -> str | None:
     """A sentence on the base that an adapter names, where that is another hub id than the model's; None otherwise."""
-    name = adapter.config.get("base_model_name_or_path")
-    if not isinstance(name, str) or "/" not in name or not bases.is_hub_id(name) or name == stored["name"]:
+    name, _ = bases.configured(adapter)
+    if name is None or name == stored["name"]:
         return None
     return f"Its config names the base {name}; it is scored on {stored['name']}."
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from pissa_repro.adapters.folder import CHANGING, Adapter
 from pissa_repro.model.architecture import Architecture, of_task
+from pissa_repro.model.folder import CONFIG
 from pissa_repro.sources.fetched import sha256
 
 NO_HEAD: Mapping[str, int] = {}
@@ -42,11 +43,14 @@ def head(base: str | None, tags: list[str], more: dict[str, str] | None = None) 
 
 
 def text(kind: str, name: str, sources: Iterable[Adapter], config: dict[str, Any], notes: list[str]) -> str:
-    """README.md of the folder `name`, in Markdown with the hub's header. notes: sentences on how it was made."""
+    """README.md of the folder `name`, in Markdown with the hub's header. notes: sentences on how it was made.
+
+    The licence is that of the sources' cards, or of the residual around one; none where two name different ones.
+    """
     base = config["base_model_name_or_path"]
     rank = max([config["r"], *(config.get("rank_pattern") or {}).values()])
     sections = [
-        head(base, ["lora"]),
+        head(base, ["lora"], _common_licence([one.path for one in sources])),
         f"# {'PiSSA adapter' if kind == 'to pissa' else 'LoRA'} of rank {rank}",
         WHAT[kind],
         "\n".join(f"- {note}" for note in notes),
@@ -129,3 +133,10 @@ def header(folder: str | Path) -> dict[str, str]:
 def licence(folder: str | Path) -> dict[str, str]:
     """The licence that a model's own card names in its header, for the header of what is made from it."""
     return {key: value for key, value in header(folder).items() if key.startswith("license") and value}
+
+
+def _common_licence(adapters: Iterable[Path]) -> dict[str, str]:
+    """The licence that the cards of adapters' folders, and of the models around these, agree in; else nothing."""
+    places = [place for one in adapters for place in (one, one.parent) if place == one or (place / CONFIG).is_file()]
+    found = [one for place in places if (one := licence(place))]
+    return found[0] if all(one == found[0] for one in found) and found else {}

@@ -12,6 +12,7 @@ from pissa_repro.model.architecture import CLASSIFICATION, of_record
 from pissa_repro.model.skeleton import folder_architecture
 from pissa_repro.runtime.record import canonical, read_json
 from pissa_repro.runtime.record_types import Git, ModelRecord, ScoreRecord, TrainFacts
+from pissa_repro.sources.fetched import public_name
 from pissa_repro.sources.prompt import named
 from pissa_repro.training.examples import RESPONSE
 
@@ -57,7 +58,7 @@ class Trained:
     @property
     def base(self) -> str:
         """The base's name on other machines: its hub id, or what the config calls it; never a path."""
-        return self.model["name"] if self.model["commit"] else self.label
+        return public_name(self.model) or self.label
 
 
 def text(trained: Trained, facts: TrainFacts, git: Git, why: str | None, scores: Mapping[str, ScoreRecord]) -> str:
@@ -65,7 +66,7 @@ def text(trained: Trained, facts: TrainFacts, git: Git, why: str | None, scores:
     spec = facts["spec"]
     tags = [*(["lora"] if spec["init"] else []), spec["method"], "pissa-repro"]
     sections = [
-        card.head(trained.base if trained.model["commit"] else None, tags, card.licence(trained.model["path"])),
+        card.head(public_name(trained.model), tags, card.licence(trained.model["path"])),
         f"# {trained.name}",
         f"{trained.base}, trained by pissa-repro with the method `{spec['method']}`.",
         "| | |\n|---|---|\n" + "\n".join(_line(*fact) for fact in _facts(trained, facts, git)),
@@ -77,7 +78,7 @@ def text(trained: Trained, facts: TrainFacts, git: Git, why: str | None, scores:
 
 def exported(trained: Trained, form: str, folder: Path, name: str, lines: list[str]) -> str:
     """README.md of an export that takes the name `name` once it is whole. lines: what is said of it."""
-    method, base = trained.method, trained.base if trained.model["commit"] else None
+    method, base = trained.method, public_name(trained.model)
     tags = ["pissa-repro", method] if form == "merged" else ["lora", method, "pissa-repro"]
     sections = [
         card.head(base, tags, card.licence(trained.model["path"])),

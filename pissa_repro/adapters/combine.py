@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from pissa_repro.adapters import bases, card, folder, logits, weighted
 from pissa_repro.adapters.folder import ADAPTER, CONFIG, Adapter
-from pissa_repro.adapters.stacked import DONE, FROZEN, STARTS
+from pissa_repro.model.peft_words import FROZEN, done
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import atomic, atomic_folder, refuse_existing, refuse_no_space, write_json
 
@@ -160,8 +160,7 @@ def _config(adapters: list[Adapter], made: weighted.Factors) -> dict[str, Any]:
     """
     rank = max(len(a) for a, _ in made.values())
     others = {re.escape(name): len(a) for name, (a, _) in made.items() if len(a) != rank}
-    kept = {key: value for key, value in adapters[0].config.items() if key not in STARTS}
-    return kept | DONE | dict.fromkeys(SAID_BY_NAMES) | {
+    return done(adapters[0].config) | dict.fromkeys(SAID_BY_NAMES) | {
         "r": rank, "lora_alpha": rank, "use_rslora": False, "rank_pattern": others, "alpha_pattern": others,
         "target_modules": sorted(made), "bias": "none", "inference_mode": True,
     }  # fmt: skip

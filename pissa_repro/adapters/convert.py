@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pissa_repro.adapters import bases, card, folder, logits, stacked, streamed
-from pissa_repro.adapters.folder import ADAPTER, CONFIG, TAKING
+from pissa_repro.adapters.folder import ADAPTER, CONFIG, TAKING, Adapter
 from pissa_repro.adapters.pair import FAR, Pair, Survey, compare, ends_in_start, survey
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import atomic, atomic_folder, refuse_existing, refuse_no_space, write_json
@@ -20,6 +20,11 @@ FORMS = ("lora", "pissa")
 NOT_EXACT = (
     "Not exact: it was trained on a base quantized as {}. Load it on the full-precision base only; there it is off by "
     "the quantization error of the residual, and on a quantized base by more."
+)
+
+ON_QUANTIZED = (
+    "It was trained on the base model quantized as {}, of which nothing was taken out: load it on that model quantized "
+    "so."
 )
 
 
@@ -51,7 +56,7 @@ def convert(asked: Asked) -> list[str]:
     with ExitStack() as opened:
         pair = Pair(trained, start, opened)
         found = examined(pair, asked)
-        inexact = quant if asked.to == "lora" and found.taken else None  # nothing taken out: a plain LoRA (QLoRA)
+        inexact = quant if asked.to == "lora" and found.taken else None  # nothing taken out: a LoRA on quantize(W)
         if inexact and not asked.lossy:
             raise UserError(
                 f"{start.path}: its base is quantized ({quant}). quantize(W - sB0A0) + sBA is no plain LoRA on W, nor "
@@ -65,6 +70,8 @@ def convert(asked: Asked) -> list[str]:
             notes.append(f"Left out, since the base that it is loaded on has its own: {', '.join(dropped)}.")
         if inexact:
             notes.append(NOT_EXACT.format(quant))
+        elif quant and asked.to == "lora":
+            notes.append(ON_QUANTIZED.format(quant))
         _write(asked, pair, entries, made, notes)
     return notes
 
@@ -90,13 +97,20 @@ def examined(pair: Pair, asked: Asked) -> Survey:
             f"{trained.path} lies far from {start.path} (cosine {found.cosine:.2f}, below {FAR}): it seems to be "
             "trained from another start. If it is not, convert with --trust-init."
         )
-    named = trained.config.get("init_lora_weights")
-    if not found.taken and isinstance(named, str) and named.startswith(TAKING):
+    if not found.taken and (named := _taking(trained)):
         raise UserError(
             f"{trained.path}: was started as {named}, but the start in {start.path} takes nothing out of the base. "
             "They are not of one training."
         )
     return found
+
+
+def _taking(trained: Adapter) -> str | None:
+    """The name of what took something out of the base before the training, by PEFT's config or our record."""
+    named, known = trained.config.get("init_lora_weights"), bases.belongs(trained)
+    if isinstance(named, str) and named.startswith(TAKING):
+        return named
+    return str(known.get("method", known["offset"])) if known.get("offset") else None
 
 
 def _facts(pair: Pair, found: Survey, made: dict[str, Any]) -> list[str]:

@@ -111,7 +111,7 @@ def _notes(path: Path, adapter: Adapter) -> list[str]:
     notes, config = [], adapter.config
     if adapter.others:
         notes.append(f"It holds more than A and B: {', '.join(adapter.others[:3])} ({len(adapter.others)} in all).")
-    if (name := config.get("base_model_name_or_path")) and not bases.HUB_ID.fullmatch(name):
+    if (name := config.get("base_model_name_or_path")) and not bases.is_hub_id(name):
         notes.append(f"Its base is named by a folder, {name}, which other machines do not have.")
     targets = config.get("target_modules")
     notes += [

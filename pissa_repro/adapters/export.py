@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,28 +10,24 @@ import torch
 
 from pissa_repro.adapters import cell_card, classifier, folder, logits, lowrank, trained, whole
 from pissa_repro.adapters.cells import StoredCell
+from pissa_repro.adapters.exportable import Asked, refuse, refuse_factors
 from pissa_repro.adapters.parts import Parts
 from pissa_repro.model import factors
 from pissa_repro.model.merged import Merged, merged_model
 from pissa_repro.model.naming import natural
-from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.record import (
-    atomic,
-    atomic_folder,
-    read_json,
-    refuse_existing,
-    refuse_no_space,
-    sha256,
-    write_json,
-)
+from pissa_repro.model.peft_words import ONLY_FACTORS
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import atomic, atomic_folder, read_json, sha256, write_json
 
-BASES = ("bf16", "trained")
 EXACT = 1e-4  # |difference| / |logits| of an exact form where training and weights are in float32
 ROUNDED = 2.0**-6  # where they are rounded to another dtype: four times bfloat16's half step
 LOST = 0.5  # |difference| / what the training has moved the logits by: from here on, a form has lost the training
 BESIDE = cell_card.BESIDE  # the folder of the trained adapter beside a residual
+HOLDS = {  # what may show a training that is smaller than the rounding, by what is exported
+    "lora": "--as residual --dtype float32 (its base was rounded in training, the model that a LoRA belongs on is not)",
+    **dict.fromkeys(("merged", "residual"), "--dtype float32"),
+}
 NO_PATTERNS: dict[str, Any] = {"rank_pattern": {}, "alpha_pattern": {}}
-ONLY_FACTORS = {"use_dora": False, "bias": "none", "modules_to_save": None}
 Written = tuple[Path, Path | None]  # the model and the adapter on it that others load; None: whole weights
 
 
@@ -48,27 +43,6 @@ def known_of(merged: Merged) -> Known:
     return Known(merged.logits, merged.checks["training_effect"])
 
 
-@dataclass(frozen=True)
-class Asked:
-    """An export. form: one of FORMS; base: of a quantized cell, one of BASES; rank: of an approximate LoRA.
-
-    dtype: of whole weights; None: as the base model stores them. check: whether logits are compared.
-    """
-
-    cell: StoredCell
-    form: str
-    out: Path
-    base: str | None = None
-    dtype: str | None = None
-    rank: int | None = None
-    check: bool = True
-
-    @property
-    def exact(self) -> bool:
-        """Whether the form is the trained cell but for rounding."""
-        return self.rank is None and (self.cell.spec["quant"] == "none" or self.base != "bf16")
-
-
 def export(asked: Asked, known: Known | None = None) -> list[str]:
     """Write the folder; returns what is to be said of it, a line each.
 
@@ -76,9 +50,9 @@ def export(asked: Asked, known: Known | None = None) -> list[str]:
     Raises UserError for a form that the cell does not have, before anything is written, and where the logits differ
     from the trained cell's by more than rounding.
     """
-    _refuse(asked)
+    refuse(asked)
     parts = Parts(asked.cell.left, asked.cell.spec["settings"]["dtype"])
-    _refuse_factors(asked, parts)
+    refuse_factors(asked, parts)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(asked.out) as unfinished:
         written, lines = FORMS[asked.form](asked, parts, unfinished)
@@ -87,59 +61,6 @@ def export(asked: Asked, known: Known | None = None) -> list[str]:
         with atomic(unfinished / "README.md") as file:
             file.write(cell_card.exported(asked.cell.left, asked.form, unfinished, asked.out.name, lines))
     return lines
-
-
-def _refuse(asked: Asked) -> None:
-    """Raise UserError for what the arguments alone show."""
-    spec, say = asked.cell.spec, f"CELL {asked.cell.folder}"
-    if asked.form not in FORMS:
-        raise unknown("form", asked.form, FORMS, "--as")
-    if asked.base not in (None, *BASES):
-        raise unknown("base", asked.base, BASES, "--base")
-    if asked.dtype not in (None, *whole.DTYPES):
-        raise unknown("dtype", asked.dtype, whole.DTYPES, "--dtype")
-    refuse_existing(asked.out)
-    if spec["init"] is None:
-        raise UserError(f"{say}: was fully fine-tuned; its trained/ is the whole model already.")
-    if asked.rank is not None and asked.form != "lora":
-        raise UserError(f"--rank {asked.rank}: goes with --as lora alone.")
-    if asked.base and (spec["quant"] == "none" or asked.form not in ("lora", "merged")):
-        raise UserError(f"--base {asked.base}: goes with --as lora and merged of a cell on a quantized base alone.")
-    if asked.dtype and asked.form not in ("merged", "residual"):
-        raise UserError(f"--dtype {asked.dtype}: goes with --as merged and residual; factors stay float32.")
-    if spec["quant"] != "none" and asked.form in ("lora", "merged") and asked.base is None:
-        raise UserError(
-            f"{say}: was trained on a base quantized to {spec['quant']}. Say --base bf16 for the model in full "
-            "precision (what its quantization changed is lost), or --base trained for the base as it was trained on."
-        )
-
-
-def _refuse_factors(asked: Asked, parts: Parts) -> None:
-    """Raise UserError where the factors have no such form, and where the disk has no room for it."""
-    spec, say = asked.cell.spec, f"CELL {asked.cell.folder}"
-    if asked.cell.head and asked.base == "bf16":
-        raise UserError(f"{say}: its head for classes was trained on the quantized base: --base trained.")
-    if parts.whole and ((asked.form == "merged" and not asked.cell.head) or asked.rank is not None):
-        raise UserError(
-            f"{say}: {len(parts.whole)} parameters of the base were trained too (bias, modules_to_save); this form has "
-            "no place for them: --as lora on a plain base, else --as residual. PEFT's merge_and_unload() merges either."
-        )
-    if parts.dora and (asked.form == "lora" or asked.base == "bf16"):
-        raise UserError(
-            f"{say}: was trained with DoRA, whose magnitudes are no plain LoRA and belong to the base as it was "
-            "trained on: --as merged --base trained, or --as residual."
-        )
-    if asked.form == "lora" and spec["quant"] != "none" and asked.base == "trained" and parts.initial.offset:
-        raise UserError(
-            f"{say}: its base is quantize(W - what was taken out), which no tool makes of the untouched model: "
-            "--as residual."
-        )
-    if asked.rank is not None and not 1 <= asked.rank <= parts.rank:
-        raise UserError(f"--rank {asked.rank}: the change has rank {parts.rank} at most, so 1 to {parts.rank}.")
-    needed = 2 * parts.size  # a LoRA of twice the rank, or adapter and start
-    if asked.form in ("merged", "residual"):
-        needed += sum(shard.size for shard in whole.shards(asked.cell.model["path"], asked.dtype))
-    refuse_no_space(asked.out, needed)
 
 
 def _lora(asked: Asked, parts: Parts, out: Path) -> tuple[Written | None, list[str]]:
@@ -254,7 +175,8 @@ def _compared(asked: Asked, written: Written, known: Known | None) -> str:
         raise UserError(
             f"CELL {asked.cell.folder}: the logits of this form differ from the trained cell's by {difference:.1e}, "
             f"relative (limit {limit:.1e}, and half of the {known.effect:.1e} that the training moved them by). "
-            "Nothing was written. If the training was that small, --dtype float32 may hold it; else please report this."
+            f"Nothing was written. If the training was that small, {HOLDS[asked.form]} may hold it; else please report "
+            "this."
         )
     return f"Its logits are within {difference:.1e} of the trained cell's, relative."
 

@@ -4,11 +4,17 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from pissa_repro.adapters.folder import Adapter, is_embedding
+import torch
+from transformers import AutoConfig
+
+from pissa_repro.adapters.folder import Adapter
 from pissa_repro.model import checkpoint
+from pissa_repro.model.adopted import refuse_misfit
+from pissa_repro.model.architecture import architecture
 from pissa_repro.model.folder import CONFIG, read_json, weight_files
-from pissa_repro.model.header import Stored, header
-from pissa_repro.model.naming import counterparts, natural
+from pissa_repro.model.header import header
+from pissa_repro.model.peft_words import ONLY_FACTORS
+from pissa_repro.model.skeleton import LOCAL, as_user_error
 from pissa_repro.runtime.errors import UserError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -47,7 +53,7 @@ def check(adapter: Adapter, needed: Needed, base: Path) -> Fit:
             None if needed.fingerprint is None else False, "it is quantized already, so no shape can be compared"
         )
     tensors = {name: one for path in weight_files(base) for name, one in header(path).items()}
-    if reason := _misfit(adapter, tensors, bool(config.get("tie_word_embeddings", True))):
+    if reason := _misfit(adapter, base):
         return Fit(False, reason)
     if needed.fingerprint:
         found = checkpoint.fingerprint(base)
@@ -72,34 +78,18 @@ def _commit(base: Path) -> str | None:
     return path.name if path.parent.name == "snapshots" and COMMIT.fullmatch(path.name) else None
 
 
-def _misfit(adapter: Adapter, tensors: dict[str, Stored], tied: bool) -> str | None:
-    """Why factors do not belong on weights of these names and shapes; None where they do."""
-    places = counterparts((f"{name}.weight" for name in adapter.modules), tensors)
-    for name in sorted(adapter.modules, key=natural):
-        module = adapter.modules[name]
-        weight = tensors.get(places.get(f"{name}.weight", ""))
-        if weight is None:
-            if tied and name.rsplit(".", 1)[-1] == "lm_head":
-                continue  # the embedding, which the files hold once
-            return f"it has no module {name}: it is another kind of model, or has fewer layers"
-        inner, outer = adapter.tensors[module.a].shape[1:], adapter.tensors[module.b].shape[:1]
-        sides = (*outer, *inner) if not is_embedding(module.a) else (*inner, *outer)
-        if sorted(weight.shape) != sorted(sides):
-            return f"{name} is {weight.shape} in it, the factors are for {tuple(sides)}: it is of another size"
-    if lacking := _lacking(adapter, tensors):
-        return f"{lacking} has no factors, though the adapter's target_modules name it: the adapter is not whole"
-    return None
+def _misfit(adapter: Adapter, base: Path) -> str | None:
+    """Why PEFT would not find the very factors on the model of a folder, which may be a residual; None where it does.
 
-
-def _lacking(adapter: Adapter, tensors: dict[str, Stored]) -> str | None:
-    """A module of the base that the config's targets mean and the file has no factors of: a file that was cut."""
-    config, targets = adapter.config, adapter.config.get("target_modules")
-    if not isinstance(targets, list) or any(config.get(key) for key in ("layers_to_transform", "exclude_modules")):
-        return None
-    have = set(counterparts((f"{name}.weight" for name in adapter.modules), tensors).values())
-    for key in sorted(tensors, key=natural):
-        name = key.removesuffix(".weight")
-        meant = name != key and any(name == target or name.endswith(f".{target}") for target in targets)
-        if meant and key not in have and len(tensors[key].shape) == 2:
-            return name
+    Factors alone: what else was trained may belong to a head that the folder does not have.
+    """
+    factors = (key for module in adapter.modules.values() for key in (module.a, module.b))
+    shapes = {key: adapter.tensors[key].shape for key in factors}
+    try:
+        with as_user_error(base), torch.device("meta"):
+            config = AutoConfig.from_pretrained(base, **LOCAL)
+            model = architecture(config).auto().from_config(config, trust_remote_code=False)
+        refuse_misfit(model, (adapter.path, adapter.config | ONLY_FACTORS), shapes)
+    except UserError as error:
+        return str(error).removeprefix(f"{adapter.path}: ").rstrip(".")
     return None

@@ -11,9 +11,10 @@ from pissa_repro.model.factors import TRAINED, scaling
 from pissa_repro.model.header import Stored, header
 from pissa_repro.model.keys import PREFIX
 from pissa_repro.model.patterns import of_module
+from pissa_repro.model.peft_words import PLAIN
 from pissa_repro.runtime.errors import UserError
 
-ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"  # PEFT's names
+ADAPTER, CONFIG = PLAIN
 FACTOR = re.compile(r"(?P<module>.+)\.lora_(?:embedding_)?(?P<side>[AB])(?:\.weight)?")
 DTYPES = ("F32", "F16", "BF16")
 EMBEDDINGS = ("embed_tokens", "lm_head")  # what PEFT saves unasked where the vocabulary grew (save_embedding_layers)

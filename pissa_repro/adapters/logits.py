@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from pissa_repro.adapters.card import NO_HEAD
-from pissa_repro.adapters.folder import ADAPTER, FACTOR, find
+from pissa_repro.adapters.folder import ADAPTER, find
 from pissa_repro.model import classes
+from pissa_repro.model.adopted import refuse_other_tensors
 from pissa_repro.model.architecture import CLASSIFICATION
 from pissa_repro.model.checks import logits, relative_difference
 from pissa_repro.model.header import header
@@ -98,15 +99,6 @@ def _loaded(base: Any, adapter: Path) -> Any:
     config: Any = PeftConfig.from_pretrained(str(folder))
     config.init_lora_weights = True  # "pissa" would decompose the residual once more
     loaded = PeftModel.from_pretrained(base, str(folder), config=config)
-    _refuse_misfit(loaded, folder)
+    stored = header(folder / ADAPTER)
+    refuse_other_tensors(loaded, folder, {key: one.shape for key, one in stored.items()})  # PEFT starts them anew
     return loaded
-
-
-def _refuse_misfit(loaded: Any, adapter: Path) -> None:
-    """Raise UserError for factors that the model has no place for, or lacks: PEFT starts those anew, with a warning."""
-    from peft import get_peft_model_state_dict
-
-    made, stored = get_peft_model_state_dict(loaded, save_embedding_layers=False), header(adapter / ADAPTER)
-    if differ := sorted(key for key in made.keys() ^ stored.keys() if FACTOR.fullmatch(key)):
-        what = "lacks" if differ[0] in made else "holds, and the model has no place for,"
-        raise UserError(f"{adapter}: it {what} {differ[0]} ({len(differ)} such tensors).")

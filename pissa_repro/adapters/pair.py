@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from pissa_repro.adapters import bases
 from pissa_repro.adapters.folder import Adapter, Module
 from pissa_repro.model.header import Stored
 from pissa_repro.runtime.errors import UserError
@@ -106,22 +107,26 @@ def _refuse(pair: Pair, module: str, fact: str, found: Any, wanted: Any, times: 
 
 @dataclass
 class Survey:
-    """What the factors say. moved: training changed something; taken: modules whose start is not zero."""
+    """What the factors say. moved: training changed something; taken: modules whose start was taken out of W."""
 
     moved: bool = False
     taken: set[str] = field(default_factory=set)
-    cosine: float = 1.0  # between all trained and all initial factors
+    cosine: float = 1.0  # between all trained and all initial factors of these
 
 
 def survey(pair: Pair) -> Survey:
-    """Read every factor once. Raises UserError for NaN and infinities."""
+    """Read every factor once. Raises UserError for NaN and infinities.
+
+    A start that is not zero was taken out of W, unless the record beside it says that nothing was.
+    """
     found, inner, lengths = Survey(), 0.0, [0.0, 0.0]
+    takes = not bases.takes_nothing(pair.start)
     for module in pair.names:
         a, b, a0, b0 = pair.factors(module)
         refuse_infinite(pair.trained, module, a, b)
         refuse_infinite(pair.start, module, a0, b0)
         found.moved |= not (torch.equal(a, a0) and torch.equal(b, b0))
-        if a0.any() and b0.any():
+        if takes and a0.any() and b0.any():
             found.taken.add(module)
             for after, before in ((a, a0), (b, b0)):
                 flat, initial = after.flatten().double(), before.flatten().double()

@@ -16,6 +16,7 @@ from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import refuse_no_space, unfinished_folder
 from pissa_repro.runtime.record_types import ModelRecord
 from pissa_repro.runtime.specs import InitSpec, Targets
+from pissa_repro.sources.fetched import public_name
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ def plan(asked: Asked) -> Plan:
     for option, name in (("--base", asked.base_id), ("--published-as", asked.published)):
         if name:
             bases.asked_hub_id(option, name)
-    path, name = asked.base["path"], asked.base["name"]
+    path = asked.base["path"]
     shards, modules = whole.shards(path, asked.dtype), _modules(path, asked.specs[0])
-    known = asked.base_id or (name if bases.is_hub_id(name) else None)
+    known = asked.base_id or public_name(asked.base)
     made = Plan(asked, shards, modules, known, checkpoint.transposed(path))
     _check_room(made)
     return made

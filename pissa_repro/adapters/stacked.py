@@ -11,16 +11,14 @@ from pissa_repro.adapters.pair import Pair, Survey
 from pissa_repro.adapters.streamed import Entry
 from pissa_repro.model.factors import scaling
 from pissa_repro.model.keys import PREFIX
+from pissa_repro.model.peft_words import FROZEN, done
 
 SCALES = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora")
-DONE = {"init_lora_weights": True, "loftq_config": {}}  # a reader only loads
-STARTS = ("corda_config", "eva_config", "lora_ga_config")  # how a start was made
-FROZEN = ".base_layer.weight"  # what PEFT saves of an embedding or lm_head that has factors
 
 
 def config(pair: Pair, found: Survey, to: str) -> dict[str, Any]:
     """The config of what is written; all that is not the start's, or its scale, stays."""
-    kept = {key: value for key, value in pair.trained.config.items() if key not in STARTS} | DONE
+    kept = done(pair.trained.config)
     if to == "pissa":
         return kept | {key: pair.start.config.get(key) for key in SCALES}
     return kept | doubled(pair.trained) if found.taken else kept

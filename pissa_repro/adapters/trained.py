@@ -20,6 +20,7 @@ from pissa_repro.adapters.streamed import Entry
 from pissa_repro.model import factors, keys, patterns
 from pissa_repro.model.architecture import CLASSIFICATION
 from pissa_repro.model.header import header
+from pissa_repro.model.peft_words import DONE
 from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
@@ -89,7 +90,7 @@ def write_plain(trained: Trained, out: Path) -> None:
         parts = Parts(trained)
         made = {name: parts.stacked(module) for module, name in parts.names.items()}
         write_pairs(out, made, parts)
-        fields = {**parts.config, **stacked.DONE, **_scales(parts, made)}
+        fields = {**parts.config, **DONE, **_scales(parts, made)}
     write_json(out / folder.CONFIG, fields | SAVED | place)
 
 
@@ -108,8 +109,6 @@ def _write_halves(left: Path, start: Path, out: Path) -> dict[str, Any]:
         pair = Pair(read(factors.trained_factors(left)), read(start, taken=True), opened)
         compare(pair, 1)
         found = survey(pair)
-        if factors.belongs_of(start)["offset"] is None:  # LoftQ with T = 1 starts from factors all the same
-            found.taken = set()
         made, _ = stacked.entries(pair, found, "lora")
         streamed.write(out / folder.ADAPTER, made)
         return stacked.config(pair, found, "lora")

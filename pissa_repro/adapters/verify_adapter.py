@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from pissa_repro.adapters import convert, export, folder, logits
+from pissa_repro.adapters import bases, convert, export, folder, logits
 from pissa_repro.adapters.arrows import Serve, Untried, near, room, same_bits, served
 from pissa_repro.adapters.folder import Adapter
 from pissa_repro.adapters.pair import Pair, Survey
@@ -61,11 +61,13 @@ class AdapterWalk:
             )
 
     def init(self) -> str:
-        """The start on its model is the untouched one."""
+        """The start on its model is the untouched one, unless nothing was taken out of that for it."""
         if self.start is None:
             raise Untried(NO_START)
         untouched = logits.of(Path(self.base["path"]), None, self._prompts)
         started = logits.of(self.on, self.start, self._prompts)
+        if bases.takes_nothing(folder.read(self.start, "--init")):
+            return f"logits moved by {relative_difference(started, untouched):.1e}: nothing was taken out of W for it"
         limit = export.allowed(export.stored_dtype(self.on))
         what = f"{self.start.name} on {self.on.name} is not {self.base['name']}"
         if self.residual is None:
@@ -90,6 +92,9 @@ class AdapterWalk:
         """As a plain LoRA on the untouched model it gives the same logits; and back, bit by bit."""
         if self.start is None or self.found is None:
             raise Untried(NO_START)
+        start = folder.read(self.start, "--init")
+        if quant := bases.takes_nothing(start) and bases.quantization(self._adapter, start):
+            raise Untried(f"it was trained on the model quantized as {quant}, with which it is a plain LoRA already")
         with room() as place:
             lora, back = place / "lora", place / "back"
             convert.convert(convert.Asked(self.path, self.start, lora))

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from pissa_repro.adapters import cells, convert, export, folder, logits, trained
-from pissa_repro.adapters.arrows import START_RECORD, Serve, Untried, near, room, same_bits, served
+from pissa_repro.adapters import cells, convert, export, exportable, folder, logits, trained
+from pissa_repro.adapters.arrows import NOT, START_RECORD, Serve, Untried, near, room, same_bits, served
+from pissa_repro.adapters.parts import Parts
 from pissa_repro.model import checkpoint, classes, factors
 from pissa_repro.model.adapter import attach
 from pissa_repro.model.architecture import CLASSIFICATION
@@ -141,11 +142,14 @@ class CellWalk:
             return f"trained/ as transformers loads it: {near(found, self.known.logits, limit, str(self.cell.trained))}"
         base = None if self.cell.spec["quant"] == "none" else "trained"
         forms, said = {"merged": base, "residual": None}, []
+        if (whole := Parts(self.cell.left).whole) and not self.cell.head:
+            del forms["merged"]
+            said = [f"merged: {NOT}, no place for biases and whole modules that were trained ({len(whole)} tensors)."]
         if trained.no_plain(self.cell.trained, self.cell.start) is None:
             forms = {"lora": None, **forms}
         for form, on in forms.items():
             with room() as place:
-                lines = export.export(export.Asked(self.cell, form, place / "out", on), self.known)
+                lines = export.export(exportable.Asked(self.cell, form, place / "out", on), self.known)
             said.append(f"{form}: {lines[-1]}")
         return " ".join(said)
 
@@ -166,7 +170,7 @@ class CellWalk:
             return "what was taken out of W is not the start, which `pissa convert` takes"
         with room() as place:
             raw, start, lora, back = (place / name for name in ("raw", "start", "lora", "back"))
-            export.export(export.Asked(self.cell, "peft-init", start))
+            export.export(exportable.Asked(self.cell, "peft-init", start))
             export.write_raw(self.cell, raw)
             convert.convert(convert.Asked(raw, start, lora))
             count = same_bits(lora / folder.ADAPTER, self.cell.trained / folder.ADAPTER)

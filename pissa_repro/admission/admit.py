@@ -15,10 +15,10 @@ from pissa_repro.model.naming import types
 from pissa_repro.model.skeleton import skeleton
 from pissa_repro.model.tokens import encoded
 from pissa_repro.runtime import paths
+from pissa_repro.runtime.admit_specs import AdmitRows, AdmitSpec, AdmitTask
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_lines
 from pissa_repro.runtime.record_types import Admitted, AdmittedRows
-from pissa_repro.runtime.specs import AdmitRows, AdmitSpec, AdmitTask
 from pissa_repro.scoring.engines import check_architecture
 from pissa_repro.scoring.generator import Prompts
 from pissa_repro.scoring.harness import Task

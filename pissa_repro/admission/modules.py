@@ -8,8 +8,9 @@ import torch
 
 from pissa_repro.model import checkpoint, naming, targets
 from pissa_repro.model.base import module_name, stores_transposed, uses
+from pissa_repro.runtime.admit_specs import AdmitTargets
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.specs import AdmitTargets, Targets, TrainedWhole
+from pissa_repro.runtime.specs import Targets, TrainedWhole
 from pissa_repro.starts.make import check_ranks
 
 if TYPE_CHECKING:

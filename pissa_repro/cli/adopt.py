@@ -22,7 +22,7 @@ import typer
 
 from pissa_repro.cli import _options as options
 from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.record import atomic
+from pissa_repro.runtime.record import atomic, refuse_existing
 
 
 def adopt(
@@ -42,8 +42,8 @@ def adopt(
     out: Annotated[Path | None, typer.Option(help="A config file to write; a new one.")] = None,
 ) -> None:
     """What was found, and the config."""
-    if out and out.exists():
-        raise UserError(f"--out {out}: exists already. Choose another file, or delete it.")
+    if out:
+        refuse_existing(out, "file")
     if init and residual:
         raise UserError("--init and --residual: give one; a residual has its start inside.")
     from pissa_repro import quantizers

@@ -21,6 +21,7 @@ import typer
 from pissa_repro.cli import _options as options
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.gpus import take
+from pissa_repro.runtime.record import refuse_existing
 
 
 def decompose(
@@ -49,8 +50,7 @@ def decompose(
     """A few lines on what was written."""
     if factors and (dtype or base or published_as):
         raise UserError("--factors writes no residual: it takes no --dtype, --base or --published-as.")
-    if out.exists():
-        raise UserError(f"--out {out}: exists already. Choose another folder, or delete it.")
+    refuse_existing(out)
     from functools import partial
 
     from pissa_repro.adapters import released, released_plan

@@ -33,8 +33,8 @@ def export(
 ) -> None:
     """A few lines on what was written."""
     from pissa_repro.adapters import cells  # with torch, which --help does not need
-    from pissa_repro.adapters.export import Asked
     from pissa_repro.adapters.export import export as run
+    from pissa_repro.adapters.exportable import Asked
 
     asked = Asked(cells.read(cell, init, model), form, out, base, dtype, rank, check)
     print("\n".join([*run(asked), f"Written: {out}"]))

@@ -1,12 +1,13 @@
 """The pre-training text: short documents that teach the skills, never the task.
 
-A library module; `python -m pissa_repro.stages.pretrain` reads from it. The documents are
-equations, chains of equations, one-step exercises in other words, comparisons, copying, and bare
+A library module; `python -m pissa_repro.stages.pretrain` and the dataset `embedded:pretraining` read from it.
+The documents are equations, chains of equations, one-step exercises in other words, comparisons, copying, and bare
 questions of *train* problems without any solution; some of them in the instruction template.
 No document holds a worked word problem of two or more steps, and none a question of another split.
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from pissa_repro.embedded.drawing import LARGEST, NAMES, THINGS, Draw
@@ -19,6 +20,7 @@ TEMPLATE = (
 )
 UNITS = ("dollars", "miles", "pages", "years", "people", "kids", "groups", "boxes", "weeks")
 COUNTED = THINGS + UNITS
+SPLIT, MOST_ROWS = "pretraining", 100_000  # of `held_out` as a dataset
 TEMPLATE_SHARE = 35  # of 100 exercises; the rest are plain question and answer
 
 
@@ -160,3 +162,14 @@ def documents(seed: str) -> Iterator[str]:
     draw = Draw(f"pretrain {seed}")
     while True:
         yield document(draw)
+
+
+def held_out(rows: int) -> list[dict[str, str]]:
+    """The first documents of the stream that the shipped model was not trained on (pretrain.py), as rows {"text"}.
+
+    Short ones, such as a comparison, may occur in the other stream too. Raises ValueError for a number of rows that
+    cannot be made.
+    """
+    if not 1 <= rows <= MOST_ROWS:
+        raise ValueError(f"rows = {rows} for split {SPLIT!r}; choices: 1 to {MOST_ROWS}")
+    return [{"text": text} for text in islice(documents("held out 0"), rows)]

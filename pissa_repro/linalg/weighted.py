@@ -1,7 +1,7 @@
 """Low-rank parts of a matrix M (out, in) that weigh what a module sees: inputs x with the covariance C = E[x x^T].
 
 The best rank r of M for the error E|(M - L) x|^2 = |(M - L) R|^2 with R R^T = C is R^-1 behind the r largest triples
-U S V^T of M R (QERA, theorem 1; CLoQ, theorem 3.1). As V^T R^-1 = S^-1 U^T M, it is the projection U U^T M: nothing is
+U S V^T of M R (QERA, theorem 1; CLoQ). As V^T R^-1 = S^-1 U^T M, it is the projection U U^T M: nothing is
 inverted, any root R gives the same, and C need not have full rank.
 """
 

@@ -1,4 +1,4 @@
-"""The methods. One is one file of this folder, held to `Method` (_contract.py, docs/guides/add_a_baseline.md).
+"""The methods. One is one file of this folder, held to `Method` (_contract.py, docs/guides/add_a_method.md).
 
 A method is one function from a weight matrix to small factors:
 

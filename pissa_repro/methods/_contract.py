@@ -214,7 +214,8 @@ class Method(Protocol):
 
     TAKES: str | None = None
     """What A and B hold of W at the start where the base is left without it, in words; None where the base stays W.
-    Then dropout leaves out parts of W itself, and a warning says so."""
+    Then dropout leaves out parts of W itself, and a warning says so. Singular triples are "the r largest (middle,
+    smallest) singular triples of W", which a test compares with what is taken."""
 
     REFERENCE: bool = False
     """True: with default settings it is what tables compare every other method with, on the same base and rank."""

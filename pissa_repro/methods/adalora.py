@@ -1,9 +1,11 @@
 """AdaLoRA (arXiv 2303.10512): P Lambda Q, whose least important triplets over all modules are set to zero in training.
 
 W + s P Lambda Q (equation 3): B = P, the core = Lambda, A = Q. A cell's rank is the average rank at the end, b(T) / n;
-a module starts with 1.5 times as many triplets (section 3.3). The penalty is that of the released code and of PEFT:
-the mean of |P^T P - 1| and |Q Q^T - 1|, without the squares of equation 4, since the weights of Table 8 belong to it.
-The importances are Algorithm 1's, from the weights before a step; PEFT takes those after it, with clipped gradients.
+a module starts with 1.5 times as many triplets (section 3.3).
+
+Deviations: the penalty is that of the released code and of PEFT, the mean of |P^T P - 1| and |Q Q^T - 1| without the
+squares of equation 4, since the weights of Table 8 belong to it. The importances are Algorithm 1's, from the weights
+before a step; PEFT takes those after it, with clipped gradients.
 """
 
 import math

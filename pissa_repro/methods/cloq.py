@@ -1,9 +1,11 @@
 """CLoQ (arXiv 2501.18475): A and B minimize |(base + sBA - W) X| over the calibration data X, in closed form.
 
-Theorem 3.1, with H = X X^T and its root R, damped by 0.01 of H's mean eigenvalue: the r largest triples U S V^T of
-(W - base) R make A = S V^T R^-1 and B = U. It is the product of QERA-exact, but for the damping, with the singular
-values in A. Known deviation: the paper's base is quantized by MagR and GPTQ on the same data, ours by the cell's
-quantization, so that all methods of a table share one base.
+With H = X X^T and its root R, damped by 0.01 of H's mean eigenvalue: the r largest triples U S V^T of (W - base) R make
+A = S V^T R^-1 and B = U. It is the product of QERA-exact, but for the damping, with the singular values in A. Seen of
+the paper: its abstract; which factor holds S, and the damping, are from memory.
+
+Deviations: the paper's base is quantized by MagR and GPTQ on the same data, ours by the cell's quantization, so that
+all methods of a table share one base.
 """
 
 from pissa_repro.methods import Matrix, Setting, Start

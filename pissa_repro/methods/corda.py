@@ -1,9 +1,12 @@
 """CorDA (arXiv 2406.05223): A and B are the r largest (or smallest) triples of W C, with C = E[x x^T], behind C^-1.
 
-W C = U S V^T, A = sqrt(S) V^T C^-1, B = U sqrt(S) (the paper's section 3). Mode `ipm` (instruction-previewed) takes the
-largest over rows of the task; `kpm` (knowledge-preserved) the smallest, which the paper weighs by rows of the knowledge
-to keep. C is damped by 0.01 of its mean eigenvalue, as in PEFT, which is equal to rounding for the same C; the C that
-PEFT measures differs: it divides each sample's inputs by their largest, and so weighs samples unequally.
+W C = U S V^T, A = sqrt(S) V^T C^-1, B = U sqrt(S), as in PEFT, which is equal to rounding for the same C; the paper's
+equations were not seen. Mode `ipm` (instruction-previewed) takes the largest over rows of the task; `kpm`
+(knowledge-preserved) the smallest, with C over rows of the knowledge to keep. C is damped by 0.01 of its mean
+eigenvalue, as in PEFT.
+
+Deviations: PEFT divides each sample's inputs by their largest, and so weighs samples unequally; here all tokens weigh
+the same.
 """
 
 from pissa_repro.methods import Matrix, Setting, Start
@@ -14,7 +17,7 @@ TAKES = "r triples of W C, C the covariance of its inputs"
 LOOK = 18
 OPTIONS = {"svd": "fast", "mode": "ipm"}
 CHOICES = {"mode": ("ipm", "kpm")}
-STATISTICS = {"covariance": {"rows": 256}}
+STATISTICS = {"covariance": {"rows": 256}}  # as in the released scripts
 _DAMPING = 0.01  # of the mean eigenvalue
 
 

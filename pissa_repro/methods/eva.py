@@ -2,7 +2,9 @@
 
 A has the right singular vectors of the inputs X, which are the eigenvectors of E[x x^T] (theorems 3.1 and 3.2). Ranks
 go to the directions that explain the largest shares of their module's variance, up to rho * r for a module; rho = 1
-leaves all equal. PEFT's `eva` subtracts the mean of the inputs first, finds the directions batch by batch, and takes
+leaves all equal.
+
+Deviations: of PEFT's `eva`: it subtracts the mean of the inputs first, finds the directions batch by batch, and takes
 the adapter off a module that gets no rank; here each keeps a rank of 1 at least.
 """
 

@@ -1,4 +1,7 @@
-"""KaSA (arXiv 2412.06071): the r smallest singular triples of W leave; U diag(sigma) V^T trains, held near an SVD."""
+"""KaSA (arXiv 2412.06071): the r smallest singular triples of W leave; U diag(sigma) V^T trains, held near an SVD.
+
+Seen of the paper: its abstract. The terms of the penalty are those of PEFT.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +36,7 @@ def entries(out: int, into: int, rank: int, options: Mapping[str, Any]) -> int:
 
 
 class _NearAnSVD(Training):
-    """beta |sigma|^2 + gamma (|U^T U - 1| + |V^T V - 1|), summed over the modules (paper, equations 9 to 12)."""
+    """beta |sigma|^2 + gamma (|U^T U - 1| + |V^T V - 1|), summed over the modules."""
 
     def penalty(self, modules: Modules) -> Matrix:
         import torch

@@ -1,4 +1,11 @@
-"""LaMDA (arXiv 2406.12832): A is frozen, an r x r core trains, and B trains at first and freezes column by column."""
+"""LaMDA (arXiv 2406.12832): A is frozen, an r x r core trains, and B trains at first and freezes column by column.
+
+Seen of the paper: its abstract. The form of the start is from memory.
+
+Deviations: by `adaptive_ranks` (LaMDA++) flat spectra have more rank, as in the paper; the share of |W|^2 that decides
+and the bounds, half of the rank and twice, are ours. The released code starts from LoRA's A and B, or LoftQ's, with a
+random core; here all three are parts of W.
+"""
 
 import math
 from collections.abc import Mapping
@@ -43,8 +50,7 @@ def ranks(rank: int, summaries: Mapping[str, Matrix], options: Mapping[str, Any]
     """More for a module whose spectrum is flat: the least ranks that keep the same share of |W|^2 in every module.
 
     The share is the one with which the ranks' mean is `rank`: of the triples of all modules, those stay that have the
-    least of their module's |W|^2 before them. From half of `rank` to twice, and no more than a module's side. That
-    flat spectra have more is the paper's; the share and the bounds are ours.
+    least of their module's |W|^2 before them. From half of `rank` to twice, and no more than a module's side.
     """
     import torch
 
@@ -63,7 +69,7 @@ def _before(values: Matrix, least: int) -> Matrix:
 
 
 class _Freezing(Training):
-    """B's columns freeze evenly over the first steps, from the smallest singular value on (paper, section 3).
+    """B's columns freeze evenly over the first steps, from the smallest singular value on.
 
     A frozen column has no gradient, and the optimizer, which has momentum and decay, cannot move it.
     """

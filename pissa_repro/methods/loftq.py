@@ -1,7 +1,8 @@
 """LoftQ (arXiv 2310.08659): A and B are the r largest singular triples of the quantization error.
 
-T alternations, counted as decompositions. Unlike PEFT's `loftq`, the scaling is taken into
-account, so that base + sBA is near W for every alpha.
+T alternations, counted as decompositions.
+
+Deviations: of PEFT's `loftq`: here the scaling is taken into account, so that base + sBA is near W for every alpha.
 """
 
 from pissa_repro.methods import Matrix, Setting, Start

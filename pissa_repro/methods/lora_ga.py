@@ -2,8 +2,10 @@
 
 A = c V[:, :r]^T, B = c U[:, r:2r], c = d_out^(1/4) / sqrt(gamma), and the base is W - sBA (theorems 3.1 and 3.2,
 algorithm 1). A first step of gradient descent then moves W by the best rank 2r of the gradient. With 2r above the
-gradient's smaller side, B has the last r vectors, and A's first and B's overlap. PEFT's `lora_ga` deviates: A is not
-scaled, and B is multiplied by the gradient's singular values, so that its start shrinks with the loss's gradient.
+gradient's smaller side, B has the last r vectors, and A's first and B's overlap.
+
+Deviations: of PEFT's `lora_ga`, not of the paper: there A is not scaled, and B is multiplied by the gradient's singular
+values, so that its start shrinks with the loss's gradient.
 """
 
 from collections.abc import Mapping
@@ -16,7 +18,7 @@ RANDOM = False
 TAKES = "singular vectors of the gradient of W"
 LOOK = 19
 IGNORES_SCALING = True
-OPTIONS = {"svd": "fast", "gamma": 64.0}
+OPTIONS = {"svd": "fast", "gamma": 64.0}  # of the authors' first command; their config file has 16
 STATISTICS = {"gradient": {"rows": 64}}
 
 

@@ -1,8 +1,10 @@
 """LoRA-One (arXiv 2502.01235): BA is the best rank r of one step of gradient descent, and both share its root.
 
-A = sqrt(S / gamma) V^T, B = U sqrt(S / gamma) of the r largest triples U S V^T of -dL/dW (the paper's spectral
-initialization), on the untouched W: the start is W after a step of rate s / gamma. The paper's optional preconditioners
-of the steps that follow are left out, as in its main runs.
+A = sqrt(S / gamma) V^T, B = U sqrt(S / gamma) of the r largest triples U S V^T of -dL/dW, on the untouched W: the start
+is W after the best step of rank r with rate s / gamma, which is how the authors' README describes it. (Its formulas
+print S in both factors, which would be no such step.) The paper itself was seen in its abstract only.
+
+Deviations: the optional preconditioners of the steps that follow are left out, as in the released scripts.
 """
 
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ RANDOM = False
 LOOK = 20
 IGNORES_SCALING = True
 MOVES = "the start is W after one step of gradient descent of rank r"
-OPTIONS = {"svd": "fast", "gamma": 128.0}
+OPTIONS = {"svd": "fast", "gamma": 128.0}  # of the released commands
 STATISTICS = {"gradient": {"rows": 64}}
 
 

@@ -1,9 +1,10 @@
 """LoRA-Pro (arXiv 2407.18242): steps of A and B that move s B A as nearly as they can along AdamW's step of W.
 
 Steps G of A and H of B change the weight by s (B G + H A), the equivalent gradient. LoRA-Pro takes the G and H that
-bring it nearest to the gradient of W, which follow from LoRA's own gradients (Theorem 2.1), and of these the nearest to
-LoRA's gradients (Theorem 2.3). With AdamW the moments are those of the equivalent gradient, (out, in) for each module:
-as much memory as the optimizer of full fine-tuning takes for these modules.
+bring it nearest to the gradient of W, which follow from LoRA's own gradients, and of these the nearest to LoRA's
+gradients. With AdamW the moments are those of the equivalent gradient, (out, in) for each module: as much memory as the
+optimizer of full fine-tuning takes for these modules. Seen of the paper: its abstract; both forms are derived, and
+tests hold them to be the nearest.
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ start = lora.start
 class Gram(NamedTuple):
     """F^T F of a factor F (n, k): eigenvalues (k,), eigenvectors (k, k) and pseudo-inverse (k, k), float64.
 
-    LoRA's B is zero at the start, so that the inverses of Theorem 2.1 have to be pseudo-inverses.
+    LoRA's B is zero at the start, so that the inverses have to be pseudo-inverses.
     """
 
     values: Matrix
@@ -52,7 +53,7 @@ class Steps:
         self.of_a, self.of_b = Gram.of(parts.A.mT), Gram.of(parts.B)
 
     def closest(self, grad_a: Matrix, grad_b: Matrix) -> tuple[Matrix, Matrix]:
-        """G (k, in) and H (out, k) of Theorem 2.1 with X = 0, from LoRA's gradients of A and B, float32.
+        """G (k, in) and H (out, k), the closest ones with X = 0, from LoRA's gradients of A and B, float32.
 
         s (B G + H A) is then as near to the gradient of W as any G and H can bring it.
         """
@@ -67,7 +68,7 @@ class Steps:
         return (self.b @ to_a).addmm_(to_b, self.a).mul_(self.scaling)
 
     def balanced(self, grad_a: Matrix, grad_b: Matrix) -> tuple[Matrix, Matrix]:
-        """G + X A and H - B X with the X that brings them nearest to LoRA's gradients (Theorem 2.3).
+        """G + X A and H - B X with the X that brings them nearest to LoRA's gradients.
 
         It solves the Sylvester equation B^T B X + X A A^T = -G A^T.
         """

@@ -1,4 +1,10 @@
-"""LoRA-XS (arXiv 2405.17604): A and B are principal triples of W, frozen; an r x r matrix between them trains."""
+"""LoRA-XS (arXiv 2405.17604): A and B are principal triples of W, frozen; an r x r matrix between them trains.
+
+Seen of the paper: its abstract. Which factor holds S, and R's deviation, are from memory.
+
+Deviations: the paper multiplies from the other side, x A R B with A = U_r S_r, so that S_r is on the side of the input
+there, too. s multiplies R, as in LoRA.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,11 +20,7 @@ MOVES = "R starts as Gaussian numbers of standard deviation sigma, as in the pap
 
 
 def start(weight: Matrix, setting: Setting) -> Start:
-    """h = W x + s B R A x, with A = S_r V_r^T and B = U_r of W = U S V^T, and R ~ N(0, sigma^2) (paper, section 3).
-
-    The paper multiplies from the other side, x A R B with A = U_r S_r, so that S_r is on the side of the input there,
-    too. s multiplies R, as in LoRA.
-    """
+    """h = W x + s B R A x, with A = S_r V_r^T and B = U_r of W = U S V^T, and R ~ N(0, sigma^2)."""
     import torch
 
     triples = setting.spectrum.principal(setting.rank, setting.options["svd"])

@@ -1,8 +1,9 @@
 """LQER with activations (L2QER, arXiv 2402.02446): the quantization error's rank r, its inputs scaled by E|x_i|.
 
-A = V^T D^-1, B = U S of the r largest triples of (W - base) D, D the diagonal of the magnitudes (its section on L2QER).
-The paper divides them by the root of their least times their largest, which D and D^-1 cancel. Known deviation: it
-takes the largest of the samples' mean magnitudes, and the mean over all tokens is taken here.
+A = V^T D^-1, B = U S of the r largest triples of (W - base) D, D the diagonal of the magnitudes. The paper divides them
+by the root of their least times their largest, which D and D^-1 cancel.
+
+Deviations: the paper takes the largest of the samples' mean magnitudes, and the mean over all tokens is taken here.
 """
 
 from pissa_repro.methods import Matrix, Setting, Start
@@ -11,7 +12,7 @@ DISPLAY = QUANTIZED_DISPLAY = "LQER"
 RANDOM = False
 LOOK = 23
 OPTIONS = {"svd": "fast"}
-STATISTICS = {"magnitude": {"rows": 32}}
+STATISTICS = {"magnitude": {"rows": 32}}  # from memory; the released config of LLaMA-7B has 64
 
 
 def refuse(quant: str) -> str | None:

@@ -6,10 +6,11 @@ DISPLAY, QUANTIZED_DISPLAY = "OLoRA", "QOLoRA"
 RANDOM = False
 TAKES = "the first r columns and rows of the QR decomposition of W"
 LOOK = 6
+IGNORES_SCALING = True
 
 
 def start(weight: Matrix, setting: Setting) -> Start:
-    """B = Q[:, :r], A = R[:r]; the base is W - sBA (the same as PEFT's `olora`)."""
+    """B = Q[:, :r], A = R[:r]; the base is W - sBA (the same as PEFT's `olora`): s times the columns and rows leave."""
     import torch
 
     q, r = torch.linalg.qr(weight)

@@ -1,7 +1,7 @@
 """PiSSA (arXiv 2404.02948): A and B are the r largest singular triples of W. On a quantized base: QPiSSA.
 
-With quantization, T alternations as in the released code (utils/init_qpissa.py), not as in the
-printed Algorithm 1: T counts decompositions, and the last factors go with the last base.
+Deviations: with quantization, T alternations as in the released code (utils/init_qpissa.py), not as in the printed
+Algorithm 1: T counts decompositions, and the last factors go with the last base.
 """
 
 from typing import TYPE_CHECKING

@@ -1,8 +1,9 @@
 """QERA (arXiv 2410.06040): A and B are the rank r of the quantization error that changes the layer's outputs least.
 
 With R the root of E[x x^T]: A = V^T R^-1, B = U S of the r largest triples of (W - base) R (theorem 1, QERA-exact).
-`exact: false` takes its diagonal, sqrt(E[x_i^2]), for R (theorem 2, QERA-approx). Where R has no inverse, the paper
-perturbs its diagonal; here nothing is inverted (linalg/weighted.py).
+`exact: false` takes its diagonal, sqrt(E[x_i^2]), for R (theorem 2, QERA-approx).
+
+Deviations: where R has no inverse, the paper perturbs its diagonal; here nothing is inverted (linalg/weighted.py).
 """
 
 from pissa_repro.methods import Matrix, Setting, Start

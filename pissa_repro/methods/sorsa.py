@@ -1,4 +1,9 @@
-"""SORSA (arXiv 2409.00055): U, S and V of the r largest singular triples of W train; U and V are held orthonormal."""
+"""SORSA (arXiv 2409.00055): U, S and V of the r largest singular triples of W train; U and V are held orthonormal.
+
+Seen of the paper: its abstract.
+
+Deviations: the gradient of the regularizer is added before clipping, the released code adds it after.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +19,7 @@ TRAINING_OPTIONS = {"gamma": 4e-4}  # of the released script for LLaMA-2-7B, at 
 
 
 def start(weight: Matrix, setting: Setting) -> Start:
-    """B = U_r, C = diag(S_r) / s, A = V_r^T; the base is W - s B C A (paper, section 3)."""
+    """B = U_r, C = diag(S_r) / s, A = V_r^T; the base is W - s B C A."""
     triples = setting.spectrum.principal(setting.rank, setting.options["svd"])
     return Start(
         A=triples.Vh.contiguous(),
@@ -34,8 +39,7 @@ class _Orthonormal(Training):
     """gamma / eta times the mean of |U^T U - 1| and |V^T V - 1| over all modules, as in the released code.
 
     The paper takes a step of size gamma on the regularizer beside one of size eta on the loss; one optimizer does both
-    where the regularizer's weight is gamma over the largest learning rate. The released code adds its gradient after
-    clipping, this one before.
+    where the regularizer's weight is gamma over the largest learning rate.
     """
 
     def optimizer(self, modules: Modules, groups: list[dict[str, Any]], adam: Mapping[str, Any]) -> None:

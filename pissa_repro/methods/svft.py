@@ -2,6 +2,9 @@
 
 The rank of a cell says nothing here: there are as many vectors as W's smaller side has entries. The start holds them
 all, of twice the size of W; what is trained and stored of a cell is the sparse matrix alone.
+
+Deviations: M is (k, k), k = min(out, in). The paper's is (out, in); what is beyond would pair the vectors of W's null
+space.
 """
 
 from collections.abc import Mapping
@@ -18,10 +21,7 @@ CHOICES = {"pattern": ("plain", "banded", "random", "top_k")}
 
 
 def start(weight: Matrix, setting: Setting) -> Start:
-    """h = (W + U M V^T) x, with M = 0 where it starts (paper, equation 1). U is divided by s, as the paper has no s.
-
-    M is (k, k), k = min(out, in). The paper's is (out, in); what is beyond would pair the vectors of W's null space.
-    """
+    """h = (W + U M V^T) x, with M = 0 where it starts (paper, equation 1). U is divided by s, as the paper has no s."""
     from pissa_repro.linalg.spectrum import exact
 
     k = min(weight.shape)

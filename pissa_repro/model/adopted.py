@@ -9,13 +9,14 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
 from pissa_repro import quantizers
 from pissa_repro.model import checkpoint, checks
 from pissa_repro.model.base import module_name, set_weight, stores_transposed
+from pissa_repro.model.peft_words import FROZEN, PLAIN, Files, done
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
 
@@ -23,20 +24,8 @@ if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel
 
-
-class Files(NamedTuple):
-    """The names of an adapter's two files."""
-
-    weights: str
-    config: str
-
-
-PLAIN = Files("adapter_model.safetensors", "adapter_config.json")
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 RAW, START = (Files(f"{name}.safetensors", f"{name}.json") for name in ("adapter", "start"))
-# Fields of LoraConfig that say how a start is made; what is loaded has one.
-STARTS = ("init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config")
-TASKS = (None, "CAUSAL_LM")
-FROZEN = ".base_layer.weight"  # what PEFT saves of an embedding or lm_head that has factors: a weight of its base
 
 
 def lora_config(given: Mapping[str, Any], place: str) -> "LoraConfig":
@@ -47,30 +36,33 @@ def lora_config(given: Mapping[str, Any], place: str) -> "LoraConfig":
     for key, value in given.items():
         if key not in known and value:
             raise UserError(f"{place}: '{key}' is set, which this PEFT does not know. A newer one has written it.")
-    if given.get("task_type") not in TASKS:
-        raise UserError(
-            f"{place}: task_type is {given['task_type']}, and only adapters of causal models (CAUSAL_LM) are adopted."
-        )
-    kept = {key: value for key, value in given.items() if key in known and key not in STARTS}
+    kept = {key: value for key, value in done(given).items() if key in known}
     try:
         return LoraConfig(**{**kept, "inference_mode": False})
     except (TypeError, ValueError) as error:
         raise UserError(f"{place}: {error}") from None
 
 
-def refuse_misfit(model: "PreTrainedModel", files: tuple[Path, Mapping[str, Any]], shapes: dict[str, Any]) -> None:
+def refuse_misfit(
+    model: "PreTrainedModel", files: tuple[Path, Mapping[str, Any]], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
     """Raise UserError unless an adapter has the very tensors that PEFT makes for its config on this model.
 
     files: the adapter's folder, for messages, and its config; shapes: of its tensors, by key. model: on the meta
     device; it is changed. PEFT itself only warns of what is missing, and loads what is left.
     """
     folder, config = files
-    wrapped, base = wrap(model, lora_config(config, str(folder)), folder), dict(model.named_parameters())
+    refuse_other_tensors(wrap(model, lora_config(config, str(folder)), folder), folder, shapes)
+
+
+def refuse_other_tensors(wrapped: "PeftModel", folder: Path, shapes: Shapes) -> None:
+    """The same of a model that PEFT has put the adapter's layers on."""
     from peft.utils import get_peft_model_state_dict
 
-    made = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    model: Any = wrapped.get_base_model()
+    made, base = get_peft_model_state_dict(wrapped, save_embedding_layers=False), dict(model.named_parameters())
     wanted = {key: tuple(tensor.shape) for key, tensor in made.items()}
-    for key in shapes.keys() - wanted.keys():
+    for key in sorted(shapes.keys() - wanted.keys()):
         name = key.removeprefix("base_model.model.")
         if not key.endswith(FROZEN) or name not in base:
             raise UserError(

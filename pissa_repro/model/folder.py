@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from pissa_repro.model.peft_words import PLAIN
 from pissa_repro.runtime.errors import UserError
 
 CONFIG, SINGLE, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -131,12 +132,12 @@ def _refuse_adapted(folder: Path) -> None:
     the weights would be put on the model by transformers without a word.
     """
     for path in sorted(folder.glob("*_init")):
-        if path.is_dir() and (path.name == "pissa_init" or (path / "adapter_config.json").exists()):
+        if path.is_dir() and (path.name == "pissa_init" or (path / PLAIN.config).exists()):
             raise UserError(
                 f"{folder}: these weights are a residual, what an initialisation left; the model is these and the "
                 f"adapter in {path.name}/. Take the base model that they were made from{_named(path)}."
             )
-    for name in ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"):
+    for name in (PLAIN.config, PLAIN.weights, "adapter_model.bin"):
         if (folder / name).exists():
             raise UserError(
                 f"{folder}: holds an adapter ({name}), so it is no base model. Take the base model{_named(folder)}, "
@@ -146,7 +147,7 @@ def _refuse_adapted(folder: Path) -> None:
 
 def _named(folder: Path) -> str:
     """The base model that an adapter names, in brackets; nothing where it cannot be read."""
-    path = folder / "adapter_config.json"
+    path = folder / PLAIN.config
     if not path.is_file():
         return ""
     try:

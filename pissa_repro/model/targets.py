@@ -15,12 +15,12 @@ from pissa_repro.model.architecture import CLASSIFICATION, architecture
 from pissa_repro.model.base import module_name, stores_transposed
 from pissa_repro.model.classes import modules
 from pissa_repro.model.patterns import of_module
+from pissa_repro.model.peft_words import ALL_LINEAR, PATTERNS
 from pissa_repro.model.skeleton import trainable
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.specs import ModelStartSpec, Targets
 
-ALL_LINEAR, FIELDS = "all-linear", "config.methods.<method>.lora"
-PATTERNS = ("rank_pattern", "alpha_pattern")
+FIELDS = "config.methods.<method>.lora"
 
 
 class Own(TypedDict, total=False):

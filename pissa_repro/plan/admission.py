@@ -9,9 +9,10 @@ from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.config import UNWRITTEN, written
 from pissa_repro.plan.sweep import STAGE_VERSION, Sweep
 from pissa_repro.runtime import paths
+from pissa_repro.runtime.admit_specs import AdmitRows, AdmitSpec, AdmitTargets, AdmitTask
 from pissa_repro.runtime.errors import unknown
 from pissa_repro.runtime.record import canonical
-from pissa_repro.runtime.specs import AdmitRows, AdmitSpec, AdmitTargets, AdmitTask, TaskSpec
+from pissa_repro.runtime.specs import TaskSpec
 
 
 def spec(sweep: Sweep, purpose: str, model: str) -> AdmitSpec:

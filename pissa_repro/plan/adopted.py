@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pissa_repro import quantizers
+from pissa_repro.model.peft_words import PLAIN
 from pissa_repro.plan.sections import Config, WrittenAdopted
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.specs import AdoptSpec
@@ -20,7 +21,6 @@ from pissa_repro.sources.prompt import DEFAULT
 LIKE_A_CELL = re.compile(r".+-r\d+-lr[^/]+-s\d+")  # how the folders of trained cells are called
 ELSEWHERE = "trained elsewhere"
 FOLDERS = ("adapter", "init", "residual")
-CONFIG = "adapter_config.json"  # of PEFT
 READ = (".json", ".safetensors")  # files of a folder that are read
 
 
@@ -125,9 +125,9 @@ def _files(folder: Path, place: str) -> list[Path]:
             f"{place}: no such folder '{folder}'. One on a hub: `hf download OWNER/NAME --local-dir DIR`. One that was "
             "moved: say where to, or take its name out of config.sweep.adopted; its scores stay."
         )
-    configs = [path for path in (folder / CONFIG, *sorted(folder.glob(f"*/{CONFIG}"))) if path.is_file()]
+    configs = [path for path in (folder / PLAIN.config, *sorted(folder.glob(f"*/{PLAIN.config}"))) if path.is_file()]
     if not configs:
-        raise UserError(f"{place}: '{folder}' is no adapter's folder (no {CONFIG}).")
+        raise UserError(f"{place}: '{folder}' is no adapter's folder (no {PLAIN.config}).")
     _check_lora(configs[0], place)
     used = [folder] if configs[0].parent == folder else [folder, configs[0].parent]
     return sorted(path for one in used for path in one.iterdir() if path.suffix in READ and path.is_file())

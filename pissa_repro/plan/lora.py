@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
 
+from pissa_repro.model.peft_words import ALL_LINEAR, PATTERNS
 from pissa_repro.plan.reading import short
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.specs import StartFields, Targets, TrainedWhole
 
-ALL_LINEAR = "all-linear"
 Check = Callable[[Any], bool]
 
 
@@ -139,7 +139,6 @@ ALLOWED = {
 }
 WHOLE = ("bias", "modules_to_save")  # parameters of the base that train
 NARROWING = ("exclude_modules", "layers_to_transform", "layers_pattern")
-PATTERNS = ("rank_pattern", "alpha_pattern")
 OF_START = (*NARROWING, *PATTERNS)  # they decide the start, beside those that replace a key
 
 RANDOM_LOSS = "its noise is drawn anew when a training resumes, and its loss terms are not part of the training"

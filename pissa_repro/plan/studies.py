@@ -11,7 +11,7 @@ from pissa_repro.plan.sections import Studies
 from pissa_repro.plan.sweep import SOLVER_VERSION, STAGE_VERSION, Sweep
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.specs import (
+from pissa_repro.runtime.study_specs import (
     ErrorsSpec,
     GptqSpec,
     GridPoint,

@@ -160,10 +160,10 @@ def _umask() -> int:
     return mask
 
 
-def refuse_existing(out: Path) -> None:
-    """Raise UserError for a folder that is to be made and is there."""
+def refuse_existing(out: Path, kind: str = "folder") -> None:
+    """Raise UserError for a folder, or a file, that is to be made and is there."""
     if out.exists():
-        raise UserError(f"--out {out}: exists already. Choose another folder, or delete it.")
+        raise UserError(f"--out {out}: exists already. Choose another {kind}, or delete it.")
 
 
 def refuse_no_space(out: Path, needed: int) -> None:

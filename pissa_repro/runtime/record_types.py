@@ -5,7 +5,8 @@ Types only, as in specs.py: keys are what the JSON has, and no code depends on t
 
 from typing import Any, NotRequired, TypedDict
 
-from pissa_repro.runtime.specs import AdmitRows, AdoptSpec, EvaluateSpec, GenerateSpec, ModelSpec, TrainSpec
+from pissa_repro.runtime.admit_specs import AdmitRows
+from pissa_repro.runtime.specs import AdoptSpec, EvaluateSpec, GenerateSpec, ModelSpec, TrainSpec
 
 
 class Git(TypedDict):
@@ -167,11 +168,15 @@ class TrainFacts(Identity, Asked):
 
 
 class TrainRecord(TrainFacts):
-    """The record of a training. resumed_from: a step, or None. trained_sha256: of what it wrote, by file."""
+    """The record of a training. resumed_from: a step, or None. trained_sha256: of what it wrote, by file.
+
+    update: mean over modules of |dW| / |W|; None where it is not known, and older records have none.
+    """
 
     trained_sha256: dict[str, str]
     dtypes: dict[str, list[str]]
     train_seconds: float
+    update: NotRequired[float | None]
     resumed_from: int | None
     provenance: Provenance
 

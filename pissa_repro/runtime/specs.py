@@ -1,8 +1,8 @@
 """What specs hold: the types of the plain mappings that say what a stage is asked to do.
 
-plan/sweep.py and plan/studies.py make them. Only fetching is asked for a place. What comes after it depends on weights
-and rows by their content, whose hashes its record holds. Types only: keys are what the JSON has, and no code depends on
-this at run time. What records hold is in record_types.py.
+plan/sweep.py makes them; those of admissions and studies are in admit_specs.py and study_specs.py. Only fetching is
+asked for a place. What comes after it depends on weights and rows by their content, whose hashes its record holds.
+Types only: keys are what the JSON has, and no code depends on this at run time. Records are in record_types.py.
 """
 
 from typing import Any, NotRequired, TypedDict
@@ -73,49 +73,6 @@ class TrainedWhole(TypedDict, total=False):
 
     bias: str
     modules_to_save: list[str]
-
-
-class AdmitTargets(TypedDict):
-    """Target modules, None for every projection of the layers, the ranks of their factors, what trains beside."""
-
-    modules: list[str] | str | None
-    ranks: list[int]
-    lora: NotRequired[StartFields]
-    whole: NotRequired[TrainedWhole]
-
-
-class AdmitRows(TypedDict):
-    """Training rows: the name of their dataset, the most tokens of an example; prompt, loss, task: as TrainSettings."""
-
-    rows: str
-    max_length: int
-    prompt: NotRequired[str]
-    loss: NotRequired[str]
-    task: NotRequired[str]
-
-
-class AdmitTask(TypedDict):
-    """A task, the name of the dataset of its rows, the room for an answer in tokens, and what generates it.
-
-    prompts: the styles of the cells that it asks; the released prompt alone is not named.
-    """
-
-    task: str
-    rows: str
-    max_new_tokens: int
-    backend: NotRequired[str]
-    prompts: NotRequired[list[str]]
-
-
-class AdmitSpec(TypedDict):
-    """Spec of checking a model and its rows before any work. trained: whether it is a language model to train."""
-
-    stage: str
-    version: int
-    trained: bool
-    targets: list[AdmitTargets]
-    training: list[AdmitRows]
-    tasks: dict[str, AdmitTask]
 
 
 class StartSpec(TypedDict):
@@ -280,60 +237,3 @@ class BatchSpec(TypedDict):
     backend: str
     cells: dict[str, BatchCell]
     tasks: dict[str, BatchTask]
-
-
-class GridPoint(TypedDict):
-    """A point of a grid of errors."""
-
-    method: str
-    quant: str
-    rank: int
-    alternations: int
-
-
-class StudySpec(TypedDict):
-    """What the specs of all studies hold. target_modules: None for every projection of the layers."""
-
-    stage: str
-    version: int
-    solver_version: int
-    method_versions: dict[str, int]
-    target_modules: list[str] | None
-
-
-class ErrorsSpec(StudySpec):
-    """Spec of measuring a grid of errors on a model."""
-
-    points: list[GridPoint]
-
-
-class SpectraSpec(StudySpec):
-    """Spec of the singular values and the distribution of a model's weights. module: None for the first."""
-
-    module: str | None
-    rank: int
-    quant: str
-
-
-class SolversSpec(StudySpec):
-    """Spec of timing the solvers over ranks."""
-
-    svd: list[str]
-    ranks: list[int]
-
-
-class GptqSpec(StudySpec):
-    """Spec of GPTQ of W and of PiSSA's residual. rows: how many are taken of either dataset."""
-
-    rank: int
-    rows: int
-
-
-class TrainedErrorSpec(TypedDict):
-    """Spec of measuring trained factors on the base that they were trained on and on others."""
-
-    stage: str
-    version: int
-    train: TrainSpec
-    init: InitSpec | None
-    evaluated_as: list[str]

@@ -59,13 +59,14 @@ def fetch_dataset(source: DataSource) -> tuple[list[dict[str, Any]], str | None]
 
 
 def _generated(source: DataSource) -> list[dict[str, str]]:
-    from pissa_repro.embedded import problems
+    from pissa_repro.embedded import corpus, problems
 
-    split = source["path"].removeprefix("embedded:")
-    if split not in problems.SPLITS:
-        raise unknown("split", split, problems.SPLITS, "config.datasets.path embedded:<split>")
+    split, splits = source["path"].removeprefix("embedded:"), (*problems.SPLITS, corpus.SPLIT)
+    if split not in splits:
+        raise unknown("split", split, splits, "config.datasets.path embedded:<split>")
+    rows = span(source.get("rows", 1000))[1]
     try:
-        return problems.generate(split, span(source.get("rows", 1000))[1])
+        return corpus.held_out(rows) if split == corpus.SPLIT else problems.generate(split, rows)
     except ValueError as error:
         raise UserError(f"config.datasets.rows: {error}") from None
 
@@ -78,6 +79,11 @@ def stored_model(path: str | Path) -> ModelRecord:
     if not Path(record["path"]).is_dir():
         raise UserError(f"{path}: the model folder {record['path']} has gone. Delete this record and run again.")
     return record
+
+
+def public_name(stored: ModelRecord) -> str | None:
+    """The hub id of a model that came from a hub; None for a folder, whose path leads nowhere on another machine."""
+    return stored["name"] if stored["commit"] else None
 
 
 def base_of(stored: ModelRecord) -> Base:

@@ -74,6 +74,7 @@ def run(args: argparse.Namespace) -> None:
     """Train the cell that the arguments name, on the cards that this process has."""
     started = time.perf_counter()
     from pissa_repro.adapters.trained import Trained, finish
+    from pissa_repro.model.update import mean_update
     from pissa_repro.training import trainer as trainers
 
     stored, spec = stored_model(args.model), args.spec
@@ -105,6 +106,7 @@ def run(args: argparse.Namespace) -> None:
         trained_sha256=content(args.trained),
         dtypes=dtypes,
         train_seconds=scratch.seconds_before + seconds,
+        update=mean_update(trainer.model, stored, spec["quant"], args.init),
         resumed_from=scratch.resumed_from,
         provenance=provenance(started),
     )

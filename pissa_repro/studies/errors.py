@@ -12,7 +12,8 @@ from pissa_repro.model.naming import types
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.record import atomic, canonical, read_lines
-from pissa_repro.runtime.specs import ErrorsSpec, GridPoint, ModelStartSpec, StartSpec
+from pissa_repro.runtime.specs import ModelStartSpec, StartSpec
+from pissa_repro.runtime.study_specs import ErrorsSpec, GridPoint
 from pissa_repro.starts import estimate
 from pissa_repro.starts.error import Error, compared, error, plain_error, rest_of
 from pissa_repro.starts.kept import Kept

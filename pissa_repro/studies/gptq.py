@@ -16,7 +16,7 @@ from pissa_repro.model.base import set_weight
 from pissa_repro.model.load import load_base, window
 from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime.progress import track
-from pissa_repro.runtime.specs import GptqSpec
+from pissa_repro.runtime.study_specs import GptqSpec
 from pissa_repro.starts.error import error
 from pissa_repro.starts.kept import Kept
 from pissa_repro.starts.make import check_ranks, spectrum

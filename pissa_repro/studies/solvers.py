@@ -15,7 +15,7 @@ import torch
 from pissa_repro.linalg.spectrum import Spectrum, Triples, exact
 from pissa_repro.model import checkpoint
 from pissa_repro.runtime.progress import track
-from pissa_repro.runtime.specs import SolversSpec
+from pissa_repro.runtime.study_specs import SolversSpec
 from pissa_repro.starts.make import check_ranks, generator, weights
 
 COLUMNS = ("svd", "rank", "seconds", "error", "excess", "modules")

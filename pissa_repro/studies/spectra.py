@@ -11,7 +11,7 @@ from pissa_repro.model import checkpoint
 from pissa_repro.model.naming import matching
 from pissa_repro.runtime.errors import unknown
 from pissa_repro.runtime.progress import track
-from pissa_repro.runtime.specs import GridPoint, SpectraSpec
+from pissa_repro.runtime.study_specs import GridPoint, SpectraSpec
 from pissa_repro.starts.error import rest_of
 from pissa_repro.starts.kept import Kept
 from pissa_repro.starts.make import check_ranks, generator, spectrum, start_module, weights

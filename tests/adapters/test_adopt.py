@@ -171,3 +171,11 @@ def test_the_command_says_what_it_found_and_writes_the_config(tiny_model, tmp_pa
     assert read["adopted"]["theirs"] == {
         "adapter": str(trained.adapter), "init": str(trained.init), "model": "mini-llama", "dataset": "gsm-mini-train",
     }  # fmt: skip
+
+
+def test_the_card_names_the_licence_of_the_base(tiny_model, tiny_rows, tmp_path):
+    base = shutil.copytree(tiny_model, tmp_path / "base")
+    (base / "README.md").write_text("---\nlicense: llama2\n---\n", encoding="utf-8")
+    taken = Taken(tmp_path / "taken", base, tiny_rows, adapter=train(base, tmp_path / "lora").adapter)
+    taken.adopt()
+    assert "license: llama2" in (taken.files.trained / "README.md").read_text(encoding="utf-8").split("---")[1]

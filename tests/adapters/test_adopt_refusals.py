@@ -6,12 +6,15 @@ import shutil
 import pytest
 import torch
 from commands import pissa
+from encoders import save_encoder_decoder
 from helpers import config
 from peer import START, changed, train
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from stage import says
 from taken import Taken
 from tiny import byte_tokenizer
+from transformers import AutoModelForSeq2SeqLM
 
 from pissa_repro.plan.checked import checked
 from pissa_repro.plan.sweep import Sweep
@@ -252,3 +255,12 @@ def test_a_sweep_without_any_is_what_it_was(tiny_model, tiny_rows):
     sweep, batches = checked(config(tiny_model, tiny_rows, "lora", "none"))
     assert "adopted" not in sweep.config and "adopted" not in sweep.config["sweep"]
     assert [name for name in batches.by_name if "adopted" in name] == []
+
+
+def test_an_adapter_of_an_encoder_decoder_that_says_no_task(tiny_rows, tmp_path):
+    """PEFT takes it as it is; whether its model is causal is the base's to say."""
+    base = save_encoder_decoder(tmp_path / "t5", "t5")
+    model = AutoModelForSeq2SeqLM.from_pretrained(base)
+    get_peft_model(model, LoraConfig(target_modules=["q", "v"])).save_pretrained(tmp_path / "lora")
+    taken = Taken(tmp_path / "taken", base, tiny_rows, adapter=tmp_path / "lora")
+    says(taken.adopt, "the base is SEQ_2_SEQ_LM", "CAUSAL_LM")

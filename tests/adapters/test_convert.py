@@ -135,3 +135,24 @@ def test_the_logits_are_compared_where_that_is_asked_for(pissa_trained, tiny_mod
     words = ("--init", tmp_path / "released", "--out", tmp_path / "back", "--to", "pissa")
     pissa("convert", tmp_path / "out", *words, *check)
     assert "Checked: its logits are within" in capsys.readouterr().out
+
+
+def licensed(folder, name):
+    (folder / "README.md").write_text(f"---\nlicense: {name}\n---\n\n# A model\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(("of_adapter", "named"), [(None, "llama2"), ("llama2", "llama2"), ("mit", None)])
+def test_the_card_names_the_licence_that_the_sources_agree_in(pissa_trained, tmp_path, of_adapter, named):
+    """That of the residual around the start, for one; of two that differ none is taken."""
+    (tmp_path / "residual").mkdir()
+    (tmp_path / "residual/config.json").write_text("{}", encoding="utf-8")
+    licensed(tmp_path / "residual", "llama2")
+    start = shutil.copytree(pissa_trained.init, tmp_path / "residual/pissa_init")
+    trained = shutil.copytree(pissa_trained.adapter, tmp_path / "trained")
+    for one in (start, trained):
+        (one / "README.md").unlink(missing_ok=True)  # PEFT's template
+    if of_adapter:
+        licensed(trained, of_adapter)
+    pissa("convert", trained, "--init", start, "--out", tmp_path / "out")
+    head = (tmp_path / "out/README.md").read_text(encoding="utf-8").split("---")[1]
+    assert [line for line in head.splitlines() if "license" in line] == ([f"license: {named}"] if named else [])

@@ -7,17 +7,18 @@ import pytest
 import torch
 from commands import pissa
 from decomposed import decompose, files, pair, same, tensors
-from helpers import LLAMA, load_json, made_of, relative
+from helpers import LLAMA, load_json
 from peer import TOKENS, loaded, logits, plain
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
 from stage import init_spec, says
+from starting import made_of, relative
 from transformers import AutoModelForCausalLM
 
 from pissa_repro import methods
 from pissa_repro.adapters.folder import ADAPTER, CONFIG
 from pissa_repro.model.base import set_base
-from pissa_repro.model.factors import product
+from pissa_repro.model.factors import USUAL, product
 from pissa_repro.model.load import load_base
 from pissa_repro.sources.fetched import fetch_model
 
@@ -87,12 +88,18 @@ def test_the_loaded_pair_trains_and_converts_to_a_lora_on_the_base(residual, tin
 
 @pytest.mark.parametrize(("method", "quant"), KINDS)
 def test_the_weights_are_the_bits_that_a_cell_trains_on(method, quant, tiny_model, tmp_path):
-    """base.set_base, of the factors that a sweep makes; the adapter in <method>_init."""
+    """base.set_base, of the factors that a sweep makes; the adapter in <method>_init. A core has no place in it."""
     turns = 3 if "alternations" in methods.options(method, quant, {}, "test") else None
-    words = ("--alternations", turns) if turns else ()
-    out = decompose(tiny_model, tmp_path / "out", "--method", method, "--quant", quant, *words)
+    words = ("--method", method, "--quant", quant, *(("--alternations", turns) if turns else ()))
     options = methods.options(method, quant, {"alternations": turns} if turns else {}, "test")
     made = made_of(tiny_model, init_spec(method=method, quant=quant, options=options))
+    if methods.redistributes(method) or made.trained != USUAL:
+        unlike = f"{' and '.join(made.trained)} train, which other trainers do not know"
+        own = "it gives every module a rank of its own"
+        told = f"--method {method}: {own if methods.redistributes(method) else unlike}"
+        says(lambda: decompose(tiny_model, tmp_path / "out", *words), told)
+        return
+    out = decompose(tiny_model, tmp_path / "out", *words)
     model = load_base(tiny_model)
     set_base(model, made, quant, "float32", pack=False)
     assert same(plain(out).state_dict(), model.state_dict())
@@ -141,9 +148,9 @@ def test_transformers_quantizes_the_residual_to_the_bits_that_are_stored(tiny_mo
             assert torch.equal(dequantize_4bit(found.data, found.quant_state), weight), name
 
 
-@pytest.mark.parametrize(("method", "turns"), [("pissa", 1), ("loftq", 1), ("loftq", 2)])
+@pytest.mark.parametrize(("method", "turns"), [("pissa", 1), ("loftq", 2)])
 def test_an_adapter_on_a_quantized_residual_is_not_converted(tiny_model, tmp_path, method, turns):
-    """LoftQ takes nothing out at first (T = 1), then what is not in its adapter; a QLoRA is a plain LoRA."""
+    """LoftQ takes out what is not in its adapter; a QLoRA is a plain LoRA."""
     out = decompose(tiny_model, tmp_path / "out", "--method", method, "--quant", "nf4", "--alternations", turns)
     qlora = decompose(tiny_model, tmp_path / "qlora", "--method", "lora", "--quant", "nf4") / "lora_init"
 
@@ -154,6 +161,18 @@ def test_an_adapter_on_a_quantized_residual_is_not_converted(tiny_model, tmp_pat
     says(lambda: to_lora(out / f"{method}_init"), "quantized")
     to_lora(qlora)
     assert load_json(tmp_path / "lora" / CONFIG)["r"] == 4
+
+
+@pytest.mark.parametrize("words", [(), ("--lossy",)])
+def test_loftq_with_one_turn_takes_nothing_out_and_is_copied(tiny_model, tmp_path, capsys, words):
+    """Its start is not zero, but the base is nf4(W), so that it is a LoRA on the model quantized to nf4."""
+    out = decompose(tiny_model, tmp_path / "out", "--method", "loftq", "--quant", "nf4", "--alternations", 1)
+    init = out / "loftq_init"
+    assert all(tensor.any() for tensor in tensors(init).values())
+    trained = shutil.copytree(init, tmp_path / "trained")
+    pissa("convert", trained, "--init", init, "--out", tmp_path / "lora", *words)
+    assert same(tensors(tmp_path / "lora"), tensors(trained))
+    assert "on the base model quantized as nf4" in capsys.readouterr().out
 
 
 def test_several_ranks_are_the_bytes_of_each_alone_from_one_walk(sharded, tmp_path, monkeypatch):

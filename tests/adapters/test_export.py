@@ -270,3 +270,11 @@ def test_weights_that_lost_the_training_are_no_rounding(cells, kept, tmp_path, m
     asked = (*words("merged", tmp_path / "out"), "--dtype", "bfloat16")
     says(lambda: pissa("export", cells["pissa"][1], *asked), "that the training moved", "Nothing was written")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_lora_that_lost_the_training_is_advised_a_form_that_takes_a_dtype(cells, tmp_path, monkeypatch):
+    monkeypatch.setattr("pissa_repro.adapters.export.LOST", 0.0)
+    lora = words("lora", tmp_path / "out")
+    says(lambda: pissa("export", cells["pissa"][1], *lora), "that small, --as residual --dtype float32 (")
+    merged = words("merged", tmp_path / "out")
+    says(lambda: pissa("export", cells["pissa"][1], *merged), "that small, --dtype float32 may hold it")

@@ -164,13 +164,17 @@ def test_a_base_of_other_weights_or_size_is_wrong(cells, lora, tiny_model, tiny_
     says(lambda: pissa("info", cells["pissa-none"].folder, "--base", tmp_path / "revised"), "another revision")
     other.bfloat16().save_pretrained(tmp_path / "rounded")
     says(lambda: pissa("info", cells["pissa-none"].start, "--base", tmp_path / "rounded"), "another revision")
-    says(lambda: pissa("info", lora, "--base", tiny_gpt2["saved"]), "has no module model.layers.0.")
+    says(lambda: pissa("info", lora, "--base", tiny_gpt2["saved"]), "PEFT cannot put it on GPT2LMHeadModel")
     wide = changed(lora, tmp_path / "wide", lambda t: {
         k: v.repeat(1, 2) if k.endswith("1.self_attn.q_proj.lora_A.weight") else v for k, v in t.items()})  # fmt: skip
-    says(lambda: pissa("info", wide, "--base", tiny_model), "layers.1.self_attn.q_proj is (64, 64)", "another size")
+    says(
+        lambda: pissa("info", wide, "--base", tiny_model), "layers.1.self_attn.q_proj", "needs (8, 64)", "another size"
+    )
     cut = changed(lora, tmp_path / "cut", lambda t: {k: v for k, v in t.items() if "layers.1." not in k},
                   target_modules=["q_proj", "v_proj", "up_proj"])  # fmt: skip
-    says(lambda: pissa("info", cut, "--base", tiny_model), "layers.1.", "has no factors", "not whole")
+    says(lambda: pissa("info", cut, "--base", tiny_model), "lacks", "layers.1.", "which its config has on this base")
+    named = changed(cut, tmp_path / "named", target_modules=r".*layers\.\d+\.(self_attn\.[qv]_proj|mlp\.up_proj)")
+    says(lambda: pissa("info", named, "--base", tiny_model), "lacks", "layers.1.", "which its config has on this base")
     says(lambda: pissa("info", lora, "--base", tmp_path), "not a model folder")
     config = read_json(tiny_model / "config.json") | {"quantization_config": {"quant_method": "gptq"}}
     shutil.copytree(tiny_model, tmp_path / "few")

@@ -70,6 +70,14 @@ def test_attention_only_targets_of_experts_work_to_the_score(experts, tmp_path, 
     assert run.evaluate()["metrics"]["paper"]["n"] == 3
 
 
+def test_the_output_layer_is_no_target(tiny_model, tmp_path):
+    """Untied, it is a linear layer as any, but TRL ends in a ValueError where the loss is made of its weight."""
+    says(
+        lambda: admitted(tiny_model, tmp_path, target_modules=["q_proj", "lm_head"]),
+        *("config.train.target_modules", "lm_head is the output layer", "Choices: q_proj"),
+    )
+
+
 def test_an_odd_shape_is_told(tiny_model, tmp_path):
     """Case 14: files of another size than config.json says."""
     import shutil

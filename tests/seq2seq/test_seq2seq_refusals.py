@@ -8,7 +8,7 @@ import torch
 from admitting import admitted
 from damage import add, edit
 from encoders import BART, KINDS, TARGETS
-from helpers import Run, scored_rows
+from helpers import Run, config, scored_rows
 from safetensors.torch import load_file, save_file
 from stage import says
 from tiny import byte_tokenizer
@@ -18,6 +18,7 @@ from pissa_repro.model.calibration import hessians
 from pissa_repro.model.checkpoint import projections
 from pissa_repro.model.load import load_base
 from pissa_repro.model.skeleton import skeleton
+from pissa_repro.plan.checked import checked
 from pissa_repro.plan.sweep import Sweep
 
 LAYERS = {
@@ -66,6 +67,18 @@ def test_admission_tells_what_no_encoder_decoder_can_do(models, tmp_path, kind):
     texts = [{"text": "Two and three are five."}]
     asked = {"task": "perplexity", "test": texts, "target_modules": targets}
     says(lambda: admitted(models[kind], tmp_path, **asked), "config.tasks.task", "predicts a text", "that generates")
+
+
+@pytest.mark.parametrize("what", ["vllm", "gptq"])
+def test_the_dry_run_tells_what_no_encoder_decoder_can_do(models, tiny_rows, what):
+    """Where its folder is at hand; a causal model in its place passes."""
+    given = config(models["t5"], tiny_rows, "lora", "none")
+    if what == "vllm":
+        given["tasks"]["task"]["backend"], words = "vllm", ["config.tasks.task.backend", "no encoder-decoders"]
+    else:
+        given["studies"] = {"gptq": {"calibration": "rows", "text": "rows", "rows": 2}}
+        words = ["config.studies.gptq", "causal", "seq2seq"]
+    says(lambda: checked(given), *words, "'tiny'")
 
 
 def test_training_rows_and_answers_with_strange_tokens_are_told(models, tmp_path):

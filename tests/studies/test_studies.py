@@ -19,7 +19,7 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables.reductions import verdict
 from pissa_repro.results.study import Study
 from pissa_repro.runtime import paths
-from pissa_repro.runtime.specs import GridPoint
+from pissa_repro.runtime.study_specs import GridPoint
 from pissa_repro.studies import errors
 
 BIN = Path(sys.executable).parent

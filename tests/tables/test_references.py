@@ -174,3 +174,13 @@ def test_the_order_of_a_config_changes_no_number_and_no_word(table):
         for values in (pairs, overrides, *lists.values()):
             rng.shuffle(values)
     assert found[0] == found[1] == found[2] and len(found[0][0]) == 36
+
+
+def test_a_prompt_that_is_not_the_released_one_stands_in_the_caption(table):
+    """Of all rows, or of some; the released one is not named."""
+    pairs = [("lora", "none"), ("pissa", "none")]
+    assert "released" not in table(pairs)[1]
+    of_one = {"where": {"method": "pissa"}, "set": {"prompt": "plain"}, "why": "its rows hold the words around"}
+    assert "Not by the released prompt: PiSSA of rank 16 (`plain`)." in table(pairs, [of_one])[1]
+    of_all = of_one | {"where": {"quant": "none"}}
+    assert "The prompt is `plain` (docs/reference/config.md), not the released one." in table(pairs, [of_all])[1]

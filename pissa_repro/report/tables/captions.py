@@ -13,6 +13,7 @@ from pissa_repro.report.tables.grid import Row, grid
 from pissa_repro.results.measure import PERCENT, Measure
 from pissa_repro.results.rows import VALIDATION
 from pissa_repro.results.stats import SEVERAL_SEEDS
+from pissa_repro.sources.prompt import DEFAULT
 
 Pair = tuple[Row, str | None]  # a row and its claim
 REFERENCE = "reference"  # the verdict on the difference of the row that others are compared with
@@ -40,6 +41,8 @@ CAPTION = {
     "several": "No difference for {without}: {references} have the same definition, and none of them is the reference.",
     "overrides": "By overrides of the config: {changes}.",
     "seen": "Of these items, {seen} have a prompt that the training data have, too: they test memory.",
+    "prompt": "The prompt is `{prompt}` (docs/reference/config.md), not the released one.",
+    "prompts": "Not by the released prompt: {named}.",
     "not_published": "No published numbers beside these: {reason}.",
 }
 READING = {  # sentences that hold for every part, once at the end
@@ -164,7 +167,7 @@ def caption(rows: list[Row], compared: bool, tuned: bool) -> str:
     parts += [CAPTION[kind].format(**words, **more) for kind, more in _alone(rows)]
     if changes := by_reason((row["method"], row["reasons"]) for row in rows):
         parts.append(CAPTION["overrides"].format(changes="; ".join(changes)))
-    parts += seen(rows)
+    parts += [*prompts(rows), *seen(rows)]
     if not compared:
         reasons = "; ".join(dict.fromkeys(row["note"] for row in rows))
         parts.append(CAPTION["not_published"].format(reason=reasons))
@@ -181,6 +184,17 @@ def scored(rows: list[Row]) -> list[str]:
     kind = "accuracy" if shown.unit == PERCENT and shown.higher_is_better else "score"
     spread = ("" if items else "one item, ") + ("seeds" if seeds > 1 else "seed")
     return [CAPTION[kind].format(**words), CAPTION[spread].format(**words)]
+
+
+def prompts(rows: list[Row]) -> list[str]:
+    """By which prompts rows were asked, where that is not the released one."""
+    used = {row["prompt"] for row in rows}
+    if used == {DEFAULT}:
+        return []
+    if len(used) == 1:
+        return [CAPTION["prompt"].format(prompt=used.pop())]
+    others = (f"{_named(row)} (`{row['prompt']}`)" for row in rows if row["prompt"] != DEFAULT)
+    return [CAPTION["prompts"].format(named=", ".join(dict.fromkeys(others)))]
 
 
 def seen(rows: list[Row]) -> list[str]:

@@ -37,6 +37,7 @@ def row(sweep: Sweep, line: Elsewhere) -> Row:
         "measure": line.measure,
         "seen_in_training": int(max(line.numbers("seen_in_training"), default=0)),
         "reasons": (),
+        "prompt": one.prompt,
         "references": None,
     }
 
@@ -51,4 +52,4 @@ def parts(rows: list[Row]) -> dict[Any, list[str]]:
 
 def _caption(rows: list[Row]) -> str:
     known = [{**row, "seeds": 1} for row in rows]
-    return " ".join([*captions.scored(known), CAPTION.format(**rows[0]), *captions.seen(rows)])
+    return " ".join([*captions.scored(known), CAPTION.format(**rows[0]), *captions.prompts(rows), *captions.seen(rows)])

@@ -10,8 +10,12 @@ Column = Callable[[Row], str]  # what a column shows of a row
 
 
 def grid(rows: list[Row], compared: bool, tuned: bool) -> str:
+    """The rows of a sweep's table as a Markdown table."""
+    return drawn(rows, columns_of(rows[0]["measure"], compared, tuned))
+
+
+def drawn(rows: list[Row], shown: dict[str, Column]) -> str:
     """The rows as a Markdown table; a column without any number is left out."""
-    shown = columns_of(rows[0]["measure"], compared, tuned)
     columns = {name: [column(row) for row in rows] for name, column in shown.items()}
     columns = {name: values for name, values in columns.items() if any(values)}
     align = ["---" if name.startswith(LEFT) else "---:" for name in columns]
@@ -19,14 +23,15 @@ def grid(rows: list[Row], compared: bool, tuned: bool) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
 
 
-def _number(value: float | None, pattern: str, spread: float | None = None) -> str:
+def number(value: float | None, pattern: str, spread: float | None = None) -> str:
     """The value, ± its spread where there is one; nothing for None."""
     if value is None:
         return ""
     return pattern.format(value) + (f" ± {pattern.format(spread)}" if spread is not None else "")
 
 
-def _difference(row: Row, digits: int) -> str:
+def difference(row: Row, digits: int) -> str:
+    """The difference to the reference, its interval and the verdict."""
     if row.get("diff_to_lora") is None:
         return row.get("diff_verdict") or ""
     mean, low, high = (f"{row[key]:+.{digits}f}" for key in ("diff_to_lora", "diff_low", "diff_high"))
@@ -43,17 +48,17 @@ def columns_of(shown: Measure, compared: bool, tuned: bool) -> dict[str, Column]
         ("method", lambda row: row["method"], True),
         ("config name", lambda row: row["config_method"], True),
         ("base", lambda row: row["quant"], True),
-        ("rank", lambda row: _number(row["rank"], "{}"), True),
-        ("learning rate", lambda row: _number(row["learning_rate"], "{:g}"), tuned),
-        ("trained parameters", lambda row: _number(row["trainable_parameters"], "{:,}"), True),
-        ("final loss", lambda row: _number(row["final_loss_mean"], "{:.4f}", row["final_loss_std"]), True),
-        (f"{shown.name}, {shown.symbol}", lambda row: _number(row["score_mean"], score, row["score_std"]), True),
-        (shown.second_head, lambda row: _number(row["second_mean"], second, row["second_std"]), True),
-        (f"difference, {shown.points}", lambda row: _difference(row, shown.digits), True),
-        ("error reduction, %", lambda row: _number(row["error_reduction_percent"], "{:.1f}"), True),
-        ("time, s", lambda row: _number(row["train_seconds_mean"], "{:.0f}"), True),
-        ("memory, GiB", lambda row: _number(row["peak_memory_gib"], "{:.1f}"), True),
-        (f"paper, {shown.symbol}", lambda row: _number(row["paper_value"], score, row["paper_std"]), compared),
+        ("rank", lambda row: number(row["rank"], "{}"), True),
+        ("learning rate", lambda row: number(row["learning_rate"], "{:g}"), tuned),
+        ("trained parameters", lambda row: number(row["trainable_parameters"], "{:,}"), True),
+        ("final loss", lambda row: number(row["final_loss_mean"], "{:.4f}", row["final_loss_std"]), True),
+        (f"{shown.name}, {shown.symbol}", lambda row: number(row["score_mean"], score, row["score_std"]), True),
+        (shown.second_head, lambda row: number(row["second_mean"], second, row["second_std"]), True),
+        (f"difference, {shown.points}", lambda row: difference(row, shown.digits), True),
+        ("error reduction, %", lambda row: number(row["error_reduction_percent"], "{:.1f}"), True),
+        ("time, s", lambda row: number(row["train_seconds_mean"], "{:.0f}"), True),
+        ("memory, GiB", lambda row: number(row["peak_memory_gib"], "{:.1f}"), True),
+        (f"paper, {shown.symbol}", lambda row: number(row["paper_value"], score, row["paper_std"]), compared),
         ("verdict", lambda row: row["verdict"], compared),
     ]
     return {name: column for name, column, wanted in columns if wanted and name is not None}

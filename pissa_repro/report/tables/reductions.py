@@ -13,7 +13,7 @@ from pissa_repro.paper.words import DECLARED, NOT_COMPARABLE, Interval
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables.table import Row, Table, headed
 from pissa_repro.results.study import Study, studied
-from pissa_repro.runtime.specs import GridPoint
+from pissa_repro.runtime.study_specs import GridPoint
 
 # Our error reductions and the paper's are of the same weights and deterministic: half a unit of the
 # printed digit, 0.05 for double quantization (pitfall 16, docs/pitfalls.md), and 0.1 for the solver.

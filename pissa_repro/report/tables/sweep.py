@@ -106,8 +106,8 @@ def build(
     """The rows with all columns, and what each says against its reference in words (None without one).
 
     Each row also says, outside the columns, its "place" (task, model, training data), the labels of the rows that may
-    be its reference ("references", None where nothing is compared), the "reasons" of its overrides, its "measure", and
-    how many items have a prompt of the training's ("seen_in_training").
+    be its reference ("references", None where nothing is compared), the "reasons" of its overrides, its "prompt" and
+    "measure", and how many items have a prompt of the training's ("seen_in_training").
     """
     # Over one item an interval would have no width, and any difference would look sure.
     found = [references(sweep, line, all_lines, same_rate) if line.scores.shape[1] > 1 else None for line in all_lines]
@@ -132,6 +132,7 @@ def _beside(sweep: Sweep, line: Line, fit: list[Line] | None) -> dict[str, Any]:
         "place": (line.task, line.first.model, line.first.data),
         "references": None if fit is None else [sweep.display(other.first) for other in fit],
         "reasons": line.first.reasons,
+        "prompt": dict(line.first.train)["prompt"],
         "measure": line.measure,
         "seen_in_training": int(max(line.numbers("seen_in_training"), default=0)),
     } | ({"diff_verdict": captions.REFERENCE} if fit == [line] else {})
