@@ -7,8 +7,8 @@ import pytest
 import scipy.stats
 import torch
 from commands import pissa
-from helpers import decaying, made_up, spec_of, start_of
 from stage import says
+from starting import decaying, made_up, spec_of, start_of
 from weighed import Weighed, config
 
 from pissa_repro.exhibits import PLUGINS
