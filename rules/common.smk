@@ -117,6 +117,13 @@ def init_folder(cell):
     return [paths.start(start)] if start else []
 
 
+@told
+def weighing_folder(wildcards):
+    """The statistic that the error of a start is weighed by; nothing unless the config asks."""
+    weighing = SWEEP.weighing(start_of(wildcards))
+    return [paths.statistics(weighing.name)] if weighing else []
+
+
 def gpus(model):
     return SWEEP.config["models"][model].get("gpus", 0)
 

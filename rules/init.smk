@@ -25,8 +25,9 @@ rule init:
 
 rule quant_error:
     input:
-        unpack(fetched(of_start)),
+        unpack(fetched(of_error)),
         factors=paths.start("{start}"),
+        weighing=weighing_folder,
     output:
         paths.start_error("{start}"),
     log:
@@ -37,8 +38,9 @@ rule quant_error:
     resources:
         gpu=lambda w: min(1, gpus(start_of(w).model)),
     params:
-        content=content(of_start),
+        content=content(of_error),
         spec=spec(lambda w: SWEEP.quant_error_spec(start_of(w))),
     shell:
         "python -m pissa_repro.stages.quant_error --spec {params.spec:q} --model {input.model:q} "
-        "--factors {input.factors:q} --out {output:q} --gpus {resources.gpu:q} > {log:q} 2>&1"
+        "--factors {input.factors:q} --statistics {input.weighing:q} --data {input.data:q} --out {output:q} "
+        "--gpus {resources.gpu:q} > {log:q} 2>&1"

@@ -65,6 +65,11 @@ def of_start(wildcards):
     return {"model": [paths.model(start.model)], **seen}
 
 
+def of_error(wildcards):
+    weighing = SWEEP.weighing(start_of(wildcards))
+    return {**of_start(wildcards), "data": [paths.rows(weighing.data)] if weighing else []}
+
+
 def of_statistics(wildcards):
     statistic = statistic_of(wildcards)
     return {"model": [paths.model(statistic.model)], "data": [paths.rows(statistic.data)]}

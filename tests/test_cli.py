@@ -21,8 +21,9 @@ from stage import says
 from pissa_repro.cli import main
 from pissa_repro.plan.config import ROOT, load
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.runtime.record import write_json, write_lines
-from pissa_repro.sources.fetched import EMBEDDED, sha256
+from pissa_repro.runtime.record import canonical, write_json, write_lines
+from pissa_repro.sources.fetched import EMBEDDED, fetch_model, sha256
+from pissa_repro.stages import statistics
 
 CLI = ROOT / "pissa_repro" / "cli"
 CONFIGS = sorted(path.name for path in (ROOT / "config").glob("*.yaml") if path.stem != "schema")
@@ -100,6 +101,7 @@ def tried(tmp_path_factory):
     write_json(folder / "results/parity/M/D/lora/a~b.json", agreed)
     start = ("--quant", "nf4", "--rank", "2", "--target-module", "q_proj", "--scratch", folder / "kept")
     pissa("decompose", "embedded", *start, "--factors", "--out", folder / "START")
+    weighing(folder)
     shutil.copytree(folder / "START", folder / "TRAINED/factors")
     pissa("decompose", "embedded", *start[2:], "--out", folder / "RESIDUAL")
     for name in ("INIT", "ADAPTER"):
@@ -113,6 +115,19 @@ def tried(tmp_path_factory):
     shutil.copytree(folder / "LORA", folder / "OTHER")
     (folder / "CELL").symlink_to(trained(folder / "results"))
     return folder
+
+
+def weighing(folder: Path) -> None:
+    """COVARIANCE of the embedded model over ROWS.jsonl, of the modules of START."""
+    write_lines(folder / "ROWS.jsonl", [{"prompt": f"What is {n} + 1?", "response": f" {n + 1}"} for n in range(8)])
+    write_json(folder / "MODEL.json", fetch_model({"path": "embedded"}))
+    spec = {
+        "stage": "statistics", "version": 1, "kind": "covariance", "rows": 8, "seed": 0, "max_length": 64,
+        "target_modules": ["q_proj"],
+    }  # fmt: skip
+    files = {"model": "MODEL.json", "data": "ROWS.jsonl", "out": "COVARIANCE"}
+    places = (word for key, name in files.items() for word in (f"--{key}", str(folder / name)))
+    statistics.main(["--spec", canonical(spec), *places])
 
 
 def trained(results: Path) -> Path:

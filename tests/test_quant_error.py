@@ -186,9 +186,7 @@ def test_a_start_has_no_error_on_a_plain_base(trained, tmp_path):
 
 
 def test_an_unknown_base_is_named_with_the_choices(trained, tmp_path):
-    with pytest.raises(
-        UserError, match=r"--evaluated-as: unknown quant 'nf5'. Did you mean 'nf4'\? Choices: fp4, int8"
-    ):
+    with pytest.raises(UserError, match=r"--evaluated-as: unknown quant 'nf5'. Did you mean 'nf4'\? Choices: fp4, hqq"):
         factors_of = ("--factors", trained.start, "--trained", trained.trained, "--evaluated-as", "nf5")
         pissa("quant-error", read_json(trained.model)["path"], *factors_of, "--out", tmp_path / "none.json")
 

@@ -9,8 +9,13 @@ Of factors in a folder; after training, and on other bases than the one that the
     pissa quant-error embedded --factors START --out start.json
     pissa quant-error embedded --factors START --trained TRAINED --evaluated-as none --evaluated-as nf4 --out both.json
 
+By the data too, with what a sweep with `studies.data` leaves in results/statistics and results/fetch/data:
+
+    pissa quant-error embedded --factors START --covariance COVARIANCE --rows ROWS.jsonl --out weighed.json
+
 error = nuc(W - (base + sBA)), reduction = 100 * (1 - error / nuc(W - quantize(W))) percent, per module; averaged over
-the layers of a projection type; avg is the mean over types (paper, section 4, equation 8).
+the layers of a projection type; avg is the mean over types (paper, section 4, equation 8). weighted = the root of the
+mean |(W - (base + sBA)) x|^2 over inputs x of a module; divergence = KL(model || start), nats per token.
 """
 
 import time
@@ -42,6 +47,12 @@ def quant_error(
     seed: options.Seed = 0,
     target_modules: options.Targets = None,
     statistics: options.Statistics = None,
+    covariance: Annotated[
+        Path | None, typer.Option(help="Folder of covariances (results/statistics): errors also weighed by them.")
+    ] = None,
+    rows: Annotated[
+        Path | None, typer.Option(help="The rows behind --covariance: also the divergence of --factors over them.")
+    ] = None,
     revision: options.Revision = "main",
     scratch: options.Scratch = options.SCRATCH,
     gpus: options.Gpus = options.GPUS,
@@ -49,6 +60,8 @@ def quant_error(
     """One record."""
     if not factors and (trained or evaluated_as):
         raise UserError("--trained and --evaluated-as: give --factors too, the start that was trained.")
+    if rows and (trained or not (factors and covariance)):
+        raise UserError("--rows: give --factors and --covariance too, and no --trained: a start is compared over them.")
     from pissa_repro.runtime.provenance import provenance
     from pissa_repro.runtime.record import write_json
     from pissa_repro.sources.fetched import base_of
@@ -57,10 +70,10 @@ def quant_error(
     take(gpus)
     started, base = time.perf_counter(), byhand.model(model, revision)
     if factors:
-        facts = byhand.errors_of_stored(base, factors, trained, evaluated_as)
+        facts = byhand.errors_of_stored(base, factors, trained, evaluated_as, covariance, rows)
     else:
         asked = byhand.Asked(
             method, quant, ranks or [16], alpha, rslora, alternations, svd, seed, target_modules, statistics or ()
         )
-        facts = byhand.errors(base, asked, scratch)
+        facts = byhand.errors(base, asked, scratch, covariance)
     write_json(out, {"base": base_of(base), **facts, "provenance": provenance(started)})

@@ -70,14 +70,12 @@ def _training(cells: list[Cell]) -> Iterator[AdmitRows]:
 
 
 def _seen(sweep: Sweep, cells: list[Cell]) -> Iterator[AdmitRows]:
-    """The same of the datasets that starts see and no cell trains on."""
+    """The same of the datasets that starts see, or that errors are weighed by, and no cell trains on."""
     trained_on, found = {cell.data for cell in cells}, []
-    for cell in cells:
-        for name in sweep.known(cell) if cell.seen not in trained_on else ():
-            spec = sweep.statistic(name).spec
-            settings = {key: spec[key] for key in ("max_length", *UNWRITTEN) if key in spec}  # type: ignore[literal-required]
-            asked = cast("AdmitRows", {"rows": cell.seen, **settings})
-            found += [asked] if asked not in found else []
+    for one in (one for cell in cells for one in sweep.measured(cell) if one.data not in trained_on):
+        settings = {key: one.spec[key] for key in ("max_length", *UNWRITTEN) if key in one.spec}  # type: ignore[literal-required]
+        asked = cast("AdmitRows", {"rows": one.data, **settings})
+        found += [asked] if asked not in found else []
     yield from found
 
 

@@ -193,7 +193,8 @@ def _check_cells(config: Config) -> None:
         methods.options(definition["init"], cell["quant"], definition["options"], f"config.methods.{cell['method']}")
         for trained_on in config["sweep"]["datasets"]:
             if name := statistics.data(definition, trained_on):
-                statistics.check_rows(config, definition, name, f"config.methods.{cell['method']}")
+                place = f"config.methods.{cell['method']}.statistics.rows"
+                statistics.check_rows(config, statistics.drawn(definition), name, place, definition["init"])
 
 
 def _check_studies(config: Config) -> None:
@@ -213,6 +214,7 @@ def _check_studies(config: Config) -> None:
         for name in names:
             if name not in choices:
                 raise unknown("quant", name, choices, f"config.studies.{key}")
+    statistics.check_errors(config)
     if gptq := studies["gptq"]:
         for key, name in (("calibration", gptq["calibration"]), ("text", gptq["text"])):
             if name not in config["datasets"]:

@@ -137,6 +137,14 @@ class Gptq(TypedDict):
     rows: int
 
 
+class ErrorData(TypedDict):
+    """The rows that errors are weighed by: a dataset, how many are drawn, and with which seed (0 if not said)."""
+
+    dataset: str
+    rows: int
+    seed: NotRequired[int]
+
+
 class Studies(TypedDict):
     """The studies of initialisation and quantization error."""
 
@@ -150,6 +158,7 @@ class Studies(TypedDict):
     many_alternations: list[int]
     quants: list[str]
     blocks: list[str]
+    data: NotRequired[ErrorData]  # no default: the config of a sweep without any stays as it is
     gptq: Gptq | None
     trained: bool
     svd: list[str]

@@ -149,3 +149,15 @@ def quantized(sweep: Sweep, model: str | None = None) -> list[Cell]:
         return only_factors and cell.quant != "none"
 
     return [cell for cell in trained(sweep, model) if wanted(cell)]
+
+
+def weighed(sweep: Sweep) -> list[Cell]:
+    """The sweep's cells whose starts' errors are weighed by data; none unless the config says `data`."""
+    return [cell for cell in sweep.cells.values() if sweep.weighing(cell)]
+
+
+def weighed_records(sweep: Sweep, trained: bool) -> list[Path]:
+    """The records of these errors, each once; trained: with those of the trainings."""
+    cells = weighed(sweep)
+    errors = dict.fromkeys(paths.start_error(cell.start) for cell in cells)
+    return [*errors, *(paths.cell(cell.name).train for cell in cells if trained)]

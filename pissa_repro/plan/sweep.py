@@ -187,9 +187,9 @@ class Sweep:
         options = methods.options(
             definition["init"], cell.quant, definition["options"], f"config.methods.{cell.method}"
         )
-        known = self._known(cell)
+        known = {one.spec["kind"]: one.spec for one in self._known(cell)}
         return {
-            **({"statistics": {kind: one.spec for kind, one in known.items()}} if known else {}),  # type: ignore[typeddict-item]
+            **({"statistics": known} if known else {}),  # type: ignore[typeddict-item]
             "stage": "init",
             "version": STAGE_VERSION["init"],
             "solver_version": SOLVER_VERSION,
@@ -204,25 +204,42 @@ class Sweep:
             "seed": cell.start_seed,
         }
 
-    def _known(self, cell: Cell) -> dict[str, statistics.Statistic]:
-        """What a cell's start knows of data, by kind; mostly nothing."""
+    def _known(self, cell: Cell) -> list[statistics.Statistic]:
+        """What a cell's start knows of data, each of another kind; mostly nothing."""
         if not cell.seen:
-            return {}
+            return []
+        drawn = statistics.drawn(self.definition(cell.method))
+        return self._statistics(cell, cell.seen, drawn, f"config.methods.{cell.method}")
+
+    def _statistics(self, cell: Cell, data: str, draws: statistics.Draws, place: str) -> list[statistics.Statistic]:
+        """Statistics of a cell's target modules over rows of a dataset that a place names, as training takes them."""
         settings = {**{key: dict(cell.train)[key] for key in ("max_length", "prompt")}, "loss": cell.loss}
-        if statistics.of_texts(self.config, cell.seen, f"config.methods.{cell.method}"):
+        if statistics.of_texts(self.config, data, place):
             settings["loss"] = "all"
-        asked = statistics.specs(self.definition(cell.method), self.targets(cell), config_module.written(settings))
-        return {kind: statistics.Statistic(cell.model, cell.seen, spec) for kind, spec in asked.items()}
+        asked = statistics.specs(draws, self.targets(cell), config_module.written(settings))
+        return [statistics.Statistic(cell.model, data, spec) for spec in asked.values()]
 
     def known(self, cell: Cell) -> list[str]:
         """The names of the statistics that a cell's start is made from."""
-        return [one.name for one in self._known(cell).values()]
+        return [one.name for one in self._known(cell)]
+
+    def weighing(self, cell: Cell) -> statistics.Statistic | None:
+        """What the error of a cell's start is weighed by; None where it has none, or the config does not ask for it."""
+        asked = self.config["studies"].get("data")
+        if asked is None or cell.quant == "none" or not self.has_factors(cell):
+            return None
+        (one,) = self._statistics(cell, asked["dataset"], statistics.of_errors(asked), "config.studies.data")
+        return one
+
+    def measured(self, cell: Cell) -> list[statistics.Statistic]:
+        """All statistics that a cell's start, or the measurement of its error, asks for."""
+        weighing = self.weighing(cell)
+        return self._known(cell) + ([weighing] if weighing else [])
 
     @cached_property
     def statistic_jobs(self) -> dict[str, statistics.Statistic]:
-        """What starts of the sweep know of data, by name, each once."""
-        known = (one for cell in self.starts.values() for one in self._known(cell).values())
-        return {one.name: one for one in known}
+        """What starts of the sweep know of data, and what their errors are weighed by, by name, each once."""
+        return {one.name: one for cell in self.starts.values() for one in self.measured(cell)}
 
     def statistic(self, name: str) -> statistics.Statistic:
         """The statistic of that name. Raises UserError with the nearest known name."""
@@ -240,7 +257,9 @@ class Sweep:
 
     def quant_error_spec(self, cell: Cell) -> QuantErrorSpec:
         """Spec of measuring the quantization error of the initial factors, which the cell has."""
-        return {"stage": "quant_error", "version": STAGE_VERSION["quant_error"], "init": self._factors_spec(cell)}
+        version, weighing = STAGE_VERSION["quant_error"], self.weighing(cell)
+        spec: QuantErrorSpec = {"stage": "quant_error", "version": version, "init": self._factors_spec(cell)}
+        return {**spec, "weighed_by": weighing.spec} if weighing else spec
 
     def train_spec(self, cell: Cell) -> TrainSpec:
         """Spec of training a cell."""

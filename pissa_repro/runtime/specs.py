@@ -125,11 +125,15 @@ class InitSpec(ModelStartSpec):
 
 
 class QuantErrorSpec(TypedDict):
-    """Spec of measuring the quantization error of initial factors."""
+    """Spec of measuring the quantization error of initial factors.
+
+    weighed_by: the covariance that it is weighed by, too, over whose rows distributions are compared.
+    """
 
     stage: str
     version: int
     init: InitSpec
+    weighed_by: NotRequired[StatisticsSpec]
 
 
 class TrainSettings(TypedDict):

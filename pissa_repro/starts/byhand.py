@@ -14,7 +14,7 @@ from pissa_repro.runtime.record import read_json
 from pissa_repro.runtime.record_types import ModelRecord
 from pissa_repro.runtime.specs import InitSpec
 from pissa_repro.sources.fetched import base_of, fetch_model, stored_model
-from pissa_repro.starts import estimate
+from pissa_repro.starts import estimate, weighing
 from pissa_repro.starts.error import by_type, measure_starts, measure_stored, refuse_plain, summary
 from pissa_repro.starts.kept import Kept
 from pissa_repro.starts.make import check_ranks, start_model, write
@@ -111,28 +111,46 @@ def decompose(base: ModelRecord, asked: Asked, out: Path, scratch: Path) -> None
         write(folder, written, base_of(base), made, started, known.data_sha256)
 
 
-def errors(base: ModelRecord, asked: Asked, scratch: Path) -> Record:
-    """The errors of the starts that were asked for, one per rank; nothing is stored."""
+def errors(base: ModelRecord, asked: Asked, scratch: Path, covariance: Path | None = None) -> Record:
+    """The errors of the starts that were asked for, one per rank; nothing is stored.
+
+    covariance: a folder of statistics that the errors are weighed by, too.
+    """
     specs = init_specs(asked, base["path"])
     refuse_plain([asked.quant])
     refuse_redistribution(specs[0], "Make its factors (pissa decompose --factors), and measure those.")
     known = known_of(asked, base)
     estimate.announce(estimate.error_cost(base["path"], specs))
     starts = []
-    measured = measure_starts(base["path"], specs, Kept(scratch, base["fingerprint"]), known)
+    by = weighing.known(base, covariance)
+    measured = measure_starts(base["path"], specs, Kept(scratch, base["fingerprint"]), known, by)
     for spec, modules in zip(specs, measured, strict=True):
         starts.append({"spec": spec, **summary(modules)})
         reductions = by_type(modules)
         average = reductions.pop("avg")
         kinds = " ".join(f"{kind} {value:.2f}" for kind, value in reductions.items())
         log.info("rank %d: error reduction %.2f %% (%s)", spec["rank"], average, kinds)
-    return {"starts": starts}
+    return {**({"weighed_by": by.specs} if by else {}), "starts": starts}
 
 
-def errors_of_stored(base: ModelRecord, start: Path, trained: Path | None, quants: list[str] | None) -> Record:
-    """The errors of factors in a folder, on each base that was asked for."""
+def errors_of_stored(
+    base: ModelRecord,
+    start: Path,
+    trained: Path | None,
+    quants: list[str] | None,
+    covariance: Path | None = None,
+    rows: Path | None = None,
+) -> Record:
+    """The errors of factors in a folder, on each base that was asked for.
+
+    covariance: a folder of statistics that they are weighed by, too. rows: behind it, over which the distributions of
+    the start and of the model are compared.
+    """
     for quant in quants or ():
         quantizers.find(quant, "--evaluated-as")
     spec = read_json(start / "init.json")["spec"]
-    on_bases = measure_stored(base, start, trained, quants or [spec["quant"]])
-    return {"spec": {"init": spec}, **({"evaluated_as": on_bases} if trained or quants else on_bases[spec["quant"]])}
+    known = weighing.known(base, covariance)
+    on_bases = measure_stored(base, start, trained, quants or [spec["quant"]], known)
+    facts = {"evaluated_as": on_bases} if trained or quants else on_bases[spec["quant"]]
+    more = weighing.compared(base, start, spec["quant"], known, rows) if known and rows else {}
+    return {"spec": {"init": spec, **({"weighed_by": known.specs} if known else {})}, **more, **facts}

@@ -1,8 +1,11 @@
-"""The quantization error of factors: nuclear and Frobenius norms, per module and per type.
+"""The quantization error of factors: nuclear, Frobenius and weighted norms, per module and per type.
 
 error = nuc(W - (base + s B C A)), reduction = 100 * (1 - error / nuc(W - quantize(W))) percent, per
 module; averaged over the layers of a projection type; AVG is the mean over types (paper, section 4,
 equation 8; docs/paper_facts.md 3.3).
+
+weighted: of inputs x of a module, sqrt(E|(W - (base + s B C A)) x|^2), which is |(W - ...) X|_F / sqrt(tokens) of all
+of them, X (in, tokens); by the covariance E[x x^T], where one is given.
 """
 
 import logging
@@ -13,6 +16,7 @@ from pathlib import Path
 import torch
 
 from pissa_repro import methods, quantizers
+from pissa_repro.linalg import weighted
 from pissa_repro.linalg.gram import frobenius, nuclear
 from pissa_repro.model import factors
 from pissa_repro.model.naming import types
@@ -29,14 +33,15 @@ Error = dict[str, float]
 Pair = tuple[torch.Tensor, torch.Tensor]
 
 
-def error(rest: torch.Tensor) -> Error:
-    """Nuclear and Frobenius norm of what is left of a weight (out, in), float32."""
-    return {"nuclear": nuclear(rest), "frobenius": frobenius(rest).item()}
+def error(rest: torch.Tensor, covariance: torch.Tensor | None = None) -> Error:
+    """Norms of what is left of a weight (out, in), float32; the weighted one where its inputs' covariance is given."""
+    norms = {"nuclear": nuclear(rest), "frobenius": frobenius(rest).item()}
+    return norms if covariance is None else {**norms, "weighted": weighted.error(rest, covariance) ** 0.5}
 
 
-def plain_error(weight: torch.Tensor, quant: str) -> Error:
+def plain_error(weight: torch.Tensor, quant: str, covariance: torch.Tensor | None = None) -> Error:
     """The error of quantizing a weight (out, in) as it is: what QLoRA starts from."""
-    return error(weight - quantizers.roundtrip(weight, quant))
+    return error(weight - quantizers.roundtrip(weight, quant), covariance)
 
 
 def remaining(
@@ -67,12 +72,17 @@ def by_type(modules: dict[str, Error]) -> Error:
 
 
 def measure_factors(
-    folder: str, initial: factors.Factors, quant: str, trained: factors.Factors | None = None
+    folder: str,
+    initial: factors.Factors,
+    quant: str,
+    trained: factors.Factors | None = None,
+    weighing: Known | None = None,
 ) -> dict[str, Error]:
     """The errors of every module of factors: of initial ones, or of trained ones on the base of the initial ones.
 
     quant: of the base that they are evaluated on. Without quantization there is nothing to compare
-    with: the errors of the trained factors then are what training has changed.
+    with: the errors of the trained factors then are what training has changed. weighing: covariances of the modules'
+    inputs, for the weighted errors.
     """
     errors, last = {}, trained or initial
     for name, weight in track(weights(folder, initial.A), "quant_error", len(initial.A)):
@@ -80,11 +90,25 @@ def measure_factors(
         offset = None if offset is None else offset.to(weight)
         pair = last.A[name].to(weight), last.wide(name).to(weight)
         rest = remaining(weight, offset, pair, last.scaling(name), quant)
-        errors[name] = error(rest) if quant == "none" else compared(error(rest), plain_error(weight, quant))
+        covariance = _covariance(weighing, name, weight)
+        left = error(rest, covariance)
+        errors[name] = left if quant == "none" else compared(left, plain_error(weight, quant, covariance))
     return errors
 
 
-def measure_stored(model: ModelRecord, start: Path, trained: Path | None, quants: list[str]) -> dict[str, ErrorSummary]:
+def _covariance(weighing: Known | None, name: str, weight: torch.Tensor) -> torch.Tensor | None:
+    """The covariance (in, in) of a module's inputs. Raises UserError where it is of other modules than this."""
+    if weighing is None:
+        return None
+    found = weighing.of(name, 1, weight.device)["covariance"]
+    if found.shape != (weight.shape[1],) * 2:
+        raise UserError(f"{name}: its weight is {tuple(weight.shape)}, and the covariance {tuple(found.shape)}.")
+    return found
+
+
+def measure_stored(
+    model: ModelRecord, start: Path, trained: Path | None, quants: list[str], weighing: Known | None = None
+) -> dict[str, ErrorSummary]:
     """The summary of the errors of factors in a folder on each base: at the start, or after training."""
     if not trained:
         refuse_plain(quants)
@@ -92,7 +116,7 @@ def measure_stored(model: ModelRecord, start: Path, trained: Path | None, quants
     last = factors.load_trained(trained, initial) if trained else None
     summaries: dict[str, ErrorSummary] = {}
     for quant in quants:
-        errors = measure_factors(model["path"], initial, quant, last)
+        errors = measure_factors(model["path"], initial, quant, last, weighing)
         facts = summaries[quant] = summary(errors)
         reduction = "" if facts["reduction"] is None else f" reduction {facts['reduction']['avg']:.2f} %"
         log.info("base %s: nuclear error %.6g%s", quant, facts["total"]["nuclear"], reduction)
@@ -106,16 +130,21 @@ def refuse_plain(quants: list[str]) -> None:
 
 
 def measure_starts(
-    folder: str, specs: Sequence[ModelStartSpec], kept: Kept, known: Known | None = None
+    folder: str,
+    specs: Sequence[ModelStartSpec],
+    kept: Kept,
+    known: Known | None = None,
+    weighing: Known | None = None,
 ) -> list[dict[str, Error]]:
     """The errors of starts that are made on the way and not stored; each weight is read and decomposed once."""
     errors: list[dict[str, Error]] = [{} for _ in specs]
     shapes, by_modules = walk(folder, specs)
     for name, weight in track(weights(folder, shapes), "quant_error", len(shapes)):
-        plain, here = plain_error(weight, specs[0]["quant"]), [modules[name] for modules in by_modules]
+        here, covariance = [modules[name] for modules in by_modules], _covariance(weighing, name, weight)
+        plain = plain_error(weight, specs[0]["quant"], covariance)
         starts = start_modules(name, weight, here, kept, known)
         for spec, of_spec, (start, _) in zip(here, errors, starts, strict=True):
-            of_spec[name] = compared(error(rest_of(weight, start, spec)), plain)
+            of_spec[name] = compared(error(rest_of(weight, start, spec), covariance), plain)
     return errors
 
 
@@ -128,6 +157,6 @@ def rest_of(weight: torch.Tensor, start: methods.Start, spec: StartSpec) -> torc
 
 def summary(modules: dict[str, Error]) -> ErrorSummary:
     """What the record says of all modules: sums of the errors, and the reductions by type."""
-    keys = [key for key in next(iter(modules.values())) if key.startswith(("nuclear", "frobenius"))]
+    keys = [key for key in next(iter(modules.values())) if key.startswith(("nuclear", "frobenius", "weighted"))]
     total = {key: sum(m[key] for m in modules.values()) for key in keys}
     return {"total": total, "reduction": by_type(modules) if "nuclear_plain" in total else None, "modules": modules}

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 RECORD = "statistics.json"
+ROWS_SAID = "(config.methods.<method>.statistics.rows, config.studies.data.rows)"
 
 
 def measure_model(
@@ -38,7 +39,7 @@ def measure_model(
     """
     modules = list(targets.chosen(folder, spec))
     config = own_config(folder)
-    examples, lengths = _examples(folder, config, spec, read_lines(rows))
+    examples, lengths = drawn(folder, config, spec, rows)
     refuse_no_space(into, _needed(folder, config, spec, lengths.tokens) - _there(into, notes))
     model = load_base(folder, device="cpu")
     seen = [row_of(model, example["input_ids"], example["labels"]) for example in examples]
@@ -48,17 +49,14 @@ def measure_model(
     return {name: _tokens(into / f"{name}.safetensors") for name in modules}, lengths
 
 
-def _examples(
-    folder: str, config: "PretrainedConfig", spec: StatisticsSpec, rows: list[dict[str, str]]
-) -> tuple[list[Example], Lengths]:
-    """The rows that are drawn, as training makes examples of them."""
+def drawn(folder: str, config: "PretrainedConfig", spec: StatisticsSpec, data: Path) -> tuple[list[Example], Lengths]:
+    """The rows that are drawn from a file, as training makes examples of them, and how these fit the window."""
+    rows = read_lines(data)
     if len(rows) < spec["rows"]:
-        raise UserError(
-            f"config.methods.<method>.statistics.rows: {spec['rows']} rows are drawn, and the dataset has {len(rows)}."
-        )
+        raise UserError(f"{data}: {spec['rows']} rows are drawn, and the dataset has {len(rows)} {ROWS_SAID}.")
     check_length(spec["max_length"], config)
-    drawn = random.Random(spec["seed"]).sample(range(len(rows)), spec["rows"])
-    some, tokenizer = [rows[number] for number in drawn], tokens.load_tokenizer(folder)
+    numbers = random.Random(spec["seed"]).sample(range(len(rows)), spec["rows"])
+    some, tokenizer = [rows[number] for number in numbers], tokens.load_tokenizer(folder)
     loss, kind = spec.get("loss", RESPONSE), architecture(config)
     return tokenize(some, tokenizer, spec["max_length"], named(spec), loss, kind)
 
@@ -114,7 +112,7 @@ class Known:
         """Raise UserError where these are not the statistics that a spec names."""
         if dict(wanted) != self.specs:
             raise UserError(
-                f"--statistics: the start asks for {sorted(wanted) or 'none'}, and these are {sorted(self.specs)}, or "
+                f"--statistics: the spec asks for {sorted(wanted) or 'none'}, and these are {sorted(self.specs)}, or "
                 "they were made from another config. Delete their folders and run again."
             )
 
@@ -134,8 +132,7 @@ class Known:
             value, seen = _read(path, kind, device)
             if seen < rank:
                 raise UserError(
-                    f"{path}: the {kind} is of {seen} tokens, fewer than rank {rank} needs. Draw more rows "
-                    "(config.methods.<method>.statistics.rows)."
+                    f"{path}: the {kind} is of {seen} tokens, fewer than rank {rank} needs. Draw more rows {ROWS_SAID}."
                 )
             yield kind, value
 

@@ -35,7 +35,15 @@ def _text(value: Any) -> str:
     if _empty(value):
         return ""
     if isinstance(value, float):
-        return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4g}" if abs(value) >= 1e-3 else f"{value:.2e}"
+        return (
+            "0"
+            if not value
+            else f"{value:.2f}"
+            if abs(value) >= 1
+            else f"{value:.4g}"
+            if abs(value) >= 1e-3
+            else f"{value:.2e}"
+        )
     return str(value)
 
 
