@@ -75,8 +75,11 @@ def test_a_start_that_sees_data_does_not_see_classes(swept):
     seeing = next(
         name for name in methods.names() if methods.load(name).STATISTICS and not methods.refusal(name, "none")
     )
-    swept["methods"]["pissa"]["init"] = seeing
-    says(lambda: Sweep(swept).starts, "config.methods.pissa", "dataset 'rows'", "teach a class", "starts without data")
+    (named,) = {cell["method"] for cell in swept["sweep"]["cells"]}
+    swept["methods"][named] = {"init": seeing}
+    says(
+        lambda: Sweep(swept).starts, f"config.methods.{named}", "dataset 'rows'", "teach a class", "starts without data"
+    )
 
 
 def test_a_model_of_words_is_not_asked_for_classes(swept):
