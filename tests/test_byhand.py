@@ -137,7 +137,8 @@ def test_the_cost_grows_with_rank_alternations_and_starts_and_knows_the_solver(t
 
     def cost(*ranks, turns=1, quant="nf4", errors=False):
         options = {"alternations": turns}
-        specs = [{"rank": r, "quant": quant, "options": options, "target_modules": ["up_proj"]} for r in ranks]
+        common = {"method": "pissa", "quant": quant, "options": options, "target_modules": ["up_proj"]}
+        specs = [{"rank": rank, **common} for rank in ranks]
         return (error_cost if errors else init_cost)(str(large), specs)
 
     assert cost(128).operations > cost(16).operations

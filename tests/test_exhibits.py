@@ -44,7 +44,9 @@ def make(sweep: Sweep, results: Path):
 @pytest.fixture(scope="module")
 def sweep() -> Sweep:
     """The shipped config with everything that an exhibit may show."""
-    config = load(ROOT / "config" / "config.yaml", ROOT / "config" / "baselines.yaml")
+    more = ("baselines.yaml", "errors.yaml")
+    config = load(*(ROOT / "config" / name for name in ("config.yaml", *more)))
+    config["sweep"]["tasks"] = [*config["tasks"]]
     config["studies"]["trained"] = True
     config["sweep"]["learning_rates"] = [1e-3, 3e-3]
     return Sweep(config)

@@ -22,6 +22,9 @@ def with_tasks(config, file, *names):
     for name in names:
         config["datasets"][name] = {"path": "rows.jsonl", "fields": fields}
         config["tasks"][name] = {"task": file, "dataset": name, "max_new_tokens": 8}
+    if "label" in fields:  # classes are asked of what was trained on classes
+        for name in config["sweep"]["datasets"]:
+            config["datasets"][name]["fields"] = fields
     config["sweep"]["tasks"] = list(names)
     return config
 
