@@ -107,7 +107,7 @@ def loaded(kind: str, cell: StoredCell, folder: Path) -> Loaded:
         for form, on in (("merged", quantized), ("residual", None)):
             export.export(exportable.Asked(cell, form, folder / form, on), known)
         by_card = {"merged": far(whole), "residual": far(folder / "residual", folder / "residual" / "trained")}
-        if trained.no_plain(cell.trained) is None:
+        if trained.no_plain(cell.trained, cell.start) is None:
             by_card = {"trained/": far(base, cell.trained), **by_card}
     (folder / "model").symlink_to(base)  # what the cell's config calls its base, which is on no hub
     naive = {
