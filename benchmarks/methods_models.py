@@ -36,10 +36,19 @@ INNER, HEADS = 11008 / 4096, 128  # LLaMA-2-7B: the inner side over the width, a
 MODEL, DATA, ROWS, MICRO = "mini-llama", "gsm-mini-train", 512, 16
 
 
+def _is_ours(name: str) -> bool:
+    """Whether a contender is a method of the project; PEFT's is not."""
+    return name in methods.names()
+
+
+def _has_start(name: str) -> bool:
+    return _is_ours(name) and methods.has_factors(name)
+
+
 def cells(only: list[str]) -> list[tuple[str, str]]:
     """The methods and the base of each: a plain one, or nf4 where the method refuses that."""
     names = only or [*methods.names(), PEFT]
-    plain = [name for name in names if name == PEFT or not methods.refusal(name, "none")]
+    plain = [name for name in names if not _is_ours(name) or not methods.refusal(name, "none")]
     return [(name, "none" if name in plain else "nf4") for name in names]
 
 
@@ -102,7 +111,7 @@ class Bench:
 
     def prepare(self, method: str, quant: str) -> None:
         """Make what is not timed: statistics, and the folder of the start that is trained."""
-        if method == PEFT or not methods.has_factors(method):
+        if not _has_start(method):
             return
         if not self.start_folder(method, quant).exists():
             started, known = time.perf_counter(), self.known(method, quant)
@@ -128,7 +137,7 @@ class Bench:
 
     def statistics_seconds(self, method: str, quant: str) -> float:
         """Seconds of measuring what a start has to know; 0 for nothing."""
-        jobs = {} if method == PEFT else self.sweep(method, quant).statistic_jobs
+        jobs = self.sweep(method, quant).statistic_jobs if _is_ours(method) else {}
         return sum(self.measured[name] for name in jobs)
 
     def start_folder(self, method: str, quant: str) -> Path:
@@ -137,7 +146,7 @@ class Bench:
 
     def start(self, method: str, quant: str) -> float:
         """Seconds of making the factors, each weight decomposed anew; 0 for a method without."""
-        if method == PEFT or not methods.has_factors(method):
+        if not _has_start(method):
             return 0.0
         known, started = self.known(method, quant), time.perf_counter()
         self._made(method, quant, known)
@@ -146,7 +155,7 @@ class Bench:
     def step(self, method: str, quant: str) -> float:
         """Seconds of a training step, the median of a training."""
         after = None
-        if method == PEFT:
+        if not _is_ours(method):
             spec, prepared = self._peft()
             after = prepared.model.base_model.update_and_allocate
         else:

@@ -64,3 +64,12 @@ def tiny_gpt2(tmp_path_factory) -> dict[str, Path]:
     folders = {name: tmp_path_factory.mktemp("gpt2") / name for name in ("saved", "hub")}
     save_tiny_gpt2(**folders)
     return folders
+
+
+@pytest.fixture(scope="module")
+def known_starts(tmp_path_factory):
+    """The thrown-away methods of plugged.py, among the package's while a module is tested."""
+    from plugged import STARTS, plugged, text
+
+    with plugged(tmp_path_factory.mktemp("methods"), {name: text(name) for name in STARTS}):
+        yield

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from stage import LLAMA
@@ -13,6 +14,7 @@ from pissa_repro.model import factors
 from pissa_repro.model.checkpoint import weights
 from pissa_repro.model.merged import Merged, TrainedCell, merged_model
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical, read_json, write_json, write_lines
 from pissa_repro.sources.fetched import fetch_model
 from pissa_repro.sources.rows import read_rows, select
@@ -143,6 +145,19 @@ class Run:
         """Train in this process; returns the record."""
         train.main(self.train_argv(*extra))
         return read_json(self.record)
+
+    def fail_at(self, step: int, *extra: str) -> None:
+        """Train until an error after a step."""
+        from pissa_repro.training.trainer import Watch
+
+        def fail(watch, args, state, control, **_):
+            if state.global_step == step:
+                raise UserError("stopped")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Watch, "on_step_end", fail)
+            with pytest.raises(UserError, match="stopped"):
+                self.train(*extra)
 
     def prepare(self) -> cell.Prepared:
         """What the train stage trains with."""

@@ -20,6 +20,7 @@ from pissa_repro.stages import train
 from pissa_repro.starts.error import measure_stored
 from pissa_repro.training.trainer import Watch
 
+pytestmark = pytest.mark.usefixtures("known_starts")
 PROMPTS = [[3, 40, 17, 9], [250, 8, 77]]
 LIMITS = {"steps": 5, "learning_rate": 1e-2, "batch_size": 4}
 TRAINED = {  # the parts that train
@@ -28,14 +29,8 @@ TRAINED = {  # the parts that train
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def thrown_away(tmp_path_factory):
-    with plugged(tmp_path_factory.mktemp("methods"), {name: text(name) for name in STARTS}):
-        yield
-
-
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory, tiny_model, tiny_rows):
+def cells(tmp_path_factory, tiny_model, tiny_rows, known_starts):
     """A cell of each method, trained with weight decay."""
     made = {}
     for name in STARTS:

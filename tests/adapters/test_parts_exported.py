@@ -7,7 +7,6 @@ from commands import pissa
 from decomposed import decompose, pair
 from helpers import Run
 from peer import loaded, logits, plain
-from plugged import STARTS, plugged, text
 from safetensors.torch import load_file
 from stage import says
 
@@ -19,6 +18,7 @@ from pissa_repro.runtime.record import read_json
 from pissa_repro.sources.fetched import fetch_model
 
 RANKS = {"square": 4, "diagonal": 8, "aside": 6}  # of the LoRA; 2 k where a start was taken out
+pytestmark = pytest.mark.usefixtures("known_starts")
 CELLS = {**{name: (name, "none", {}) for name in RANKS},
          "banded": ("banded", "none", {}),
          "moving": ("moving", "none", {"learning_rate": 0.3}),
@@ -29,14 +29,8 @@ CELLS = {**{name: (name, "none", {}) for name in RANKS},
          "quantized": ("square", "nf4", {})}  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def thrown_away(tmp_path_factory):
-    with plugged(tmp_path_factory.mktemp("methods"), {name: text(name) for name in STARTS}):
-        yield
-
-
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory, tiny_model, tiny_rows):
+def cells(tmp_path_factory, tiny_model, tiny_rows, known_starts):
     """A folder of every cell in one results folder."""
     results, made = tmp_path_factory.mktemp("sweep") / "results", {}
     for kind, (method, quant, changes) in CELLS.items():

@@ -17,10 +17,8 @@ from pissa_repro.model import classes
 from pissa_repro.model.checks import logits
 from pissa_repro.model.load import load_base, window
 from pissa_repro.model.tokens import load_tokenizer
-from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json, read_lines
 from pissa_repro.training.examples import classified
-from pissa_repro.training.trainer import Watch
 
 HEAD = classes.Head(("0", "1"), 0)
 STEPS, BATCH, RATE = 6, 8, 3e-3  # twelve rows: two steps an epoch, the second of four
@@ -119,18 +117,10 @@ def test_a_head_that_is_there_is_taken_with_its_order(tmp_path, models):
     assert load_base(folder, head=classes.Head(("a", "b"), 0)).config.id2label == {0: "a", 1: "b"}
 
 
-def test_a_training_goes_on_where_it_stopped(tmp_path, models, rows, monkeypatch):
+def test_a_training_goes_on_where_it_stopped(tmp_path, models, rows):
     whole, stopped = (run_of(tmp_path / name, models["llama"], rows["one"], "pissa") for name in ("whole", "stopped"))
     whole.train("--checkpoint-steps", "2")
-
-    def stop(self, args, state, control, **_):
-        if state.global_step == 3:
-            raise UserError("stopped")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Watch, "on_step_end", stop)
-        with pytest.raises(UserError, match="stopped"):
-            stopped.train("--checkpoint-steps", "2")
+    stopped.fail_at(3, "--checkpoint-steps", "2")
     assert stopped.train("--checkpoint-steps", "2")["resumed_from"] == 2
     assert stopped.steps.read_bytes() == whole.steps.read_bytes()
     name = "factors.safetensors"

@@ -19,10 +19,8 @@ from pissa_repro.model.checks import logits, relative_difference
 from pissa_repro.model.factors import load
 from pissa_repro.model.load import load_base
 from pissa_repro.model.tokens import load_tokenizer
-from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json, read_lines, write_lines
 from pissa_repro.training.examples import tokenize
-from pissa_repro.training.trainer import Watch
 
 STEPS, RATE, BATCH = 8, 3e-3, 8  # twelve rows: two steps an epoch, the second of four
 TEMPLATE = (
@@ -117,18 +115,10 @@ def test_a_whole_model_is_what_transformers_loads(tmp_path, models, tiny_rows, k
     assert f'AutoModelForSeq2SeqLM.from_pretrained("{run.trained.name}")' in card and "vllm serve" not in card
 
 
-def test_a_training_goes_on_where_it_stopped(tmp_path, models, tiny_rows, monkeypatch):
+def test_a_training_goes_on_where_it_stopped(tmp_path, models, tiny_rows):
     whole, stopped = (run_of(tmp_path / name, models, tiny_rows, "t5", "pissa") for name in ("whole", "stopped"))
     whole.train("--checkpoint-steps", "3")
-
-    def stop(self, args, state, control, **_):
-        if state.global_step == 5:
-            raise UserError("stopped")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Watch, "on_step_end", stop)
-        with pytest.raises(UserError, match="stopped"):
-            stopped.train("--checkpoint-steps", "3")
+    stopped.fail_at(5, "--checkpoint-steps", "3")
     assert stopped.train("--checkpoint-steps", "3")["resumed_from"] == 3
     assert stopped.steps.read_bytes() == whole.steps.read_bytes()
 
