@@ -141,3 +141,22 @@ def test_adalora_is_pefts_with_the_importances_where_the_paper_has_them(tmp_path
     as_it_is, _ = theirs(run, adalora(run, orth_reg_weight=0.3), optimizer, after=after)
     assert losses[:3] == pytest.approx(as_it_is[:3], rel=1e-6)  # until the first mask
     assert losses != pytest.approx(as_it_is, rel=1e-3)
+
+
+def test_eva_is_pefts_on_our_directions_and_ranks(tmp_path, tiny_model, tiny_rows):
+    """PEFT's own ranks, scalings and B, for the directions given to it; finding them: tests/test_method_eva.py."""
+    from peft import LoraConfig, get_peft_model, initialize_lora_eva_weights
+
+    run, losses = ours(tmp_path, tiny_model, tiny_rows, "eva", statistics={"rows": 8})
+    given, mark = load_file(run.start / factors.FACTORS), ".lora_A.weight"
+    directions = {key.removesuffix(mark): value for key, value in given.items() if key.endswith(mark)}
+    assert len({len(rows) for rows in directions.values()}) > 1  # some modules have other ranks
+
+    def wrap(model):
+        eva = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=LLAMA, init_lora_weights="eva")
+        wrapped = get_peft_model(model, eva)
+        initialize_lora_eva_weights(wrapped, eva_state_dict=dict(directions))
+        return wrapped
+
+    assert losses == pytest.approx(theirs(run, wrap, adamw)[0], rel=1e-5)
+    assert losses[-1] < losses[0]
