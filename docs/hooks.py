@@ -9,6 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
 
+import yaml
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -137,10 +138,11 @@ def table(heads, rows) -> str:
 
 def results(name: str) -> str:
     """The cells of a method in docs/reproduction, over their seeds, with their task's first metric."""
-    cells = defaultdict(dict)
+    cells, called = defaultdict(dict), entries(name)
     for folder, row in reproduced("scores.csv"):
-        if row["method"] == name:
-            key = (row[column] for column in ("quant", "rank", "learning_rate", "task", "trainable_parameters"))
+        if row["method"] in called:
+            columns = ("display", "quant", "rank", "learning_rate", "task", "trainable_parameters")
+            key = (row[column] for column in columns)
             cells[folder, *key].setdefault(row["seed"], row)
     rows = [
         (
@@ -150,20 +152,27 @@ def results(name: str) -> str:
         )
         for key, seeds in cells.items()
     ]
-    heads = ("table", "base", "rank", "rate", "task", "trained parameters", "score", "final loss", "seeds")
+    heads = ("table", "cell", "base", "rank", "rate", "task", "trained parameters", "score", "final loss", "seeds")
     return table(heads, rows) if rows else ""
 
 
 def costs(name: str) -> str:
     """What a method costs in the tables `baselines` that are kept in docs/reproduction; nothing where it is in none."""
     heads = {  # of columns in these tables
-        "quant": "base", "start_seconds": "start, s", "statistics_seconds": "statistics, s",
+        "method": "cell", "quant": "base", "start_seconds": "start, s", "statistics_seconds": "statistics, s",
         "train_seconds_mean": "training, s", "step_to_lora": "step, times LoRA's", "peak_memory_gib": "memory, GiB",
         "update": "update", "forgotten": "forgotten, nats per token",
     }  # fmt: skip
-    kept = [(folder, row) for folder, row in reproduced("baselines.csv") if row["config_method"] == name]
+    kept = [(folder, row) for folder, row in reproduced("baselines.csv") if row["config_method"] in entries(name)]
     rows = [(folder, *(short(row[column]) for column in heads), share(row)) for folder, row in kept]
     return table(("table", *heads.values(), "start and statistics, % of the training"), rows) if rows else ""
+
+
+def entries(name: str) -> set[str]:
+    """What the shipped configs call a method, and what they make of it with other options: `lora`, `dora`, `rslora`."""
+    configs = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "config").glob("*.yaml")]
+    defined = [config.get("methods", {}) for config in configs]
+    return {name, *(entry for some in defined for entry, given in some.items() if given["init"] == name)}
 
 
 def share(row: dict[str, str]) -> str:

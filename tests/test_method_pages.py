@@ -62,17 +62,23 @@ def test_a_page_has_the_rows_of_the_tables_of_this_site(hooks):
 
 
 def test_a_page_has_what_a_method_costs(hooks, monkeypatch, tmp_path):
-    """Start and statistics are a tenth of the training; a method without a start has no share."""
+    """Start and statistics are a tenth of the training; a method without a start has no share, a variant a row."""
     head = (
-        "config_method,quant,start_seconds,statistics_seconds,train_seconds_mean,step_to_lora,peak_memory_gib,update,"
+        "method,config_method,quant,start_seconds,statistics_seconds,train_seconds_mean,step_to_lora,peak_memory_gib,update,"
         "forgotten\n"
     )
     kept = tmp_path / "docs/reproduction/side/baselines.csv"
     kept.parent.mkdir(parents=True)
-    kept.write_text(f"{head}one,nf4,1.5,2.5,40,1.25,0.9,0.01,-0.2\nwhole,none,,,50,,0.9,0.1,\n", encoding="utf-8")
+    kept.write_text(
+        f"{head}One,one,nf4,1.5,2.5,40,1.25,0.9,0.01,-0.2\nWhole,whole,none,,,50,,0.9,0.1,\nB,of-one,none,,,9,,,,\n",
+        encoding="utf-8",
+    )
+    defined = tmp_path / "config/mine.yaml"
+    defined.parent.mkdir()
+    defined.write_text("methods: {of-one: {init: one, lora: {use_dora: true}}}", encoding="utf-8")
     monkeypatch.setattr(hooks, "ROOT", tmp_path)
-    assert hooks.costs("one").endswith("| side | nf4 | 1.5 | 2.5 | 40 | 1.25 | 0.9 | 0.01 | -0.2 | 10.0 |")
-    assert hooks.costs("whole").endswith("| side | none |  |  | 50 |  | 0.9 | 0.1 |  |  |")
+    assert "| side | One | nf4 | 1.5 | 2.5 | 40 | 1.25 | 0.9 | 0.01 | -0.2 | 10.0 |\n| side | B |" in hooks.costs("one")
+    assert hooks.costs("whole").endswith("| side | Whole | none |  |  | 50 |  | 0.9 | 0.1 |  |  |")
     assert not hooks.costs("other")
 
 
