@@ -179,7 +179,7 @@ def test_the_rate_of_the_lowest_loss_is_chosen(tmp_path, config):
     changed["sweep"] = {**config["sweep"], "learning_rates": list(losses), "seeds": [7]}
     sweep = Sweep(changed)
     write_json(paths.model("mini-llama", tmp_path), {"fingerprint": "f"})
-    write_json(paths.data("gsm-mini-train", tmp_path), {"sha256": "gsm-mini-train"})
+    write_json(paths.data("gsm-mini-2560", tmp_path), {"sha256": "gsm-mini-2560"})
     for cell in sweep.cells.values():
         loss = falling.get(cell.method, losses)[cell.learning_rate]
         write_json(paths.cell(cell.name, tmp_path).train, trained(sweep, cell) | {"final_loss": loss})
