@@ -47,6 +47,11 @@ def scores(line: Scored) -> dict[str, Any]:
     }
 
 
+def diverged(count: int, seeds: int) -> str:
+    """What stands in the place of a mean over seeds of which some have none; nothing where all have one."""
+    return f"diverged ({count} of {seeds} seed{'s' if seeds > 1 else ''})" if count else ""
+
+
 def origin(line: Scored) -> dict[str, Any]:
     """The commits behind a row, and whether any was dirty."""
     commits = dict.fromkeys(commit for facts in line.facts for commit in facts["commit"].split())
