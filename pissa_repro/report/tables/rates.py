@@ -27,7 +27,9 @@ def rates(sweep: Sweep, results: Path, heading: str) -> Table:
         losses = {rate: [costs.training(cell)["final_loss"] for cell in some] for rate, some in cells.items()}
         lost = {rate: words for rate, some in losses.items() if (words := diverged(some.count(None), len(some)))}
         row = _row(sweep, cells, {rate: _mean(some) for rate, some in losses.items()})
-        rows.append(row | ({"diverged": "; ".join(f"{rate:g}: {words}" for rate, words in lost.items())} if lost else {}))
+        rows.append(
+            row | ({"diverged": "; ".join(f"{rate:g}: {words}" for rate, words in lost.items())} if lost else {})
+        )
         shown.append(row | {f"loss at {rate:g}": words for rate, words in lost.items()})
     text = headed(heading, dict.fromkeys(row["model"] for row in rows), shown).markdown
     captions = [CAPTION, DIVERGED] if any("diverged" in row for row in rows) else [CAPTION]
