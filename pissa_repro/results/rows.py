@@ -194,7 +194,7 @@ def as_it_is(sweep: Sweep, cell: Cell) -> bool:
     return methods.load(init).REFERENCE and not changed
 
 
-def _place(line: Line) -> Point:
+def place(line: Line) -> Point:
     """Where a row stands, whatever its rate."""
     cell = line.first
     return Point(cell.model, cell.data, cell.method, cell.quant, cell.rank, 0, 0)
@@ -209,7 +209,7 @@ def chosen_rates(rows: list[Line]) -> dict[tuple[str, Point], float]:
     best: dict[tuple[str, Point], tuple[float, float]] = {}
     asked = [line for line in rows if line.task.endswith(VALIDATION) and not line.diverged]
     for line in sorted(asked, key=lambda line: line.first.learning_rate):
-        here, value = (line.task.removesuffix(VALIDATION), _place(line)), line.scores.mean()
+        here, value = (line.task.removesuffix(VALIDATION), place(line)), line.scores.mean()
         if here not in best or line.measure.better(value, best[here][0]):
             best[here] = value, line.first.learning_rate
     return {here: rate for here, (_, rate) in best.items()}
@@ -221,4 +221,4 @@ def at_best_rate(rows: list[Line]) -> list[Line]:
     Never chosen on the test items: a task without a swept validation task has no row here.
     """
     rates = chosen_rates(rows)
-    return [line for line in rows if rates.get((line.task, _place(line))) == line.first.learning_rate]
+    return [line for line in rows if rates.get((line.task, place(line))) == line.first.learning_rate]

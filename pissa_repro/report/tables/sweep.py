@@ -11,9 +11,13 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables import captions, elsewhere
 from pissa_repro.report.tables.columns import COLUMNS, names, origin, scores
 from pissa_repro.report.tables.table import Table
+from pissa_repro.report.tables.two_rates import common_rate
+from pissa_repro.report.tables.two_rates import row as one_setting
+from pissa_repro.report.tables.two_rates import text as two_columns
 from pissa_repro.results import stats
 from pissa_repro.results.measure import verdict
-from pissa_repro.results.rows import Line, at_best_rate, lines, read_scores, references
+from pissa_repro.results.rates import over_rates
+from pissa_repro.results.rows import VALIDATION, Line, at_best_rate, chosen_rates, lines, read_scores, references
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
@@ -29,6 +33,10 @@ def table(sweep: Sweep, results: Path) -> Table:
     best = build(sweep, at_best_rate(all_lines), hashes, same_rate=False)
     adopted = [elsewhere.row(sweep, line) for line in others]
     text = captions.markdown(rows, claims, *best, elsewhere.parts(adopted))
+    if best[0]:  # else no rate was chosen
+        scored = [line for line in all_lines if not line.task.endswith(VALIDATION)]
+        settings = over_rates(sweep, scored, chosen_rates(all_lines), common_rate(sweep))
+        text += "\n" + two_columns(sweep, settings, [one_setting(sweep, one) for one in settings])
     return Table(tuple(COLUMNS), rows + adopted, text)
 
 
