@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy
 from matplotlib.axes import Axes
@@ -11,7 +11,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from pissa_repro.plan.cells import Cell
-from pissa_repro.plan.sections import Axis
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
 from pissa_repro.report.figures.looks import Look, looks
@@ -19,6 +18,9 @@ from pissa_repro.report.figures.scores import axis_label
 from pissa_repro.report.figures.steps import set_scale
 from pissa_repro.report.tables.two_rates import common_rate
 from pissa_repro.results.rates import Swept, swept
+
+if TYPE_CHECKING:
+    from pissa_repro.plan.sections import Axis
 
 PLAIN, QUANTIZED, DECAY = "base as it is", "quantized base", "weight decay"
 MARK: dict[str, Any] = {"color": "none", "markeredgecolor": "black"}  # of a mark in the legend

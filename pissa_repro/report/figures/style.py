@@ -28,7 +28,7 @@ from pissa_repro.runtime.record import atomic
 
 GREY = "#555555"
 FORMATS = ("svg", "png", "pdf")
-DIVERGED = "×: a seed diverged there; no mean over the others"  # in a caption
+DIVERGED = "x at the top: a seed diverged there; no mean over the others"  # in a caption
 
 STYLE = {
     "font.size": 9,
