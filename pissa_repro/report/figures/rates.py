@@ -1,6 +1,6 @@
 """Final loss and score over the learning rate: a line for each method and quantization, what diverged at the top."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +18,7 @@ from pissa_repro.report.figures.scores import axis_label
 from pissa_repro.report.figures.steps import set_scale
 from pissa_repro.report.tables.two_rates import common_rate
 from pissa_repro.results.rates import Swept, swept
+from pissa_repro.runtime.record import canonical
 
 if TYPE_CHECKING:
     from pissa_repro.plan.sections import Axis
@@ -60,8 +61,8 @@ def rate_curves(sweep: Sweep, results: Path) -> Figure:
 
 def _blocks(sweep: Sweep, settings: list[Swept]) -> dict[str, dict[str, list[Drawn]]]:
     """The lines by what stands in the title, and by kind."""
-    known = looks(sweep)
-    titles = {}
+    known, kinds = looks(sweep), _kinds(sweep)
+    titles: dict[str, dict[str, list[Drawn]]] = {}
     for one in settings:
         cell, task = one.first.first, one.first.task
         values: dict[Axis, str | int] = {"models": cell.model, "datasets": cell.data, "ranks": cell.rank}
@@ -69,27 +70,31 @@ def _blocks(sweep: Sweep, settings: list[Swept]) -> dict[str, dict[str, list[Dra
         words = [style.words(sweep.config, axis, values[axis]) for axis in several]
         words += [task] if len({other.first.task for other in settings}) > 1 else []
         block = titles.setdefault(", ".join(words), {kind: [] for kind in (PLAIN, QUANTIZED, DECAY)})
-        for kind in _kinds(sweep, cell):
+        for kind in kinds(cell):
             block[kind].append(Drawn(known[cell.method, cell.quant], one))
     return titles
 
 
-def _kinds(sweep: Sweep, cell: Cell) -> Iterator[str]:
-    """In which panels a cell stands: one with a weight decay of its own, and those it is a variant of, share one."""
+def _kinds(sweep: Sweep) -> Callable[[Cell], Iterator[str]]:
+    """Says in which panels a cell stands: one with a weight decay of its own, and what it is a variant of, share one."""
     usual = sweep.config["train"]["weight_decay"]
 
-    def definition(one: Cell) -> tuple[object, ...]:
+    def definition(one: Cell) -> str:
         of = sweep.definition(one.method)
-        return of["init"], str(of["options"]), str(of["lora"]), one.quant
+        return canonical([of["init"], of["options"], of["lora"], one.quant])
 
-    def decay(one: Cell) -> object:
-        return dict(one.train)["weight_decay"]
+    def decays(one: Cell) -> bool:
+        return bool(dict(one.train)["weight_decay"] != usual)
 
-    if decay(cell) == usual:
-        yield PLAIN if cell.quant == "none" else QUANTIZED
-    alike = (one for one in sweep.cells.values() if definition(one) == definition(cell))
-    if any(decay(one) != usual for one in alike):
-        yield DECAY
+    varied = {definition(one) for one in sweep.cells.values() if decays(one)}
+
+    def kinds(cell: Cell) -> Iterator[str]:
+        if not decays(cell):
+            yield PLAIN if cell.quant == "none" else QUANTIZED
+        if definition(cell) in varied:
+            yield DECAY
+
+    return kinds
 
 
 def _panel(axes: Axes, lines: list[Drawn], loss: bool, common: float | None) -> None:
