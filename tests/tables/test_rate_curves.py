@@ -72,7 +72,7 @@ def test_variants_by_weight_decay_have_a_panel_with_what_they_vary(figure):
     assert len(figure(decayed=False).axes) == 2
 
 
-def test_the_config_fits_an_hour_and_holds_what_the_issue_asks():
+def test_the_shipped_config_has_five_rates_and_chooses_on_other_items():
     """Five rates, three seeds, validation beside test; the one rate is that of the embedded sweep."""
     default, sweep = (
         load(*(ROOT / "config" / f"{name}.yaml" for name in names)) for names in (["config"], ["config", "rates"])

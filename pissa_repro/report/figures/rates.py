@@ -76,7 +76,7 @@ def _blocks(sweep: Sweep, settings: list[Swept]) -> dict[str, dict[str, list[Dra
 
 
 def _kinds(sweep: Sweep) -> Callable[[Cell], Iterator[str]]:
-    """Says in which panels a cell stands: one with a weight decay of its own, and what it is a variant of, share one."""
+    """Says in which panels a cell stands: one with a weight decay of its own shares one with what it varies."""
     usual = sweep.config["train"]["weight_decay"]
 
     def definition(one: Cell) -> str:
