@@ -26,7 +26,7 @@ TITLE = (
 CHANGED = {"better": "grows", "worse": "falls", "no difference shown": "no change shown"}
 CLAIM = (
     "- {method} against {reference} ({place}): {common} {points} at rate {common_rate:g}; {best} each at its best "
-    "({best_rate:g} against {best_reference_rate:g}); the gap changes by {change}."
+    "({best_rate:g} against {best_reference_rate:g}); the gap changes by {change} ({word})."
 )
 SAME = (
     "- {method} against {reference} ({place}): {common} {points} in both columns, because {common_rate:g} is the best "
@@ -146,7 +146,7 @@ def _columns(sweep: Sweep, one: Swept) -> dict[str, Column]:
         "best rate": lambda row: number(row.get("best_rate"), "{:g}") + "*" * bool(row["best_at_edge"]),
         f"at its best: {shown.name}, {shown.symbol}": scored("best"),
         f"at its best: gap, {shown.points}": lambda row: _gap(row, "best", score),
-        "change of the gap": lambda row: _change(row, score),
+        "change of the gap": lambda row: f"{_change(row, score)} {row.get('change_verdict') or ''}".strip(),
     }
 
 
@@ -159,8 +159,8 @@ def _gap(row: Row, side: str, score: str, said: bool = True) -> str:
 
 
 def _change(row: Row, score: str) -> str:
-    mean, low, high, word = (row.get(key) for key in CHANGE)
-    return "" if mean is None else f"{_signed(mean, low, high, score)} {word}"
+    mean, low, high, _ = (row.get(key) for key in CHANGE)
+    return "" if mean is None else _signed(mean, low, high, score)
 
 
 def _signed(mean: Any, low: Any, high: Any, score: str) -> str:
@@ -185,7 +185,7 @@ def _claim(sweep: Sweep, one: Swept, row: Row) -> str:
     }  # fmt: skip
     if row.get("change") is None:
         return SAME.format(**words)
-    return CLAIM.format(**words, change=_change(row, score))
+    return CLAIM.format(**words, change=_change(row, score), word=row["change_verdict"])
 
 
 def _caption(sweep: Sweep, pairs: list[tuple[Swept, Row]]) -> str:
