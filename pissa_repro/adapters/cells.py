@@ -14,6 +14,7 @@ from pissa_repro.runtime.record import read_json
 from pissa_repro.runtime.record_types import ModelRecord, TrainRecord
 from pissa_repro.runtime.specs import TrainSpec
 from pissa_repro.sources.fetched import stored_model
+from pissa_repro.training import diverged
 from pissa_repro.training.cell import verified
 
 
@@ -76,6 +77,7 @@ def find(folder: Path, model: Path | None = None) -> StoredCell:
     if not files.train.is_file() or not files.trained.is_dir():
         raise UserError(f"CELL {folder}: not a trained cell (train.json and trained/): results/cells/MODEL/DATA/CELL.")
     record: TrainRecord = read_json(files.train)
+    diverged.refuse(files.trained)
     if record.get("trained") == ELSEWHERE:
         raise UserError(f"CELL {folder}: was {ELSEWHERE} and has no factors of ours. Take the adapter's own folder.")
     results, label = _home(folder)

@@ -134,6 +134,9 @@ def _check_names(config: Config) -> None:
         for name in sweep[section]:
             if name not in config[section]:
                 raise unknown(section[:-1], name, config[section], f"config.sweep.{section}")
+    if (rate := sweep.get("common_rate")) is not None and rate not in sweep["learning_rates"]:
+        rates = ", ".join(f"{one:g}" for one in sweep["learning_rates"])
+        raise UserError(f"config.sweep.common_rate: {rate:g} is not among the swept learning_rates: {rates}.")
     for name in config["datasets"]:
         datasets.source(config["datasets"], name)
     for name in sweep["datasets"]:

@@ -109,7 +109,8 @@ class SweptCell(TypedDict):
 class Swept(TypedDict):
     """What is swept: every combination. max_scores: how many scores it may come to, where that is more than usual.
 
-    adopted: names of adapters that were trained elsewhere and are scored beside them.
+    adopted: names of adapters that were trained elsewhere and are scored beside them. common_rate: the one of the
+    learning rates that stands for the paper's, which has one for all methods.
     """
 
     models: list[str]
@@ -120,6 +121,7 @@ class Swept(TypedDict):
     seeds: list[int]
     tasks: list[str]
     max_scores: NotRequired[int]
+    common_rate: NotRequired[float]
     adopted: NotRequired[list[str]]
 
 

@@ -1,6 +1,7 @@
 """What figures are drawn from: the curves and bars of a sweep, read from its records.
 
-A missing record, a missing row or a value that is no number raises UserError: no figure has holes.
+A missing record, a missing row or a value that is no number raises UserError: no figure has holes. A training that
+diverged has none where its numbers end, which are NaN here.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pissa_repro.tasks import METRIC
 
 @dataclass(frozen=True)
 class Curve:
-    """One value over training: steps (n,), and the values of every seed (seeds, n)."""
+    """One value over training: steps (n,), and the values of every seed (seeds, n); NaN from where a seed diverged."""
 
     steps: numpy.ndarray
     values: numpy.ndarray
@@ -61,18 +62,29 @@ def numbers(table: pandas.DataFrame, column: str, path: Path) -> numpy.ndarray:
 
 
 def read_curve(results: Path, cells: list[Cell], column: str) -> Curve:
-    """A column of train_steps.csv over the seeds of one method. Raises UserError if steps differ."""
-    runs: list[numpy.ndarray] = []
-    steps = numpy.empty(0)
-    for cell in cells:
-        path = paths.cell(cell.name, results).steps
-        table = read_table(path, ("step", column))
-        here = numbers(table, "step", path)
-        if runs and not numpy.array_equal(here, steps):
-            raise UserError(f"{path}: its steps are not those of {cells[0].name}; no mean over seeds is possible.")
-        steps = here
-        runs.append(numbers(table, column, path))
+    """A column of train_steps.csv over the seeds of one method. Raises UserError if steps differ.
+
+    Those of a training that diverged are the first steps of the others.
+    """
+    found = [_run(paths.cell(cell.name, results).steps, column) for cell in cells]
+    steps = max((steps for steps, _ in found), key=len)
+    for cell, (here, values) in zip(cells, found, strict=True):
+        ended = numpy.isnan(values[-1])
+        if not numpy.array_equal(here, steps[: len(here)] if ended else steps):
+            path = paths.cell(cell.name, results).steps
+            raise UserError(f"{path}: its steps are not those of the other seeds; no mean over seeds is possible.")
+    gaps = [(0, len(steps) - len(values)) for _, values in found]
+    runs = [numpy.pad(run, gap, constant_values=numpy.nan) for (_, run), gap in zip(found, gaps, strict=True)]
     return Curve(steps, numpy.stack(runs))
+
+
+def _run(path: Path, column: str) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """The steps of one training and its values, both (n,); the last value is NaN where it diverged."""
+    table = read_table(path, ("step", column))
+    steps, last = numbers(table, "step", path), table.iloc[-1]
+    if all(numpy.isfinite(last[name]) for name in ("loss", "grad_norm") if name in table):
+        return steps, numbers(table, column, path)
+    return steps, numpy.append(numbers(table.iloc[:-1], column, path), numpy.nan)
 
 
 def read_scores(path: Path) -> pandas.DataFrame:
@@ -84,9 +96,14 @@ def read_scores(path: Path) -> pandas.DataFrame:
 class Bar:
     """The scores of one method in a measure's unit: one per seed, and the mean standard error over items of a run."""
 
-    values: numpy.ndarray
-    stderr: float | None  # None for one item
-    items: int
+    values: numpy.ndarray  # NaN of a seed that diverged
+    stderr: float | None  # None for one item, and where a seed diverged
+    items: int  # 0 where all seeds diverged
+
+    @property
+    def diverged(self) -> int:
+        """How many seeds diverged: then there is no mean."""
+        return int(numpy.isnan(self.values).sum())
 
 
 def read_bar(scores: pandas.DataFrame, path: Path, cells: list[Cell], task: str, shown: Measure) -> Bar:
@@ -102,6 +119,10 @@ def read_bar(scores: pandas.DataFrame, path: Path, cells: list[Cell], task: str,
             )
         of_cells.append(row)
     rows = pandas.concat(of_cells)
+    if "diverged" in rows and rows["diverged"].notna().any():
+        known = rows[rows["diverged"].isna()]
+        numbers(known, "value", path)
+        return Bar(shown.scale * rows["value"].to_numpy(dtype=float), None, int(known["n"].max()) if len(known) else 0)
     values, items = (numbers(rows, column, path) for column in ("value", "n"))
     stderr = shown.scale * numbers(rows, "stderr", path).mean() if items[0] > 1 else None
     return Bar(shown.scale * values, stderr, int(items[0]))

@@ -1,5 +1,6 @@
 """The errors of starts that data weighs, and the losses after the trainings from them."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,11 @@ class Line:
     def first(self) -> Cell:
         """A cell to ask for everything that the seeds share."""
         return self.cells[0]
+
+    @property
+    def diverged(self) -> int:
+        """How many of the trainings diverged; their losses are NaN."""
+        return sum(map(math.isnan, self.losses))
 
 
 def lines(sweep: Sweep, results: Path, trained: bool) -> Iterator[Line]:
@@ -70,8 +76,8 @@ def _loss(sweep: Sweep, cell: Cell, results: Path, fetched: Fetched) -> float:
     path = paths.cell(cell.name, results).train
     record = checked(path, sweep.train_spec(cell))
     fetched.compare(path, record, cell.model, cell.data)
-    loss: float = record["final_loss"]
-    return loss
+    loss: float | None = record["final_loss"]
+    return math.nan if loss is None else loss  # it diverged
 
 
 def _mean(values: list[float]) -> float:

@@ -29,8 +29,13 @@ class Scored:
     task: str
     facts: list[dict[str, str]]  # the rows of scores.csv with the paper's metric
     second: list[float]  # the second metric over the seeds as scored; empty unless every cell has it
-    scores: np.ndarray  # (seeds, items) as scored: fractions of 1 where the unit is percent
+    scores: np.ndarray  # (seeds, items) as scored: fractions of 1 where the unit is percent; NaN where one diverged
     measure: Measure
+
+    @property
+    def diverged(self) -> int:
+        """How many of the trainings diverged: then there is no mean, for one over the others is of the lucky ones."""
+        return sum(map(_lost, self.facts))
 
     def numbers(self, column: str) -> list[float]:
         """A column of scores.csv over the seeds, without empty values."""
@@ -75,16 +80,18 @@ def read_scores(path: Path) -> Scores:
         raise UserError(f"{path}: no such file. Run snakemake to make it.") from None
 
 
-def lines(sweep: Sweep, rows: Scores, results: Path) -> tuple[list[Line], list[Elsewhere]]:
+def lines(
+    sweep: Sweep, rows: Scores, results: Path, tasks: Sequence[str] | None = None
+) -> tuple[list[Line], list[Elsewhere]]:
     """The rows of the sweep's table in the config's order, and those of what was trained elsewhere.
 
-    Raises UserError when a cell has no score, its samples do not give its score, or two cells of a
-    task were scored on different items.
+    tasks: of these only; None for all that are swept. Raises UserError when a cell has no score, its samples do not
+    give its score, or two cells of a task were scored on different items.
     """
     made: list[Line] = []
     elsewhere: list[Elsewhere] = []
     groups = _by_seed(sweep)
-    for task in sweep.config["sweep"]["tasks"]:
+    for task in sweep.config["sweep"]["tasks"] if tasks is None else tasks:
         read = Reader(task, measure_of(sweep.config["tasks"][task]["task"]), rows, results)
         made += [Line(**read(cells), cells=cells) for cells in groups]
         elsewhere += [Elsewhere(**read([one]), adopted=one) for one in sweep.adopted.values()]
@@ -101,11 +108,18 @@ class Reader:
     def __call__(self, cells: Sequence[Cell | Adopted]) -> dict[str, Any]:
         """The fields of Scored, over cells that differ in their seed only."""
         facts = [_fact(self.rows, cell, self.task) for cell in cells]
-        items = [_items(self.results, cell, self.task) for cell in cells]
-        self.first = self.first or items[0]
-        for its, fact in zip(items, facts, strict=True):
-            _check(self.task, its, self.first, float(fact["value"]))
-        second, scores = _second(self.rows, cells, self.task, self.shown), np.stack([one.scores for one in items])
+        items = {
+            cell.name: _items(self.results, cell, self.task)
+            for cell, fact in zip(cells, facts, strict=True)
+            if not _lost(fact)
+        }
+        self.first = self.first or next(iter(items.values()), None)
+        for fact in facts:
+            if self.first and fact["cell"] in items:
+                _check(self.task, items[fact["cell"]], self.first, float(fact["value"]))
+        nothing = np.full(len(self.first.scores) if self.first else 0, np.nan)
+        scores = np.stack([items[cell.name].scores if cell.name in items else nothing for cell in cells])
+        second = _second(self.rows, cells, self.task, self.shown)
         return {"task": self.task, "facts": facts, "second": second, "scores": scores, "measure": self.shown}
 
 
@@ -121,6 +135,11 @@ def _fact(rows: Scores, cell: Cell | Adopted, task: str) -> dict[str, str]:
     if (cell.name, task, METRIC) not in rows:
         raise UserError(f"scores: no '{METRIC}' score of {cell.name} on {task}. Delete the scores file and run again.")
     return rows[cell.name, task, METRIC]
+
+
+def _lost(fact: dict[str, str]) -> bool:
+    """Whether a row of scores.csv is of a training that diverged; tables of before this was recorded have no column."""
+    return bool(fact.get("diverged"))
 
 
 def _second(rows: Scores, cells: Sequence[Cell | Adopted], task: str, shown: Measure) -> list[float]:
@@ -175,24 +194,31 @@ def as_it_is(sweep: Sweep, cell: Cell) -> bool:
     return methods.load(init).REFERENCE and not changed
 
 
-def at_best_rate(rows: list[Line]) -> list[Line]:
-    """Of the rows that differ in the learning rate only, the one that is best on validation items.
+def place(line: Line) -> Point:
+    """Where a row stands, whatever its rate."""
+    cell = line.first
+    return Point(cell.model, cell.data, cell.method, cell.quant, cell.rank, 0, 0)
 
-    Best is the highest mean, or the lowest where lower is better; of equals, the smallest rate.
+
+def chosen_rates(rows: list[Line]) -> dict[tuple[str, Point], float]:
+    """The learning rate that is best on validation items: by the task it is chosen for, and the place of the rows.
+
+    Only rows of validation tasks are looked at. Best is the highest mean over seeds and items, or the lowest where
+    lower is better; of equals, the smallest rate. A rate at which a seed diverged is not chosen.
+    """
+    best: dict[tuple[str, Point], tuple[float, float]] = {}
+    asked = [line for line in rows if line.task.endswith(VALIDATION) and not line.diverged]
+    for line in sorted(asked, key=lambda line: line.first.learning_rate):
+        here, value = (line.task.removesuffix(VALIDATION), place(line)), line.scores.mean()
+        if here not in best or line.measure.better(value, best[here][0]):
+            best[here] = value, line.first.learning_rate
+    return {here: rate for here, (_, rate) in best.items()}
+
+
+def at_best_rate(rows: list[Line]) -> list[Line]:
+    """Of the rows that differ in the learning rate only, the one whose rate is chosen on validation items.
+
     Never chosen on the test items: a task without a swept validation task has no row here.
     """
-
-    def at(line: Line, task: str) -> tuple[str, Point]:  # of all seeds
-        cell = line.first
-        return task, Point(cell.model, cell.data, cell.method, cell.quant, cell.rank, cell.learning_rate, 0)
-
-    means = {at(line, line.task): line.scores.mean() for line in rows}
-    best: dict[tuple[str, Point], tuple[float, Line]] = {}
-    for line in sorted(rows, key=lambda line: line.first.learning_rate):
-        task, point = at(line, line.task)
-        here = task, point._replace(learning_rate=0)
-        value = means.get((task + VALIDATION, point))
-        if value is not None and (here not in best or line.measure.better(value, best[here][0])):
-            best[here] = (value, line)
-    chosen = [line for _, line in best.values()]
-    return [line for line in rows if line in chosen]
+    rates = chosen_rates(rows)
+    return [line for line in rows if rates.get((line.task, place(line))) == line.first.learning_rate]

@@ -68,6 +68,8 @@ def read(path: Path, metric: str) -> Scored:
     another run. The mean of a score that is not right or wrong may be weighted, and is not checked.
     """
     record = read_record(path)
+    if step := record.get("diverged"):
+        raise UserError(f"{path}: the training diverged at step {step}: it has no score to compare.")
     if metric not in record["metrics"]:
         raise unknown("metric", metric, record["metrics"], str(path))
     samples = paths.samples(path)

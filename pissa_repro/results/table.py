@@ -1,6 +1,6 @@
 """The rows of scores.csv: one per score, with its cell, its training and its commits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,20 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.records import Fetched, checked
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.record_types import AdoptRecord, Provenance, ScoreRecord, TrainRecord
+from pissa_repro.tasks import METRIC
 
 COLUMNS = (
-    "cell model data method display quant rank learning_rate seed task metric value stderr n final_loss "
+    "cell model data method display quant rank learning_rate seed task metric value stderr n final_loss diverged "
     "trainable_parameters error_reduction seen_in_training train_seconds memory_bytes gpu_memory_bytes commit dirty "
     "record"
 ).split()
 
 
 def rows(sweep: Sweep, results: Path) -> Iterator[dict[str, Any]]:
-    """The rows of scores.csv, in the config's order. A number that does not exist is left out."""
+    """The rows of scores.csv, in the config's order. A number that does not exist is left out.
+
+    A training that diverged has one row a task, with the step at which it did and without a score.
+    """
     fetched = Fetched(results)
     reductions = {}
     for start, cell in sweep.starts.items():
@@ -52,7 +56,8 @@ def _scores(
         score: ScoreRecord = checked(path, sweep.evaluate_spec(cell, task))
         fetched.compare(path, score, cell.model, sweep.config["tasks"][task]["dataset"])
         fetched.compare_trained(path, score, home.train)
-        for metric, value in score["metrics"].items():
+        metrics: Mapping[str, Any] = {METRIC: {}} if "diverged" in score else score["metrics"]
+        for metric, value in metrics.items():
             yield {
                 **facts,
                 **code(origin, *score["generated"]["runs"], score["provenance"]),
@@ -82,6 +87,7 @@ def training(record: TrainRecord) -> dict[str, Any]:
     origin = record["provenance"]
     return {
         "final_loss": record["final_loss"],
+        "diverged": record.get("diverged"),
         "trainable_parameters": record["trainable_parameters"],
         "train_seconds": record["train_seconds"],
         "memory_bytes": origin["memory_bytes"],

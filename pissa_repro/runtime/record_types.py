@@ -152,7 +152,8 @@ class Asked(TypedDict, total=False):
 class TrainFacts(Identity, Asked):
     """What the record of a training says of its start and its steps. start_sha256: None without factors.
 
-    architecture: causal, seq2seq or classification (model/architecture.py).
+    architecture: causal, seq2seq or classification (model/architecture.py). diverged: the step at which the training
+    diverged and ended; records of others do not have it. final_loss: None for such a training.
     """
 
     spec: TrainSpec
@@ -161,7 +162,8 @@ class TrainFacts(Identity, Asked):
     start_up: dict[str, float | None]
     trainable_parameters: int
     steps: int
-    final_loss: float
+    final_loss: float | None
+    diverged: NotRequired[int]
     first_grad_norm: float
     lengths: dict[str, int]
     batch: dict[str, int]
@@ -244,7 +246,8 @@ class Generated(TypedDict):
 class ScoreFacts(Identity):
     """A score and how its answers were generated. A task adds facts of its own, such as its judge or its sandbox.
 
-    seen_in_training: the rows whose prompt is one of the training's, too; None where that is not known.
+    seen_in_training: the rows whose prompt is one of the training's, too; None where that is not known. diverged: as
+    in TrainFacts; such a score has no metrics, for nothing was generated.
     """
 
     spec: EvaluateSpec
@@ -253,6 +256,7 @@ class ScoreFacts(Identity):
     checks: dict[str, float]
     prompts_cut: int
     seen_in_training: int | None
+    diverged: NotRequired[int]
     generated: Generated
 
 

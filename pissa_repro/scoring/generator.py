@@ -24,6 +24,7 @@ from pissa_repro.scoring.engines import BACKENDS, EngineError, Options, check_ar
 from pissa_repro.scoring.generations import Journal, journal, place
 from pissa_repro.sources.fetched import base_of
 from pissa_repro.sources.prompt import Style, facts, make_style, named
+from pissa_repro.training import diverged
 from pissa_repro.training.cell import verified
 
 if TYPE_CHECKING:
@@ -160,9 +161,10 @@ class Generator:
     def run(self, work: list[Job]) -> dict[str, str]:
         """Generate what is missing, cell after cell: {job: reason} for those of cells that were refused.
 
-        Raises EngineError when the engine itself fails.
+        Of a cell whose training diverged it is noted that there is nothing to generate with. Raises EngineError when
+        the engine itself fails.
         """
-        refused = {}
+        refused, work = {}, self._without_diverged(work)
         cells = [list(own) for _, own in itertools.groupby(work, key=lambda job: job.trained)]
         for own in cells:
             with ExitStack() as stack:
@@ -183,6 +185,15 @@ class Generator:
                         kept[job].refuse(str(error))
                         refused[job.name] = str(error)
         return refused
+
+    def _without_diverged(self, work: list[Job]) -> list[Job]:
+        """The jobs of cells with trained weights; in the files of the others it is noted that they have none."""
+        lost = {job: step for job in work if (step := diverged.step_in(job.trained))}
+        for job, step in lost.items():
+            log.info("%s: the training diverged at step %d, nothing to generate", job.name, step)
+            with journal(job.out, job.origin(self.stored)) as kept:
+                kept.diverge(step)
+        return [job for job in work if job not in lost]
 
     def _start(self, work: list[Job]) -> None:
         from pissa_repro.model.load import window

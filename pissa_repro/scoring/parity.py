@@ -13,6 +13,7 @@ from pissa_repro.runtime.record_types import ModelRecord
 from pissa_repro.scoring import generations, harness
 from pissa_repro.scoring.generator import CHECKED, CHECKED_TOKENS
 from pissa_repro.sources.prompt import Style, make_style, named
+from pissa_repro.training import diverged
 from pissa_repro.training.cell import verified
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ def compare_kept(
     """The record, less its provenance, of what two back-ends have generated for a cell: the files at `paths`."""
     first, second = (generations.read(path) for path in paths)
     same_source(first, second, rows)
+    diverged.refuse(trained)
     if verified(trained, init) != first.origin["trained_sha256"]:
         raise UserError(f"{first.path}: generated from other weights than {trained} holds now. Generate it again.")
     spec = first.origin["spec"]

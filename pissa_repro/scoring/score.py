@@ -24,13 +24,17 @@ def score(
 ) -> tuple[dict[str, Any], list[Sample]]:
     """The record of a score, less its provenance, and the samples. trained_on: the rows of the cell's training.
 
-    Raises UserError when items are not generated yet, or were generated from another spec or other rows.
+    A training that diverged gets a record without metrics, and no samples. Raises UserError when items are not
+    generated yet, or were generated from another spec or other rows.
     """
     if kept.origin["spec"] != spec["generate"] or kept.origin["data_sha256"] != sha256(rows):
         other = "another spec" if kept.origin["spec"] != spec["generate"] else "other rows"
         raise UserError(f"{kept.path}: generated from {other}. Delete it and run again.")
     if kept.refused:
         raise UserError(kept.refused)
+    seen = _seen(rows, trained_on) if trained_on else None
+    if kept.diverged:
+        return {**_unscored(spec, kept, kept.diverged), "seen_in_training": seen}, []
     graded = judge_items(spec, rows, kept.turns, kept.path)
     facts = ScoreFacts(
         spec=spec,
@@ -40,10 +44,17 @@ def score(
         metrics=graded.metrics,
         checks=kept.runs[-1]["checks"],
         prompts_cut=kept.runs[-1]["prompts_cut"],
-        seen_in_training=_seen(rows, trained_on) if trained_on else None,
+        seen_in_training=seen,
         generated={"seconds": round(kept.seconds, 3), "tokens": kept.tokens, "runs": kept.runs},
     )
     return {**facts, **graded.facts}, graded.samples
+
+
+def _unscored(spec: EvaluateSpec, kept: generations.Generations, step: int) -> dict[str, Any]:
+    """The facts of the score that a diverged training does not have."""
+    made = {key: kept.origin[key] for key in ("base", "data_sha256", "trained_sha256")}
+    nothing = {"metrics": {}, "checks": {}, "prompts_cut": 0, "generated": {"seconds": 0.0, "tokens": 0, "runs": []}}
+    return {"spec": spec, **made, **nothing, "diverged": step}
 
 
 def _seen(rows: Path, trained_on: Path) -> int | None:
@@ -85,6 +96,8 @@ def rescore(path: Path, data: Path | None) -> str:
     """Apply today's rules to the samples of a record, write both anew, and say what has changed."""
     started = time.perf_counter()
     record: ScoreRecord = read_json(path)
+    if step := record.get("diverged"):
+        return f"{path}: the training diverged at step {step}: no items, nothing to score"
     if data and sha256(data) != record["data_sha256"]:
         raise UserError(f"{path}: made from other rows than {data}.")
     kept, rows = paths.samples(path), data or find_rows(path, record["data_sha256"])

@@ -50,7 +50,8 @@ def main(argv: list[str] | None = None) -> None:
     record, samples = score(args.spec, args.data, generations.read(args.generations), args.trained_on)
     write_lines(args.samples, samples)
     write_json(args.record, {**record, "provenance": provenance(started)})
-    log.info("%s", summary(record["metrics"]))
+    lost = record.get("diverged")
+    log.info("%s", f"no score: the training diverged at step {lost}" if lost else summary(record["metrics"]))
 
 
 if __name__ == "__main__":

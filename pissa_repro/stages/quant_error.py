@@ -23,6 +23,7 @@ from pissa_repro.sources.fetched import base_of, stored_model
 from pissa_repro.stages.options import stage_parser
 from pissa_repro.starts import weighing
 from pissa_repro.starts.error import measure_stored
+from pissa_repro.training import diverged
 from pissa_repro.training.cell import verified
 
 
@@ -38,6 +39,8 @@ def main(argv: list[str] | None = None) -> None:
     started = time.perf_counter()
     model, start = stored_model(args.model), args.spec["init"]
     quants = args.spec.get("evaluated_as") or [start["quant"]]
+    if args.trained:
+        diverged.refuse(args.trained)
     content = {"trained_sha256": verified(args.trained, args.factors)} if args.trained else {}
     known = weighing.known(model, args.statistics, args.spec.get("weighed_by"))
     errors = measure_stored(model, args.factors, args.trained, quants, known)

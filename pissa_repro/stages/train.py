@@ -6,7 +6,8 @@ python -m pissa_repro.stages.train --spec "$SPEC" --model MODEL.json --data DATA
 Writes what was trained, the record, and loss, learning rate and unclipped gradient norm of every step.
 --trained gets factors/, which is what the other stages read, and beside it a plain LoRA where one is exact;
 for full fine-tuning a whole model. Its README.md says how others load it. Checkpoints go to --scratch; after
-a kill the same command goes on from the last whole one.
+a kill the same command goes on from the last whole one. A training that diverges ends at that step: the record says so,
+and --trained holds a README.md alone.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from pissa_repro.runtime.record import atomic_folder, content, write_json
 from pissa_repro.runtime.record_types import TrainRecord
 from pissa_repro.sources.fetched import identities, stored_model
 from pissa_repro.stages.options import stage_parser
+from pissa_repro.training import diverged
 from pissa_repro.training.cell import (
     build_record,
     check_dtypes,
@@ -97,22 +99,27 @@ def run(args: argparse.Namespace) -> None:
         return
     rows = write_steps(args.steps, trainer.state.log_history)
     facts = build_record(made, identity, prepared, trainer, rows)
+    lost = facts.get("diverged")
     with atomic_folder(args.trained) as unfinished:
-        save_trained(trainer.model, unfinished, args.init)
-        cell = args.trained.resolve().parent.name
-        finish(Trained(unfinished, args.init, stored, cell, Path(args.model).stem), facts)
+        if lost:
+            diverged.save(unfinished, lost)
+        else:
+            save_trained(trainer.model, unfinished, args.init)
+            cell = args.trained.resolve().parent.name
+            finish(Trained(unfinished, args.init, stored, cell, Path(args.model).stem), facts)
     record = TrainRecord(
         **facts,
         trained_sha256=content(args.trained),
         dtypes=dtypes,
         train_seconds=scratch.seconds_before + seconds,
-        update=mean_update(trainer.model, stored, spec["quant"], args.init),
+        update=None if lost else mean_update(trainer.model, stored, spec["quant"], args.init),
         resumed_from=scratch.resumed_from,
         provenance=provenance(started),
     )
     write_json(args.record, record)
     scratch.remove()
-    log.info("final loss %.4f after %d steps, %.1f s", record["final_loss"], record["steps"], record["train_seconds"])
+    end = f"diverged at step {lost}" if lost else f"final loss {record['final_loss']:.4f}"
+    log.info("%s after %d steps, %.1f s", end, record["steps"], record["train_seconds"])
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pissa_repro.runtime.record import content, read_json, read_lines, write_csv
 from pissa_repro.runtime.record_types import Identity, MadeFrom, ModelRecord, Step, TrainFacts, TrainRecord
 from pissa_repro.runtime.specs import TrainSpec
 from pissa_repro.sources.prompt import facts, make_style, named
+from pissa_repro.training import diverged
 from pissa_repro.training.examples import RESPONSE, Classified, Example, Lengths, classified, tokenize
 
 if TYPE_CHECKING:
@@ -176,12 +177,17 @@ def verified(trained: Path, init: Path | None) -> dict[str, str]:
 def build_record(
     made: MadeFrom, identity: Identity, prepared: Prepared, trainer: "Trainer", rows: list[Step]
 ) -> TrainFacts:
-    """The facts of the training record; the final loss is the mean over the last tenth of the steps."""
+    """The facts of the training record; the final loss is the mean over the last tenth of the steps.
+
+    A training that diverged has no final loss; its step is in `diverged`, which no other record has.
+    """
     from pissa_repro.model.architecture import architecture
 
     tail = rows[-max(1, len(rows) // 10) :]
     options, kind = trainer.args, architecture(prepared.model.config)
+    lost = diverged.step_of(rows)
     return {
+        **({"diverged": lost} if lost else {}),  # type: ignore[typeddict-item]
         "spec": made["spec"],
         **identity,
         "architecture": kind.name,
@@ -189,7 +195,7 @@ def build_record(
         "start_up": {"logits_difference": prepared.logits_difference},
         "trainable_parameters": trainer.get_num_trainable_parameters(),
         "steps": len(rows),
-        "final_loss": sum(row["loss"] for row in tail) / len(tail),
+        "final_loss": None if lost else sum(row["loss"] for row in tail) / len(tail),
         "first_grad_norm": rows[0]["grad_norm"],
         "lengths": prepared.lengths.as_dict(),
         **facts(make_style(named(made["spec"]), prepared.tokenizer, kind)),

@@ -8,6 +8,7 @@ clipping, the optimizer, settle. All processes do the same on the same numbers, 
 
 import hashlib
 import inspect
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +53,7 @@ class Hooks(TrainerCallback):
         self.training, self.file, self.scratch = training, methods.PLUGINS.file(spec["method"]), scratch
         self.clip = spec["settings"]["max_grad_norm"]
         self.checked = False  # whether the first step was
+        self.lost = False  # whether the gradient of the task itself is no finite number
 
     def join(self, trainer: Trainer) -> None:
         """Take the trainer's model, and give it the optimizer. To be called once, before it trains."""
@@ -103,6 +105,8 @@ class Hooks(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        if self._diverged():  # the hooks are not asked about it: the loss of this step ends the training
+            return
         step = state.global_step + 1
         self._penalize(step)
         with torch.no_grad():
@@ -114,6 +118,12 @@ class Hooks(TrainerCallback):
                 f"step {step}: the norm of the gradient is {norm}, after penalty() and adjust(). Lower the learning "
                 "rate, or mend these"
             )
+
+    def _diverged(self) -> bool:
+        """Whether the gradient is no number. The Trainer has divided by its norm, so that then no entry is one."""
+        given = (parameter.grad for parameter in self.trained if parameter.grad is not None)
+        self.lost = not all(gradient.isfinite().all() for gradient in itertools.islice(given, 1))
+        return self.lost
 
     def _penalize(self, step: int) -> None:
         """Add the penalty's gradient. Not by `backward`, which would wake the averaging over processes again."""
@@ -134,6 +144,8 @@ class Hooks(TrainerCallback):
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        if self.lost:
+            return
         with torch.no_grad():
             self.training.settle(self.modules, state.global_step + 1, state.max_steps)
         if not self.checked:
@@ -165,7 +177,7 @@ class Hooks(TrainerCallback):
         found = digests(self._frozen())
         if changed := [name for name in self.frozen | found if self.frozen.get(name) != found.get(name)]:
             raise self._wrong(f"it changed what is frozen: {', '.join(changed[:3])} ({len(changed)} in all)")
-        if not all(parameter.isfinite().all() for parameter in self.trained):
+        if not self.lost and not all(parameter.isfinite().all() for parameter in self.trained):
             raise self._wrong("a part that trains is no finite number after the last step")
 
     def _frozen(self) -> dict[str, torch.Tensor]:

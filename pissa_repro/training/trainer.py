@@ -1,7 +1,6 @@
 """TRL's SFTTrainer (or transformers' own) set to the paper's recipe; checkpoints survive any kill."""
 
 import logging
-import math
 import os
 import shutil
 import sys
@@ -31,6 +30,7 @@ from pissa_repro.runtime.progress import Plain
 from pissa_repro.runtime.record import read_json, write_json
 from pissa_repro.runtime.record_types import MadeFrom
 from pissa_repro.runtime.specs import TrainSpec
+from pissa_repro.training import diverged
 from pissa_repro.training.cell import Prepared, Share
 from pissa_repro.training.hooks import hooks
 
@@ -91,7 +91,7 @@ class Scratch:
 
 
 class Watch(TrainerCallback):
-    """Marks whole checkpoints, reports progress in plain lines, and stops at a loss that is no number."""
+    """Marks whole checkpoints, reports progress in plain lines, and ends a training that has diverged."""
 
     def __init__(self, scratch: Scratch):
         self.scratch, self.started = scratch, time.perf_counter()
@@ -113,8 +113,14 @@ class Watch(TrainerCallback):
         loss = (kwargs.get("logs") or {}).get("loss")
         if loss is None:
             return
-        if not math.isfinite(loss):
-            raise UserError(f"step {state.global_step}: the loss is {loss}. Lower the learning rate.")
+        if not diverged.finite(state.log_history[-1]):
+            diverged.check_moved(state.log_history)
+            norm = state.log_history[-1].get("grad_norm")
+            log.warning(
+                "step %d: loss %s, gradient %s: diverged, the training ends here", state.global_step, loss, norm
+            )
+            control.should_training_stop, control.should_save = True, False  # a checkpoint would begin beyond it
+            return
         if not sys.stderr.isatty():
             self.plain.step(f"loss {loss:.4f}, ")
 

@@ -1,6 +1,7 @@
 """The scores of a sweep as bars."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy
 from matplotlib.axes import Axes
@@ -15,27 +16,47 @@ from pissa_repro.runtime import paths
 
 
 def draw_bars(axes: Axes, bars: list[tuple[Look, Bar]], items: str, shown: Measure) -> None:
-    """Draw each bar with its seeds as dots, its two errors side by side, and its mean as text."""
+    """Draw each bar with its seeds as dots, its two errors side by side, and its mean as text.
+
+    Where a seed diverged there is no bar: how many did stands in its place, and the others are dots.
+    """
     seeds = len(bars[0][1].values)
     digits = 1 if shown.unit == PERCENT else shown.digits
+    labels: dict[str, Any] = {}
     for x, (look, bar) in enumerate(bars):
-        mean, spread = bar.values.mean(), bar.values.std(ddof=1) if seeds > 1 else 0.0
-        side = 0.22 if seeds > 1 else 0.0
-        axes.bar(x, mean, 0.74, facecolor=look.tint, edgecolor=look.colour, hatch=look.hatch)
         if seeds > 1:
-            error = axes.errorbar(x - side, mean, spread, fmt="none", ecolor="black", elinewidth=1.1, capsize=2.5)
             places = x + numpy.linspace(-0.07, 0.07, seeds)
             dots = axes.scatter(places, bar.values, s=12, color="white", edgecolor="black", linewidth=0.8, zorder=4)
-        if bar.stderr is not None:
-            broad = axes.errorbar(x + side, mean, bar.stderr, fmt="none", ecolor=style.GREY, elinewidth=3.5)
+            labels.setdefault("one seed", dots)
+        if bar.diverged:
+            words = f"diverged ({bar.diverged} of {seeds})"
+            axes.annotate(
+                words, (x, 0), (0, 4), textcoords="offset points", rotation=90, ha="center", color=look.colour,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            )  # fmt: skip
+            continue
+        labels |= _bar(axes, x, look, bar, items)
+        mean, spread = bar.values.mean(), bar.values.std(ddof=1) if seeds > 1 else 0.0
         top = max(mean + (bar.stderr or 0.0), mean + spread, bar.values.max())
         axes.annotate(f"{mean:.{digits}f}", (x, top), (0, 3), textcoords="offset points", ha="center", va="bottom")
-    if bars[0][1].stderr is not None:
-        broad.set_label(f"standard error over\n{items} test items\n(one run)")
-    if seeds > 1:
-        error.set_label(f"standard deviation\nover {seeds} seeds")
-        dots.set_label("one seed")
+    for label, handle in labels.items():
+        handle.set_label(label)
     axes.set_ylim(0, max(shown.scale / 100, 1.08 * axes.get_ylim()[1]))  # 1 %: the scale when all scores are 0
+
+
+def _bar(axes: Axes, x: int, look: Look, bar: Bar, items: str) -> dict[str, Any]:
+    """One bar with its errors, which it returns by their labels."""
+    seeds, mean = len(bar.values), bar.values.mean()
+    side, labels = 0.22 if seeds > 1 else 0.0, {}
+    axes.bar(x, mean, 0.74, facecolor=look.tint, edgecolor=look.colour, hatch=look.hatch)
+    if seeds > 1:
+        spread = bar.values.std(ddof=1)
+        error = axes.errorbar(x - side, mean, spread, fmt="none", ecolor="black", elinewidth=1.1, capsize=2.5)
+        labels[f"standard deviation\nover {seeds} seeds"] = error
+    if bar.stderr is not None:
+        broad = axes.errorbar(x + side, mean, bar.stderr, fmt="none", ecolor=style.GREY, elinewidth=3.5)
+        labels[f"standard error over\n{items} test items\n(one run)"] = broad
+    return labels
 
 
 def name_bars(axes: Axes, labels: list[str]) -> None:
@@ -67,7 +88,7 @@ def accuracy(sweep: Sweep, results: Path) -> Figure:
         [(known[p], read_bar(table, scores, g, panel.task, measures[panel.task])) for p, g in panel.cells().items()]
         for panel in panels
     ]
-    items = ", ".join(str(n) for n in sorted({bar.items for bars in read for _, bar in bars}))
+    items = ", ".join(str(n) for n in sorted({bar.items for bars in read for _, bar in bars} - {0}))
     for panel, bars in zip(panels, read, strict=True):
         draw_bars(panel.axes, bars, items, measures[panel.task])
         name_bars(panel.axes, [look.label for look, _ in bars])

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -27,6 +28,8 @@ def draw_curves(axes: Axes, curves: list[tuple[Look, Curve]], marks: int) -> Non
             linewidth=look.width, markersize=look.size, markevery=(first, stride), label=look.label,
             markeredgecolor="white", markeredgewidth=0.4,
         )  # fmt: skip
+        for ended in numpy.isnan(curve.values).any(axis=1).nonzero()[0]:
+            style.mark_diverged(axes, look.colour, curve.steps[numpy.isnan(curve.values[ended]).argmax()])
 
 
 def set_scale(axes: Axes, scale: str) -> None:
@@ -46,7 +49,8 @@ def draw_inset(axes: Axes, curves: list[tuple[Look, Curve]], count: int) -> None
     low, high = scale.transform(axes.get_ylim())
     first, last = axes.get_xlim()
     shown = [curve.values[:, curve.steps >= first + edge * (last - first)] for _, curve in curves]
-    behind = scale.transform(max(values.max() for values in shown if values.size))
+    tops = [values[numpy.isfinite(values)] for values in shown]
+    behind = scale.transform(max((values.max() for values in tops if values.size), default=high))
     bottom_value, top_value = scale.inverted().transform([low, max(high, low + (behind - low) / floor)])
     axes.set_ylim(bottom_value, top_value)
     axes.add_patch(Rectangle((edge, floor), 1 - edge, 1 - floor, transform=axes.transAxes, color="white", zorder=0.6))
@@ -89,7 +93,13 @@ def draw_over_steps(sweep: Sweep, results: Path, shown: Shown) -> Figure:
     for panel, curves in zip(panels, read, strict=True) if count > 4 else ():
         draw_inset(panel.axes, curves, count)
     style.share_limits(panels)  # an inset only raises the top, so it stays clear of the curves
-    notes = (shared, *describe_curves(len(sweep.config["sweep"]["seeds"]), block, count), *style.exceptions(sweep))
+    lost = any(numpy.isnan(curve.values).any() for curves in read for _, curve in curves)
+    notes = (
+        shared,
+        style.DIVERGED if lost else "",
+        *describe_curves(len(sweep.config["sweep"]["seeds"]), block, count),
+        *style.exceptions(sweep),
+    )
     style.finish(figure, panels, "training step", shown.label, notes)
     return figure
 

@@ -28,6 +28,7 @@ from pissa_repro.runtime.record import atomic
 
 GREY = "#555555"
 FORMATS = ("svg", "png", "pdf")
+DIVERGED = "x at the top: a seed diverged there; no mean over the others"  # in a caption
 
 STYLE = {
     "font.size": 9,
@@ -151,6 +152,15 @@ def share_limits(panels: list[Panel]) -> None:
         limits = [panel_axes.get_ylim() for panel_axes in axes]
         for panel_axes in axes:
             panel_axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
+def mark_diverged(axes: Axes, colour: str, x: float, rank: int = 0, words: str = "") -> None:
+    """A cross at the top edge where a training diverged, and words beside it; below those of lower ranks."""
+    place, height = axes.get_xaxis_transform(), 0.96 - 0.09 * rank
+    axes.plot(x, height, "x", color=colour, markersize=6, markeredgewidth=1.8, transform=place, clip_on=False)
+    axes.annotate(
+        words, (x, height), (5, 0), xycoords=place, textcoords="offset points", va="center", fontsize=7, color=colour
+    )
 
 
 def finish(figure: Figure, panels: list[Panel], x: str, y: str, notes: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from pissa_repro.plan.labels import by_reason
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables import captions
 from pissa_repro.report.tables.columns import COLUMNS as SWEPT
-from pissa_repro.report.tables.grid import Column, difference, drawn, number
+from pissa_repro.report.tables.grid import Column, difference, drawn, number, score_of
 from pissa_repro.report.tables.sweep import build, fetched
 from pissa_repro.report.tables.table import Row, Table
 from pissa_repro.results import stats
@@ -68,7 +68,7 @@ def _costs(sweep: Sweep, costs: Costs, line: Line, scored: list[Line]) -> Row:
 def _text(sweep: Sweep, costs: Costs, line: Line, texts: list[Line]) -> Row:
     """How well the cells of a row predict the first task of text, and how much worse than the base before it."""
     after = next((text for text in texts if text.cells == line.cells), None)
-    if after is None:
+    if after is None or after.diverged:
         return {}
     test = sweep.config["tasks"][after.task]["dataset"]
     row = {
@@ -110,9 +110,7 @@ def _columns(first: Row) -> dict[str, Column]:
         "rate": lambda row: number(row["learning_rate"], "{:g}"),
         "trained parameters": lambda row: number(row["trainable_parameters"], "{:,}"),
         "final loss": lambda row: number(row["final_loss_mean"], "{:.4f}", row["final_loss_std"]),
-        f"{shown.name}, {shown.symbol}": lambda row: number(
-            row["score_mean"], f"{{:.{shown.digits}f}}", row["score_std"]
-        ),
+        f"{shown.name}, {shown.symbol}": lambda row: score_of(row, f"{{:.{shown.digits}f}}"),
         f"difference, {shown.points}": lambda row: difference(row, shown.digits),
         "start, s": lambda row: number(row.get("start_seconds"), "{:.2f}"),
         "statistics, s": lambda row: number(row.get("statistics_seconds"), "{:.1f}"),
@@ -144,4 +142,4 @@ def _caption(rows: list[Row]) -> str:
         parts.append(CAPTION["forgotten"].format(text=told["text"], before=before))
     if changes := by_reason((row["method"], row["reasons"]) for row in rows):
         parts.append(captions.CAPTION["overrides"].format(changes="; ".join(changes)))
-    return " ".join(parts + captions.seen(rows))
+    return " ".join(parts + captions.diverged(rows) + captions.seen(rows))

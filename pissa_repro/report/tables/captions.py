@@ -17,6 +17,7 @@ from pissa_repro.sources.prompt import DEFAULT
 
 Pair = tuple[Row, str | None]  # a row and its claim
 REFERENCE = "reference"  # the verdict on the difference of the row that others are compared with
+NO_REFERENCE = "the reference diverged"
 PAPER_RATE = RECIPE["learning_rate"]
 
 TITLE = "## {model}, trained on {data}, scored on {benchmark} (task {task})"
@@ -39,6 +40,8 @@ CAPTION = {
     "no reference": "No difference for {without}: there is no {plain} with default options, no `lora:` fields and no "
     "override of its own on the same base and rank{at_rate}.",
     "several": "No difference for {without}: {references} have the same definition, and none of them is the reference.",
+    "diverged": "Diverged: the loss or its gradient was no finite number, and the training ended there. Such a row has "
+    "no mean: one over the other seeds would be of the lucky ones.",
     "overrides": "By overrides of the config: {changes}.",
     "seen": "Of these items, {seen} have a prompt that the training data have, too: they test memory.",
     "prompt": "The prompt is `{prompt}` (docs/reference/config.md), not the released one.",
@@ -165,6 +168,7 @@ def caption(rows: list[Row], compared: bool, tuned: bool) -> str:
         words["points"] = "percentage points" if shown.unit == PERCENT else shown.points
         parts.append(CAPTION["difference"].format(**words))
     parts += [CAPTION[kind].format(**words, **more) for kind, more in _alone(rows)]
+    parts += diverged(rows)
     if changes := by_reason((row["method"], row["reasons"]) for row in rows):
         parts.append(CAPTION["overrides"].format(changes="; ".join(changes)))
     parts += [*prompts(rows), *seen(rows)]
@@ -176,7 +180,8 @@ def caption(rows: list[Row], compared: bool, tuned: bool) -> str:
 
 def scored(rows: list[Row]) -> list[str]:
     """What the scores of rows are, and which uncertainty they have."""
-    first, seeds, shown = rows[0], rows[0]["seeds"], rows[0]["measure"]
+    first = max(rows, key=lambda row: row["n"])  # a row of which all seeds diverged may know of no items
+    seeds, shown = rows[0]["seeds"], rows[0]["measure"]
     items = [row["score_stderr_items"] for row in rows if row["score_stderr_items"] is not None]
     words = {"n": first["n"], "benchmark": first["benchmark"], "seeds": seeds, "unit": shown.unit, **_words(shown)}
     words |= {"items": max(items, default=None), "digits": shown.digits - 1}  # an error is known less well
@@ -184,6 +189,11 @@ def scored(rows: list[Row]) -> list[str]:
     kind = "accuracy" if shown.unit == PERCENT and shown.higher_is_better else "score"
     spread = ("" if items else "one item, ") + ("seeds" if seeds > 1 else "seed")
     return [CAPTION[kind].format(**words), CAPTION[spread].format(**words)]
+
+
+def diverged(rows: list[Row]) -> list[str]:
+    """What the word means, where a row says it."""
+    return [CAPTION["diverged"]] if any(row.get("diverged") for row in rows) else []
 
 
 def prompts(rows: list[Row]) -> list[str]:

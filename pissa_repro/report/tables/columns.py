@@ -9,11 +9,14 @@ from pissa_repro.results import stats
 from pissa_repro.results.rows import Scored
 
 COLUMNS = (
-    "model benchmark data task method config_method rank quant learning_rate seeds n trainable_parameters "
+    "model benchmark data task method config_method rank quant learning_rate seeds diverged n trainable_parameters "
     "final_loss_mean final_loss_std unit score_mean score_std score_stderr_items second_metric second_mean second_std "
     "diff_to_lora diff_low diff_high diff_verdict error_reduction_percent train_seconds_mean peak_memory_gib "
     "paper_value paper_std verdict note commit dirty"
 ).split()
+
+
+NUMBERS = "score_mean score_std score_stderr_items second_metric second_mean second_std".split()
 
 
 def names(sweep: Sweep, cell: Cell | Adopted, task: str) -> dict[str, Any]:
@@ -32,8 +35,10 @@ def names(sweep: Sweep, cell: Cell | Adopted, task: str) -> dict[str, Any]:
 
 
 def scores(line: Scored) -> dict[str, Any]:
-    """Mean and spreads of the paper's metric in its unit, and of the second one."""
+    """Mean and spreads of the paper's metric in its unit, and of the second one; none where a training diverged."""
     shown = line.measure
+    if line.diverged:
+        return {"unit": shown.unit, **dict.fromkeys(NUMBERS)}
     scores = shown.scale * line.scores
     mean, spread = stats.mean_std(scores.mean(axis=1))
     second = [shown.second_scale * value for value in line.second]
@@ -45,6 +50,11 @@ def scores(line: Scored) -> dict[str, Any]:
         "second_metric": shown.second if second else None,
         **dict(zip(("second_mean", "second_std"), stats.mean_std(second) if second else (None, None), strict=True)),
     }
+
+
+def diverged(count: int, seeds: int) -> str:
+    """What stands in the place of a mean over seeds of which some have none; nothing where all have one."""
+    return f"diverged ({count} of {seeds} seed{'s' if seeds > 1 else ''})" if count else ""
 
 
 def origin(line: Scored) -> dict[str, Any]:

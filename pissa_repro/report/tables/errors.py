@@ -30,7 +30,12 @@ def _row(sweep: Sweep, line: Line) -> Row:
         return row
     mean, spread = mean_std(line.losses)
     trained = {"data": cell.data, "learning rate": cell.learning_rate, "seeds": len(line.losses)}
-    return row | trained | {"final loss": mean, "final loss std": spread}
+    return row | trained | {"final loss": mean, "final loss std": spread, **_lost(line.diverged)}
+
+
+def _lost(count: int) -> Row:
+    """How many trainings have no loss; nothing where there is none, so that most tables have no such column."""
+    return {"diverged": count} if count else {}
 
 
 def predictors(sweep: Sweep, results: Path, heading: str) -> Table:
@@ -51,11 +56,14 @@ def _correlations(sweep: Sweep, group: list[Line]) -> Iterator[Row]:
         "learning rate": cell.learning_rate,
     }  # fmt: skip
     for rank in (*ranks, "all") if len(ranks) > 1 else ranks:
-        here = [line for line in group if rank in ("all", line.first.rank)]
+        asked = [line for line in group if rank in ("all", line.first.rank)]
+        here = [line for line in asked if not line.diverged]
         losses = [sum(line.losses) / len(line.losses) for line in here]
         for kind in KINDS:
             found = kendall([line.errors[kind] for line in here], losses)
-            row = {**same, "rank": rank, "error": NAMES.get(kind, kind), "cells": len(here)}
+            row = {**same, "rank": rank, "error": NAMES.get(kind, kind), "cells": len(here)} | _lost(
+                len(asked) - len(here)
+            )
             if found is None:
                 yield {**row, "note": "too few cells, or all alike"}
             else:

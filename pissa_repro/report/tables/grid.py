@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from pissa_repro.report.tables.columns import diverged
 from pissa_repro.results.measure import Measure
 
 Row = dict[str, Any]  # of a table: its columns by name (tables.row), and what they say of the row beside them
@@ -30,6 +31,12 @@ def number(value: float | None, pattern: str, spread: float | None = None) -> st
     return pattern.format(value) + (f" ± {pattern.format(spread)}" if spread is not None else "")
 
 
+def score_of(row: Row, pattern: str) -> str:
+    """The score, ± its spread over seeds; or how many trainings diverged."""
+    lost = diverged(row.get("diverged") or 0, row.get("seeds") or 1)
+    return lost or number(row["score_mean"], pattern, row["score_std"])
+
+
 def difference(row: Row, digits: int) -> str:
     """The difference to the reference, its interval and the verdict."""
     if row.get("diff_to_lora") is None:
@@ -52,7 +59,7 @@ def columns_of(shown: Measure, compared: bool, tuned: bool) -> dict[str, Column]
         ("learning rate", lambda row: number(row["learning_rate"], "{:g}"), tuned),
         ("trained parameters", lambda row: number(row["trainable_parameters"], "{:,}"), True),
         ("final loss", lambda row: number(row["final_loss_mean"], "{:.4f}", row["final_loss_std"]), True),
-        (f"{shown.name}, {shown.symbol}", lambda row: number(row["score_mean"], score, row["score_std"]), True),
+        (f"{shown.name}, {shown.symbol}", lambda row: score_of(row, score), True),
         (shown.second_head, lambda row: number(row["second_mean"], second, row["second_std"]), True),
         (f"difference, {shown.points}", lambda row: difference(row, shown.digits), True),
         ("error reduction, %", lambda row: number(row["error_reduction_percent"], "{:.1f}"), True),

@@ -1,5 +1,6 @@
 """The solvers: Table 6 of the paper, the published numbers beside ours."""
 
+import math
 from pathlib import Path
 
 from pissa_repro.paper import published
@@ -33,6 +34,8 @@ def _rows(study: Study) -> list[Row]:
     for row in measured.to_dict("records"):
         place = row["svd"], row["rank"]
         ours = {str(key): value for key, value in row.items()} | {"final_loss": losses.get(place)}
+        if ours["final_loss"] is not None and math.isnan(ours["final_loss"]):
+            ours["diverged"] = True
         words = {"verdict": NOT_COMPARABLE, "note": UNLIKE if place in theirs else "not in the paper's table"}
         rows.append({"model": study.display, **ours, **theirs.get(place, {}), **words})
     return rows
@@ -51,7 +54,7 @@ def _fast_svd() -> dict[tuple[str, int], dict[str, float]]:
 
 
 def _losses(study: Study) -> dict[tuple[str, int], float]:
-    """Mean final loss over seeds of the swept PiSSA cells on a plain base, by solver and rank."""
+    """Mean final loss over seeds of swept PiSSA cells on a plain base, by solver and rank; NaN where one diverged."""
     losses: dict[tuple[str, int], list[float]] = {}
     settings: dict[tuple[str, int], set] = {}
     for cell in studies.solved(study.sweep, study.model):
@@ -64,5 +67,5 @@ def _losses(study: Study) -> dict[tuple[str, int], float]:
             raise UserError(
                 f"table6: {place} has several settings: {settings[place]}. Sweep one rate, data and method."
             )
-        losses.setdefault(place, []).append(record["final_loss"])
+        losses.setdefault(place, []).append(math.nan if "diverged" in record else record["final_loss"])
     return {place: sum(values) / len(values) for place, values in losses.items()}

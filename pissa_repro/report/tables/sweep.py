@@ -1,5 +1,6 @@
 """The table of a sweep: a row for each setting over all seeds, its difference to LoRA, and the published number."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,13 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables import captions, elsewhere
 from pissa_repro.report.tables.columns import COLUMNS, names, origin, scores
 from pissa_repro.report.tables.table import Table
+from pissa_repro.report.tables.two_rates import common_rate
+from pissa_repro.report.tables.two_rates import row as one_setting
+from pissa_repro.report.tables.two_rates import text as two_columns
 from pissa_repro.results import stats
 from pissa_repro.results.measure import verdict
-from pissa_repro.results.rows import Line, at_best_rate, lines, read_scores, references
+from pissa_repro.results.rates import over_rates
+from pissa_repro.results.rows import VALIDATION, Line, at_best_rate, chosen_rates, lines, read_scores, references
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
@@ -28,6 +33,10 @@ def table(sweep: Sweep, results: Path) -> Table:
     best = build(sweep, at_best_rate(all_lines), hashes, same_rate=False)
     adopted = [elsewhere.row(sweep, line) for line in others]
     text = captions.markdown(rows, claims, *best, elsewhere.parts(adopted))
+    if best[0]:  # else no rate was chosen
+        scored = [line for line in all_lines if not line.task.endswith(VALIDATION)]
+        settings = over_rates(sweep, scored, chosen_rates(all_lines), common_rate(sweep))
+        text += "\n" + two_columns(sweep, settings, [one_setting(sweep, one) for one in settings])
     return Table(tuple(COLUMNS), rows + adopted, text)
 
 
@@ -56,6 +65,7 @@ def row(sweep: Sweep, line: Line, base: Line | None, hashes: Mapping[str, str]) 
         "rank": cell.rank or None,
         "learning_rate": cell.learning_rate,
         "seeds": len(line.cells),
+        "diverged": line.diverged or None,
         "n": line.scores.shape[1],
         **_training(line),
         **scores(line),
@@ -66,7 +76,7 @@ def row(sweep: Sweep, line: Line, base: Line | None, hashes: Mapping[str, str]) 
 
 
 def _training(line: Line) -> dict[str, Any]:
-    loss, spread = stats.mean_std(line.numbers("final_loss"))
+    loss, spread = (None, None) if line.diverged else stats.mean_std(line.numbers("final_loss"))
     peak = line.numbers("gpu_memory_bytes") or line.numbers("memory_bytes")
     reduction = line.numbers("error_reduction")
     return {
@@ -89,8 +99,10 @@ def _difference(line: Line, paired: stats.Difference | None) -> dict[str, Any]:
 
 def _published(sweep: Sweep, line: Line, hashes: Mapping[str, str]) -> dict[str, Any]:
     scored = line.measure.scale * line.scores
-    mean, spread = stats.mean_std(scored.mean(axis=1))
-    ours = Ours(mean, stats.stderr_total(scored), scored.shape[1], seeds=len(scored), spread=spread)
+    ours = Ours(math.nan, None, scored.shape[1], seeds=len(scored))
+    if not line.diverged:
+        mean, spread = stats.mean_std(scored.mean(axis=1))
+        ours = Ours(mean, stats.stderr_total(scored), scored.shape[1], seeds=len(scored), spread=spread)
     comparison = compare(sweep, line.first, line.task, ours, hashes)
     return {
         "paper_value": comparison.value,
@@ -110,9 +122,13 @@ def build(
     "measure", and how many items have a prompt of the training's ("seen_in_training").
     """
     # Over one item an interval would have no width, and any difference would look sure.
-    found = [references(sweep, line, all_lines, same_rate) if line.scores.shape[1] > 1 else None for line in all_lines]
+    # Nor is a training that diverged compared with anything, or anything with it.
+    found = [
+        references(sweep, line, all_lines, same_rate) if line.scores.shape[1] > 1 and not line.diverged else None
+        for line in all_lines
+    ]
     pairs = [
-        (line, fit[0] if fit and len(fit) == 1 and fit[0] is not line else None)
+        (line, fit[0] if fit and len(fit) == 1 and fit[0] is not line and not fit[0].diverged else None)
         for line, fit in zip(all_lines, found, strict=True)
     ]
     rows = [
@@ -127,7 +143,9 @@ def build(
 
 
 def _beside(sweep: Sweep, line: Line, fit: list[Line] | None) -> dict[str, Any]:
-    """What a row says outside the columns; and in its verdict on the difference, that it is the reference."""
+    """What a row says outside the columns; and in place of a difference, that it is the reference, or lost it."""
+    alone = fit is not None and len(fit) == 1 and fit[0].diverged
+    word = captions.REFERENCE if fit == [line] else captions.NO_REFERENCE if alone else None
     return {
         "place": (line.task, line.first.model, line.first.data),
         "references": None if fit is None else [sweep.display(other.first) for other in fit],
@@ -135,7 +153,7 @@ def _beside(sweep: Sweep, line: Line, fit: list[Line] | None) -> dict[str, Any]:
         "prompt": dict(line.first.train)["prompt"],
         "measure": line.measure,
         "seen_in_training": int(max(line.numbers("seen_in_training"), default=0)),
-    } | ({"diff_verdict": captions.REFERENCE} if fit == [line] else {})
+    } | ({"diff_verdict": word} if word else {})
 
 
 def _claim(rows: list[dict[str, Any]], index: int, base_index: int, all_lines: list[Line]) -> str:
