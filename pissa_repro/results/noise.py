@@ -13,6 +13,8 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.rows import Line
 from pissa_repro.results.stats import Z
 
+Place = tuple[str, str, str]  # task, model and training data
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -30,21 +32,30 @@ class Noise:
     rows: int = 0
 
 
-def noise(sweep: Sweep, line: Line, all_lines: Sequence[Line]) -> Noise:
-    """The noise floor of the rows beside a row: the same task, model and training data."""
-    here = [one for one in all_lines if place(one) == place(line)]
-    several = [one for one in here if len(one.cells) > 1]
-    ordered = [one for one in several if len({cell.start_seed for cell in one.cells}) == 1]
+def by_place(sweep: Sweep, lines: Sequence[Line]) -> dict[Place, Noise]:
+    """The noise floor of the rows that share task, model and training data."""
+    places: dict[Place, list[Line]] = {}
+    same_cells: dict[str, list[Line]] = {}
+    for line in lines:
+        places.setdefault(place(line), []).append(line)
+        same_cells.setdefault(line.first.name, []).append(line)
+    return {key: _noise(sweep, here, same_cells) for key, here in places.items()}
+
+
+def _noise(sweep: Sweep, here: Sequence[Line], same_cells: dict[str, list[Line]]) -> Noise:
+    several = [line for line in here if len(line.cells) > 1]
+    ordered = [line for line in several if len({cell.start_seed for cell in line.cells}) == 1]
+    losses = [line.numbers("final_loss") for line in several]
     return Noise(
-        score=repeatability([_means(one) for one in several]),
-        loss=repeatability([losses for one in several if finite(losses := one.numbers("final_loss"))]),
-        order=repeatability([_means(one) for one in ordered]),
-        back_ends=_back_ends(sweep, here, all_lines),
+        score=repeatability([_means(line) for line in several]),
+        loss=repeatability([values for values in losses if finite(values)]),
+        order=repeatability([_means(line) for line in ordered]),
+        back_ends=max((gap for line in here for gap in _gaps(sweep, line, same_cells[line.first.name])), default=None),
         rows=len(several),
     )
 
 
-def place(line: Line) -> tuple[str, str, str]:
+def place(line: Line) -> Place:
     """Task, model and training data of a row."""
     return line.task, line.first.model, line.first.data
 
@@ -70,16 +81,10 @@ def _means(line: Line) -> list[float]:
     return [float(mean) for mean in line.measure.scale * line.scores.mean(axis=1)]
 
 
-def _back_ends(sweep: Sweep, here: Sequence[Line], all_lines: Sequence[Line]) -> float | None:
-    """The largest difference between the scores of one cell whose tasks differ in their back-end alone."""
-    seen = [
-        abs(score - again)
-        for one in here
-        for other in all_lines
-        if other.cells == one.cells and _back_end_alone(sweep, one.task, other.task)
-        for score, again in zip(_means(one), _means(other), strict=True)
-    ]
-    return max(seen, default=None)
+def _gaps(sweep: Sweep, line: Line, others: Sequence[Line]) -> list[float]:
+    """How far the scores of each cell of a row lie from those of the same cell on another back-end."""
+    again = [other for other in others if _back_end_alone(sweep, line.task, other.task)]
+    return [abs(a - b) for other in again for a, b in zip(_means(line), _means(other), strict=True)]
 
 
 def _back_end_alone(sweep: Sweep, task: str, other: str) -> bool:

@@ -4,20 +4,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pissa_repro.paper import third_party
 from pissa_repro.paper.verdict import compare
-from pissa_repro.paper.words import Ours
+from pissa_repro.paper.words import NOT_COMPARABLE, Ours
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.tables import captions, elsewhere
+from pissa_repro.report.tables import captions, elsewhere, family
 from pissa_repro.report.tables.columns import COLUMNS, names, origin, scores
 from pissa_repro.report.tables.table import Table
-from pissa_repro.results import stats
-from pissa_repro.results.measure import verdict
+from pissa_repro.results import multiple, noise, stats
+from pissa_repro.results.measure import PERCENT, verdict
+from pissa_repro.results.noise import Noise
 from pissa_repro.results.rows import Line, at_best_rate, lines, read_scores, references
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
 
 GIB = 2**30
+NOT_COMPARED = {"diff_verdict": NOT_COMPARABLE}  # on the difference of a row whose training, or reference's, diverged
 
 
 def table(sweep: Sweep, results: Path) -> Table:
@@ -48,9 +51,9 @@ def difference(sweep: Sweep, line: Line, base: Line | None) -> stats.Difference 
     return stats.paired_bootstrap(line.scores, base.scores, labels)
 
 
-def row(sweep: Sweep, line: Line, base: Line | None, hashes: Mapping[str, str]) -> dict[str, Any]:
+def row(sweep: Sweep, line: Line, base: Line | None, hashes: Mapping[str, str], floor: Noise) -> dict[str, Any]:
     """All columns of one row; None where there is no number."""
-    cell = line.first
+    cell, paired = line.first, difference(sweep, line, base)
     return {
         **names(sweep, cell, line.task),
         "rank": cell.rank or None,
@@ -59,10 +62,16 @@ def row(sweep: Sweep, line: Line, base: Line | None, hashes: Mapping[str, str]) 
         "n": line.scores.shape[1],
         **_training(line),
         **scores(line),
-        **_difference(line, difference(sweep, line, base)),
-        **_published(sweep, line, hashes),
+        "noise_floor": floor.score,
+        **(_difference(line, paired) if base is None or not _diverged(line, base) else NOT_COMPARED),
+        **_published(sweep, line, hashes, floor),
         **origin(line),
     }
+
+
+def _diverged(*lines: Line) -> bool:
+    """Whether a training of some rows ended with a loss that is no number."""
+    return any(not noise.finite(line.numbers("final_loss")) for line in lines if line.numbers("final_loss"))
 
 
 def _training(line: Line) -> dict[str, Any]:
@@ -83,20 +92,41 @@ def _difference(line: Line, paired: stats.Difference | None) -> dict[str, Any]:
     if paired is None:
         return {}
     numbers = {"diff_to_lora": paired.mean, "diff_low": paired.low, "diff_high": paired.high}
-    word = verdict(paired.verdict, line.measure.higher_is_better)
-    return {**{key: line.measure.scale * value for key, value in numbers.items()}, "diff_verdict": word}
+    scaled = {key: line.measure.scale * value for key, value in numbers.items()}
+    points = line.measure.unit == PERCENT
+    return scaled | {
+        "diff_verdict": verdict(paired.verdict, line.measure.higher_is_better),
+        "diff_equivalent": multiple.within(scaled["diff_low"], scaled["diff_high"]) if points else None,
+        "diff_p": paired.p,
+    }
 
 
-def _published(sweep: Sweep, line: Line, hashes: Mapping[str, str]) -> dict[str, Any]:
+def _published(sweep: Sweep, line: Line, hashes: Mapping[str, str], floor: Noise) -> dict[str, Any]:
     scored = line.measure.scale * line.scores
     mean, spread = stats.mean_std(scored.mean(axis=1))
-    ours = Ours(mean, stats.stderr_total(scored), scored.shape[1], seeds=len(scored), spread=spread)
+    losses = line.numbers("final_loss")
+    ours = Ours(
+        mean,
+        stats.stderr_total(scored),
+        scored.shape[1],
+        seeds=len(scored),
+        spread=spread,
+        loss=stats.mean_std(losses)[0] if losses else None,
+        noise=floor.score,
+        loss_noise=floor.loss,
+    )
     comparison = compare(sweep, line.first, line.task, ours, hashes)
+    others = third_party.beside(sweep, line.first, line.task)
     return {
+        "paper_loss": comparison.loss,
+        "loss_verdict": comparison.loss_verdict,
         "paper_value": comparison.value,
         "paper_std": comparison.std,
+        "paper_tier": comparison.tier,
         "verdict": comparison.verdict,
+        "verdict_p": comparison.p,
         "note": comparison.note,
+        "third_party": "; ".join(map(str, others)) or None,
     }
 
 
@@ -107,7 +137,8 @@ def build(
 
     Each row also says, outside the columns, its "place" (task, model, training data), the labels of the rows that may
     be its reference ("references", None where nothing is compared), the "reasons" of its overrides, its "prompt" and
-    "measure", and how many items have a prompt of the training's ("seen_in_training").
+    "measure", how many items have a prompt of the training's ("seen_in_training"), its noise "floor", and the sizes of
+    the families of comparisons (family.py).
     """
     # Over one item an interval would have no width, and any difference would look sure.
     found = [references(sweep, line, all_lines, same_rate) if line.scores.shape[1] > 1 else None for line in all_lines]
@@ -115,12 +146,16 @@ def build(
         (line, fit[0] if fit and len(fit) == 1 and fit[0] is not line else None)
         for line, fit in zip(all_lines, found, strict=True)
     ]
+    floors = noise.by_place(sweep, all_lines)
     rows = [
-        row(sweep, line, base, hashes) | _beside(sweep, line, fit)
+        row(sweep, line, base, hashes, floors[noise.place(line)])
+        | _beside(sweep, line, fit)
+        | {"floor": floors[noise.place(line)]}
         for (line, base), fit in zip(pairs, found, strict=True)
     ]
+    family.correct(rows)
     words = [
-        None if base is None else _claim(rows, all_lines.index(line), all_lines.index(base), all_lines)
+        None if base is None or _diverged(line, base) else _claim(rows, all_lines.index(line), all_lines.index(base), all_lines)
         for line, base in pairs
     ]
     return rows, words
@@ -129,7 +164,7 @@ def build(
 def _beside(sweep: Sweep, line: Line, fit: list[Line] | None) -> dict[str, Any]:
     """What a row says outside the columns; and in its verdict on the difference, that it is the reference."""
     return {
-        "place": (line.task, line.first.model, line.first.data),
+        "place": noise.place(line),
         "references": None if fit is None else [sweep.display(other.first) for other in fit],
         "reasons": line.first.reasons,
         "prompt": dict(line.first.train)["prompt"],
