@@ -30,7 +30,8 @@ def within(low: float, high: float, deltas: Iterable[float] = DELTAS) -> float |
     """The smallest delta whose range -delta to +delta holds the whole interval; None where none does.
 
     With a 95 % interval each delta is tested from both sides at 2.5 %. The ranges lie within each other, so that asking
-    for several costs nothing: to say too small a delta, the interval must miss the truth. Schuirmann 1987, "A comparison
-    of the two one-sided tests procedure and the power approach", Journal of Pharmacokinetics and Biopharmaceutics 15.
+    for several costs nothing: to say too small a delta, the interval must miss the truth. Schuirmann 1987, "A
+    comparison of the two one-sided tests procedure and the power approach", Journal of Pharmacokinetics and
+    Biopharmaceutics 15.
     """
     return next((delta for delta in deltas if -delta <= low and high <= delta), None)

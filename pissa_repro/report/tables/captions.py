@@ -54,9 +54,10 @@ READING = {  # sentences that hold for every part, once at the end
     "process, on a GPU from the first step on.",
     "no items": "Without an error over items: {columns}.",
     "published": "Paper: the published {name} and whether ours agrees with it, by the 95 % interval of the difference "
-    "(docs/reproduction/verdicts.md); the notes say where it stands. Tier: how the published number is known. A verdict "
-    "after Holm is corrected for all {compared} comparisons with published numbers in the table.",
-    "third": "Third party: numbers of others at this setting, as far as theirs is known; nothing is compared with them.",
+    "(docs/reproduction/verdicts.md); the notes say where it stands. Tier: how the published number is known. A "
+    "verdict after Holm is corrected for all {compared} comparisons with published numbers in the table.",
+    "third": "Third party: numbers of others at this setting, as far as theirs is known; nothing is compared with "
+    "them.",
 }
 CLAIM = (
     "- {method} against {reference} ({place}): {name} {difference:+.{digits}f} {points} [{low:+.{digits}f}, "

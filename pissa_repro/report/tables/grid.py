@@ -41,7 +41,8 @@ def difference(row: Row, digits: int) -> str:
     return f"{mean} [{low}, {high}] {row['diff_verdict']}{small}"
 
 
-LEFT = ("method", "config", "base", "difference", "after", "verdict", "loss", "tier", "third")  # how the names of columns of text begin
+# How the names of columns of text begin.
+LEFT = ("method", "config", "base", "difference", "after", "verdict", "loss verdict", "tier", "third")
 
 
 def columns_of(shown: Measure, compared: bool, tuned: bool) -> dict[str, Column]:

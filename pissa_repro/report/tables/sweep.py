@@ -15,6 +15,8 @@ from pissa_repro.results import multiple, noise, stats
 from pissa_repro.results.measure import PERCENT, verdict
 from pissa_repro.results.noise import Noise
 from pissa_repro.results.rows import Line, at_best_rate, lines, read_scores, references
+from pissa_repro.results.table import COLUMNS as SCORES
+from pissa_repro.results.table import rows as recorded
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
@@ -32,6 +34,15 @@ def table(sweep: Sweep, results: Path) -> Table:
     adopted = [elsewhere.row(sweep, line) for line in others]
     text = captions.markdown(rows, claims, *best, elsewhere.parts(adopted))
     return Table(tuple(COLUMNS), rows + adopted, text)
+
+
+def verdict_of(sweep: Sweep, results: Path) -> dict[str, Any]:
+    """The row of a sweep that has one, from the records behind it; its quantization error is not asked for."""
+    made = recorded(sweep, results, errors=False)
+    records = ({key: "" if row.get(key) is None else str(row[key]) for key in SCORES} for row in made)
+    found, _ = lines(sweep, {(row["cell"], row["task"], row["metric"]): row for row in records}, results)
+    (row,), _ = build(sweep, found, fetched(sweep, results))
+    return row
 
 
 def fetched(sweep: Sweep, results: Path) -> dict[str, str]:
@@ -155,7 +166,9 @@ def build(
     ]
     family.correct(rows)
     words = [
-        None if base is None or _diverged(line, base) else _claim(rows, all_lines.index(line), all_lines.index(base), all_lines)
+        None
+        if base is None or _diverged(line, base)
+        else _claim(rows, all_lines.index(line), all_lines.index(base), all_lines)
         for line, base in pairs
     ]
     return rows, words

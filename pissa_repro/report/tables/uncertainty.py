@@ -7,12 +7,11 @@ from pissa_repro.report.tables.table import Row
 CAPTION = {
     "items only": "With one seed, the words on differences hold for these items and this seed only.",
     "diverged": "Not comparable: the training of the row, or of its reference, ended with a loss that is not a number.",
-    "noise": "Noise floor: in 95 of 100 cases two runs of one setting lie at most {score} {points} apart{loss} (1.96 √2 s "
-    "over seeds, s pooled over {rows} rows){more}.",
+    "noise": "Noise floor: in 95 of 100 cases two runs of one setting lie at most {score} {points} apart{loss} "
+    "(1.96 √2 s over seeds, s pooled over {rows} rows){more}.",
     "no noise": "The noise floor is not measured: that takes two seeds.",
     "holm": "After Holm: the words once more with all {count} differences of the table, its parts taken together, at a "
-    "family-wise error of 5 %. 
-    "Equivalence (within 1, 2 or 3 points) is said of each row by itself.",
+    "family-wise error of 5 %. Equivalence (within 1, 2 or 3 points) is said of each row by itself.",
 }
 MORE_NOISE = {  # of the noise floor, where there are such records
     "order": "; where a seed changes the order of the data and no start, {value}",
