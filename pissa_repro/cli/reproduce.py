@@ -82,7 +82,8 @@ def _plan(sweep: Sweep, entry: Published) -> list[str]:
     published = lookup(entry.model, entry.method, entry.quant, first.rank, entry.benchmark) or [entry]
     spread = f" ± {entry.std:g}" if entry.std is not None else ""
     number = f"{entry.model}, {sweep.display(first)}, {entry.benchmark}: {entry.mean:g}{spread}; {source(published)}"
-    counts = f"{len(sweep.starts)} starts, {len(sweep.cells)} trainings, {len(_targets(sweep))} scores"
+    amounts = {"start": len(sweep.starts), "training": len(sweep.cells), "score": len(_targets(sweep))}
+    counts = ", ".join(f"{count} {what}{'s' if count != 1 else ''}" for what, count in amounts.items())
     cells = [_cell(cell, target) for cell, target in zip(sweep.cells.values(), _targets(sweep), strict=True)]
     return [number, f"{len(cells)} cells: {counts}", *cells]
 

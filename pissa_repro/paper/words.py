@@ -75,8 +75,8 @@ def _share(mean: float, stderr: float | None, n: int) -> tuple[float, float]:
 def word(interval: Interval, deltas: tuple[float, ...] = DELTAS) -> str:
     """The word for a difference; a number that is none (NaN) has no order, and is not comparable.
 
-    differs: the interval excludes 0. equivalent: it lies inside ± one of deltas, the smallest is said. agrees: it holds
-    0, and is at most HALF_WIDTH to one side. undecided: it holds 0, and so much else that this says nothing.
+    differs: the interval excludes 0. equivalent: it lies inside ± one of deltas, the smallest is said. agrees: it
+    holds 0, and is at most HALF_WIDTH to one side. undecided: it holds 0, and so much else that this says nothing.
     """
     if not all(map(math.isfinite, (interval.mean, interval.low, interval.high))):
         return NOT_COMPARABLE

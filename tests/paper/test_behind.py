@@ -38,10 +38,10 @@ def test_a_number_is_found_by_its_table(asked, mean):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (("22", "llama-2-7b", "pissa", None, "gsm8k"), "--table: unknown table '22'. Did you mean '2'? Choices: 2, 5, 9."),
+        (("22", "llama-2-7b", "pissa", None, "gsm8k"), "--table: unknown table '22'. Did you mean '2'? Choices: 2, 5, "),
         (("2", "llama-2-7", "pissa", None, "gsm8k"), "--model (v4 Table 2): unknown model 'llama-2-7'. Did you mean"),
         (("2", "llama-2-7b", "loftq", None, "gsm8k"), "Choices: full, lora, pissa."),
-        (("9", "llama-3-8b", "pissa", None, "gsm8k"), "--quant (v4 Table 9): unknown quant 'none'. Choices: int8, nf4."),
+        (("9", "llama-3-8b", "pissa", None, "gsm8k"), "--quant (v4 Table 9): unknown quant 'none'. Choices: int8, "),
         (("2", "llama-2-7b", "pissa", "nf4", "gsm8k"), "--quant (v4 Table 2): unknown quant 'nf4'"),
         (("2", "llama-2-7b", "pissa", None, "gsm"), "Choices: gsm8k, humaneval, math, mbpp, mt_bench."),
     ],
@@ -56,7 +56,8 @@ def test_exactly_the_cells_of_the_number_are_left(grid):
     entry = behind.chosen("2", "mistral-7b-v0.1", "pissa", None, "math")
     config = copy.deepcopy(grid)
     config["sweep"] |= behind.narrowed(grid, entry)
-    assert list(Sweep(config).cells) == [f"mistral-7b/metamath-100k/pissa-none-r64-lr2e-05-s{seed}" for seed in (0, 1, 2)]
+    cell = "mistral-7b/metamath-100k/pissa-none-r64-lr2e-05"
+    assert list(Sweep(config).cells) == [f"{cell}-s{seed}" for seed in (0, 1, 2)]
     assert config["sweep"]["tasks"] == ["math"]
 
 
@@ -71,7 +72,7 @@ def test_of_two_models_of_one_name_the_last_one_counts(grid):
     ("asked", "said"),
     [
         (("2", "llama-2-7b", "pissa", None, "mbpp"), "config.datasets: none says `paper: codefeedback-100k`"),
-        (("5", "llama-3-8b", "lora+dora", None, "gsm8k"), "`methods: {lora-dora: {init: lora, lora: {use_dora: true}}}`"),
+        (("5", "llama-3-8b", "lora+dora", None, "gsm8k"), "{lora-dora: {init: lora, lora: {use_dora: true}}}`"),
     ],
 )
 def test_what_the_config_does_not_define_is_said_with_its_place(grid, asked, said):
@@ -86,7 +87,7 @@ def test_the_plan_names_cells_and_the_command(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "llama-2-7b, PiSSA, gsm8k: 53.22 ± 0.55; published in v4 Table 2 (seen two conversions)" in out
     assert "also published: 53.07 in NLG table of arXiv v1-v3" in out
-    assert "3 cells: 1 starts, 3 trainings, 3 scores" in out
+    assert "3 cells: 1 start, 3 trainings, 3 scores" in out
     assert "no verdict yet: 3 of 3 scores are missing" in out
     words = shlex.split(next(line for line in out.splitlines() if line.startswith("to run: "))[len("to run: ") :])
     targets = words[1 : words.index("--cores")]

@@ -50,7 +50,7 @@ def test_a_doubt_stands_with_its_number(config):
     cells = {"method": "pissa", "quant": "nf4"}
     assert beside(changed, cells=cells) == []
     (said,) = beside({**changed, "train": changed["train"] | {"steps": 100}}, cells=cells)
-    assert said.startswith("81.27 (an independent run of 100 steps, quoted by a third party; one seed; one of its tables")
+    assert said.startswith("81.27 (an independent run of 100 steps, quoted by a third party; one seed; one of its")
 
 
 def test_a_rate_that_was_read_from_a_picture_is_near_enough(config):
