@@ -47,7 +47,8 @@ def _known(kind: str, word: str, choices: Iterable[str], place: str) -> str:
 def narrowed(config: Config, entry: Published) -> dict[str, list[Any]]:
     """The keys of a config's sweep that leave the cells and the task of a published number.
 
-    Ranks, rates and seeds stay. Of several definitions that are the paper's, the last one counts. Raises UserError for what no definition is.
+    Ranks, rates and seeds stay. Of several definitions that are the paper's, the last one counts. Raises UserError for
+    what no definition is.
     """
     swept: dict[str, list[Any]] = {
         "models": [_linked("models", config["models"], entry.model)],

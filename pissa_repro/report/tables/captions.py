@@ -10,8 +10,8 @@ from pissa_repro import methods
 from pissa_repro.paper.published import RECIPE
 from pissa_repro.plan.labels import by_reason
 from pissa_repro.report.tables import family
-from pissa_repro.report.tables.uncertainty import uncertainty
 from pissa_repro.report.tables.grid import Row, grid
+from pissa_repro.report.tables.uncertainty import uncertainty
 from pissa_repro.results.measure import PERCENT, Measure
 from pissa_repro.results.rows import VALIDATION
 from pissa_repro.results.stats import SEVERAL_SEEDS
