@@ -1,4 +1,4 @@
-"""Plan or run the cells behind one published number, and judge it.
+"""Plan, run and judge the cells behind one published number.
 
     pissa reproduce --table 2 --model llama-2-7b --method pissa
     pissa reproduce --table 9 --model llama-3-8b --method qpissa --quant int8 --benchmark gsm8k

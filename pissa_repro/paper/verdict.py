@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pissa_repro.paper import identity, losses, settings, words
 from pissa_repro.paper.published import RUNS, TRAINED_ON, Published, lookup
@@ -47,8 +47,8 @@ def compare(sweep: Sweep, cell: Cell, task: str, score: Ours, hashes: Mapping[st
         at = f" at rank {cell.rank}" if cell.rank else ""
         return Verdict(None, None, NOT_COMPARABLE, f"no published {benchmark} of {model}, {sweep.display(cell)}{at}")
     best, who = published[0], identity.of_cell(sweep, cell, task, hashes or {})
-    loss, loss_word, first = _loss(sweep, cell, score, (model, method, benchmark), who)
-    known = {"tier": best.tier, "loss": loss, "loss_verdict": loss_word}
+    loss, loss_word, first = _loss(sweep, cell, score, benchmark, identity.of_training(sweep, cell, hashes or {}))
+    known = Verdict(best.mean, best.std, NOT_COMPARABLE, "", best.tier, None, loss, loss_word)
     reasons = [*differences(sweep, cell, task, score, best), *who.other]
     if losses.diverged(score):
         reasons.insert(0, "our final loss is not a number")
@@ -56,31 +56,31 @@ def compare(sweep: Sweep, cell: Cell, task: str, score: Ours, hashes: Mapping[st
         reasons.insert(0, "our score is not a number")
     if reasons:
         note = "; ".join([*first, *reasons, source(published)])
-        return Verdict(best.mean, best.std, NOT_COMPARABLE, note, **known)
+        return replace(known, note=note)
     word, why, p = judged(score, published)
     why += _within_noise(word, score, best)
     if who.declared:
         word, why = f"{word}, {DECLARED}", [f"{DECLARED}: {', '.join(who.declared)}", *why]
     notes = [*first, *why, source(published), *remarks(sweep, cell, task, best)]
-    return Verdict(best.mean, best.std, word, "; ".join(notes), p=p, **known)
+    return replace(known, verdict=word, note="; ".join(notes), p=p)
 
 
 def _loss(
-    sweep: Sweep, cell: Cell, score: Ours, place: tuple[str, str, str], who: identity.Identity
+    sweep: Sweep, cell: Cell, score: Ours, benchmark: str, who: identity.Identity
 ) -> tuple[float | None, str | None, list[str]]:
     """The published final loss, the word for ours, and the numbers behind it; nothing where none was published.
 
-    Only what belongs to the training can make it incomparable. place: the paper's model and method, and the benchmark.
+    Only what belongs to the training can make it incomparable. who: the identity of the model and the training data.
     """
-    model, method, benchmark = place
-    published = losses.lookup(model, method, cell.quant, cell.rank)
+    model, method = sweep.config["models"][cell.model]["paper"], paper_method(sweep.definition(cell.method))
+    published = losses.lookup(model, method or "", cell.quant, cell.rank)
     if published is None or score.loss is None:
         return None, None, []
     other = [*settings.training(sweep, cell, benchmark), *settings.repetitions(sweep, cell, published.alternations)]
     if other or who.other or losses.diverged(score):
         return published.mean, NOT_COMPARABLE, []
     word, numbers = losses.judged(score, published)
-    return published.mean, word, [numbers]
+    return published.mean, f"{word}, {DECLARED}" if who.declared else word, [numbers]
 
 
 def _within_noise(word: str, score: Ours, best: Published) -> list[str]:
