@@ -78,7 +78,7 @@ def test_without_a_loss_of_ours_nothing_is_said(config):
 def test_a_loss_of_a_model_that_is_only_declared_says_so(config):
     """The test rows are no part of it."""
     local = {"path": "models/mine", "paper": "llama-2-7b"}
-    found = verdict({**config, "models": {"llama-2-7b": local}, "overrides": []}, 0.2264)
+    found = verdict({**config, "models": config["models"] | {"llama-2-7b": local}}, 0.2264)
     assert found.loss_verdict == "agrees, as declared in the config"
     rows = config["datasets"]["gsm8k-test"] | {"file": "main/train-00000-of-00001.parquet"}
     found = verdict({**config, "datasets": config["datasets"] | {"gsm8k-test": rows}}, 0.2264)

@@ -18,7 +18,7 @@ def test_the_noise_floor_is_that_of_the_seeds(tmp_path, config):
     sweep = Sweep(config | {"sweep": config["sweep"] | {"cells": TWO}})
     means = np.array([100 * answers(cell).mean() for cell in sweep.cells.values()]).reshape(2, 3)
     both, pissa = (1.959964 * (2 * some.var(axis=1, ddof=1).mean()) ** 0.5 for some in (means, means[1:]))
-    assert {float(row["noise_floor"]) for row in rows} == {pytest.approx(both, rel=1e-4)}
+    assert [float(row["noise_floor"]) for row in rows] == pytest.approx([both, both], rel=1e-4)
     assert f"two runs of one setting lie at most {both:.2f} points apart, and 0.0028 of final loss" in text
     assert "pooled over 2 rows" in text
     assert f"where a seed changes the order of the data and no start, {pissa:.2f} points" in text
