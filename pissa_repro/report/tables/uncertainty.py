@@ -11,7 +11,8 @@ CAPTION = {
     "(1.96 √2 s over seeds, s pooled over {rows} rows){more}.",
     "no noise": "The noise floor is not measured: that takes two seeds.",
     "holm": "After Holm: the words once more with all {count} differences of the table, its parts taken together, at a "
-    "family-wise error of 5 %. Equivalence (within 1, 2 or 3 points) is said of each row by itself.",
+    "family-wise error of 5 %.",
+    "equivalence": "Equivalence (within 1, 2 or 3 points) is said of each row by itself.",
 }
 MORE_NOISE = {  # of the noise floor, where there are such records
     "order": "; where a seed changes the order of the data and no start, {value}",
@@ -27,7 +28,9 @@ def uncertainty(rows: list[Row]) -> list[str]:
     if any(row.get("diff_verdict") == NOT_COMPARABLE for row in rows):
         parts.append(CAPTION["diverged"])
     parts.append(_noise(rows[0]) if floor.score is not None else CAPTION["no noise"])
-    return parts + ([CAPTION["holm"].format(count=count)] if count > 1 else [])
+    if count > 1:
+        parts.append(CAPTION["holm"].format(count=count))
+    return parts + ([CAPTION["equivalence"]] if any(row.get("diff_equivalent") for row in rows) else [])
 
 
 def _noise(row: Row) -> str:
