@@ -39,11 +39,14 @@ def known(section: str) -> dict[str, dict[str, Any]]:
 def of_cell(sweep: Sweep, cell: Cell, task: str, hashes: Mapping[str, str]) -> Identity:
     """Identity of a linked cell's model, training data and test rows. hashes: of the fetched rows, by dataset."""
     data, test = sweep.config["datasets"], sweep.config["tasks"][task]
-    return (
-        of_model(sweep, cell.model)
-        + identify("training", data[cell.data]["paper"], data[cell.data], hashes.get(cell.data))
-        + identify("tests", test["paper"], data[test["dataset"]], hashes.get(test["dataset"]))
-    )
+    tests = identify("tests", test["paper"], data[test["dataset"]], hashes.get(test["dataset"]))
+    return of_training(sweep, cell, hashes) + tests
+
+
+def of_training(sweep: Sweep, cell: Cell, hashes: Mapping[str, str]) -> Identity:
+    """The same of what decides its loss: the model and the training data."""
+    data = sweep.config["datasets"][cell.data]
+    return of_model(sweep, cell.model) + identify("training", data["paper"], data, hashes.get(cell.data))
 
 
 def of_model(sweep: Sweep, model: str) -> Identity:

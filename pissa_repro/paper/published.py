@@ -17,6 +17,10 @@ from pissa_repro.plan.config import ROOT
 PATH = ROOT / "reference" / "paper_tables.yaml"
 MEMORY = "memory_not_seen"
 CONFIDENCE = ("seen_two_conversions", "seen", "seen_once", "quoted_by_third_party", "digitised")  # best first
+TIERS = {  # what a table says of how a number is known
+    "seen_two_conversions": "seen", "seen": "seen", "seen_once": "seen",
+    "quoted_by_third_party": "quoted by a third party", "digitised": "digitised",
+}  # fmt: skip
 RUNS = 3  # v4 Table 2: mean and std over 3 runs
 # Benchmark -> its training data in the paper's short runs, and the items that its test set may have.
 MATHS, CODE, CHAT = "metamath-100k", "codefeedback-100k", "wizardlm-100k"
@@ -59,6 +63,12 @@ class Published:
     confidence: str
     derived_rank: bool = False  # the rank follows from parameter counts or a figure, the source does not print it
     alternations: int | None = None  # T; None: not printed, or no alternations
+    superseded: str | None = None  # by which later version, and what changed
+
+    @property
+    def tier(self) -> str:
+        """How the number is known: seen, quoted by a third party, or digitised."""
+        return TIERS[self.confidence]
 
 
 @dataclass(frozen=True)
@@ -125,7 +135,14 @@ def _entry(table: dict[str, Any], score: Printed) -> Published:
         confidence=table["confidence"],
         derived_rank=score.derived_rank and bool(rank),
         alternations=score.alternations,
+        superseded=superseded(table),
     )
+
+
+def superseded(table: dict[str, Any]) -> str | None:
+    """Which later version has replaced a table, and what changed; None where none has."""
+    later = table.get("superseded")
+    return f"superseded by {later['by']}: {later['why']}" if later else None
 
 
 Row = tuple[dict[str, Any], Printed]  # a score, and the table that it stands in

@@ -42,14 +42,23 @@ UNKNOWN = {
 def differences(sweep: Sweep, cell: Cell, task: str, score: Ours, entry: Published) -> list[str]:
     """Every setting that makes the numbers incomparable, in words; empty when the two can be compared."""
     reasons = [INCOMPARABLE[entry.benchmark]] if entry.benchmark in INCOMPARABLE else []
-    reasons += _recipe(sweep, cell)
-    reasons += _data(sweep, cell, task, score, entry)
+    reasons += training(sweep, cell, entry.benchmark)
+    reasons += _items(sweep, task, score, entry)
     reasons += _scoring(sweep, cell, task, score, entry)
     if entry.rank is None:
         reasons.append(f"{entry.paper_ref} prints no rank")
-    if entry.alternations not in (None, t := alternations(sweep, cell)):
-        reasons.append(f"T = {t}, {entry.alternations} in the published run")
-    return reasons
+    return reasons + repetitions(sweep, cell, entry.alternations)
+
+
+def training(sweep: Sweep, cell: Cell, benchmark: str) -> list[str]:
+    """What of a cell's training is not as in the published run for a benchmark."""
+    return _recipe(sweep, cell) + _data(sweep, cell, benchmark)
+
+
+def repetitions(sweep: Sweep, cell: Cell, published: int | None) -> list[str]:
+    """Whether T is another than in the published run, in words; None: not printed, or no alternations."""
+    t = alternations(sweep, cell)
+    return [] if published in (None, t) else [f"T = {t}, {published} in the published run"]
 
 
 def _recipe(sweep: Sweep, cell: Cell) -> list[str]:
@@ -68,13 +77,18 @@ def _recipe(sweep: Sweep, cell: Cell) -> list[str]:
     return reasons
 
 
-def _data(sweep: Sweep, cell: Cell, task: str, score: Ours, entry: Published) -> list[str]:
-    datasets, benchmark, reasons = sweep.config["datasets"], entry.benchmark, []
+def _data(sweep: Sweep, cell: Cell, benchmark: str) -> list[str]:
+    datasets, reasons = sweep.config["datasets"], []
     data, rows = datasets[cell.data]["paper"], datasets[cell.data].get("rows")
     if data != TRAINED_ON[benchmark]:
         reasons.append(f"trained on {data}, the paper on {TRAINED_ON[benchmark]}")
     if rows != ROWS.get(data, rows):
         reasons.append(f"trained on {rows} rows, the paper on {ROWS[data]}")
+    return reasons
+
+
+def _items(sweep: Sweep, task: str, score: Ours, entry: Published) -> list[str]:
+    benchmark, reasons = entry.benchmark, []
     if score.n not in ITEMS[benchmark]:
         reasons.append(f"{score.n} items, the benchmark has {' or '.join(map(str, ITEMS[benchmark]))}")
     if benchmark == "mbpp" and "test" in sweep.data_spec(sweep.config["tasks"][task]["dataset"])["dataset"]["fields"]:

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pissa_repro.paper import identity, words
+from pissa_repro.paper import identity, losses, settings, words
 from pissa_repro.paper.published import RUNS, TRAINED_ON, Published, lookup
 from pissa_repro.paper.settings import differences, remarks
 from pissa_repro.paper.words import DECLARED, DIFFERS, NOT_COMPARABLE, UNDECIDED, Interval, Ours
@@ -15,12 +15,20 @@ from pissa_repro.plan.sweep import Sweep
 
 @dataclass(frozen=True)
 class Verdict:
-    """The published score (None where there is none), its std, the verdict, and why."""
+    """The published score (None where there is none), its std, the verdict, and why.
+
+    tier: how the published score is known. p: two-sided, that there is no difference; None where none is tested. loss,
+    loss_verdict: the published final loss, and the word for ours; None where none was published.
+    """
 
     value: float | None
     std: float | None
     verdict: str
     note: str
+    tier: str | None = None
+    p: float | None = None
+    loss: float | None = None
+    loss_verdict: str | None = None
 
 
 def compare(sweep: Sweep, cell: Cell, task: str, score: Ours, hashes: Mapping[str, str] | None = None) -> Verdict:
@@ -39,37 +47,68 @@ def compare(sweep: Sweep, cell: Cell, task: str, score: Ours, hashes: Mapping[st
         at = f" at rank {cell.rank}" if cell.rank else ""
         return Verdict(None, None, NOT_COMPARABLE, f"no published {benchmark} of {model}, {sweep.display(cell)}{at}")
     best, who = published[0], identity.of_cell(sweep, cell, task, hashes or {})
+    loss, loss_word, first = _loss(sweep, cell, score, benchmark, identity.of_training(sweep, cell, hashes or {}))
+    known = Verdict(best.mean, best.std, NOT_COMPARABLE, "", best.tier, None, loss, loss_word)
     reasons = [*differences(sweep, cell, task, score, best), *who.other]
+    if losses.diverged(score):
+        reasons.insert(0, "our final loss is not a number")
     if not math.isfinite(score.mean):
         reasons.insert(0, "our score is not a number")
     if reasons:
-        return Verdict(best.mean, best.std, NOT_COMPARABLE, f"{'; '.join(reasons)}; {source(published)}")
-    word, why = judged(score, published)
+        note = "; ".join([*first, *reasons, source(published)])
+        return replace(known, note=note)
+    word, why, p = judged(score, published)
+    why += _within_noise(word, score, best)
     if who.declared:
         word, why = f"{word}, {DECLARED}", [f"{DECLARED}: {', '.join(who.declared)}", *why]
-    notes = [*why, source(published), *remarks(sweep, cell, task, best)]
-    return Verdict(best.mean, best.std, word, "; ".join(notes))
+    notes = [*first, *why, source(published), *remarks(sweep, cell, task, best)]
+    return replace(known, verdict=word, note="; ".join(notes), p=p)
 
 
-def judged(score: Ours, published: list[Published]) -> tuple[str, list[str]]:
-    """The word for a comparable score, and the numbers behind it.
+def _loss(
+    sweep: Sweep, cell: Cell, score: Ours, benchmark: str, who: identity.Identity
+) -> tuple[float | None, str | None, list[str]]:
+    """The published final loss, the word for ours, and the numbers behind it; nothing where none was published.
 
-    Two single runs of one setting that are further apart than what counts as equivalent contradict each other:
-    then a score differs if it differs from all in the same direction, and nothing else can be said.
+    Only what belongs to the training can make it incomparable. who: the identity of the model and the training data.
+    """
+    model, method = sweep.config["models"][cell.model]["paper"], paper_method(sweep.definition(cell.method))
+    published = losses.lookup(model, method or "", cell.quant, cell.rank)
+    if published is None or score.loss is None:
+        return None, None, []
+    other = [*settings.training(sweep, cell, benchmark), *settings.repetitions(sweep, cell, published.alternations)]
+    if other or who.other or losses.diverged(score):
+        return published.mean, NOT_COMPARABLE, []
+    word, numbers = losses.judged(score, published)
+    return published.mean, f"{word}, {DECLARED}" if who.declared else word, [numbers]
+
+
+def _within_noise(word: str, score: Ours, best: Published) -> list[str]:
+    """What a difference needs no other cause for: that runs of one setting lie as far apart."""
+    if word != DIFFERS or score.noise is None or abs(score.mean - best.mean) > score.noise:
+        return []
+    return [f"within the noise floor: two runs of one setting lie up to {score.noise:.2f} points apart here"]
+
+
+def judged(score: Ours, published: list[Published]) -> tuple[str, list[str], float | None]:
+    """The word for a comparable score, the numbers behind it, and the p-value of no difference.
+
+    Two single runs of one setting that are further apart than words.CONTRADICTS contradict each other: then a score
+    differs if it differs from all in the same direction, and nothing else can be said.
     """
     best, *others = published
     found = _against(score, best)
     word, why = words.word(found), [str(found)]
-    against = [entry for entry in others if best.std is None and abs(entry.mean - best.mean) > words.DELTA]
+    against = [entry for entry in others if best.std is None and abs(entry.mean - best.mean) > words.CONTRADICTS]
     if against:
         found_all = [found, *(_against(score, entry) for entry in against)]
         same = all(f.low > 0 for f in found_all) or all(f.high < 0 for f in found_all)
         values = " and ".join(f"{entry.mean:g}" for entry in (best, *against))
         why.append(f"the published numbers {values} contradict each other")
-        return DIFFERS if same else UNDECIDED, why
+        return DIFFERS if same else UNDECIDED, why, max(f.p for f in found_all if f.p is not None) if same else None
     if word == UNDECIDED:
         why.append(words.deciding(score, published_stderr(best, score.n)))
-    return word, why
+    return word, why, found.p
 
 
 def _against(score: Ours, entry: Published) -> Interval:
@@ -116,8 +155,14 @@ def source(published: list[Published]) -> str:
     best, *others = published
     spread = "" if best.std is not None else ", no spread printed"
     parts = [f"published in {best.paper_ref} ({best.confidence.replace('_', ' ')}{spread})"]
+    if best.superseded:
+        parts.append(best.superseded)
     if best.derived_rank:
         parts.append("rank derived, not printed")
-    also = {entry.mean: entry.paper_ref for entry in reversed(others) if entry.mean != best.mean}
-    parts += [f"also published: {mean:g} in {where}" for mean, where in also.items()]
-    return "; ".join(parts)
+    also = {entry.mean: entry for entry in reversed(others) if entry.mean != best.mean}
+    return "; ".join(parts + [f"also published: {mean:g} in {_where(entry)}" for mean, entry in also.items()])
+
+
+def _where(entry: Published) -> str:
+    """Where another number stands, how it is known, and which version has replaced it."""
+    return f"{entry.paper_ref} ({entry.tier}{', ' + entry.superseded if entry.superseded else ''})"

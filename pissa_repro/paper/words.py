@@ -7,12 +7,14 @@ percent or percentage points.
 import math
 from dataclasses import dataclass
 
+from pissa_repro.results.multiple import DELTAS, within
+from pissa_repro.results.pvalues import inverted
 from pissa_repro.results.stats import Z, unpaired, wilson
 from pissa_repro.tasks import METRIC
 
 AGREES, DIFFERS, UNDECIDED, NOT_COMPARABLE = "agrees", "differs", "undecided", "not comparable"
 HALF_WIDTH = 4.0  # the widest interval, to one side, that may be called agreement: GSM8K's is 3.8
-DELTA = 2.0  # half of that: what is called equivalent
+CONTRADICTS = 2.0  # two single runs of one setting that are further apart contradict each other
 DECLARED = "as declared in the config"
 
 
@@ -21,6 +23,8 @@ class Ours:
     """A score of ours: in percent or the benchmark's unit, its error over items and seeds, and its n items.
 
     stderr None: not known, that of n independent items is assumed. spread: standard deviation over seeds.
+    loss: final training loss, nats per token. noise, loss_noise: by how much two runs of one setting differ at most in
+    95 of 100 cases (results/noise.py). None: not known.
     """
 
     mean: float
@@ -29,15 +33,19 @@ class Ours:
     metric: str = METRIC
     seeds: int = 1
     spread: float | None = None
+    loss: float | None = None
+    noise: float | None = None
+    loss_noise: float | None = None
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference to the published number, with its 95 % interval."""
+    """A difference to the published number, with its 95 % interval, and the p-value of no difference."""
 
     mean: float
     low: float
     high: float
+    p: float | None = None
 
     @property
     def half_width(self) -> float:
@@ -49,8 +57,9 @@ class Interval:
 
 def difference(ours: Ours, mean: float, stderr: float) -> Interval:
     """Ours minus a published score with its standard error, by Newcombe's interval."""
-    found = unpaired(_share(ours.mean, ours.stderr, ours.n), _share(mean, stderr, ours.n))
-    return Interval(ours.mean - mean, 100 * found[0], 100 * found[1])
+    a, b = _share(ours.mean, ours.stderr, ours.n), _share(mean, stderr, ours.n)
+    low, high = unpaired(a, b)
+    return Interval(ours.mean - mean, 100 * low, 100 * high, inverted(lambda quantile: unpaired(a, b, quantile)))
 
 
 def _share(mean: float, stderr: float | None, n: int) -> tuple[float, float]:
@@ -63,24 +72,24 @@ def _share(mean: float, stderr: float | None, n: int) -> tuple[float, float]:
     return p, p * (1 - p) / (stderr / 100) ** 2 if known and stderr else n
 
 
-def word(interval: Interval, delta: float | None = DELTA) -> str:
+def word(interval: Interval, deltas: tuple[float, ...] = DELTAS) -> str:
     """The word for a difference; a number that is none (NaN) has no order, and is not comparable.
 
-    differs: the interval excludes 0. equivalent: it lies inside ± delta. agrees: it holds 0, and is at most
-    HALF_WIDTH to one side. undecided: it holds 0, and so much else that this says nothing.
+    differs: the interval excludes 0. equivalent: it lies inside ± one of deltas, the smallest is said. agrees: it
+    holds 0, and is at most HALF_WIDTH to one side. undecided: it holds 0, and so much else that this says nothing.
     """
     if not all(map(math.isfinite, (interval.mean, interval.low, interval.high))):
         return NOT_COMPARABLE
     if interval.low > 0 or interval.high < 0:
         return DIFFERS
-    if delta is not None and -delta <= interval.low and interval.high <= delta:
+    if delta := within(interval.low, interval.high, deltas):
         return equivalent(delta)
     return AGREES if interval.half_width <= HALF_WIDTH else UNDECIDED
 
 
 def equivalent(delta: float) -> str:
     """The word for a difference that is known to be small."""
-    return f"equivalent within {delta:g} points"
+    return f"equivalent within {delta:g} point{'s' if delta != 1 else ''}"
 
 
 def deciding(ours: Ours, stderr: float) -> str:

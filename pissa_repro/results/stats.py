@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pissa_repro.results.pvalues import agreeing, inverted, smallest_p
 from pissa_repro.runtime.errors import UserError
 
 DRAWS = 10_000
@@ -55,6 +56,7 @@ class Difference:
     low: float
     high: float
     resampled: str  # SEVERAL_SEEDS, "items" where there is one seed, or ALL_EQUAL
+    p: float  # two-sided, that there is no difference: at most ALPHA where the interval excludes 0, and nowhere else
 
     @property
     def verdict(self) -> str:
@@ -82,6 +84,8 @@ def paired_bootstrap(
     Where every item has the same difference, a bootstrap has no width: then the interval is Wilson's upper
     bound on the share of items with another difference, of which 0 of n were seen, times how far
     such an item could be off. Seeds are not counted as more items.
+    The p-value inverts the interval: of the bootstrap's share of means on the other side of 0, doubled (at least
+    2 / (draws + 1)), and of the t interval's, the larger one.
     Raises UserError, which names both, when the shapes differ or are empty.
     """
     a, b = np.atleast_2d(np.asarray(a, dtype=float)), np.atleast_2d(np.asarray(b, dtype=float))
@@ -97,7 +101,18 @@ def paired_bootstrap(
         low, high = min(low, mean - margin), max(high, mean + margin)
     if (difference == difference.flat[0]).all():
         return _all_equal(a, b)
-    return Difference(float(mean), float(low), float(high), SEVERAL_SEEDS if len(a) > 1 else "items")
+    p = agreeing(_paired_p(difference, means), low > 0 or high < 0)
+    return Difference(float(mean), float(low), float(high), SEVERAL_SEEDS if len(a) > 1 else "items", p)
+
+
+def _paired_p(difference: np.ndarray, means: np.ndarray) -> float:
+    """The p-value of no difference, from the bootstrap's means and, with several seeds, from the t interval."""
+    other_side = min((means <= 0).sum(), (means >= 0).sum())
+    drawn = min(1.0, 2 * float(other_side + 1) / (len(means) + 1))
+    if len(difference) == 1:
+        return drawn
+    mean = abs(difference.mean())
+    return max(drawn, smallest_p(lambda p: bool(seed_margin(difference, 1 - p) < mean)))
 
 
 def _all_equal(a: np.ndarray, b: np.ndarray) -> Difference:
@@ -107,21 +122,27 @@ def _all_equal(a: np.ndarray, b: np.ndarray) -> Difference:
     """
     both = np.concatenate([a, b], axis=None)
     span = 1.0 if np.isin(both, (0.0, 1.0)).all() else float(np.ptp(np.append(both, 0.0)))
-    mean, share = float((a - b).flat[0]), wilson(0.0, a.shape[1])[1]
-    return Difference(mean, mean - share * (mean + span), mean + share * (span - mean), ALL_EQUAL)
+    mean, n = float((a - b).flat[0]), a.shape[1]
+
+    def bounds(z: float) -> tuple[float, float]:
+        share = wilson(0.0, n, z)[1]
+        return mean - share * (mean + span), mean + share * (span - mean)
+
+    low, high = bounds(Z)
+    return Difference(mean, low, high, ALL_EQUAL, inverted(bounds))
 
 
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """95 % interval of a share of n items; right at 0 and 1, where it is not a point.
+def wilson(share: float, n: float, quantile: float = Z) -> tuple[float, float]:
+    """95 % interval of a share of n items (another level by its normal quantile); at 0 and 1 it is not a point.
 
     Wilson 1927, "Probable inference, the law of succession, and statistical inference", JASA 22.
     """
-    z = Z**2 / n
+    z = quantile**2 / n
     centre, half = (share + z / 2) / (1 + z), (share * (1 - share) * z + z**2 / 4) ** 0.5 / (1 + z)
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def unpaired(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+def unpaired(a: tuple[float, float], b: tuple[float, float], quantile: float = Z) -> tuple[float, float]:
     """95 % interval of the difference a - b of two independent shares, each with its number of items.
 
     Newcombe 1998, "Interval estimation for the difference between independent proportions", Statistics in
@@ -130,11 +151,11 @@ def unpaired(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, flo
     (p, n), (q, m) = a, b
     if np.isnan([p, q]).any():
         return float("nan"), float("nan")
-    (low_p, high_p), (low_q, high_q) = wilson(p, n), wilson(q, m)
+    (low_p, high_p), (low_q, high_q) = wilson(p, n, quantile), wilson(q, m, quantile)
     return float(p - q - np.hypot(p - low_p, high_q - q)), float(p - q + np.hypot(high_p - p, q - low_q))
 
 
-def seed_margin(matrix: np.ndarray) -> float:
+def seed_margin(matrix: np.ndarray, level: float = LEVEL) -> float:
     """Half the width of a 95 % t interval for the mean of a matrix (two or more seeds, items).
 
     t' sqrt(V + W): V and W are the variances of the mean from the spread over seeds and over items,
@@ -147,7 +168,7 @@ def seed_margin(matrix: np.ndarray) -> float:
     from scipy.special import stdtrit  # the quantile of t
 
     parts = [
-        (means.var(ddof=1) / len(means), stdtrit(len(means) - 1, (1 + LEVEL) / 2))
+        (means.var(ddof=1) / len(means), stdtrit(len(means) - 1, (1 + level) / 2))
         for means in (matrix.mean(axis=1), matrix.mean(axis=0))
         if len(means) > 1
     ]

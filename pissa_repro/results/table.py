@@ -19,15 +19,16 @@ COLUMNS = (
 ).split()
 
 
-def rows(sweep: Sweep, results: Path) -> Iterator[dict[str, Any]]:
+def rows(sweep: Sweep, results: Path, errors: bool = True) -> Iterator[dict[str, Any]]:
     """The rows of scores.csv, in the config's order. A number that does not exist is left out.
 
-    A training that diverged has one row a task, with the step at which it did and without a score.
+    A training that diverged has one row a task, with the step at which it did and without a score. errors: whether the
+    quantization errors of the starts are asked for.
     """
     fetched = Fetched(results)
     reductions = {}
     for start, cell in sweep.starts.items():
-        if cell.quant != "none":
+        if errors and cell.quant != "none":
             path = paths.start_error(start, results)
             record = checked(path, sweep.quant_error_spec(cell))
             fetched.compare(path, record, cell.model)

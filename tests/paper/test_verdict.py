@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from verdicts import at, verdict
+from verdicts import at, cell_of, verdict
 
 from pissa_repro.paper import published
 from pissa_repro.paper import verdict as paper_verdict
@@ -199,3 +199,11 @@ def test_a_method_that_was_not_published_is_not_comparable(config):
     found = verdict(config, cells={"method": "milora", "quant": "none"})
     assert found.value is None
     assert "no published gsm8k of llama-2-7b, MiLoRA at rank 128" in found.note
+
+
+@pytest.mark.parametrize(("noise", "said"), [(8.0, True), (3.0, False), (None, False)])
+def test_a_difference_within_the_noise_floor_says_so(config, noise, said):
+    sweep, cell = cell_of(config)
+    found = paper_verdict.compare(sweep, cell, "gsm8k", paper_verdict.Ours(48.0, 1.4, 1319, noise=noise))
+    assert found.verdict == "differs" and found.p < 0.05
+    assert ("within the noise floor: two runs of one setting lie up to 8.00 points apart here" in found.note) == said

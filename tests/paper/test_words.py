@@ -11,8 +11,10 @@ from pissa_repro.paper.words import Interval, Ours
     [
         (0.1, 0.3, "differs"),  # surely small, but surely not 0
         (-9.0, -0.1, "differs"),
+        (-1.0, 0.4, "equivalent within 1 point"),
         (-2.0, 2.0, "equivalent within 2 points"),
-        (-2.1, 1.9, "agrees"),
+        (-2.1, 1.9, "equivalent within 3 points"),
+        (-3.1, 1.9, "agrees"),
         (-1.0, 7.0, "agrees"),
         (-1.0, 7.1, "undecided"),
         (-50.0, 50.0, "undecided"),

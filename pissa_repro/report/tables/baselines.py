@@ -5,11 +5,13 @@ from statistics import fmean, median
 
 from pissa_repro.plan.labels import by_reason
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.tables import captions
+from pissa_repro.report.tables import captions, family
 from pissa_repro.report.tables.columns import COLUMNS as SWEPT
+from pissa_repro.report.tables.columns import PUBLISHED
 from pissa_repro.report.tables.grid import Column, difference, drawn, number, score_of
 from pissa_repro.report.tables.sweep import build, fetched
 from pissa_repro.report.tables.table import Row, Table
+from pissa_repro.report.tables.uncertainty import uncertainty
 from pissa_repro.results import stats
 from pissa_repro.results.costs import Costs
 from pissa_repro.results.rows import Line, lines, read_scores, references
@@ -20,7 +22,6 @@ ADDED = (
     "step_to_lora_low step_to_lora_high update text text_score_before text_score forgotten forgotten_low "
     "forgotten_high perplexity_before perplexity"
 ).split()
-PUBLISHED = {"paper_value", "paper_std", "verdict", "note"}  # that a sweep's own table has
 COLUMNS = tuple(name for name in (*SWEPT, *ADDED) if name not in PUBLISHED)
 TEXT = "perplexity"  # the metric of what may be forgotten
 UNTRAINED = 1e-5  # a row whose update is below it is the model before its training
@@ -112,6 +113,7 @@ def _columns(first: Row) -> dict[str, Column]:
         "final loss": lambda row: number(row["final_loss_mean"], "{:.4f}", row["final_loss_std"]),
         f"{shown.name}, {shown.symbol}": lambda row: score_of(row, f"{{:.{shown.digits}f}}"),
         f"difference, {shown.points}": lambda row: difference(row, shown.digits),
+        "after Holm": lambda row: family.shown(row, "diff_p"),
         "start, s": lambda row: number(row.get("start_seconds"), "{:.2f}"),
         "statistics, s": lambda row: number(row.get("statistics_seconds"), "{:.1f}"),
         "step, times": lambda row: _ranged(row, "step_to_lora", "{:.2f}"),
@@ -136,7 +138,7 @@ def _caption(rows: list[Row]) -> str:
     words = {"points": rows[0]["measure"].points, "reference": names}
     words["resampled"] = stats.SEVERAL_SEEDS if rows[0]["seeds"] > 1 else "items"
     kinds = [*(["difference", "step"] if names else []), "start", "memory", "update"]
-    parts += [CAPTION[kind].format(**words) for kind in kinds]
+    parts += [CAPTION[kind].format(**words) for kind in kinds] + uncertainty(rows)
     if told := next((row for row in rows if row.get("text_score_before") is not None), None):
         before = f"{told['text_score_before']:.4f}, perplexity {told['perplexity_before']:.3f}"
         parts.append(CAPTION["forgotten"].format(text=told["text"], before=before))

@@ -9,7 +9,9 @@ from typing import Any
 from pissa_repro import methods
 from pissa_repro.paper.published import RECIPE
 from pissa_repro.plan.labels import by_reason
+from pissa_repro.report.tables import family
 from pissa_repro.report.tables.grid import Row, grid
+from pissa_repro.report.tables.uncertainty import uncertainty
 from pissa_repro.results.measure import PERCENT, Measure
 from pissa_repro.results.rows import VALIDATION
 from pissa_repro.results.stats import SEVERAL_SEEDS
@@ -55,7 +57,10 @@ READING = {  # sentences that hold for every part, once at the end
     "process, on a GPU from the first step on.",
     "no items": "Without an error over items: {columns}.",
     "published": "Paper: the published {name} and whether ours agrees with it, by the 95 % interval of the difference "
-    "(docs/reproduction/verdicts.md); the notes say where it stands.",
+    "(docs/reproduction/verdicts.md); the notes say where it stands. Tier: how the published number is known. A "
+    "verdict after Holm is corrected for all {compared} comparisons with published numbers in the table.",
+    "third": "Third party: numbers of others at this setting, as far as theirs is known; nothing is compared with "
+    "them.",
 }
 CLAIM = (
     "- {method} against {reference} ({place}): {name} {difference:+.{digits}f} {points} [{low:+.{digits}f}, "
@@ -132,10 +137,11 @@ def reading(rows: list[Row]) -> str:
     shown = {"columns", "no items"}
     shown |= {"interval"} if any(row.get("diff_to_lora") is not None for row in rows) else set()
     shown |= {"published"} if any(row["paper_value"] is not None for row in rows) else set()
+    shown |= {"third"} if any(row["third_party"] for row in rows) else set()
     second = (row["second_metric"] for row in rows if row["second_metric"])
     reduced = ["error reduction"] if any(row["error_reduction_percent"] is not None for row in rows) else []
     columns = ", ".join([*dict.fromkeys(second), *reduced, "time"])
-    words = _words(rows[0]["measure"]) | {"columns": columns}
+    words = _words(rows[0]["measure"]) | {"columns": columns, "compared": family.size(rows, "verdict_p")}
     return " ".join(sentence.format(**words) for name, sentence in READING.items() if name in shown)
 
 
@@ -167,6 +173,7 @@ def caption(rows: list[Row], compared: bool, tuned: bool) -> str:
         words |= {"reference": " and ".join(names), "resampled": SEVERAL_SEEDS if seeds > 1 else "items"}
         words["points"] = "percentage points" if shown.unit == PERCENT else shown.points
         parts.append(CAPTION["difference"].format(**words))
+    parts += uncertainty(rows)
     parts += [CAPTION[kind].format(**words, **more) for kind, more in _alone(rows)]
     parts += diverged(rows)
     if changes := by_reason((row["method"], row["reasons"]) for row in rows):

@@ -8,12 +8,21 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results import stats
 from pissa_repro.results.rows import Scored
 
-COLUMNS = (
-    "model benchmark data task method config_method rank quant learning_rate seeds diverged n trainable_parameters "
-    "final_loss_mean final_loss_std unit score_mean score_std score_stderr_items second_metric second_mean second_std "
-    "diff_to_lora diff_low diff_high diff_verdict error_reduction_percent train_seconds_mean peak_memory_gib "
-    "paper_value paper_std verdict note commit dirty"
+PUBLISHED = (  # the numbers of the paper and of others beside a row, and what is said of them
+    "paper_loss loss_verdict paper_value paper_std paper_tier verdict verdict_p verdict_p_holm verdict_holm note "
+    "third_party"
 ).split()
+COLUMNS = [
+    *(
+        "model benchmark data task method config_method rank quant learning_rate seeds diverged n "
+        "trainable_parameters final_loss_mean final_loss_std unit score_mean score_std score_stderr_items "
+        "second_metric second_mean second_std noise_floor diff_to_lora diff_low diff_high diff_verdict "
+        "diff_equivalent diff_p diff_p_holm diff_holm error_reduction_percent train_seconds_mean peak_memory_gib"
+    ).split(),
+    *PUBLISHED,
+    "commit",
+    "dirty",
+]
 
 
 NUMBERS = "score_mean score_std score_stderr_items second_metric second_mean second_std".split()

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from pissa_repro.paper.words import equivalent
+from pissa_repro.report.tables import family
 from pissa_repro.report.tables.columns import diverged
 from pissa_repro.results.measure import Measure
 
@@ -42,10 +44,12 @@ def difference(row: Row, digits: int) -> str:
     if row.get("diff_to_lora") is None:
         return row.get("diff_verdict") or ""
     mean, low, high = (f"{row[key]:+.{digits}f}" for key in ("diff_to_lora", "diff_low", "diff_high"))
-    return f"{mean} [{low}, {high}] {row['diff_verdict']}"
+    small = f", {equivalent(row['diff_equivalent'])}" if row.get("diff_equivalent") else ""
+    return f"{mean} [{low}, {high}] {row['diff_verdict']}{small}"
 
 
-LEFT = ("method", "config", "base", "difference", "verdict")  # how the names of columns of text begin
+# How the names of columns of text begin.
+LEFT = ("method", "config", "base", "difference", "after", "verdict", "loss verdict", "tier", "third")
 
 
 def columns_of(shown: Measure, compared: bool, tuned: bool) -> dict[str, Column]:
@@ -59,13 +63,19 @@ def columns_of(shown: Measure, compared: bool, tuned: bool) -> dict[str, Column]
         ("learning rate", lambda row: number(row["learning_rate"], "{:g}"), tuned),
         ("trained parameters", lambda row: number(row["trainable_parameters"], "{:,}"), True),
         ("final loss", lambda row: number(row["final_loss_mean"], "{:.4f}", row["final_loss_std"]), True),
+        ("loss, paper", lambda row: number(row["paper_loss"], "{:.4g}"), compared),
+        ("loss verdict", lambda row: row["loss_verdict"] or "", compared),
         (f"{shown.name}, {shown.symbol}", lambda row: score_of(row, score), True),
         (shown.second_head, lambda row: number(row["second_mean"], second, row["second_std"]), True),
         (f"difference, {shown.points}", lambda row: difference(row, shown.digits), True),
+        ("after Holm", lambda row: family.shown(row, "diff_p"), True),
         ("error reduction, %", lambda row: number(row["error_reduction_percent"], "{:.1f}"), True),
         ("time, s", lambda row: number(row["train_seconds_mean"], "{:.0f}"), True),
         ("memory, GiB", lambda row: number(row["peak_memory_gib"], "{:.1f}"), True),
         (f"paper, {shown.symbol}", lambda row: number(row["paper_value"], score, row["paper_std"]), compared),
         ("verdict", lambda row: row["verdict"], compared),
+        ("verdict after Holm", lambda row: family.shown(row, "verdict_p"), compared),
+        ("tier", lambda row: row["paper_tier"] or "", compared),
+        ("third party", lambda row: row["third_party"] or "", True),
     ]
     return {name: column for name, column, wanted in columns if wanted and name is not None}

@@ -84,7 +84,7 @@ def verdict(study: Study, point: GridPoint, ours: dict[str, float], theirs: list
         return _no_verdict(f"{', '.join(more)} not published: the average would be of other modules")
     off = {kind: named[kind] - match[kind] for kind in KINDS}
     worst = max(off, key=lambda kind: abs(off[kind]))
-    word = words.word(Interval(off[worst], off[worst] - TOLERANCE, off[worst] + TOLERANCE), delta=None)
+    word = words.word(Interval(off[worst], off[worst] - TOLERANCE, off[worst] + TOLERANCE), deltas=())
     note = f"largest difference {abs(off[worst]):.2f} points ({names[worst]}), tolerance {TOLERANCE}"
     return _declared(study, {"verdict": word, "note": note})
 

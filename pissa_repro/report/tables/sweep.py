@@ -2,22 +2,27 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pissa_repro.paper import third_party
 from pissa_repro.paper.verdict import compare
 from pissa_repro.paper.words import Ours
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.tables import captions, elsewhere
+from pissa_repro.report.tables import captions, elsewhere, family
 from pissa_repro.report.tables.columns import COLUMNS, names, origin, scores
 from pissa_repro.report.tables.table import Table
 from pissa_repro.report.tables.two_rates import common_rate
 from pissa_repro.report.tables.two_rates import row as one_setting
 from pissa_repro.report.tables.two_rates import text as two_columns
-from pissa_repro.results import stats
-from pissa_repro.results.measure import verdict
+from pissa_repro.results import multiple, noise, stats
+from pissa_repro.results.measure import PERCENT, verdict
+from pissa_repro.results.noise import Noise
 from pissa_repro.results.rates import over_rates
 from pissa_repro.results.rows import VALIDATION, Line, at_best_rate, chosen_rates, lines, read_scores, references
+from pissa_repro.results.table import COLUMNS as SCORES
+from pissa_repro.results.table import rows as recorded
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
@@ -40,6 +45,15 @@ def table(sweep: Sweep, results: Path) -> Table:
     return Table(tuple(COLUMNS), rows + adopted, text)
 
 
+def verdict_of(sweep: Sweep, results: Path) -> dict[str, Any]:
+    """The row of a sweep that has one, from the records behind it; its quantization error is not asked for."""
+    made = recorded(sweep, results, errors=False)
+    records = ({key: "" if row.get(key) is None else str(row[key]) for key in SCORES} for row in made)
+    found, _ = lines(sweep, {(row["cell"], row["task"], row["metric"]): row for row in records}, results)
+    (row,), _ = build(sweep, found, fetched(sweep, results))
+    return row
+
+
 def fetched(sweep: Sweep, results: Path) -> dict[str, str]:
     """Hash of the rows of each dataset that was fetched."""
     records = {name: paths.data(name, results) for name in sweep.config["datasets"]}
@@ -57,9 +71,9 @@ def difference(sweep: Sweep, line: Line, base: Line | None) -> stats.Difference 
     return stats.paired_bootstrap(line.scores, base.scores, labels)
 
 
-def row(sweep: Sweep, line: Line, base: Line | None, hashes: Mapping[str, str]) -> dict[str, Any]:
+def row(sweep: Sweep, line: Line, base: Line | None, hashes: Mapping[str, str], floor: Noise) -> dict[str, Any]:
     """All columns of one row; None where there is no number."""
-    cell = line.first
+    cell, paired = line.first, difference(sweep, line, base)
     return {
         **names(sweep, cell, line.task),
         "rank": cell.rank or None,
@@ -69,8 +83,9 @@ def row(sweep: Sweep, line: Line, base: Line | None, hashes: Mapping[str, str]) 
         "n": line.scores.shape[1],
         **_training(line),
         **scores(line),
-        **_difference(line, difference(sweep, line, base)),
-        **_published(sweep, line, hashes),
+        "noise_floor": floor.score,
+        **_difference(line, paired),
+        **_published(sweep, line, hashes, floor),
         **origin(line),
     }
 
@@ -93,22 +108,35 @@ def _difference(line: Line, paired: stats.Difference | None) -> dict[str, Any]:
     if paired is None:
         return {}
     numbers = {"diff_to_lora": paired.mean, "diff_low": paired.low, "diff_high": paired.high}
-    word = verdict(paired.verdict, line.measure.higher_is_better)
-    return {**{key: line.measure.scale * value for key, value in numbers.items()}, "diff_verdict": word}
+    scaled = {key: line.measure.scale * value for key, value in numbers.items()}
+    points = line.measure.unit == PERCENT
+    return scaled | {
+        "diff_verdict": verdict(paired.verdict, line.measure.higher_is_better),
+        "diff_equivalent": multiple.within(scaled["diff_low"], scaled["diff_high"]) if points else None,
+        "diff_p": paired.p,
+    }
 
 
-def _published(sweep: Sweep, line: Line, hashes: Mapping[str, str]) -> dict[str, Any]:
+def _published(sweep: Sweep, line: Line, hashes: Mapping[str, str], floor: Noise) -> dict[str, Any]:
     scored = line.measure.scale * line.scores
-    ours = Ours(math.nan, None, scored.shape[1], seeds=len(scored))
+    seeds, n = scored.shape
+    ours = Ours(math.nan, None, n, seeds=seeds, loss=math.nan, noise=floor.score, loss_noise=floor.loss)
     if not line.diverged:
         mean, spread = stats.mean_std(scored.mean(axis=1))
-        ours = Ours(mean, stats.stderr_total(scored), scored.shape[1], seeds=len(scored), spread=spread)
+        loss = stats.mean_std(line.numbers("final_loss"))[0]
+        ours = replace(ours, mean=mean, stderr=stats.stderr_total(scored), spread=spread, loss=loss)
     comparison = compare(sweep, line.first, line.task, ours, hashes)
+    others = third_party.beside(sweep, line.first, line.task)
     return {
+        "paper_loss": comparison.loss,
+        "loss_verdict": comparison.loss_verdict,
         "paper_value": comparison.value,
         "paper_std": comparison.std,
+        "paper_tier": comparison.tier,
         "verdict": comparison.verdict,
+        "verdict_p": comparison.p,
         "note": comparison.note,
+        "third_party": "; ".join(map(str, others)) or None,
     }
 
 
@@ -119,7 +147,8 @@ def build(
 
     Each row also says, outside the columns, its "place" (task, model, training data), the labels of the rows that may
     be its reference ("references", None where nothing is compared), the "reasons" of its overrides, its "prompt" and
-    "measure", and how many items have a prompt of the training's ("seen_in_training").
+    "measure", how many items have a prompt of the training's ("seen_in_training"), its noise "floor", and the sizes of
+    the families of comparisons (family.py).
     """
     # Over one item an interval would have no width, and any difference would look sure.
     # Nor is a training that diverged compared with anything, or anything with it.
@@ -131,10 +160,14 @@ def build(
         (line, fit[0] if fit and len(fit) == 1 and fit[0] is not line and not fit[0].diverged else None)
         for line, fit in zip(all_lines, found, strict=True)
     ]
+    floors = noise.by_place(sweep, all_lines)
     rows = [
-        row(sweep, line, base, hashes) | _beside(sweep, line, fit)
+        row(sweep, line, base, hashes, floors[noise.place(line)])
+        | _beside(sweep, line, fit)
+        | {"floor": floors[noise.place(line)]}
         for (line, base), fit in zip(pairs, found, strict=True)
     ]
+    family.correct(rows)
     words = [
         None if base is None else _claim(rows, all_lines.index(line), all_lines.index(base), all_lines)
         for line, base in pairs
@@ -147,7 +180,7 @@ def _beside(sweep: Sweep, line: Line, fit: list[Line] | None) -> dict[str, Any]:
     alone = fit is not None and len(fit) == 1 and fit[0].diverged
     word = captions.REFERENCE if fit == [line] else captions.NO_REFERENCE if alone else None
     return {
-        "place": (line.task, line.first.model, line.first.data),
+        "place": noise.place(line),
         "references": None if fit is None else [sweep.display(other.first) for other in fit],
         "reasons": line.first.reasons,
         "prompt": dict(line.first.train)["prompt"],
