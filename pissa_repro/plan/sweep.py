@@ -215,10 +215,12 @@ class Sweep(Grid):
 
     def by_task_file(self) -> dict[str, "Sweep"]:
         """The sweep by the lm-eval task file of its tasks: {file: the part with the tasks that use it}."""
-        swept, tasks = self.config["sweep"], self.config["tasks"]
-        parts = {}
-        for file in sorted({tasks[task]["task"] for task in swept["tasks"]}):
-            own = [task for task in swept["tasks"] if tasks[task]["task"] == file]
-            parts[file] = copy.copy(self)  # with the cells that it has made: they are the same for all tasks
-            parts[file].config = {**self.config, "sweep": {**swept, "tasks": own}}
-        return parts
+        swept, tasks = self.config["sweep"]["tasks"], self.config["tasks"]
+        files = sorted({tasks[task]["task"] for task in swept})
+        return {file: self.with_tasks([task for task in swept if tasks[task]["task"] == file]) for file in files}
+
+    def with_tasks(self, tasks: list[str]) -> "Sweep":
+        """The part of the sweep with these of its tasks."""
+        part = copy.copy(self)  # with the cells that it has made: they are the same for all tasks
+        part.config = {**self.config, "sweep": {**self.config["sweep"], "tasks": tasks}}
+        return part
