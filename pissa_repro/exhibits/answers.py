@@ -17,7 +17,7 @@ def needs(sweep: Sweep) -> list[Path]:
     """Nothing where no swept task reads answers again."""
     swept = sweep.config["sweep"]["tasks"]
     read = [name for name in swept if tasks.rereads(sweep.config["tasks"][name]["task"])]
-    homes = [paths.cell(name) for name in (*sweep.cells, *sweep.adopted)]
+    homes = [paths.cell(name) for name in (*sweep.cells, *sweep.others)]
     return [paths.scores(), *(home.samples(task) for home in homes for task in read)] if read else []
 
 

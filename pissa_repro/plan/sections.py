@@ -109,7 +109,8 @@ class SweptCell(TypedDict):
 class Swept(TypedDict):
     """What is swept: every combination. max_scores: how many scores it may come to, where that is more than usual.
 
-    adopted: names of adapters that were trained elsewhere and are scored beside them.
+    adopted: names of adapters that were trained elsewhere and are scored beside them. bases: quantizations on which the
+    base is scored as it is.
     """
 
     models: list[str]
@@ -121,6 +122,7 @@ class Swept(TypedDict):
     tasks: list[str]
     max_scores: NotRequired[int]
     adopted: NotRequired[list[str]]
+    bases: NotRequired[list[str]]
 
 
 class Scoring(TypedDict):

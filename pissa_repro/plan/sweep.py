@@ -21,6 +21,7 @@ from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.specs import (
     AdoptSpec,
+    BaseSpec,
     DataSpec,
     EvaluateSpec,
     GenerateSpec,
@@ -36,7 +37,8 @@ from pissa_repro.runtime.specs import (
 
 # Raise a number when a stage's code changes what comes out of it; its outputs are then made again.
 STAGE_VERSION = {
-    "fetch": 1, "admit": 1, "init": 1, "quant_error": 1, "train": 1, "adopt": 1, "generate": 1, "evaluate": 1,
+    "fetch": 1, "admit": 1, "init": 1, "quant_error": 1, "train": 1, "adopt": 1, "base": 1, "generate": 1,
+    "evaluate": 1,
 }  # fmt: skip
 SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum, quantize)
 Definition = TypeVar("Definition")
@@ -189,9 +191,9 @@ class Sweep(Grid):
             spec["options"] = options
         return spec
 
-    def trained_spec(self, cell: Cell | Adopted) -> TrainSpec | AdoptSpec:
-        """Spec of training a cell, or of taking in what was trained elsewhere."""
-        return cell.spec(STAGE_VERSION["adopt"]) if isinstance(cell, Adopted) else self.train_spec(cell)
+    def trained_spec(self, cell: Cell | Adopted) -> TrainSpec | AdoptSpec | BaseSpec:
+        """Spec of training a cell, of taking in what was trained elsewhere, or of the base as it is."""
+        return cell.spec(STAGE_VERSION[cell.stage]) if isinstance(cell, Adopted) else self.train_spec(cell)
 
     def generate_spec(self, cell: Cell | Adopted, task: str) -> GenerateSpec:
         """Spec of what a trained cell generates on a task of the config."""

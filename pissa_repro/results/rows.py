@@ -51,7 +51,7 @@ class Line(Scored):
 
 @dataclass(frozen=True, eq=False)
 class Elsewhere(Scored):
-    """One row of what was trained elsewhere."""
+    """One row of what was not trained here: the base as it is, or what was trained elsewhere."""
 
     adopted: Adopted
 
@@ -76,7 +76,7 @@ def read_scores(path: Path) -> Scores:
 
 
 def lines(sweep: Sweep, rows: Scores, results: Path) -> tuple[list[Line], list[Elsewhere]]:
-    """The rows of the sweep's table in the config's order, and those of what was trained elsewhere.
+    """The rows of the sweep's table in the config's order, and those of what was not trained here, bases first.
 
     Raises UserError when a cell has no score, its samples do not give its score, or two cells of a
     task were scored on different items.
@@ -87,7 +87,7 @@ def lines(sweep: Sweep, rows: Scores, results: Path) -> tuple[list[Line], list[E
     for task in sweep.config["sweep"]["tasks"]:
         read = Reader(task, measure_of(sweep.config["tasks"][task]["task"]), rows, results)
         made += [Line(**read(cells), cells=cells) for cells in groups]
-        elsewhere += [Elsewhere(**read([one]), adopted=one) for one in sweep.adopted.values()]
+        elsewhere += [Elsewhere(**read([one]), adopted=one) for one in sweep.others.values()]
     return made, elsewhere
 
 

@@ -26,9 +26,10 @@ def table(sweep: Sweep, results: Path) -> Table:
     hashes = fetched(sweep, results)
     rows, claims = build(sweep, all_lines, hashes)
     best = build(sweep, at_best_rate(all_lines), hashes, same_rate=False)
-    adopted = [elsewhere.row(sweep, line) for line in others]
-    text = captions.markdown(rows, claims, *best, elsewhere.parts(adopted))
-    return Table(tuple(COLUMNS), rows + adopted, text)
+    zero = [elsewhere.row(sweep, line) for line in others if elsewhere.is_base(line)]
+    adopted = [elsewhere.row(sweep, line) for line in others if not elsewhere.is_base(line)]
+    text = captions.markdown((rows, claims), best, elsewhere.parts(adopted), zero)
+    return Table(tuple(COLUMNS), zero + rows + adopted, text)
 
 
 def fetched(sweep: Sweep, results: Path) -> dict[str, str]:
