@@ -54,9 +54,8 @@ def test_it_is_the_first_row_of_the_table(swept):
         save(table, folder / "out.csv")
     assert [row["method"] for row in table.rows] == ["base model", "base model (nf4)", "full FT (tested)"]
     lines = [line for line in table.markdown.splitlines() if line.startswith("| ")]
-    assert (
-        lines[2].startswith("| base model |") and "Base model and base model (nf4): the model (quant" in table.markdown
-    )
+    assert lines[2].startswith("| base model |")
+    assert "Base model and base model (nf4): the model (quantized" in table.markdown
     assert table.rows[0]["note"] == "not trained" and "None" not in table.markdown
 
 
