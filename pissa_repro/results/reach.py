@@ -13,7 +13,7 @@ def width(steps: int) -> int:
 
 
 def smoothed(losses: np.ndarray, over: int) -> np.ndarray:
-    """The mean of each `over` losses in a row, from losses (seeds, steps): (seeds, steps - over + 1), by the last one."""
+    """The mean of each `over` losses in a row, by the last one: (seeds, steps - over + 1) of losses (seeds, steps)."""
     sums = np.cumsum(np.pad(losses, ((0, 0), (1, 0))), axis=1)
     return (sums[:, over:] - sums[:, :-over]) / over
 

@@ -22,8 +22,8 @@ def measure_updates(model: ModelRecord, start: Path | None, trained: Path) -> di
     """For each module |dW| / |W| (Frobenius norms), the largest singular values of dW over |W|, and two ranks.
 
     start: the folder of the initial factors; None where every weight trained. stable_rank: |dW|^2 over the largest
-    squared singular value; effective_rank: exp of the entropy of the squared ones over their sum (Roy and Vetterli 2007,
-    "The effective rank"). Both are None where nothing moved. Raises UserError for more than factors (DoRA), or for
+    squared singular value; effective_rank: exp of the entropy of the squared ones over their sum (after Roy and
+    Vetterli 2007, "The effective rank"). Both are None where nothing moved. Raises UserError for more than factors (DoRA), or for
     trained weights that are not the model's.
     """
     found = _of_weights(model["path"], trained) if start is None else _of_factors(model, start, trained)
@@ -37,9 +37,7 @@ def low_rank_values(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return torch.linalg.svdvals(first @ second.mT)
 
 
-def _of_factors(
-    model: ModelRecord, start: Path, trained: Path
-) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+def _of_factors(model: ModelRecord, start: Path, trained: Path) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
     """Of s B C A, less what it was at the start: at most twice the rank."""
     initial = factors.load(start, model)
     last = factors.load_trained(trained, initial)

@@ -19,7 +19,9 @@ def test_values_of_a_product_are_those_of_the_dense_matrix():
     assert torch.allclose(low_rank_values(left, right)[:5], dense[:5], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("method", "quant"), [("pissa", "none"), ("pissa", "nf4"), ("lora_xs", "none"), ("full", "none")])
+@pytest.mark.parametrize(
+    ("method", "quant"), [("pissa", "none"), ("pissa", "nf4"), ("lora_xs", "none"), ("full", "none")]
+)
 def test_its_mean_is_the_update_of_the_training(tmp_path, tiny_model, tiny_rows, method, quant):
     run = Run(tmp_path, tiny_model, tiny_rows, method, quant, steps=3)
     run.init()
@@ -27,7 +29,8 @@ def test_its_mean_is_the_update_of_the_training(tmp_path, tiny_model, tiny_rows,
     start = run.start if run.init_spec else None
     out = tmp_path / "updates.json"
     study_updates.main([
-        "--spec", canonical({"stage": "updates"}), "--model", str(run.model), *(["--init", str(start)] if start else []),
+        "--spec", canonical({"stage": "updates"}), "--model", str(run.model),
+        *(["--init", str(start)] if start else []),
         "--trained", str(run.trained), "--out", str(out), "--gpus", "0",
     ])  # fmt: skip
     found = read_json(out)
@@ -42,7 +45,10 @@ def test_its_mean_is_the_update_of_the_training(tmp_path, tiny_model, tiny_rows,
     initial = factors.load(start, read_json(run.model))
     last = factors.load_trained(run.trained, initial)
     name, weight = next(iter(checkpoint.targets(tiny_model, list(initial.A))))
-    dense = sum(sign * one.scaling(name) * (one.wide(name).double() @ one.A[name].double()) for sign, one in ((1, last), (-1, initial)))
+    dense = sum(
+        sign * one.scaling(name) * (one.wide(name).double() @ one.A[name].double())
+        for sign, one in ((1, last), (-1, initial))
+    )
     values = torch.linalg.svdvals(dense) / frobenius(weight)
     kept = torch.tensor(found["modules"][name]["values"], dtype=torch.float64)
     assert torch.allclose(kept[:4], values[:4], rtol=1e-4)

@@ -25,7 +25,11 @@ def test_costs_have_a_point_for_each_row(tmp_path, config):
     for axes in figure.axes:
         points = {(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if len(line.get_xdata()) == 1}
         assert len(points) >= 5, axes.get_xlabel()  # two rows may have one place
-    assert [axes.get_xlabel() for axes in figure.axes[:3]] == ["trained parameters", "seconds of training", "peak memory (GiB)"]
+    assert [axes.get_xlabel() for axes in figure.axes[:3]] == [
+        "trained parameters",
+        "seconds of training",
+        "peak memory (GiB)",
+    ]
 
 
 def test_the_map_holds_the_score_of_every_method_at_every_rank(tmp_path, config):

@@ -48,7 +48,7 @@ def test_the_matrix_has_a_square_for_each_pair_and_its_opposite(tmp_path, sweep)
     figure = drawn("wins_figure", sweep, tmp_path)
     values = figure.axes[0].images[0].get_array().filled(0)
     assert values.shape == (4, 4) and abs(values + values.T).max() < 1e-12
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()][0] == "PiSSA"
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "PiSSA"
 
 
 def test_few_methods_have_no_such_table(config):

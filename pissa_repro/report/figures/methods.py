@@ -54,7 +54,9 @@ def _title(lines: Sequence[Row | str], wanted: bool) -> str:
     return f"{first['model']}, trained on {first['data']}, task {first['task']}" if wanted else ""
 
 
-def _draw(axes: list[Axes], lines: list[Row | str], known: dict[tuple[str, str], Look], bases: dict[str, float]) -> None:
+def _draw(
+    axes: list[Axes], lines: list[Row | str], known: dict[tuple[str, str], Look], bases: dict[str, float]
+) -> None:
     """One place: a row a method, in three panels that share their rows."""
     shown = next(line["measure"] for line in lines if not isinstance(line, str))
     for y, row in enumerate(lines):
@@ -140,7 +142,11 @@ def _finish(figure: Figure, sweep: Sweep, rows: list[Row], bases: bool) -> None:
     figure.legend(handles=marks, loc="outside lower center", ncols=len(marks))
     seeds = rows[0]["seeds"]
     spread = f"scores: mean and standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
-    notes = ["differences with 95 % intervals (paired over items and seeds)", spread, "steps: median and range over seeds"]
+    notes = [
+        "differences with 95 % intervals (paired over items and seeds)",
+        spread,
+        "steps: median and range over seeds",
+    ]
     rates = {row["learning_rate"] for row in rows}
     notes += ["each method at its own learning rate"] if len(rates) > 1 else [f"learning rate {rates.pop():g}"]
     style.caption(figure, notes)

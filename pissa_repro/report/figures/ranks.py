@@ -30,8 +30,11 @@ def by_rank(sweep: Sweep, results: Path) -> Figure:
     for number, (place, some) in enumerate(zip(places, names, strict=True)):
         here = [row for row in rows if row["place"] == place]
         shown = here[0]["measure"]
-        maps = (("score_mean", f"{shown.name} ({shown.symbol})", shown.digits - (shown.symbol == "%"), shown.higher_is_better),
-                ("final_loss_mean", "final training loss", 3, False))  # fmt: skip
+        digits = 1 if shown.symbol == "%" else shown.digits
+        maps = (
+            ("score_mean", f"{shown.name} ({shown.symbol})", digits, shown.higher_is_better),
+            ("final_loss_mean", "final training loss", 3, False),
+        )
         for column, (key, name, digits, higher) in enumerate(maps):
             axes = figure.add_subplot(spec[number, column])
             _map(figure, axes, _grid(here, some, ranks, key), (digits, higher), name)
@@ -72,7 +75,15 @@ def _map(figure: Figure, axes: Axes, grid: numpy.ndarray, shown: tuple[int, bool
         if numpy.isfinite(value):
             light = (value - low) / (high - low or 1.0) > 0.55
             dark_text = light if higher else (high - value) / (high - low or 1.0) > 0.55
-            axes.text(j, i, f"{value:.{digits}f}", ha="center", va="center", fontsize=7, color="black" if dark_text else "white")
+            axes.text(
+                j,
+                i,
+                f"{value:.{digits}f}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="black" if dark_text else "white",
+            )
     axes.grid(False)
     axes.tick_params(length=0)
     figure.colorbar(picture, ax=axes, label=name, shrink=0.9)

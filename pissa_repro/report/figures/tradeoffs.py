@@ -45,7 +45,9 @@ def pareto(sweep: Sweep, results: Path) -> Figure:
             for j, (cost, (label, scale)) in enumerate(COSTS.items()):
                 axes = figure.add_subplot(spec[2 * block + i, j])
                 axes.set_xscale(scale)
-                _points(axes, [(row[cost], row[value], known[row["config_method"], row["quant"]]) for row in here], higher)
+                _points(
+                    axes, [(row[cost], row[value], known[row["config_method"], row["quant"]]) for row in here], higher
+                )
                 axes.set_xlabel(label)
                 axes.set_ylabel(name if j == 0 else "")
         figure.axes[6 * block].set_title(_title(here[0]), loc="left")

@@ -36,7 +36,9 @@ def updates(sweep: Sweep, results: Path) -> Figure:
     columns = 1 + len(labels) // 26
     figure.legend(list(labels.values()), list(labels), loc="outside right upper", ncols=columns, fontsize=7.5)
     notes = ["means over layers and seeds", "from the start of the training to its end: no quantization error is in it"]
-    several = any(len({(m.first.rank, m.first.learning_rate) for m in some if m.first.rank}) > 1 for some in groups.values())
+    several = any(
+        len({(m.first.rank, m.first.learning_rate) for m in some if m.first.rank}) > 1 for some in groups.values()
+    )
     notes += ["a line for each rank and learning rate"] if several else []
     style.caption(figure, [*notes, "DoRA is not measured"])
     return figure

@@ -46,7 +46,9 @@ def baselines(sweep: Sweep, results: Path, heading: str) -> Table:
     """The rows of `rows_of`, bases first. Raises as it does."""
     zero, rows = rows_of(sweep, results)
     places = dict.fromkeys(row["place"] for row in rows)
-    parts = [_part(heading, *([row for row in some if row["place"] == place] for some in (zero, rows))) for place in places]
+    parts = [
+        _part(heading, *([row for row in some if row["place"] == place] for some in (zero, rows))) for place in places
+    ]
     return Table(COLUMNS, zero + rows, "\n\n".join(parts) + "\n")
 
 

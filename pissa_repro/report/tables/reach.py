@@ -17,8 +17,8 @@ COLUMNS = (
     "steps_median steps_low steps_high share_of_reference"
 ).split()
 CAPTION = (
-    "The first step at which the loss, as the mean over {over} steps in a row (a tenth of the reference's training), is "
-    "at or below the reference's final loss, which is the mean over its last {over} steps; by seed, against the same "
+    "The first step at which the loss, as the mean over {over} steps in a row (a tenth of the reference's training), "
+    "is at or below the reference's final loss, which is the mean over its last {over} steps; by seed, against the same "
     "seed. Median and range over the seeds that get there, and how many do. Share: of the steps after which the "
     "reference itself first gets there. A step of one method may take longer than that of another."
 )
@@ -26,12 +26,10 @@ CAPTION = (
 
 def reach(sweep: Sweep, results: Path, heading: str) -> Table:
     """A row for each setting over its seeds. Raises UserError for a curve that is missing or damaged."""
-    rows: list[Row] = []
     groups = by_seed(sweep)
     firsts = [cells[0] for cells in groups]
     curves = {cells[0].name: read_curve(results, cells, "loss") for cells in groups}
-    for cells in groups:
-        rows.append(_row(sweep, cells, curves, firsts))
+    rows = [_row(sweep, cells, curves, firsts) for cells in groups]
     places = dict.fromkeys((row["model"], row["data"]) for row in rows)
     parts = [_part(heading, [row for row in rows if (row["model"], row["data"]) == place]) for place in places]
     return Table(tuple(COLUMNS), rows, "\n\n".join(parts) + "\n")

@@ -20,9 +20,9 @@ COLUMNS = (
 WORDS = {1: "better", 0: "no difference shown", -1: "worse"}
 CAPTION = (
     "Each of the {pairs} pairs of these {count} rows is compared on the same {n} items and {seeds} seeds. Better and "
-    "worse: the 95 % t interval over items and seeds (Cochran 1964) does not hold 0. After Holm: it still does not "
-    "where the p-values are corrected for all these pairs (Holm 1979), so that with 95 % none of them is by chance. The "
-    "CSV has every pair. With few seeds only large differences come through so many pairs; not shown is not equal."
+    "worse: the 95 % t interval over items and seeds (Cochran 1964) does not hold 0. After Holm: it is still shown where "
+    "the p-values are corrected for all these pairs (Holm 1979), so that of 100 such tables at most 5 have one by "
+    "chance. The CSV has every pair. With few seeds only large differences come through; not shown is not equal."
 )
 
 
@@ -62,7 +62,11 @@ def _pair(sweep: Sweep, duel: Duel) -> Row:
 def _part(sweep: Sweep, group: Group, heading: str) -> str:
     first = group.lines[0]
     row = names(sweep, first.first, first.task) | {"base": first.first.quant}
-    title = f"## {heading}: {{model}}, trained on {{data}}, scored on {{benchmark}} (task {{task}}), base {{base}}".format(**row)
+    title = (
+        f"## {heading}: {{model}}, trained on {{data}}, scored on {{benchmark}} (task {{task}}), base {{base}}".format(
+            **row
+        )
+    )
     counts = {"pairs": len(group.duels), "count": len(group.lines)}
     words = CAPTION.format(**counts, seeds=len(first.scores), n=first.scores.shape[1])
     return "\n\n".join([title, drawn([_row(sweep, line, group) for line in group.lines], _columns(first)), words])
