@@ -2,7 +2,8 @@
 
 python -m pissa_repro.stages.study_updates --spec "$SPEC" --model MODEL.json --init INIT --trained TRAINED --out FILE
 
-dW is what the trained weight is more than it was at the start of the training: no quantization error is in it. One weight is in memory at a time. The method `full` has no --init.
+dW is what the trained weight is more than it was at the start of the training: no quantization error is in it.
+One weight is in memory at a time. The method `full` has no --init.
 """
 
 import logging

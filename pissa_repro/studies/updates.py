@@ -23,8 +23,8 @@ def measure_updates(model: ModelRecord, start: Path | None, trained: Path) -> di
 
     start: the folder of the initial factors; None where every weight trained. stable_rank: |dW|^2 over the largest
     squared singular value; effective_rank: exp of the entropy of the squared ones over their sum (after Roy and
-    Vetterli 2007, "The effective rank"). Both are None where nothing moved. Raises UserError for more than factors (DoRA), or for
-    trained weights that are not the model's.
+    Vetterli 2007, "The effective rank"). Both are None where nothing moved. Raises UserError for more than factors
+    (DoRA), or for trained weights that are not the model's.
     """
     found = _of_weights(model["path"], trained) if start is None else _of_factors(model, start, trained)
     modules = {name: _facts(weight, spectrum) for name, weight, spectrum in found}

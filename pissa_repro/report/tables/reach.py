@@ -18,8 +18,8 @@ COLUMNS = (
 ).split()
 CAPTION = (
     "The first step at which the loss, as the mean over {over} steps in a row (a tenth of the reference's training), "
-    "is at or below the reference's final loss, which is the mean over its last {over} steps; by seed, against the same "
-    "seed. Median and range over the seeds that get there, and how many do. Share: of the steps after which the "
+    "is at or below the reference's final loss, which is the mean over its last {over} steps; by seed, against the "
+    "same seed. Median and range over the seeds that get there, and how many do. Share: of the steps after which the "
     "reference itself first gets there. A step of one method may take longer than that of another."
 )
 

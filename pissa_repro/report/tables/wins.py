@@ -20,9 +20,9 @@ COLUMNS = (
 WORDS = {1: "better", 0: "no difference shown", -1: "worse"}
 CAPTION = (
     "Each of the {pairs} pairs of these {count} rows is compared on the same {n} items and {seeds} seeds. Better and "
-    "worse: the 95 % t interval over items and seeds (Cochran 1964) does not hold 0. After Holm: it is still shown where "
-    "the p-values are corrected for all these pairs (Holm 1979), so that of 100 such tables at most 5 have one by "
-    "chance. The CSV has every pair. With few seeds only large differences come through; not shown is not equal."
+    "worse: the 95 % t interval over items and seeds (Cochran 1964) does not hold 0. After Holm: it is still shown "
+    "where the p-values are corrected for all these pairs (Holm 1979), so that of 100 such tables at most 5 have one "
+    "by chance. The CSV has every pair. With few seeds only large differences come through; not shown is not equal."
 )
 
 
