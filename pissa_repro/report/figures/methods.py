@@ -33,7 +33,7 @@ def side_by_side(sweep: Sweep, results: Path) -> Figure:
         bases = {row["quant"]: row["score_mean"] for row in zero if row["place"] == place}
         _draw(axes, lines, known, bases)
         axes[0].set_title(_title(lines, len(places) > 1), loc="left")
-    figure.suptitle(f"Methods side by side: {_title(laid[0], len(places) == 1)}")
+    figure.suptitle(": ".join(filter(None, ("Methods side by side", _title(laid[0], len(places) == 1)))))
     _finish(figure, sweep, rows, bool(zero))
     return figure
 

@@ -76,7 +76,14 @@ def front(points: Sequence[tuple[float, float]], higher: bool) -> list[tuple[flo
 def _points(axes: Axes, points: list[tuple[float | None, float, Look]], higher: bool) -> None:
     known = [(cost, value, look) for cost, value, look in points if cost is not None]
     best = front([(cost, value) for cost, value, _ in known], higher)
-    axes.step(*zip(*best, strict=True), where="post", color=style.GREY, linewidth=0.9, zorder=1)
+    axes.step(
+        [cost for cost, _ in best],
+        [value for _, value in best],
+        where="post",
+        color=style.GREY,
+        linewidth=0.9,
+        zorder=1,
+    )
     for cost, value, look in known:
         _mark(axes, cost, value, look)
 
@@ -106,7 +113,9 @@ def forgetting(sweep: Sweep, results: Path) -> Figure:
     drawn = {row["place"]: row for row in rows}
     places = list(dict.fromkeys(place[1:] for place in drawn))
     figure = Figure(figsize=(5.6 * len(places) + 2.6, 5.4))
-    spec, notes, seen = figure.add_gridspec(1, len(places)), [], {}
+    spec = figure.add_gridspec(1, len(places))
+    notes: list[str] = []
+    seen: dict[tuple[str, str], Look] = {}
     for column, place in enumerate(places):
         axes = figure.add_subplot(spec[0, column])
         task = next(row["task"] for row in rows if row["place"][1:] == place)  # all tasks have the same text beside
