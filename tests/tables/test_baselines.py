@@ -134,7 +134,7 @@ def test_what_is_forgotten_is_counted_from_the_base_as_it_is(folder, with_bases)
 def test_the_figure_has_a_row_for_each_method_below_its_base(folder, with_bases):
     axes = drawn("baselines_figure", Sweep(with_bases), folder).axes
     labels = [label.get_text() for label in axes[0].get_yticklabels()]
-    assert labels[0] == "base: as it is" and labels[4:] == ["base: nf4", "QLoRA"]
+    assert labels[0] == "plain base" and labels[4:] == ["base: nf4", "QLoRA"]
     assert {*labels[1:4]} == {"LoRA", "PiSSA", "EVA"}
     scores = [line.get_xdata()[0] for line in axes[1].lines if line.get_linestyle() == ":"]
     assert len(scores) == 4, "the score of its base beside each row"

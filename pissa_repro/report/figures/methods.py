@@ -6,7 +6,6 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
@@ -27,14 +26,14 @@ def side_by_side(sweep: Sweep, results: Path) -> Figure:
     laid = [_laid([row for row in rows if row["place"] == place]) for place in places]
     heights = [INCH * (len(lines) + 2) + 0.7 for lines in laid]
     figure = Figure(figsize=(9.4, sum(heights) + 1.1))
-    spec = figure.add_gridspec(len(places), 3, height_ratios=heights, width_ratios=(5, 3, 2))
+    spec = figure.add_gridspec(len(places), 3, height_ratios=heights, width_ratios=(5, 3, 2.4))
     for number, (place, lines) in enumerate(zip(places, laid, strict=True)):
         axes = [figure.add_subplot(spec[number, column]) for column in range(3)]
         bases = {row["quant"]: row["score_mean"] for row in zero if row["place"] == place}
         _draw(axes, lines, known, bases)
         axes[0].set_title(_title(lines, len(places) > 1), loc="left")
     figure.suptitle(": ".join(filter(None, ("Methods side by side", _title(laid[0], len(places) == 1)))))
-    _finish(figure, sweep, rows, bool(zero))
+    style.caption(figure, _notes(rows, bool(zero)))
     return figure
 
 
@@ -44,7 +43,7 @@ def _laid(rows: list[Row]) -> list[Row | str]:
     higher = rows[0]["measure"].higher_is_better
     for quant in dict.fromkeys(row["quant"] for row in rows):
         here = [row for row in rows if row["quant"] == quant]
-        laid.append("base: as it is" if quant == "none" else f"base: {quant}")
+        laid.append("plain base" if quant == "none" else f"base: {quant}")
         laid += sorted(here, key=lambda row: row["score_mean"], reverse=higher)
     return laid
 
@@ -82,7 +81,7 @@ def _draw(
         label.set_fontweight("bold" if isinstance(row, str) else "normal")
     better = "" if shown.higher_is_better else "; lower is better"
     names = f"difference to LoRA or QLoRA ({shown.points}{better})", f"{shown.name} ({shown.symbol})"
-    for panel, name in zip(axes, (*names, "time of a step\n(times that of LoRA or QLoRA)"), strict=True):
+    for panel, name in zip(axes, (*names, "time of a step\n(times LoRA's or QLoRA's)"), strict=True):
         panel.set_xlabel(name)
 
 
@@ -132,21 +131,15 @@ def _times(axes: Axes, y: int, row: Row, look: Look) -> None:
         _bar(axes, y, tuple(row[f"step_to_lora{end}"] for end in ("", "_low", "_high")), look)  # type: ignore[arg-type]
 
 
-def _finish(figure: Figure, sweep: Sweep, rows: list[Row], bases: bool) -> None:
-    """Legend and caption. Colour and marker say the method, as in all figures; its name stands beside its row."""
-    marks = [
-        Line2D([], [], marker="o", color=style.GREY, linestyle="", label="interval does not hold 0"),
-        Line2D([], [], marker="o", color=style.GREY, linestyle="", markerfacecolor="white", label=FLAG),
-    ]
-    marks += [Line2D([], [], color=style.GREY, linestyle=":", label="base model, before any training")] if bases else []
-    figure.legend(handles=marks, loc="outside lower center", ncols=len(marks))
+def _notes(rows: list[Row], bases: bool) -> list[str]:
+    """The caption. Colour and marker say the method, as in all figures; its name stands beside its row."""
     seeds = rows[0]["seeds"]
     spread = f"scores: mean and standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
     notes = [
-        "differences with 95 % intervals (paired over items and seeds)",
+        "differences with 95 % intervals (paired over items and seeds), hollow where they hold 0",
         spread,
         "steps: median and range over seeds",
     ]
+    notes += ["dotted: the base before any training"] if bases else []
     rates = {row["learning_rate"] for row in rows}
-    notes += ["each method at its own learning rate"] if len(rates) > 1 else [f"learning rate {rates.pop():g}"]
-    style.caption(figure, notes)
+    return notes + (["each method at its own learning rate"] if len(rates) > 1 else [f"learning rate {rates.pop():g}"])
