@@ -58,4 +58,4 @@ def test_what_trains_more_than_factors_is_not_measured(tmp_path, tiny_model, tin
     run = Run(tmp_path, tiny_model, tiny_rows, "lora", lora={"use_dora": True}, steps=2)
     run.init()
     run.train()
-    says(lambda: measure_updates(read_json(run.model), run.start, run.trained), "holds more than these")
+    says(lambda: measure_updates(read_json(run.model), run.start, run.trained), "more than factors")

@@ -42,9 +42,9 @@ def _laid(rows: list[Row]) -> list[Row | str]:
     laid: list[Row | str] = []
     higher = rows[0]["measure"].higher_is_better
     for quant in dict.fromkeys(row["quant"] for row in rows):
-        here = [row for row in rows if row["quant"] == quant]
+        here = sorted((row for row in rows if row["quant"] == quant), key=lambda row: row["score_mean"], reverse=higher)
         laid.append("plain base" if quant == "none" else f"base: {quant}")
-        laid += sorted(here, key=lambda row: row["score_mean"], reverse=higher)
+        laid += here
     return laid
 
 
@@ -92,15 +92,13 @@ def _names(lines: Sequence[Row | str]) -> list[str]:
     rates: dict[Any, set[float]] = {}
     for row in rows:
         rates.setdefault((row["method"], row["rank"]), set()).add(row["learning_rate"])
-    names = []
-    for row in lines:
-        if isinstance(row, str):
-            names.append(row)
-            continue
+
+    def name(row: Row) -> str:
         parts = [f"r {row['rank']}"] if row["rank"] and len(ranks) > 1 else []
         parts += [f"{row['learning_rate']:g}"] if len(rates[row["method"], row["rank"]]) > 1 else []
-        names.append(", ".join([row["method"], *parts]))
-    return names
+        return ", ".join([row["method"], *parts])
+
+    return [line if isinstance(line, str) else name(line) for line in lines]
 
 
 def _difference(axes: Axes, y: int, row: Row, look: Look) -> None:
@@ -128,7 +126,7 @@ def _point(axes: Axes, y: int, value: tuple[float, float | None], look: Look) ->
 
 def _times(axes: Axes, y: int, row: Row, look: Look) -> None:
     if row.get("step_to_lora") is not None:
-        _bar(axes, y, tuple(row[f"step_to_lora{end}"] for end in ("", "_low", "_high")), look)  # type: ignore[arg-type]
+        _bar(axes, y, tuple(row[f"step_to_lora{end}"] for end in ("", "_low", "_high")), look)
 
 
 def _notes(rows: list[Row], bases: bool) -> list[str]:

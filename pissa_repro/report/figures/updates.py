@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy
 from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ def updates(sweep: Sweep, results: Path) -> Figure:
         groups.setdefault((one.first.model, one.first.data), []).append(one)
     figure = Figure(figsize=(10.6, 3.8 * len(groups) + 0.9))
     spec = figure.add_gridspec(len(groups), 2)
-    labels: dict[str, object] = {}
+    labels: dict[str, Any] = {}
     for number, found in enumerate(groups.values()):
         axes = [figure.add_subplot(spec[number, column]) for column in range(2)]
         shown = [(one, known[one.first.method, one.first.quant]) for one in found]
