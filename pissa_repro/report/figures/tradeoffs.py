@@ -5,6 +5,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
@@ -103,7 +104,12 @@ def _legend(figure: Figure, shown: Sequence[Look]) -> None:
             label=look.label,
         )  # fmt: skip
         handles.append(handle)
-    figure.legend(handles=handles, loc="outside right upper", ncols=1 + len(handles) // 36, fontsize=7.5)
+    figure.legend(
+        handles=handles,
+        loc="outside right upper",
+        ncols=1 + len(handles) // int(4.2 * figure.get_figheight()),
+        fontsize=7.5,
+    )
 
 
 def forgetting(sweep: Sweep, results: Path) -> Figure:
@@ -112,7 +118,7 @@ def forgetting(sweep: Sweep, results: Path) -> Figure:
     known = looks(sweep)
     drawn = {row["place"]: row for row in rows}
     places = list(dict.fromkeys(place[1:] for place in drawn))
-    figure = Figure(figsize=(5.6 * len(places) + 2.6, 5.4))
+    figure = Figure(figsize=(5.6 * len(places) + 4.2, 5.4))
     spec = figure.add_gridspec(1, len(places))
     notes: list[str] = []
     seen: dict[tuple[str, str], Look] = {}
@@ -128,6 +134,9 @@ def forgetting(sweep: Sweep, results: Path) -> Figure:
             _mark(axes, row["update"], row["forgotten"], look)
         axes.axhline(0, color=style.GREY, linewidth=0.9)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("size of the update, |dW| / |W|, mean over modules")
         axes.set_ylabel("forgotten: nats per token more than before" if column == 0 else "")
         if here:

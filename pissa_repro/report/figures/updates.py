@@ -30,8 +30,8 @@ def updates(sweep: Sweep, results: Path) -> Figure:
         _spectra(axes[1], shown)
         handles, names = axes[1].get_legend_handles_labels()
         labels |= dict(zip(names, handles, strict=True))
-        model, data = (style.words(sweep.config, axis, value) for axis, value in
-                       (("models", found[0].first.model), ("datasets", found[0].first.data)))  # fmt: skip
+        model = style.words(sweep.config, "models", found[0].first.model)
+        data = style.words(sweep.config, "datasets", found[0].first.data)
         axes[0].set_title(f"{model}, {data}", loc="left")
     figure.suptitle("How far the training has moved the weights")
     columns = 1 + len(labels) // 26
