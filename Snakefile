@@ -33,6 +33,7 @@ localrules:
     fetch_model,
     fetch_data,
     parity,
+    base,
     collect,
     table,
     figure,

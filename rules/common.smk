@@ -34,7 +34,8 @@ if workflow.is_main_process:  # and not again in each job
     for text in warnings(SWEEP):
         logger.warning(text)
 ASKED = []  # the batches that this run may generate
-ADOPTED = "|".join(map(re.escape, SWEEP.adopted)) or "(?!)"  # names of what was trained elsewhere; else nothing fits
+# Names of what was trained elsewhere, and of bases; else nothing fits.
+ADOPTED, BASES = ("|".join(map(re.escape, names)) or "(?!)" for names in (SWEEP.adopted, SWEEP.bases))
 
 
 wildcard_constraints:
@@ -45,6 +46,7 @@ wildcard_constraints:
     statistics=r"[^/]+/[^/]+/[^/]+",  # model/data/kind-rows-seed-digest
     cell=r"[^/]+/[^/]+/[^/]+",  # model/data/method-quant-rank-rate-seed
     adopted=ADOPTED,  # model/data/name
+    base=BASES,  # model/data/base-quant
     batch=r"[^/]+/[^/]+/[^/]+",  # model/data/rank-rate-seed-backend-dtype-number
     first=r"[^/~]+",  # tasks
     second=r"[^/~]+",
@@ -189,12 +191,12 @@ def train_records(wildcards):
     return [paths.cell(name).train for name in SWEEP.cells]
 
 
-def adopt_records(wildcards):
-    return [paths.cell(name).train for name in SWEEP.adopted]
+def other_records(wildcards):
+    return [paths.cell(name).train for name in SWEEP.others]
 
 
 def scores(wildcards):
-    scored, tasks = (*SWEEP.cells, *SWEEP.adopted), SWEEP.config["sweep"]["tasks"]
+    scored, tasks = (*SWEEP.cells, *SWEEP.others), SWEEP.config["sweep"]["tasks"]
     return [paths.cell(name).score(task) for name in scored for task in tasks]
 
 

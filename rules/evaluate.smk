@@ -94,7 +94,7 @@ rule parity:
 rule collect:
     input:
         train_records,
-        adopt_records,
+        other_records,
         scores,
         quant_errors,
         unpack(fetched(of_sweep)),

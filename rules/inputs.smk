@@ -80,6 +80,10 @@ def of_cell(wildcards):
     return {"model": [paths.model(cell.model)], "data": [paths.rows(cell.data)]}
 
 
+def of_base(wildcards):
+    return {"model": [paths.model(SWEEP.bases[wildcards.base].model)]}
+
+
 def of_adopted(wildcards):
     return {"model": [paths.model(SWEEP.adopted[wildcards.adopted].model)]}
 

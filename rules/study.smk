@@ -113,3 +113,25 @@ rule trained_error:
     shell:
         "python -m pissa_repro.stages.quant_error --spec {params.spec:q} --model {input.model:q} "
         "--factors {input.init:q} --trained {input.trained:q} --out {output:q} --gpus {resources.gpu:q} > {log:q} 2>&1"
+
+
+rule updates:
+    input:
+        unpack(fetched(of_cell)),
+        init=lambda w: init_folder(cell_of(w)),
+        trained=paths.cell("{cell}").trained,
+    output:
+        paths.cell("{cell}").updates,
+    log:
+        paths.log("updates", "{cell}"),
+    conda:
+        "../environment.yml"
+    threads: 1
+    resources:
+        gpu=lambda w: min(1, gpus(cell_of(w).model)),
+    params:
+        content=content(of_cell),
+        spec=spec(lambda w: studies.updates_spec(SWEEP, cell_of(w))),
+    shell:
+        "python -m pissa_repro.stages.study_updates --spec {params.spec:q} --model {input.model:q} "
+        "--init {input.init:q} --trained {input.trained:q} --out {output:q} --gpus {resources.gpu:q} > {log:q} 2>&1"

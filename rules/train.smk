@@ -14,7 +14,7 @@ rule train:
     log:
         paths.log("train", "{cell}"),
     wildcard_constraints:
-        cell=rf"(?!({ADOPTED})/)[^/]+/[^/]+/[^/]+",
+        cell=rf"(?!({ADOPTED}|{BASES})/)[^/]+/[^/]+/[^/]+",
     conda:
         "../environment.yml"
     threads: 1

@@ -49,6 +49,7 @@ def sweep() -> Sweep:
     config["sweep"]["tasks"] = [*config["tasks"]]
     config["studies"]["trained"] = True
     config["sweep"]["learning_rates"] = [1e-3, 3e-3]
+    config["sweep"]["ranks"] = [8, 16]
     return Sweep(config)
 
 

@@ -8,7 +8,15 @@ import pytest
 
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.rows import gsm8k_response
-from pissa_repro.tasks.gsm8k import check, paper_answer, process_results, reference, strict_answer
+from pissa_repro.tasks.gsm8k import (
+    check,
+    last_number,
+    paper_answer,
+    process_results,
+    reference,
+    reread,
+    strict_answer,
+)
 from pissa_repro.tasks.rows import prompt
 
 M = "The answer is: "
@@ -181,3 +189,21 @@ def test_a_perfect_answer_is_right_by_both_rules(shared_data, split):
         assert strict_answer(perfect) == wanted
         if "," not in perfect.rpartition(",")[0].rpartition(M)[2]:
             assert paper_answer(perfect) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("18", 18), ("It is 18.", 18), ("x = -2", -2), ("10-2", 2), ("(3)-4", 4), ("\u22127", -7), ("$-5", -5),
+        ("-$5", -5), ("1,234,567 in all", 1234567), ("1,2345", 2345), ("12,34", 34), (".5", HALF),
+        ("2.50", Fraction("2.5")), ("first 3, then 4 people", 4), (M + "7\nso 7 + 1 = 8", 8), ("none", None),
+        ("", None), ("9" * 301, None),
+    ],
+)  # fmt: skip
+def test_the_last_number_of_a_text(text, number):
+    assert last_number(text) == number
+
+
+def test_a_kept_answer_is_read_again_without_its_marker():
+    assert reread("so\n#### 1,234", "It is 1234.") == {"last_number": 1.0, "marker": 0.0}
+    assert reread("#### 7", M + "8") == {"last_number": 0.0, "marker": 1.0}

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import ndtr, stdtr
+from scipy.stats import ttest_rel
 
 from pissa_repro.paper import words
 from pissa_repro.paper.words import Ours
@@ -82,6 +83,13 @@ def test_paired_p_values_say_what_their_intervals_say():
     assert said == {True, False}
     assert stats.paired_bootstrap(np.ones((2, 40)), np.ones((2, 40))).p == 1
     assert stats.paired_bootstrap(np.ones((2, 40)), np.zeros((2, 40))).p < 1e-6
+
+
+def test_with_one_seed_it_is_the_paired_t_test():
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=(1, 40)) for _ in range(2))
+    assert stats.t_p(a - b) == pytest.approx(ttest_rel(a[0], b[0]).pvalue, rel=1e-6)
+    assert stats.t_p(np.ones((2, 10))) == pytest.approx(2 * 0.5**10) and stats.t_p(np.zeros((2, 10))) == 1
 
 
 @pytest.mark.parametrize(

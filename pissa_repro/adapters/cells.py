@@ -8,6 +8,7 @@ from pissa_repro.model import factors
 from pissa_repro.model.classes import Head, head_of
 from pissa_repro.model.merged import TrainedCell
 from pissa_repro.plan.adopted import ELSEWHERE
+from pissa_repro.plan.bases import UNTRAINED
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
@@ -80,6 +81,8 @@ def find(folder: Path, model: Path | None = None) -> StoredCell:
     diverged.refuse(files.trained)
     if record.get("trained") == ELSEWHERE:
         raise UserError(f"CELL {folder}: was {ELSEWHERE} and has no factors of ours. Take the adapter's own folder.")
+    if record.get("trained") == UNTRAINED:
+        raise UserError(f"CELL {folder}: is the base as it is ({UNTRAINED}). Take the model's own folder.")
     results, label = _home(folder)
     place = model or paths.model(label, results)
     if not place.is_file():

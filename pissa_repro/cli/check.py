@@ -44,6 +44,8 @@ def cells(sweep: Sweep) -> list[str]:
     }
     lines = [f"  {axis}: {', '.join(values)}" for axis, values in axes.items()]
     overridden = sum(bool(cell.reasons) for cell in sweep.cells.values())
+    if sweep.bases:
+        lines.append(f"  base models: {', '.join(dict.fromkeys(one.quant for one in sweep.bases.values()))}")
     if sweep.adopted:
         lines.append(f"  trained elsewhere: {', '.join(one.method for one in sweep.adopted.values())}")
     return [f"{len(sweep.cells)} cells" + (f", {overridden} with overrides" if overridden else ""), *lines]
@@ -52,7 +54,7 @@ def cells(sweep: Sweep) -> list[str]:
 def jobs(sweep: Sweep, batches: Batches) -> list[str]:
     """What would run when nothing is there yet."""
     quantized = sum(cell.quant != "none" for cell in sweep.starts.values())
-    scores = (len(sweep.cells) + len(sweep.adopted)) * len(sweep.config["sweep"]["tasks"])
+    scores = (len(sweep.cells) + len(sweep.others)) * len(sweep.config["sweep"]["tasks"])
     return [
         f"{len(sweep.starts)} starts ({quantized} quantized), {len(sweep.cells)} trainings, "
         f"{len(batches.by_name)} launches of an engine, {scores} scores"

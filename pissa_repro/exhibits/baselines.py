@@ -17,8 +17,9 @@ def needs(sweep: Sweep) -> list[Path]:
     files = {sweep.config["tasks"][task]["task"] for task in sweep.config["sweep"]["tasks"]}
     if "perplexity" not in files or len(files) == 1:
         return []
-    homes = [paths.cell(name) for name in sweep.cells]
-    scored = [paths.scores(), *(home.samples(task) for home in homes for task in sweep.config["sweep"]["tasks"])]
+    homes, others = ([paths.cell(name) for name in names] for names in (sweep.cells, sweep.others))
+    tasks = sweep.config["sweep"]["tasks"]
+    scored = [paths.scores(), *(home.samples(task) for home in (*homes, *others) for task in tasks)]
     made = [*map(paths.start, sweep.starts), *map(paths.statistics, sweep.statistic_jobs)]
     return [*scored, *(home.train for home in homes), *made]
 

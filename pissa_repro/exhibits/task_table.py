@@ -17,7 +17,7 @@ def parts(sweep: Sweep) -> dict[str, Sweep]:
 
 
 def needs(sweep: Sweep) -> list[Path]:
-    cells = [paths.cell(name) for name in (*sweep.cells, *sweep.adopted)]
+    cells = [paths.cell(name) for name in (*sweep.cells, *sweep.others)]
     tasks = sweep.config["sweep"]["tasks"]
     return [paths.scores(), *(cell.samples(task) for cell in cells for task in tasks), *(cell.train for cell in cells)]
 

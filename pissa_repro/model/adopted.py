@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from pissa_repro import quantizers
 from pissa_repro.model import checkpoint, checks
-from pissa_repro.model.base import module_name, set_weight, stores_transposed
+from pissa_repro.model.base import quantize
 from pissa_repro.model.peft_words import FROZEN, PLAIN, Files, done
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
@@ -118,7 +117,7 @@ def adopted(
     if whole:
         take_out(base, folder)
     if quant != "none":
-        quantize(base, place, quant)
+        quantize(base, checkpoint.weights(place, checkpoint.projections(place)), quant)
     if whole:
         started = put_on(base, folder, START)
         before = checks.logits(started, prompts)
@@ -137,11 +136,3 @@ def take_out(model: "PreTrainedModel", folder: Path) -> None:
     for layer in layers:
         layer.get_base_layer().weight.data -= layer.get_delta_weight("default").detach()
     wrapped.unload()
-
-
-def quantize(model: "PreTrainedModel", folder: str | Path, quant: str) -> None:
-    """Round every projection of the layers through few bits; they stay float32."""
-    for name in checkpoint.weights(folder, checkpoint.projections(folder)):
-        layer: Any = model.get_submodule(module_name(model, name))
-        weight = layer.weight.data.t() if stores_transposed(layer) else layer.weight.data
-        set_weight(model, name, quantizers.base_weight(weight.contiguous(), None, quant))

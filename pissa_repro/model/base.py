@@ -3,7 +3,7 @@
 import contextlib
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -84,6 +84,14 @@ def cast(parameters: Iterable[torch.nn.Parameter], dtype: str) -> None:
     for parameter in parameters:
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(DTYPES[dtype])
+
+
+def quantize(model: "PreTrainedModel", names: Iterable[str], quant: str) -> None:
+    """Round the modules that the safetensors call so through few bits, nothing taken out; they stay float32."""
+    for name in names:
+        layer: Any = model.get_submodule(module_name(model, name))
+        weight = layer.weight.data.t() if stores_transposed(layer) else layer.weight.data
+        set_weight(model, name, quantizers.base_weight(weight.contiguous(), None, quant))
 
 
 def set_weight(model: "PreTrainedModel", name: str, weight: torch.Tensor) -> None:

@@ -1,11 +1,12 @@
 """A trained cell's model with its factors merged: what is scored, and the checks that it is what was trained."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record_types import ModelRecord
-from pissa_repro.runtime.specs import AdoptSpec, TrainSpec
+from pissa_repro.runtime.specs import AdoptSpec, BaseSpec, TrainSpec
 
 if TYPE_CHECKING:
     import torch
@@ -16,10 +17,11 @@ MERGED = 1e-3  # |logits(merged) - logits(trained)| / |logits(trained)| allowed
 class TrainedCell(NamedTuple):
     """A trained cell: its train spec, the folder of its initial factors (None without), and what training wrote.
 
-    Of one that was trained elsewhere: the spec of adopting it, no start, and the adapter's folder.
+    Of one that was trained elsewhere: the spec of adopting it, no start, and the adapter's folder. Of the base as it
+    is: its spec, no start, and a folder that holds nothing of it.
     """
 
-    spec: TrainSpec | AdoptSpec
+    spec: TrainSpec | AdoptSpec | BaseSpec
     init: Path | None
     trained: Path
 
@@ -44,8 +46,8 @@ def merged_model(
     Merging is in float32 whatever the training's dtype was: the base has the very values that were
     trained on, and an update smaller than bfloat16 can hold is not rounded away. Checks:
     training_effect, how far the logits are from those at the start of the training; merge_error, how
-    far merging moves them. Raises UserError when training changed nothing, or when the merge changed
-    the logits (pitfalls 20, 24, docs/pitfalls.md).
+    far merging moves them. Raises UserError when training changed nothing (where there was any), or when the merge
+    changed the logits (pitfalls 20, 24, docs/pitfalls.md).
     """
     from pissa_repro.model import checks as model_checks
     from pissa_repro.model import classes, factors
@@ -64,6 +66,9 @@ def merged_model(
         model = wrapped.merge_and_unload()
         merged = model_checks.logits(model, prompts)
         merge_error = model_checks.relative_difference(merged, after)
+    elif spec["stage"] == "base":
+        model, merge_error = untrained(base, stored["path"], train), 0.0
+        before = after = merged = model_checks.logits(model, prompts)
     elif train["init"] is None:
         before = model_checks.logits(base, prompts)
         del base
@@ -83,8 +88,22 @@ def merged_model(
         merged = model_checks.logits(model, prompts)
         merge_error = model_checks.relative_difference(merged, after)
     effect = model_checks.relative_difference(after, before)
-    if not effect > 0:  # NaN too
+    if not effect > 0 and not (effect == 0 and spec["stage"] == "base"):  # NaN too
         raise UserError(f"{trained}: the trained weights do not change the model's output, or make it NaN.")
     if not merge_error <= MERGED:
         raise UserError(f"{trained}: merging changes the logits by {merge_error:.1e} (limit {MERGED}).")
     return Merged(model.eval(), {"training_effect": effect, "merge_error": merge_error}, merged, before)
+
+
+def untrained(base: Any, place: str | Path, spec: Mapping[str, Any]) -> Any:
+    """The base that cells train on, before any of them: quantized where they have factors, rounded to their dtype.
+
+    base: the model from the folder `place`, float32, as it is given back. spec: a BaseSpec.
+    """
+    from pissa_repro.model import base as bases
+    from pissa_repro.model import targets
+
+    if spec["quant"] != "none":
+        bases.quantize(base, targets.chosen(place, spec), spec["quant"])  # type: ignore[arg-type]  # it holds Targets
+    bases.cast(base.parameters(), spec["dtype"])
+    return base.float()

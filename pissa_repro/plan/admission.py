@@ -34,7 +34,7 @@ def _of_sweep(sweep: Sweep, model: str) -> AdmitSpec:
     if not cells:
         raise unknown("model", model, sweep.config["sweep"]["models"], "config.sweep.models")
     prompts = {dict(cell.train)["prompt"] for cell in cells}
-    prompts |= {one.prompt for one in sweep.adopted.values() if one.model == model}
+    prompts |= {one.prompt for one in sweep.others.values() if one.model == model}
     tasks = {name: sweep.config["tasks"][name] for name in sweep.config["sweep"]["tasks"]}
     return {
         "stage": "admit",

@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from pissa_repro import quantizers
 from pissa_repro.model.peft_words import PLAIN
 from pissa_repro.plan.sections import Config, WrittenAdopted
 from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.specs import AdoptSpec
+from pissa_repro.runtime.specs import AdoptSpec, BaseSpec
 from pissa_repro.sources.prompt import DEFAULT
 
 LIKE_A_CELL = re.compile(r".+-r\d+-lr[^/]+-s\d+")  # how the folders of trained cells are called
@@ -37,16 +37,18 @@ class Adopted:
     quant: str
     prompt: str
     display: str
+    stage: ClassVar[str] = "adopt"  # what makes its folder, in the place of a training
+    batch: ClassVar[str] = "adopted"  # of what its batches are, by their names
 
     @property
     def name(self) -> str:
         """Its folder below results/cells."""
         return f"{self.model}/{self.data}/{self.method}"
 
-    def spec(self, version: int) -> AdoptSpec:
+    def spec(self, version: int) -> AdoptSpec | BaseSpec:
         """What decides a score, but for the bits of the adapter and of the base."""
         prompt = {} if self.prompt == DEFAULT else {"prompt": self.prompt}
-        return cast("AdoptSpec", {"stage": "adopt", "version": version, "quant": self.quant, **prompt})
+        return cast("AdoptSpec", {"stage": self.stage, "version": version, "quant": self.quant, **prompt})
 
 
 def swept(config: Config) -> dict[str, Adopted]:
@@ -86,9 +88,10 @@ def check_labels(labels: Iterable[str], adopted: Iterable[Adopted]) -> None:
     taken = set(labels)
     for one in adopted:
         if one.display in taken:
+            base = one.stage != "adopt"
+            place, other = ("sweep.bases", "the other one") if base else (f"adopted.{one.method}", "it")
             raise UserError(
-                f"config.adopted.{one.method}: two rows would be called {one.display!r} in tables. "
-                "Give it another 'display'."
+                f"config.{place}: two rows would be called {one.display!r} in tables. Give {other} another 'display'."
             )
         taken.add(one.display)
 

@@ -25,7 +25,7 @@ class Batch:
 class Batches:
     """The batches of a sweep: all methods of a point (model, data, rank, rate, seed) together.
 
-    What was trained elsewhere has batches of its own, for each model and data.
+    The bases, and what was trained elsewhere, have batches of their own, for each model and data.
     """
 
     def __init__(self, sweep: Sweep):
@@ -48,8 +48,8 @@ class Batches:
         points: dict[str, list[Cell | Adopted]] = {}
         for name, cell in self.sweep.cells.items():
             points.setdefault(first[name], []).append(cell)
-        for one in self.sweep.adopted.values():
-            points.setdefault(f"{one.model}/{one.data}/adopted", []).append(one)
+        for one in self.sweep.others.values():
+            points.setdefault(f"{one.model}/{one.data}/{one.batch}", []).append(one)
         return points
 
     def _engines(self) -> dict[tuple[str, str], list[str]]:

@@ -32,6 +32,8 @@ def check(config: Config) -> None:
             f"config.sweep.adopted: '{swept['adopted'][0]}' is scored on the same tasks, and what was trained "
             "elsewhere is not asked for classes here."
         )
+    if any(kinds.values()) and swept.get("bases"):
+        raise UserError("config.sweep.bases: before its training a base gives no classes. Leave it out.")
 
 
 def _asks_classes(task: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pissa_repro import methods
 from pissa_repro.model.classes import TASK
-from pissa_repro.plan import adopted, classes, datasets, lora, statistics
+from pissa_repro.plan import adopted, bases, classes, datasets, lora, statistics
 from pissa_repro.plan import config as config_module
 from pissa_repro.plan.adopted import Adopted
 from pissa_repro.plan.cells import Cell, Point
@@ -28,7 +28,9 @@ class Grid:
         named = {cell["method"]: self.definition(cell["method"]) for cell in self.config["sweep"]["cells"]}
         self.labels = labels(self.config, named)
         self.adopted = adopted.swept(self.config)
-        adopted.check_labels(self.labels.values(), self.adopted.values())
+        self.bases = bases.swept(self.config)
+        self.others: dict[str, Adopted] = {**self.bases, **self.adopted}  # scored beside the cells, not trained here
+        adopted.check_labels(self.labels.values(), self.others.values())
 
     @cached_property
     def points(self) -> list[tuple[str, Cell]]:
@@ -60,8 +62,8 @@ class Grid:
         return self.cells[name]
 
     def scored(self, name: str) -> Cell | Adopted:
-        """The cell, or the adapter that was trained elsewhere, of that name. Raises UserError as `cell`."""
-        return self.adopted[name] if name in self.adopted else self.cell(name)
+        """The cell, the base or the adapter that was trained elsewhere of that name. Raises UserError as `cell`."""
+        return self.others[name] if name in self.others else self.cell(name)
 
     def _cell(self, point: Point) -> Cell:
         """The cell at a point: of several overrides that set the same, the last one holds."""

@@ -110,7 +110,8 @@ class Swept(TypedDict):
     """What is swept: every combination. max_scores: how many scores it may come to, where that is more than usual.
 
     adopted: names of adapters that were trained elsewhere and are scored beside them. common_rate: the one of the
-    learning rates that stands for the paper's, which has one for all methods.
+    learning rates that stands for the paper's, which has one for all methods. bases: quantizations on which the base is
+    scored as it is.
     """
 
     models: list[str]
@@ -123,6 +124,7 @@ class Swept(TypedDict):
     max_scores: NotRequired[int]
     common_rate: NotRequired[float]
     adopted: NotRequired[list[str]]
+    bases: NotRequired[list[str]]
 
 
 class Scoring(TypedDict):

@@ -19,10 +19,11 @@ from pissa_repro.runtime.study_specs import (
     SpectraSpec,
     StudySpec,
     TrainedErrorSpec,
+    UpdatesSpec,
 )
 
 # Raise a number when a stage's code changes what comes out of it.
-VERSION = {"errors": 1, "spectra": 1, "solvers": 1, "gptq": 1}
+VERSION = {"errors": 1, "spectra": 1, "solvers": 1, "gptq": 1, "updates": 1}
 
 
 def _points(methods: list[str], quants: list[str], ranks: list[int], alternations: list[int]) -> list[GridPoint]:
@@ -77,6 +78,12 @@ def trained_error_spec(sweep: Sweep, cell: Cell) -> TrainedErrorSpec:
         "init": sweep.init_spec(cell),
         "evaluated_as": quants,
     }
+
+
+def updates_spec(sweep: Sweep, cell: Cell) -> UpdatesSpec:
+    """Spec of measuring how far a cell's training has moved each module."""
+    version, start = VERSION["updates"], sweep.init_spec(cell)
+    return {"stage": "updates", "version": version, "train": sweep.train_spec(cell), "init": start}
 
 
 def gptq_spec(sweep: Sweep, model: str) -> GptqSpec:
@@ -149,6 +156,11 @@ def quantized(sweep: Sweep, model: str | None = None) -> list[Cell]:
         return only_factors and cell.quant != "none"
 
     return [cell for cell in trained(sweep, model) if wanted(cell)]
+
+
+def moved(sweep: Sweep, model: str | None = None) -> list[Cell]:
+    """Those of `trained` whose update can be told from what they left: factors alone train, or every weight does."""
+    return [cell for cell in trained(sweep, model) if not sweep.train_spec(cell)["lora"]]
 
 
 def weighed(sweep: Sweep) -> list[Cell]:

@@ -21,6 +21,7 @@ from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.specs import (
     AdoptSpec,
+    BaseSpec,
     DataSpec,
     EvaluateSpec,
     GenerateSpec,
@@ -36,7 +37,8 @@ from pissa_repro.runtime.specs import (
 
 # Raise a number when a stage's code changes what comes out of it; its outputs are then made again.
 STAGE_VERSION = {
-    "fetch": 1, "admit": 1, "init": 1, "quant_error": 1, "train": 1, "adopt": 1, "generate": 1, "evaluate": 1,
+    "fetch": 1, "admit": 1, "init": 1, "quant_error": 1, "train": 1, "adopt": 1, "base": 1, "generate": 1,
+    "evaluate": 1,
 }  # fmt: skip
 SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum, quantize)
 Definition = TypeVar("Definition")
@@ -189,9 +191,9 @@ class Sweep(Grid):
             spec["options"] = options
         return spec
 
-    def trained_spec(self, cell: Cell | Adopted) -> TrainSpec | AdoptSpec:
-        """Spec of training a cell, or of taking in what was trained elsewhere."""
-        return cell.spec(STAGE_VERSION["adopt"]) if isinstance(cell, Adopted) else self.train_spec(cell)
+    def trained_spec(self, cell: Cell | Adopted) -> TrainSpec | AdoptSpec | BaseSpec:
+        """Spec of training a cell, of taking in what was trained elsewhere, or of the base as it is."""
+        return cell.spec(STAGE_VERSION[cell.stage]) if isinstance(cell, Adopted) else self.train_spec(cell)
 
     def generate_spec(self, cell: Cell | Adopted, task: str) -> GenerateSpec:
         """Spec of what a trained cell generates on a task of the config."""
@@ -215,10 +217,12 @@ class Sweep(Grid):
 
     def by_task_file(self) -> dict[str, "Sweep"]:
         """The sweep by the lm-eval task file of its tasks: {file: the part with the tasks that use it}."""
-        swept, tasks = self.config["sweep"], self.config["tasks"]
-        parts = {}
-        for file in sorted({tasks[task]["task"] for task in swept["tasks"]}):
-            own = [task for task in swept["tasks"] if tasks[task]["task"] == file]
-            parts[file] = copy.copy(self)  # with the cells that it has made: they are the same for all tasks
-            parts[file].config = {**self.config, "sweep": {**swept, "tasks": own}}
-        return parts
+        swept, tasks = self.config["sweep"]["tasks"], self.config["tasks"]
+        files = sorted({tasks[task]["task"] for task in swept})
+        return {file: self.with_tasks([task for task in swept if tasks[task]["task"] == file]) for file in files}
+
+    def with_tasks(self, tasks: list[str]) -> "Sweep":
+        """The part of the sweep with these of its tasks."""
+        part = copy.copy(self)  # with the cells that it has made: they are the same for all tasks
+        part.config = {**self.config, "sweep": {**self.config["sweep"], "tasks": tasks}}
+        return part

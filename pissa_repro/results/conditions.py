@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pissa_repro.plan.adopted import ELSEWHERE
+from pissa_repro.plan.bases import UNTRAINED
 from pissa_repro.results.scored import Scored, stage
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.record import canonical, read_json
@@ -14,7 +15,7 @@ from pissa_repro.sources.prompt import DEFAULT
 OWN = set(
     "train.method train.quant train.lora train.learning_rate init.method init.method_version init.options init.lora "
     "init.quant init.rank init.seed init.statistics judge.judgements judge.asked_again "
-    "judge.prompt_tokens judge.completion_tokens adopt.quant".split()
+    "judge.prompt_tokens judge.completion_tokens adopt.quant base.quant base.target_modules base.dtype".split()
 )
 # A score's record less these is what its task says of the scoring: a judge, a sandbox.
 USUAL = set(
@@ -33,7 +34,7 @@ def origins(cell: Scored) -> dict[str, list[Provenance]]:
     """Where a score comes from: the provenance of its training (if its record is there), generating and scoring."""
     record: Mapping[str, Any] = cell.record  # as it is: an older one may lack some of its keys
     training, generated = paths.cell_of(cell.path).train, record.get("generated") or {}
-    here = training.is_file() and not stage(record["spec"], "adopt")
+    here = training.is_file() and not _elsewhere(record["spec"])
     runs: dict[str, list[Provenance | None]] = {
         "training": [read_json(training).get("provenance")] if here else [],
         "generating": generated.get("runs", []),
@@ -57,8 +58,8 @@ def conditions(cell: Scored) -> dict[str, Any]:
         **dict(_settings(record["spec"])),
         **dict(_settings({key: value for key, value in record.items() if key not in USUAL})),
     }
-    if stage(record["spec"], "adopt"):
-        shared[TRAINING] = ELSEWHERE
+    if elsewhere := _elsewhere(record["spec"]):
+        shared[TRAINING] = elsewhere
     elif (training := paths.cell_of(cell.path).train).is_file():
         shared["trained rows (SHA-256)"] = str(read_json(training).get("data_sha256"))[:12]
     for name, made in origins(cell).items():
@@ -66,6 +67,11 @@ def conditions(cell: Scored) -> dict[str, Any]:
         used = [engine for engine in engines if any(engine in origin["versions"] for origin in made)]
         shared |= _origin(name, made, PACKAGES[name] + used)
     return shared
+
+
+def _elsewhere(spec: Any) -> str | None:
+    """Why a score has no training of this sweep; None where it has one."""
+    return ELSEWHERE if stage(spec, "adopt") else UNTRAINED if stage(spec, "base") else None
 
 
 def _settings(spec: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
@@ -111,8 +117,10 @@ def differences(pairs: list[tuple[Scored, Scored]]) -> dict[str, list[str]]:
 
 def _untrained(shared: dict[str, Any]) -> dict[str, Any]:
     """Conditions without those of the training, but for where it was, and how the model is asked."""
-    kept = {k: v for k, v in shared.items() if not k.startswith(("train", "init.", "adopt.")) and TRAINED_BY not in k}
-    prompt = shared.get("adopt.prompt", shared.get("train.settings.prompt", DEFAULT))
+    own = ("train", "init.", "adopt.", "base.")
+    kept = {key: value for key, value in shared.items() if not key.startswith(own) and TRAINED_BY not in key}
+    named = (shared.get(key) for key in ("adopt.prompt", "base.prompt", "train.settings.prompt"))
+    prompt = next(filter(None, named), DEFAULT)
     return {TRAINING: shared.get(TRAINING, "in this sweep"), "prompt": prompt, **kept}
 
 

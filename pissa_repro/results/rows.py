@@ -56,7 +56,7 @@ class Line(Scored):
 
 @dataclass(frozen=True, eq=False)
 class Elsewhere(Scored):
-    """One row of what was trained elsewhere."""
+    """One row of what was not trained here: the base as it is, or what was trained elsewhere."""
 
     adopted: Adopted
 
@@ -83,18 +83,18 @@ def read_scores(path: Path) -> Scores:
 def lines(
     sweep: Sweep, rows: Scores, results: Path, tasks: Sequence[str] | None = None
 ) -> tuple[list[Line], list[Elsewhere]]:
-    """The rows of the sweep's table in the config's order, and those of what was trained elsewhere.
+    """The rows of the sweep's table in the config's order, and those of what was not trained here, bases first.
 
     tasks: of these only; None for all that are swept. Raises UserError when a cell has no score, its samples do not
     give its score, or two cells of a task were scored on different items.
     """
     made: list[Line] = []
     elsewhere: list[Elsewhere] = []
-    groups = _by_seed(sweep)
+    groups = by_seed(sweep)
     for task in sweep.config["sweep"]["tasks"] if tasks is None else tasks:
         read = Reader(task, measure_of(sweep.config["tasks"][task]["task"]), rows, results)
         made += [Line(**read(cells), cells=cells) for cells in groups]
-        elsewhere += [Elsewhere(**read([one]), adopted=one) for one in sweep.adopted.values()]
+        elsewhere += [Elsewhere(**read([one]), adopted=one) for one in sweep.others.values()]
     return made, elsewhere
 
 
@@ -123,7 +123,7 @@ class Reader:
         return {"task": self.task, "facts": facts, "second": second, "scores": scores, "measure": self.shown}
 
 
-def _by_seed(sweep: Sweep) -> list[list[Cell]]:
+def by_seed(sweep: Sweep) -> list[list[Cell]]:
     """The cells that differ in their seed only, together, in the order of seeds."""
     groups: dict[tuple[object, ...], list[Cell]] = {}
     for c in sweep.cells.values():
@@ -172,14 +172,21 @@ def references(sweep: Sweep, line: Line, others: list[Line], same_rate: bool = T
     without factors has no rank, and stands beside the largest rank among them.
     """
 
-    def beside(row: Line) -> bool:
-        a, b = line.first, row.first
-        alike = row.task == line.task and (a.model, a.data, a.quant) == (b.model, b.data, b.quant)
-        return alike and (not same_rate or a.learning_rate == b.learning_rate)
+    beside = [other for other in others if other.task == line.task]
+    fit = reference_cells(sweep, line.first, [other.first for other in beside], same_rate)
+    return [other for other in beside if other.first in fit]
 
-    fit = [other for other in others if beside(other) and as_it_is(sweep, other.first)]
-    rank = line.first.rank if sweep.has_factors(line.first) else max((row.first.rank for row in fit), default=0)
-    return [other for other in fit if other.first.rank == rank]
+
+def reference_cells(sweep: Sweep, cell: Cell, others: Sequence[Cell], same_rate: bool = True) -> list[Cell]:
+    """The same of cells: a cell of each row, and that of the row that is to be compared."""
+
+    def beside(other: Cell) -> bool:
+        alike = (other.model, other.data, other.quant) == (cell.model, cell.data, cell.quant)
+        return alike and (not same_rate or other.learning_rate == cell.learning_rate)
+
+    fit = [other for other in others if beside(other) and as_it_is(sweep, other)]
+    rank = cell.rank if sweep.has_factors(cell) else max((other.rank for other in fit), default=0)
+    return [other for other in fit if other.rank == rank]
 
 
 def as_it_is(sweep: Sweep, cell: Cell) -> bool:

@@ -153,6 +153,8 @@ def display(score: Scored) -> str:
         words = [f"{home.folder.name} ({ELSEWHERE})"]
         words += [f"{adopted['quant']} base"] if adopted["quant"] != "none" else []
         return ", ".join([*words, f"rank {read_json(home.train)['rank']}"])
+    if base := stage(record["spec"], "base"):
+        return "base model" + (f", {base['quant']} base" if base["quant"] != "none" else "")
     if train is None:
         return "without training"
     known = train["method"] in methods.names()

@@ -9,7 +9,7 @@ from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.records import Fetched, checked
 from pissa_repro.runtime import paths
-from pissa_repro.runtime.record_types import AdoptRecord, Provenance, ScoreRecord, TrainRecord
+from pissa_repro.runtime.record_types import AdoptRecord, BaseRecord, Provenance, ScoreRecord, TrainRecord
 from pissa_repro.tasks import METRIC
 
 COLUMNS = (
@@ -40,9 +40,9 @@ def rows(sweep: Sweep, results: Path, errors: bool = True) -> Iterator[dict[str,
         reduction = reductions.get(cell.start) if sweep.has_factors(cell) else None
         facts = {**identity(sweep, cell), **training(train), "error_reduction": reduction}
         yield from _scores(sweep, cell, facts, train["provenance"], fetched)
-    for one in sweep.adopted.values():
+    for one in sweep.others.values():
         home = paths.cell(one.name, results)
-        taken: AdoptRecord = checked(home.train, sweep.trained_spec(one))
+        taken: AdoptRecord | BaseRecord = checked(home.train, sweep.trained_spec(one))
         fetched.compare(home.train, taken, one.model)
         yield from _scores(sweep, one, adoption(sweep, one, taken), taken["provenance"], fetched)
 
@@ -70,9 +70,9 @@ def _scores(
             }
 
 
-def adoption(sweep: Sweep, one: Adopted, record: AdoptRecord) -> dict[str, Any]:
-    """The columns of what was trained elsewhere. Of its training, rank and parameters are known, and no more."""
-    known = {"rank": record["rank"], "trainable_parameters": record["trainable_parameters"]}
+def adoption(sweep: Sweep, one: Adopted, record: AdoptRecord | BaseRecord) -> dict[str, Any]:
+    """The columns of what was not trained here: rank and parameters are known at most; the base has no rank."""
+    known = {"rank": record.get("rank"), "trainable_parameters": record["trainable_parameters"]}
     keys = ("model", "data", "method", "quant")
     return {"cell": one.name, "display": sweep.display(one), **{key: getattr(one, key) for key in keys}, **known}
 

@@ -39,6 +39,11 @@ class Cell:
         return self.folder / "trained_error.json"
 
     @property
+    def updates(self) -> Path:
+        """How far the training has moved each module, and the spectrum of that."""
+        return self.folder / "updates.json"
+
+    @property
     def generated(self) -> Path:
         """The folder of what the cell has generated, item by item."""
         return self.folder / "generated"

@@ -6,7 +6,7 @@ Types only, as in specs.py: keys are what the JSON has, and no code depends on t
 from typing import Any, NotRequired, TypedDict
 
 from pissa_repro.runtime.admit_specs import AdmitRows
-from pissa_repro.runtime.specs import AdoptSpec, EvaluateSpec, GenerateSpec, ModelSpec, TrainSpec
+from pissa_repro.runtime.specs import AdoptSpec, BaseSpec, EvaluateSpec, GenerateSpec, ModelSpec, TrainSpec
 
 
 class Git(TypedDict):
@@ -207,6 +207,18 @@ class AdoptRecord(AdoptFacts):
     spec: AdoptSpec
     base: Base
     trained: str
+    start_sha256: None
+    trained_sha256: dict[str, str]
+    provenance: Provenance
+
+
+class BaseRecord(TypedDict):
+    """The record of the base as it is, in the place of a training's. trained: "not trained"; else as AdoptRecord."""
+
+    spec: BaseSpec
+    base: Base
+    trained: str
+    trainable_parameters: int
     start_sha256: None
     trained_sha256: dict[str, str]
     provenance: Provenance

@@ -191,6 +191,21 @@ class AdoptSpec(TypedDict):
     prompt: NotRequired[str]
 
 
+class BaseSpec(TypedDict):
+    """Spec of the base as it is, before any training. target_modules, lora: as Targets, of a quantized one.
+
+    dtype: what its weights are rounded to, as for the cells. prompt: as AdoptSpec.
+    """
+
+    stage: str
+    version: int
+    quant: str
+    dtype: str
+    target_modules: NotRequired[list[str] | str]
+    lora: NotRequired[StartFields]
+    prompt: NotRequired[str]
+
+
 class TaskSpec(TypedDict):
     """The part of a generate spec that the task decides."""
 
@@ -201,11 +216,13 @@ class TaskSpec(TypedDict):
 
 
 class GenerateSpec(TaskSpec):
-    """Spec of what a trained cell generates on a task. train: of what was trained elsewhere, how it was taken in."""
+    """Spec of what a trained cell generates on a task. train: of what was trained elsewhere, how it was taken in; of
+    the base as it is, how it is made.
+    """
 
     stage: str
     version: int
-    train: TrainSpec | AdoptSpec
+    train: TrainSpec | AdoptSpec | BaseSpec
 
 
 class EvaluateSpec(TypedDict):
@@ -219,7 +236,7 @@ class EvaluateSpec(TypedDict):
 class BatchCell(TypedDict):
     """A cell of a batch. start: the folder of its initial factors; None for a method without factors."""
 
-    train: TrainSpec | AdoptSpec
+    train: TrainSpec | AdoptSpec | BaseSpec
     start: str | None
 
 

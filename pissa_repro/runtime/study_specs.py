@@ -52,6 +52,15 @@ class GptqSpec(StudySpec):
     rows: int
 
 
+class UpdatesSpec(TypedDict):
+    """Spec of measuring how far a training has moved each module. init: None where every weight trained."""
+
+    stage: str
+    version: int
+    train: TrainSpec
+    init: InitSpec | None
+
+
 class TrainedErrorSpec(TypedDict):
     """Spec of measuring trained factors on the base that they were trained on and on others."""
 

@@ -94,6 +94,13 @@ class Rules(Protocol):
         """After scoring: what belongs into its record, such as the sandbox."""
         return {}
 
+    def reread(self, target: str, generated: str) -> dict[str, float]:
+        """What the form of a kept answer may hide, each 1 or 0: `last_number`, its last number is right, wherever that
+        stands; `marker`, it has the words that the published rule looks for. No metrics: tables work them out from
+        the samples, so that records stay as they are. target: the sample's, `doc_to_target`.
+        """
+        return {}
+
 
 @dataclass(frozen=True)
 class Task:
@@ -216,6 +223,11 @@ names, load = PLUGINS.names, PLUGINS.load
 def metadata(name: str) -> dict[str, Any]:
     """`metadata` of a task file: version, `fields` (what it reads: {role: kind}) and the `unit` of scores."""
     return load(name).file.metadata
+
+
+def rereads(name: str) -> bool:
+    """Whether a task's Python has a `reread` of its own."""
+    return inspect.isfunction(load(name).rules.reread)  # the contract's would be a method of the module
 
 
 @cache

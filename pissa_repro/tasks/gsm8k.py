@@ -1,4 +1,4 @@
-"""GSM8K: reference, and the two answer rules. Used by gsm8k.yaml."""
+"""GSM8K: reference, the two answer rules, and the last number of a text. Used by gsm8k.yaml."""
 
 import re
 from fractions import Fraction
@@ -6,12 +6,16 @@ from fractions import Fraction
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.prompt import MARKER
 
-__all__ = ["check", "paper_answer", "process_results", "reference", "strict_answer"]
+__all__ = ["check", "last_number", "paper_answer", "process_results", "reference", "reread", "strict_answer"]
 
 # The released rule's pattern (docs/paper_facts.md 3.5): one optional separator only, so that of
 # "1,234,567" it sees "1,234". Kept, because the published numbers were made with it.
 _PAPER_NUMBER = re.compile(r"[\-+]?\d*[\.,/]?\d+")
 _STRICT_NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
+# A sign belongs to a number only where nothing stands before it to take away from: 10-2 ends in 2, -2 in -2.
+_ANY_NUMBER = re.compile(
+    r"(?:(?<![\w)\]])[-+\u2212]\$?)?(?:\d{1,3}(?:,\d{3})+(?![\d,]*\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)", re.ASCII
+)
 _LONGEST = 300  # characters of a number; a model that repeats a digit for ever must not overflow a float or an int
 
 
@@ -52,6 +56,17 @@ def strict_answer(generated: str) -> Fraction | None:
     return _exact(tail.split("\n")[0].strip()) if marker else None
 
 
+def last_number(generated: str) -> Fraction | None:
+    """The last number of a text, wherever it stands, exact; None where there is none.
+
+    The same idea as `flexible-extract` of lm-evaluation-harness' gsm8k task. Thousands need all their commas.
+    """
+    numbers = _ANY_NUMBER.findall(generated)
+    if not numbers or len(numbers[-1]) > _LONGEST:
+        return None
+    return Fraction(numbers[-1].replace("\u2212", "-").replace("$", "").replace(",", ""))
+
+
 def _exact(line: str) -> Fraction | None:
     """A line that is one number and no more; None for any other.
 
@@ -69,4 +84,12 @@ def process_results(doc: dict[str, str], results: list[str]) -> dict[str, float]
     return {
         "paper": float(paper_answer(generated) == wanted),
         "strict": float(strict_answer(generated) == wanted),
+    }
+
+
+def reread(target: str, generated: str) -> dict[str, float]:
+    """Whether the last number is right, and whether the text has the marker, whatever follows it."""
+    return {
+        "last_number": float(last_number(generated) == reference(target)),
+        "marker": float(MARKER in generated),
     }

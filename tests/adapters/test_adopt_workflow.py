@@ -11,19 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from by_stages import made
 from commands import pissa
 from helpers import config, scored_rows
 from peer import START, train
 from stage import says
 
-from pissa_repro.plan import admission
 from pissa_repro.plan.checked import checked
 from pissa_repro.plan.config import ROOT
-from pissa_repro.runtime import paths
-from pissa_repro.runtime.record import canonical, read_json
-from pissa_repro.scoring.generations import place
-from pissa_repro.stages import admit, evaluate, fetch, generate
-from pissa_repro.stages import train as stage_train
+from pissa_repro.runtime.record import read_json
 
 BIN = Path(sys.executable).parent
 
@@ -53,31 +49,9 @@ def swept(tiny_model, tmp_path_factory):
     written["sweep"]["adopted"] = ["theirs"]
     (folder / "mine.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")
     with contextlib.chdir(folder):
-        own_cell(*checked(written))
+        made(*checked(written))
     snakemake(folder, "--cores", "2", "results/gsm8k_table.csv")
     return folder
-
-
-def own_cell(sweep, batches):
-    """What the workflow does for the sweep's own cell, up to its score."""
-    (cell,) = sweep.cells.values()
-    home, model, rows = paths.cell(cell.name), str(paths.model("tiny")), str(paths.rows("rows"))
-    run(fetch, spec=sweep.model_spec("tiny"), out=model)
-    run(fetch, spec=sweep.data_spec("rows"), out=paths.data("rows"), rows=rows)
-    run(admit, spec=admission.spec(sweep, "sweep", "tiny"), model=model, out=paths.admission("sweep", "tiny"))
-    trained = {"trained": home.trained, "record": home.train, "steps": home.steps, "scratch": "scratch"}
-    run(stage_train, spec=sweep.train_spec(cell), model=model, data=rows, **trained)
-    batch = batches.name_of(cell.name, "task")
-    run(generate, spec=batches.spec(batch), model=model, out=paths.batch(batch), batch_size=64)
-    kept = place(home, "task", sweep.generate_spec(cell, "task"))
-    scored = {"record": home.score("task"), "samples": home.samples("task"), "generations": kept}
-    run(evaluate, spec=sweep.evaluate_spec(cell, "task"), data=rows, trained_on=rows, **scored)
-
-
-def run(stage, **arguments):
-    """A stage in this process; a spec is written as the workflow writes it."""
-    words = {name: canonical(value) if name == "spec" else str(value) for name, value in arguments.items()}
-    stage.main([word for name, value in words.items() for word in (f"--{name.replace('_', '-')}", value)])
 
 
 def rows(path):

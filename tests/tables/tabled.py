@@ -25,8 +25,9 @@ LOSS = {
 
 def answers(cell, task=None):
     """Scores (items,) of a cell: item i is right if its difficulty is below the share; a little noise by seed."""
-    rng = np.random.default_rng([cell.seed, *cell.method.encode()])
-    share = RIGHT[cell.method, cell.quant] + 0.01 * cell.seed
+    seed = getattr(cell, "seed", 0)  # a base has none
+    rng = np.random.default_rng([seed, *cell.method.encode()])
+    share = RIGHT[cell.method, cell.quant] + 0.01 * seed
     return (np.arange(ITEMS) / ITEMS + rng.normal(0, 0.02, ITEMS) < share).astype(float)
 
 
@@ -47,6 +48,12 @@ def facts_of(sweep, cell):
     }
 
 
+def base_facts(sweep, one):
+    """The same columns of a base as it is."""
+    identity = {key: getattr(one, key) for key in "model data method quant".split()}
+    return identity | {"cell": one.name, "display": sweep.display(one), "trainable_parameters": 0, "commit": "c0ffee"}
+
+
 def graded(cell, task):
     """What the task file gives for a cell: {metric: (what each item's sample holds, the score)}."""
     paper = answers(cell, task)
@@ -60,7 +67,8 @@ def make(folder, config, only=lambda row: True, table="gsm8k", scored=None, **ch
     config["sweep"] |= changes
     sweep = Sweep(config)
     rows = []
-    for cell in sweep.cells.values():
+    for cell in (*sweep.cells.values(), *sweep.bases.values()):
+        facts = facts_of(sweep, cell) if cell.name in sweep.cells else base_facts(sweep, cell)
         for task in config["sweep"]["tasks"]:
             metrics = (scored or graded)(cell, task)
             path = paths.cell(cell.name, folder).samples(task)
@@ -72,7 +80,7 @@ def make(folder, config, only=lambda row: True, table="gsm8k", scored=None, **ch
             path.write_text("".join(json.dumps(sample) + "\n" for sample in samples), encoding="utf-8")
             for metric, (_, value) in metrics.items():
                 score = {"task": task, "metric": metric, "value": value, "stderr": 0.03, "n": len(samples)}
-                rows.append(facts_of(sweep, cell) | score | {"record": str(path)})
+                rows.append(facts | score | {"record": str(path)})
     with open(paths.scores(folder), "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, SCORES)
         writer.writeheader()

@@ -6,6 +6,7 @@ from statistics import fmean
 
 import pytest
 import tabled
+from figured import drawn
 from tabled import make
 
 from pissa_repro.exhibits import output
@@ -35,7 +36,7 @@ def config():
 @pytest.fixture
 def folder(tmp_path, config, monkeypatch):
     """A results folder with everything that the table reads."""
-    for cell in CELLS:
+    for cell in (*CELLS, ("base-none", "none"), ("base-nf4", "nf4")):
         monkeypatch.setitem(tabled.RIGHT, cell, tabled.RIGHT.get(cell, 0.4))
         monkeypatch.setitem(tabled.LOSS, cell, tabled.LOSS.get(cell, 0.6))
     make(tmp_path, config, table="gsm8k", scored=graded)
@@ -58,7 +59,7 @@ def folder(tmp_path, config, monkeypatch):
 def graded(cell, task):
     if task == "gsm-mini":
         return tabled.graded(cell, task)
-    nats = [NATS[cell.method] + 0.001 * (item % 2) for item in range(tabled.ITEMS)]
+    nats = [NATS.get(cell.method, 1.0) + 0.001 * (item % 2) for item in range(tabled.ITEMS)]
     return {"paper": (nats, fmean(nats)), "perplexity": (nats, math.exp(fmean(nats)))}
 
 
@@ -111,6 +112,40 @@ def test_without_such_a_row_nothing_is_said_to_be_forgotten(folder, config):
     rows, text = shown(folder, changed)
     assert {row["forgotten"] for row in rows.values()} == {""} and rows["pissa", "none"]["perplexity"]
     assert "Forgotten" not in text
+
+
+@pytest.fixture
+def with_bases(folder, config):
+    """The sweep with both bases as they are in place of the row that has not moved, and its records in the folder."""
+    changed = {**config, "sweep": {**config["sweep"], "cells": config["sweep"]["cells"][1:], "bases": ["none", "nf4"]}}
+    make(folder, changed, table="gsm8k", scored=graded)
+    return changed
+
+
+def test_what_is_forgotten_is_counted_from_the_base_as_it_is(folder, with_bases):
+    rows, text = shown(folder, with_bases)
+    assert list(rows)[:2] == [("base-none", "none"), ("base-nf4", "nf4")]
+    base, pissa = rows["base-none", "none"], rows["pissa", "none"]
+    assert float(pissa["text_score_before"]) == float(base["text_score"]) == pytest.approx(1.0005)
+    assert float(pissa["forgotten"]) == pytest.approx(0.5) and base["forgotten"] == base["update"] == ""
+    assert "| base model | none |" in text and "before any training, asked by the same prompt" in text
+
+
+def test_the_figure_has_a_row_for_each_method_below_its_base(folder, with_bases):
+    axes = drawn("baselines_figure", Sweep(with_bases), folder).axes
+    labels = [label.get_text() for label in axes[0].get_yticklabels()]
+    assert labels[0] == "plain base" and labels[4:] == ["base: nf4", "QLoRA"]
+    assert {*labels[1:4]} == {"LoRA", "PiSSA", "EVA"}
+    scores = [line.get_xdata()[0] for line in axes[1].lines if line.get_linestyle() == ":"]
+    assert len(scores) == 4, "the score of its base beside each row"
+
+
+def test_forgetting_has_a_point_for_each_row_that_moved(folder, with_bases):
+    (axes,) = drawn("forgetting", Sweep(with_bases), folder).axes
+    points = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if len(line.get_xdata()) == 1]
+    assert [x for x, _ in points] == pytest.approx([0.6] * 4)
+    assert sorted(y for _, y in points) == pytest.approx([0, 0.25, 0.25, 0.5], abs=1e-9)
+    assert axes.get_xscale() == "log"
 
 
 def test_a_record_of_before_has_no_size_and_another_machine_no_ratio(folder, config):

@@ -3,9 +3,11 @@
 from pathlib import Path
 from statistics import fmean, median
 
+import numpy as np
+
 from pissa_repro.plan.labels import by_reason
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.tables import captions, family
+from pissa_repro.report.tables import captions, elsewhere, family
 from pissa_repro.report.tables.columns import COLUMNS as SWEPT
 from pissa_repro.report.tables.columns import PUBLISHED
 from pissa_repro.report.tables.grid import Column, difference, drawn, number, score_of
@@ -14,7 +16,7 @@ from pissa_repro.report.tables.table import Row, Table
 from pissa_repro.report.tables.uncertainty import uncertainty
 from pissa_repro.results import stats
 from pissa_repro.results.costs import Costs
-from pissa_repro.results.rows import Line, lines, read_scores, references
+from pissa_repro.results.rows import Elsewhere, Line, lines, read_scores, references
 from pissa_repro.runtime import paths
 
 ADDED = (
@@ -42,19 +44,30 @@ CAPTION = {
 
 
 def baselines(sweep: Sweep, results: Path, heading: str) -> Table:
-    """A row for each setting over its seeds and each task, but for tasks whose metric is perplexity: those are columns.
+    """The rows of `rows_of`, bases first. Raises as it does."""
+    zero, rows = rows_of(sweep, results)
+    places = dict.fromkeys(row["place"] for row in rows)
+    parts = [
+        _part(heading, *([row for row in some if row["place"] == place] for some in (zero, rows))) for place in places
+    ]
+    return Table(COLUMNS, zero + rows, "\n\n".join(parts) + "\n")
+
+
+def rows_of(sweep: Sweep, results: Path) -> tuple[list[Row], list[Row]]:
+    """The rows of bases as they are, and one for each setting over its seeds, of each task but those of perplexity:
+    those are columns.
 
     Raises UserError for a record that is missing, or of another config, weights or rows.
     """
-    found, _ = lines(sweep, read_scores(paths.scores(results)), results)
+    found, others = lines(sweep, read_scores(paths.scores(results)), results)
     texts, scored = ([line for line in found if (line.measure.second == TEXT) is text] for text in (True, False))
+    bases = [line for line in others if elsewhere.is_base(line)]
     costs = Costs(sweep, results)
     rows, _ = build(sweep, scored, fetched(sweep, results), same_rate=False)
     for row, line in zip(rows, scored, strict=True):
-        row |= _costs(sweep, costs, line, scored) | _text(sweep, costs, line, texts)
-    places = dict.fromkeys(row["place"] for row in rows)
-    parts = [_part(heading, [row for row in rows if row["place"] == place]) for place in places]
-    return Table(COLUMNS, rows, "\n\n".join(parts) + "\n")
+        row |= _costs(sweep, costs, line, scored) | _text(sweep, costs, line, texts, bases)
+    zero = [elsewhere.row(sweep, line) | _text_of(sweep, line, bases) for line in bases if line.measure.second != TEXT]
+    return zero, rows
 
 
 def _costs(sweep: Sweep, costs: Costs, line: Line, scored: list[Line]) -> Row:
@@ -66,21 +79,31 @@ def _costs(sweep: Sweep, costs: Costs, line: Line, scored: list[Line]) -> Row:
     return row | {"step_to_lora": median(ratios), "step_to_lora_low": min(ratios), "step_to_lora_high": max(ratios)}
 
 
-def _text(sweep: Sweep, costs: Costs, line: Line, texts: list[Line]) -> Row:
+def _text_of(sweep: Sweep, base: Elsewhere, bases: list[Elsewhere]) -> Row:
+    """How well a base as it is predicts the first task of text."""
+    texts = (text for text in bases if text.measure.second == TEXT and text.adopted == base.adopted)
+    return next((_predicted(sweep, text) for text in texts), {})
+
+
+def _predicted(sweep: Sweep, text: Line | Elsewhere) -> Row:
+    test = sweep.config["tasks"][text.task]["dataset"]
+    named = sweep.config["datasets"][test].get("display", test)
+    return {"text": named, "text_score": text.scores.mean(), "perplexity": fmean(text.second)}
+
+
+def _text(sweep: Sweep, costs: Costs, line: Line, texts: list[Line], bases: list[Elsewhere]) -> Row:
     """How well the cells of a row predict the first task of text, and how much worse than the base before it."""
     after = next((text for text in texts if text.cells == line.cells), None)
     if after is None or after.diverged:
         return {}
-    test = sweep.config["tasks"][after.task]["dataset"]
-    row = {
-        "text": sweep.config["datasets"][test].get("display", test),
-        "text_score": after.scores.mean(),
-        "perplexity": fmean(after.second),
-    }
-    before = next((text for text in texts if _is_before(costs, text, after)), None)
+    row = _predicted(sweep, after)
+    place = after.task, line.first.model, line.first.data, "none"
+    plain = (one for one in bases if (one.task, one.adopted.model, one.adopted.data, one.adopted.quant) == place)
+    moved_by_nothing = (text for text in texts if _is_before(costs, text, after))
+    before: Line | Elsewhere | None = next(plain, None) or next(moved_by_nothing, None)
     if before is None or before is after:
         return row
-    lost = stats.paired_bootstrap(after.scores, before.scores)
+    lost = stats.paired_bootstrap(after.scores, np.broadcast_to(before.scores, after.scores.shape))  # a base: no seeds
     row |= {"text_score_before": before.scores.mean(), "perplexity_before": fmean(before.second)}
     return row | {"forgotten": lost.mean, "forgotten_low": lost.low, "forgotten_high": lost.high}
 
@@ -95,10 +118,11 @@ def _is_before(costs: Costs, text: Line, after: Line) -> bool:
     return moved is not None and moved < UNTRAINED and text.scores.shape == after.scores.shape
 
 
-def _part(heading: str, rows: list[Row]) -> str:
-    """The rows of one task as Markdown: a heading, the table, and how to read it."""
+def _part(heading: str, zero: list[Row], rows: list[Row]) -> str:
+    """The rows of one task as Markdown: a heading, the table with the bases first, and how to read it."""
     title = f"## {heading}: {{model}}, trained on {{data}}, scored on {{benchmark}} (task {{task}})".format(**rows[0])
-    return "\n\n".join([title, drawn(rows, _columns(rows[0])), _caption(rows)])
+    words = " ".join([_caption(rows), *captions.bases(zero)])
+    return "\n\n".join([title, drawn([*zero, *rows], _columns(rows[0])), words])
 
 
 def _columns(first: Row) -> dict[str, Column]:
@@ -118,7 +142,7 @@ def _columns(first: Row) -> dict[str, Column]:
         "statistics, s": lambda row: number(row.get("statistics_seconds"), "{:.1f}"),
         "step, times": lambda row: _ranged(row, "step_to_lora", "{:.2f}"),
         "memory, GiB": lambda row: number(row["peak_memory_gib"], "{:.2f}"),
-        "update": lambda row: number(row["update"], "{:.2g}"),
+        "update": lambda row: number(row.get("update"), "{:.2g}"),
         "perplexity": lambda row: number(row.get("perplexity"), "{:.3f}"),
         "forgotten, nats per token": lambda row: _ranged(row, "forgotten", "{:+.4f}"),
     }

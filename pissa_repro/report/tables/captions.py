@@ -18,6 +18,7 @@ from pissa_repro.results.stats import SEVERAL_SEEDS
 from pissa_repro.sources.prompt import DEFAULT
 
 Pair = tuple[Row, str | None]  # a row and its claim
+Claimed = tuple[list[Row], list[str | None]]  # rows and their claims
 REFERENCE = "reference"  # the verdict on the difference of the row that others are compared with
 NO_REFERENCE = "the reference diverged"
 PAPER_RATE = RECIPE["learning_rate"]
@@ -48,6 +49,7 @@ CAPTION = {
     "seen": "Of these items, {seen} have a prompt that the training data have, too: they test memory.",
     "prompt": "The prompt is `{prompt}` (docs/reference/config.md), not the released one.",
     "prompts": "Not by the released prompt: {named}.",
+    "base": "{names}: {what} before any training, asked by the same prompt.",
     "not_published": "No published numbers beside these: {reason}.",
 }
 READING = {  # sentences that hold for every part, once at the end
@@ -102,30 +104,25 @@ def _place(row: Row, base: Row) -> str:
     return ", ".join(words)
 
 
-def markdown(
-    rows: list[Row],
-    claims: list[str | None],
-    best: list[Row],
-    best_claims: list[str | None],
-    others: Mapping[Any, list[str]],
-) -> str:
+def markdown(swept: Claimed, tuned: Claimed, others: Mapping[Any, list[str]], zero: list[Row]) -> str:
     """The table as Markdown: one part for each model, training data and task, in it one for each rate.
 
-    rows: as in the CSV; claims: one per row, None where a row is compared with nothing; best: the rows
-    at the rates that were chosen on validation items, with their own claims; others: what follows, by "place".
+    swept: the rows as in the CSV, each with a claim or None where it is compared with nothing; tuned: the rows at the
+    rates that were chosen on validation items, with their own claims; others: what follows, by "place"; zero: the rows
+    of bases as they are, which stand first in each part of their place.
     """
-    text = []
+    text, rows = [], swept[0]
     for place in dict.fromkeys(row["place"] for row in rows):
-        here, there = _at(place, rows, claims), _at(place, best, best_claims)
+        here, there, first = _at(place, *swept), _at(place, *tuned), [row for row in zero if row["place"] == place]
         task = here[0][0]["task"]
         text.append(TITLE.format(**here[0][0]))
         rates = {row["learning_rate"] for row, _ in here}
         for rate in sorted(rates, key=lambda rate: (rate != PAPER_RATE, rate)):
             heading = PAPERS_RATE if rate == PAPER_RATE else OTHER_RATE
             text.append(heading.format(rate=rate, paper=PAPER_RATE))
-            text += part([pair for pair in here if pair[0]["learning_rate"] == rate])
+            text += part([pair for pair in here if pair[0]["learning_rate"] == rate], first)
         if len(rates) > 1 and there:
-            text += [TUNED_RATE.format(task=task + VALIDATION), *part(there, tuned=True)]
+            text += [TUNED_RATE.format(task=task + VALIDATION), *part(there, first, tuned=True)]
         elif len(rates) > 1 and not task.endswith(VALIDATION):
             text.append(NO_TUNED_RATE.format(task=task))
         text += others.get(place, [])
@@ -149,13 +146,14 @@ def _at(place: tuple[str, str, str], rows: list[Row], claims: list[str | None]) 
     return [(row, claim) for row, claim in zip(rows, claims, strict=True) if row["place"] == place]
 
 
-def part(pairs: list[Pair], tuned: bool = False) -> list[str]:
-    """Table, claims, caption and notes of some rows, which share a learning rate unless it was tuned."""
+def part(pairs: list[Pair], first: list[Row], tuned: bool = False) -> list[str]:
+    """Table, claims, caption and notes of some rows, which share a learning rate unless it was tuned; first: bases."""
     rows = [row for row, _ in pairs]
     compared = any(row["paper_value"] is not None for row in rows)
     claims = "\n".join(claim for _, claim in pairs if claim)
     notes = dict.fromkeys(f"- {row['method']}{_at_rank(row)}: {row['note']}." for row in rows) if compared else ()
-    texts = (grid(rows, compared, tuned), claims, caption(rows, compared, tuned), "\n".join(notes))
+    words = " ".join([caption(rows, compared, tuned), *bases(first)])
+    texts = (grid([*first, *rows], compared, tuned), claims, words, "\n".join(notes))
     return [text for text in texts if text]
 
 
@@ -183,6 +181,15 @@ def caption(rows: list[Row], compared: bool, tuned: bool) -> str:
         reasons = "; ".join(dict.fromkeys(row["note"] for row in rows))
         parts.append(CAPTION["not_published"].format(reason=reasons))
     return " ".join(parts)
+
+
+def bases(rows: list[Row]) -> list[str]:
+    """What the rows of bases are, where there are any."""
+    if not rows:
+        return []
+    quantized = any(row["quant"] != "none" for row in rows)
+    what = "the model (quantized, where its row says so)" if quantized else "the model"
+    return [CAPTION["base"].format(names=_listed([row["method"] for row in rows]).capitalize(), what=what)]
 
 
 def scored(rows: list[Row]) -> list[str]:

@@ -1,9 +1,13 @@
-"""The rows of a sweep's table that were trained elsewhere: their scores, and no comparison that a recipe would need."""
+"""The rows of a sweep's table that were not trained here: their scores, and no comparison that a recipe would need.
+
+The base as it is stands above the trained rows, as row 0; what was trained elsewhere has a part of its own.
+"""
 
 from typing import Any
 
 from pissa_repro.paper.words import NOT_COMPARABLE
 from pissa_repro.plan.adopted import ELSEWHERE
+from pissa_repro.plan.bases import UNTRAINED, BaseModel
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables import captions
 from pissa_repro.report.tables.columns import COLUMNS, names, origin, scores
@@ -11,7 +15,7 @@ from pissa_repro.report.tables.grid import Row, grid
 from pissa_repro.results.rows import Elsewhere
 
 HEADING = "### Trained elsewhere"
-NOTE = f"{ELSEWHERE}: its recipe is not known here"
+NOTES = {True: UNTRAINED, False: f"{ELSEWHERE}: its recipe is not known here"}  # by whether it is the base
 CAPTION = (
     "These adapters were not trained here; that it was on {data} is the config's word. They are scored on the items of "
     "the rows above, merged into the base in float32, with the base's tokenizer. Their recipes are not this sweep's: "
@@ -23,15 +27,15 @@ CAPTION = (
 def row(sweep: Sweep, line: Elsewhere) -> Row:
     """All columns of one row; those of a training are missing, but for its rank and parameters."""
     one = line.adopted
-    known = {"rank": "rank", "trainable_parameters": "trainable_parameters"}
+    known = {column: line.numbers(column) for column in ("rank", "trainable_parameters")}
     return {
         **dict.fromkeys(COLUMNS),
         **names(sweep, one, line.task),
-        **{column: int(line.numbers(fact)[0]) for column, fact in known.items()},
+        **{column: int(values[0]) for column, values in known.items() if values},
         "n": line.scores.shape[1],
         **scores(line),
         "verdict": NOT_COMPARABLE,
-        "note": NOTE,
+        "note": NOTES[is_base(line)],
         **origin(line),
         "place": (line.task, one.model, one.data),
         "measure": line.measure,
@@ -40,6 +44,11 @@ def row(sweep: Sweep, line: Elsewhere) -> Row:
         "prompt": one.prompt,
         "references": None,
     }
+
+
+def is_base(line: Elsewhere) -> bool:
+    """Whether a row is the base as it is."""
+    return isinstance(line.adopted, BaseModel)
 
 
 def parts(rows: list[Row]) -> dict[Any, list[str]]:

@@ -36,13 +36,14 @@ def table(sweep: Sweep, results: Path) -> Table:
     hashes = fetched(sweep, results)
     rows, claims = build(sweep, all_lines, hashes)
     best = build(sweep, at_best_rate(all_lines), hashes, same_rate=False)
-    adopted = [elsewhere.row(sweep, line) for line in others]
-    text = captions.markdown(rows, claims, *best, elsewhere.parts(adopted))
+    zero = [elsewhere.row(sweep, line) for line in others if elsewhere.is_base(line)]
+    adopted = [elsewhere.row(sweep, line) for line in others if not elsewhere.is_base(line)]
+    text = captions.markdown((rows, claims), best, elsewhere.parts(adopted), zero)
     if best[0]:  # else no rate was chosen
         scored = [line for line in all_lines if not line.task.endswith(VALIDATION)]
         settings = over_rates(sweep, scored, chosen_rates(all_lines), common_rate(sweep))
         text += "\n" + two_columns(sweep, settings, [one_setting(sweep, one) for one in settings])
-    return Table(tuple(COLUMNS), rows + adopted, text)
+    return Table(tuple(COLUMNS), zero + rows + adopted, text)
 
 
 def verdict_of(sweep: Sweep, results: Path) -> dict[str, Any]:

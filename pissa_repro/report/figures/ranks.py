@@ -1,0 +1,89 @@
+"""Score and final loss by method and rank, as two maps."""
+
+from pathlib import Path
+
+import numpy
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pissa_repro.plan.sweep import Sweep
+from pissa_repro.report.figures import style
+from pissa_repro.report.tables.sweep import build, fetched
+from pissa_repro.report.tables.table import Row
+from pissa_repro.results.rows import lines, read_scores
+from pissa_repro.runtime import paths
+
+COLOURS = "cividis"  # the same to readers who see no red or green
+INCH = (0.72, 0.27)  # of a square
+
+
+def by_rank(sweep: Sweep, results: Path) -> Figure:
+    """Two maps for each task, model and training data: a row a method, a column a rank. Without a rank, one column."""
+    found, _ = lines(sweep, read_scores(paths.scores(results)), results)
+    rows, _ = build(sweep, found, fetched(sweep, results), same_rate=False)
+    places = list(dict.fromkeys(row["place"] for row in rows))
+    ranks = sorted({row["rank"] for row in rows if row["rank"]}) + ([0] if any(not row["rank"] for row in rows) else [])
+    names = [list(dict.fromkeys(row["method"] for row in rows if row["place"] == place)) for place in places]
+    heights = [INCH[1] * len(some) + 1.0 for some in names]
+    figure = Figure(figsize=(2 * (INCH[0] * len(ranks) + 1.2) + 1.8, sum(heights) + 1.3))
+    spec = figure.add_gridspec(len(places), 2, height_ratios=heights)
+    for number, (place, some) in enumerate(zip(places, names, strict=True)):
+        here = [row for row in rows if row["place"] == place]
+        shown = here[0]["measure"]
+        digits = 1 if shown.symbol == "%" else shown.digits
+        maps = (
+            ("score_mean", f"{shown.name} ({shown.symbol})", digits, shown.higher_is_better),
+            ("final_loss_mean", "final training loss", 3, False),
+        )
+        for column, (key, name, digits, higher) in enumerate(maps):
+            axes = figure.add_subplot(spec[number, column])
+            _map(figure, axes, _grid(here, some, ranks, key), (digits, higher), name)
+            axes.set_yticks(range(len(some)), some if column == 0 else [""] * len(some))
+            axes.set_xticks(range(len(ranks)), [str(rank) if rank else "none" for rank in ranks])
+            axes.set_xlabel("rank")
+        figure.axes[4 * number].set_title(f"{here[0]['model']}, task {here[0]['task']}", loc="left")
+    figure.suptitle(f"Score and final loss by method and rank: trained on {rows[0]['data']}")
+    seeds = rows[0]["seeds"]
+    notes = [f"mean of {seeds} seeds" if seeds > 1 else "one seed", "lighter is better", "blank: not swept"]
+    several = any(count > 1 for count in _rates(rows))
+    notes += ["of several learning rates the one of the lowest final loss"] if several else []
+    style.caption(figure, notes)
+    return figure
+
+
+def _rates(rows: list[Row]) -> list[int]:
+    """How many learning rates each square has."""
+    rates: dict[object, set[float]] = {}
+    for row in rows:
+        rates.setdefault((row["place"], row["method"], row["rank"]), set()).add(row["learning_rate"])
+    return [len(some) for some in rates.values()]
+
+
+def _grid(rows: list[Row], names: list[str], ranks: list[int], key: str) -> numpy.ndarray:
+    """The values (methods, ranks), NaN where there is none; of several rates that of the lowest final loss."""
+    grid = numpy.full((len(names), len(ranks)), numpy.nan)
+    for row in sorted(rows, key=lambda row: -row["final_loss_mean"]):
+        grid[names.index(row["method"]), ranks.index(row["rank"] or 0)] = row[key]
+    return grid
+
+
+def _map(figure: Figure, axes: Axes, grid: numpy.ndarray, shown: tuple[int, bool], name: str) -> None:
+    digits, higher = shown
+    low, high = numpy.nanmin(grid), numpy.nanmax(grid)
+    picture = axes.imshow(grid, aspect="auto", cmap=COLOURS if higher else f"{COLOURS}_r")
+    for (i, j), value in numpy.ndenumerate(grid):
+        if numpy.isfinite(value):
+            light = (value - low) / (high - low or 1.0) > 0.55
+            dark_text = light if higher else (high - value) / (high - low or 1.0) > 0.55
+            axes.text(
+                j,
+                i,
+                f"{value:.{digits}f}",
+                ha="center",
+                va="center",
+                fontsize=7,
+                color="black" if dark_text else "white",
+            )
+    axes.grid(False)
+    axes.tick_params(length=0)
+    figure.colorbar(picture, ax=axes, label=name, shrink=0.9)
