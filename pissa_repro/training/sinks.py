@@ -59,7 +59,8 @@ def named(text: str) -> tuple[str, ...]:
             raise unknown("sink", word, {*MODULES, NONE} if len(words) == 1 else MODULES, OPTION)
         if not any(map(importlib.util.find_spec, MODULES[word])):
             raise UserError(
-                f"{OPTION}: {word} is not installed. `pip install {MODULES[word][0]}` in the environment, or leave it out."
+                f"{OPTION}: {word} is not installed. `pip install {MODULES[word][0]}` into the environment, or "
+                "leave it out."
             )
     return tuple(dict.fromkeys(words))
 

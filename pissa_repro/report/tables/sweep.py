@@ -7,7 +7,7 @@ from typing import Any
 from pissa_repro.paper.verdict import compare
 from pissa_repro.paper.words import Ours
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.tables import captions, elsewhere
+from pissa_repro.report.tables import captions, elsewhere, others
 from pissa_repro.report.tables.columns import COLUMNS, names, origin, scores
 from pissa_repro.report.tables.table import Table
 from pissa_repro.results import stats
@@ -22,13 +22,13 @@ GIB = 2**30
 
 def table(sweep: Sweep, results: Path) -> Table:
     """The table of a sweep whose tasks all have the same measure."""
-    all_lines, others = lines(sweep, read_scores(paths.scores(results)), results)
+    all_lines, adopted = lines(sweep, read_scores(paths.scores(results)), results)
     hashes = fetched(sweep, results)
     rows, claims = build(sweep, all_lines, hashes)
     best = build(sweep, at_best_rate(all_lines), hashes, same_rate=False)
-    adopted = [elsewhere.row(sweep, line) for line in others]
-    text = captions.markdown(rows, claims, *best, elsewhere.parts(adopted))
-    return Table(tuple(COLUMNS), rows + adopted, text)
+    taken, read = [elsewhere.row(sweep, line) for line in adopted], others.rows(sweep)
+    text = captions.markdown(rows, claims, *best, others.together(elsewhere.parts(taken), others.parts(read)))
+    return Table(tuple(COLUMNS), [*rows, *taken, *read], text)
 
 
 def fetched(sweep: Sweep, results: Path) -> dict[str, str]:
