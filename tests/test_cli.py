@@ -21,7 +21,7 @@ from stage import says
 from pissa_repro.cli import main
 from pissa_repro.plan.config import ROOT, load
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.runtime.record import canonical, write_json, write_lines
+from pissa_repro.runtime.record import canonical, read_json, write_json, write_lines
 from pissa_repro.sources.fetched import EMBEDDED, fetch_model, sha256
 from pissa_repro.stages import statistics
 
@@ -113,7 +113,10 @@ def tried(tmp_path_factory):
     save_file(moved, folder / "ADAPTER/adapter_model.safetensors")
     pissa("convert", folder / "ADAPTER", "--init", folder / "INIT", "--out", folder / "LORA")
     shutil.copytree(folder / "LORA", folder / "OTHER")
-    (folder / "CELL").symlink_to(trained(folder / "results"))
+    (folder / "CELL").symlink_to(cell := trained(folder / "results"))
+    score(cell, sweep.evaluate_spec(next(iter(sweep.cells.values())), "gsm-mini"), sha256(rows), 5)
+    scored = cell / "eval/gsm-mini.json"
+    write_json(scored, {**read_json(scored), "trained_sha256": read_json(cell / "train.json")["trained_sha256"]})
     return folder
 
 
