@@ -103,7 +103,7 @@ def result(cell: Scored, task: str, metric: str) -> dict[str, Any]:
     facts = cell.facts(task, metric)
     return {
         "evaluation_result_id": f"{task}/{metric}",
-        "evaluation_name": f"{asked['task']}.{task}",
+        "evaluation_name": task if task == asked["task"] else f"{asked['task']}.{task}",
         "source_data": _source(cell, task),
         "evaluation_timestamp": score["provenance"]["finished"],
         "metric_config": _metric(asked["task"], metric, shown),

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pissa_repro import tasks
+from pissa_repro import embedded, tasks
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.provenance import code
 from pissa_repro.runtime.record import canonical, read_json
 from pissa_repro.runtime.record_types import MetricValue, ScoreRecord
-from pissa_repro.sources.fetched import EMBEDDED_NAME
 from pissa_repro.sources.prompt import named
 
 PERCENT = "percent"
@@ -53,7 +52,7 @@ class Scored:
     def base(self) -> str:
         """The hub id of the base, or the last part of its folder's name: no path of this machine is published."""
         base = self.train["base"]
-        from_hub = base["commit"] is not None or base["name"] == EMBEDDED_NAME
+        from_hub = base["commit"] is not None or base["name"] == embedded.NAME
         return str(base["name"]) if from_hub else Path(base["name"]).name
 
     def rows(self, sha256: str) -> Rows:
@@ -103,6 +102,7 @@ class Scored:
             "base_sha256": self.train["base"]["fingerprint"],
             "rows_sha256": score["data_sha256"],
             "seen_in_training": score.get("seen_in_training"),
+            "judge": score.get("judge"),
             "spec": score["spec"],
             "spec_sha256": hashlib.sha256(canonical(score["spec"]).encode()).hexdigest(),
             "versions_of_training": self.train["provenance"]["versions"],
