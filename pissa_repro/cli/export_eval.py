@@ -1,8 +1,8 @@
 """Write scores of cells in the formats of other people's tools.
 
-    pissa export-scores CELL --as peft --out for-peft
-    pissa export-scores CELL --as every-eval-ever --organization "My lab" --out for-eee
-    pissa export-scores CELL --as hub --benchmark owner/name --out for-the-hub
+    pissa export-eval CELL --as peft --out for-peft
+    pissa export-eval CELL --as every-eval-ever --organization "My lab" --out for-eee
+    pissa export-eval CELL --as hub --benchmark owner/name --out for-the-hub
 
 CELL is results/cells/MODEL/DATA/CELL, or several, with their records; no weight is read. peft: the JSON of PEFT's
 method_comparison, an accuracy of one task. every-eval-ever: its schema 0.3.0, every metric of every task. hub:
@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 
-def export_scores(
+def export_eval(
     cells: Annotated[list[Path], typer.Argument(help="Folders of scored cells.")],
     form: Annotated[str, typer.Option("--as", help="peft, every-eval-ever or hub.")],
     out: Annotated[Path, typer.Option(help="The folder to write; a new one.")],

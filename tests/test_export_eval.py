@@ -60,7 +60,7 @@ def cell(tmp_path):
 def exported(cell, *options):
     """The files of an export by their paths inside."""
     out = cell.parents[4] / "out"
-    pissa("export-scores", cell, "--out", out, *options)
+    pissa("export-eval", cell, "--out", out, *options)
     return {str(path.relative_to(out)): path.read_text(encoding="utf-8") for path in out.rglob("*") if path.is_file()}
 
 
@@ -225,7 +225,7 @@ def test_a_cell_that_cannot_be_told_is_refused(cell, tmp_path):
     old = {key: value for key, value in score().items() if key != "generated"}
     write_json(cell / "eval/other.json", old)
     says(lambda: exported(cell, "--as", "peft", "--task", "other"), "no 'generated': a record of another version")
-    says(lambda: pissa("export-scores", tmp_path, "--as", "peft", "--out", tmp_path / "out"), "not a scored cell")
+    says(lambda: pissa("export-eval", tmp_path, "--as", "peft", "--out", tmp_path / "out"), "not a scored cell")
     (tmp_path / "results/fetch/data/test.json").unlink()
     says(lambda: exported(cell, "--as", "hub", "--task", "gsm8k"), "came from no hub", "--benchmark OWNER/NAME")
     adopted = {key: value for key, value in TRAIN.items() if key != "final_loss"} | {"trained": "trained elsewhere"}
