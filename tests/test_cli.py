@@ -149,6 +149,7 @@ def trained(results: Path) -> Path:
 def score(cell: Path, spec: dict, rows: str, right: int) -> None:
     """The record and the samples of a cell that has so many answers right."""
     origin = {"git": {"commit": "c0ffee", "dirty": False}, "versions": {}, "hardware": {}}
+    origin |= {"finished": "2026-11-27T06:37:19Z"}
     samples = [
         {"id": n, "prompt": f"What is {n} + 1?", "target": f"#### {n + 1}", "paper": int(n < right), "strict": 0,
          "generated": f" The answer is: {n + 1 if n < right else 0}"}
