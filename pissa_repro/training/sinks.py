@@ -79,12 +79,12 @@ def prepare(watch: Watched, environment: Mapping[str, str], logs: Path = paths.L
     for folder in home.values():
         folder.mkdir(parents=True, exist_ok=True)
     found = {}
-    if folder := home.get("tensorboard"):
-        found["TENSORBOARD_LOGGING_DIR"] = str(Path(environment.get("TENSORBOARD_LOGGING_DIR", folder)) / watch.run)
-    if folder := home.get("mlflow"):
-        found |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}", "MLFLOW_EXPERIMENT_NAME": PROJECT}
-    if folder := home.get("wandb"):
-        found |= {"WANDB_DIR": str(folder), "WANDB_PROJECT": PROJECT, "WANDB_MODE": "offline"}
+    if place := home.get("tensorboard"):
+        found["TENSORBOARD_LOGGING_DIR"] = str(Path(environment.get("TENSORBOARD_LOGGING_DIR", place)) / watch.run)
+    if place := home.get("mlflow"):
+        found |= {"MLFLOW_TRACKING_URI": f"sqlite:///{place / 'mlflow.db'}", "MLFLOW_EXPERIMENT_NAME": PROJECT}
+    if place := home.get("wandb"):
+        found |= {"WANDB_DIR": str(place), "WANDB_PROJECT": PROJECT, "WANDB_MODE": "offline"}
     return {key: value for key, value in found.items() if key.startswith("TENSORBOARD") or key not in environment}
 
 
