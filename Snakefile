@@ -26,6 +26,7 @@ include: "rules/exhibits.smk"
 
 onstart:
     check_backends()
+    check_sinks()
 
 
 localrules:

@@ -24,6 +24,7 @@ from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical, unfinished
 from pissa_repro.scoring import engines, generations
+from pissa_repro.training import sinks
 
 try:
     SWEEP, BATCHES = checked(config, workflow.configfiles)
@@ -141,6 +142,14 @@ def check_backends():
     for name in ASKED:
         if not paths.batch(name).exists():
             engines.check(BATCHES.named(name).backend, gpus(BATCHES.named(name).model))
+
+
+@told
+def check_sinks():
+    """Before the first job: a sink of training curves that is not installed would stop every training."""
+    given = workflow.resource_settings.overwrite_resources.get("train", {})
+    if sinks.OPTION in given:
+        sinks.named(str(given[sinks.OPTION].raw).strip("'\""))
 
 
 def batch_starts(wildcards):

@@ -22,6 +22,7 @@ rule train:
         gpu=lambda w: gpus(cell_of(w).model),
         micro_batch_size=lambda w: SWEEP.config["models"][cell_of(w).model].get("micro_batch_size", 4),
         checkpoint_steps=50,
+        report_to="none",
     params:
         content=content(of_cell),
         spec=spec(lambda w: SWEEP.train_spec(cell_of(w))),
@@ -31,4 +32,5 @@ rule train:
         f"--scratch {paths.SCRATCH}/{{wildcards.cell:q}} "
         "--record {output.record:q} --steps {output.steps:q} --gpus {resources.gpu:q} "
         "--micro-batch-size {resources.micro_batch_size:q} --checkpoint-steps {resources.checkpoint_steps:q} "
+        "--report-to {resources.report_to:q} "
         "> {log:q} 2>&1"

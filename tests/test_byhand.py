@@ -15,12 +15,12 @@ from hub_server import Hub, running
 from stage import says
 from starting import decaying
 
-from pissa_repro import methods, quantizers
+from pissa_repro import embedded, methods, quantizers
 from pissa_repro.linalg import krylov, spectrum
 from pissa_repro.model import factors
 from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime.record import read_json
-from pissa_repro.sources.fetched import EMBEDDED_NAME, fetch_model
+from pissa_repro.sources.fetched import fetch_model
 from pissa_repro.stages import fetch
 from pissa_repro.starts.estimate import decomposition_operations, duration, error_cost, init_cost
 
@@ -90,7 +90,7 @@ def test_the_embedded_model_has_a_name(tmp_path):
     by = ByHand(tmp_path, "embedded")
     by.init("--rank", "2", "--target-module", "q_proj")
     record = read_json(by.out / "init.json")
-    assert record["base"]["name"] == EMBEDDED_NAME and record["equality_error"] < 1e-6
+    assert record["base"]["name"] == embedded.NAME and record["equality_error"] < 1e-6
     assert all(name.endswith("q_proj") for name in record["modules"])
 
 

@@ -21,7 +21,7 @@ from stage import says
 from pissa_repro.cli import main
 from pissa_repro.plan.config import ROOT, load
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.runtime.record import canonical, write_json, write_lines
+from pissa_repro.runtime.record import canonical, read_json, write_json, write_lines
 from pissa_repro.sources.fetched import EMBEDDED, fetch_model, sha256
 from pissa_repro.stages import statistics
 
@@ -113,7 +113,10 @@ def tried(tmp_path_factory):
     save_file(moved, folder / "ADAPTER/adapter_model.safetensors")
     pissa("convert", folder / "ADAPTER", "--init", folder / "INIT", "--out", folder / "LORA")
     shutil.copytree(folder / "LORA", folder / "OTHER")
-    (folder / "CELL").symlink_to(trained(folder / "results"))
+    (folder / "CELL").symlink_to(cell := trained(folder / "results"))
+    score(cell, sweep.evaluate_spec(next(iter(sweep.cells.values())), "gsm-mini"), sha256(rows), 5)
+    scored = cell / "eval/gsm-mini.json"
+    write_json(scored, {**read_json(scored), "trained_sha256": read_json(cell / "train.json")["trained_sha256"]})
     return folder
 
 
@@ -146,6 +149,7 @@ def trained(results: Path) -> Path:
 def score(cell: Path, spec: dict, rows: str, right: int) -> None:
     """The record and the samples of a cell that has so many answers right."""
     origin = {"git": {"commit": "c0ffee", "dirty": False}, "versions": {}, "hardware": {}}
+    origin |= {"finished": "2026-11-27T06:37:19Z"}
     samples = [
         {"id": n, "prompt": f"What is {n} + 1?", "target": f"#### {n + 1}", "paper": int(n < right), "strict": 0,
          "generated": f" The answer is: {n + 1 if n < right else 0}"}

@@ -12,8 +12,8 @@ from pissa_repro.plan.config import ROOT
 
 ROOMS = (  # the ground floor first; rooms on one floor do not know each other
     ("runtime", "embedded"), ("linalg", "grading"), ("quantizers",), ("methods",), ("model",), ("sources",),
-    ("tasks", "training"), ("plan",), ("starts", "adapters", "scoring", "results"), ("studies", "paper", "admission"),
-    ("report",), ("exhibits",), ("stages", "cli"),
+    ("tasks", "training"), ("exchange",), ("plan",), ("starts", "adapters", "scoring", "results"),
+    ("studies", "paper", "admission"), ("report",), ("exhibits",), ("stages", "cli"),
 )  # fmt: skip
 FLOOR = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 PACKAGE = ROOT / "pissa_repro"

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from pissa_repro import exhibits
-from pissa_repro.plan import config
+from pissa_repro.plan import config, elsewhere
 from pissa_repro.plan.batches import Batches
 from pissa_repro.plan.checked import checked, warnings
 from pissa_repro.plan.sections import Config, Dataset
@@ -46,6 +46,8 @@ def cells(sweep: Sweep) -> list[str]:
     overridden = sum(bool(cell.reasons) for cell in sweep.cells.values())
     if sweep.bases:
         lines.append(f"  base models: {', '.join(dict.fromkeys(one.quant for one in sweep.bases.values()))}")
+    if others := elsewhere.swept(sweep.config):
+        lines.append(f"  results of others: {', '.join(others)}")
     if sweep.adopted:
         lines.append(f"  trained elsewhere: {', '.join(one.method for one in sweep.adopted.values())}")
     return [f"{len(sweep.cells)} cells" + (f", {overridden} with overrides" if overridden else ""), *lines]

@@ -2,3 +2,5 @@
 
 What trains and scores any other model trains and scores this one: no code of either lives here.
 """
+
+NAME = "pissa-repro/embedded"  # of the model, in records and on pages

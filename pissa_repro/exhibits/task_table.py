@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pissa_repro.plan import elsewhere
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime import paths
 
@@ -19,7 +20,8 @@ def parts(sweep: Sweep) -> dict[str, Sweep]:
 def needs(sweep: Sweep) -> list[Path]:
     cells = [paths.cell(name) for name in (*sweep.cells, *sweep.others)]
     tasks = sweep.config["sweep"]["tasks"]
-    return [paths.scores(), *(cell.samples(task) for cell in cells for task in tasks), *(cell.train for cell in cells)]
+    own = [*(cell.samples(task) for cell in cells for task in tasks), *(cell.train for cell in cells)]
+    return [paths.scores(), *own, *elsewhere.files(sweep.config)]
 
 
 def make(sweep: Sweep, results: Path) -> "Table":

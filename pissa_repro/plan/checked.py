@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pissa_repro import methods, quantizers, tasks
-from pissa_repro.plan import adopted, architectures
+from pissa_repro.plan import adopted, architectures, elsewhere
 from pissa_repro.plan.batches import Batches
 from pissa_repro.plan.reading import read
 from pissa_repro.plan.sweep import Sweep
@@ -28,6 +28,7 @@ def checked(raw: Mapping[str, Any], files: Iterable[str | Path] = ()) -> tuple[S
     sweep = Sweep(raw)
     _ = sweep.starts  # two cells that would share a folder but start differently are refused here
     adopted.check_swept(sweep.config)
+    elsewhere.check_swept(sweep.config)
     architectures.check(sweep.config)
     return sweep, Batches(sweep)
 

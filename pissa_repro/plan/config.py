@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import jsonschema
 
 from pissa_repro import methods, quantizers, tasks
-from pissa_repro.plan import adopted, bases, classes, datasets, lora, statistics
+from pissa_repro.plan import adopted, bases, classes, datasets, elsewhere, lora, statistics
 from pissa_repro.plan.reading import merge, plain, read, short
 from pissa_repro.plan.sections import Config, NamedMethod, WrittenMethod
 from pissa_repro.runtime.errors import UserError, unknown
@@ -87,6 +87,7 @@ def check(given: Mapping[str, Any]) -> Config:
     classes.check(config)
     adopted.check(config)
     bases.check(config)
+    elsewhere.check(config)
     _check_studies(config)
     _check_size(config)
     return config

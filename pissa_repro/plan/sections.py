@@ -83,6 +83,18 @@ class WrittenAdopted(TypedDict):
     trust: NotRequired[bool]
 
 
+class WrittenElsewhere(TypedDict):
+    """Results of other people. path: a file or a folder. source: where they are from. metric: a key in them."""
+
+    path: str
+    format: str
+    source: str
+    model: str
+    dataset: str
+    task: str
+    metric: NotRequired[str]
+
+
 class Train(TrainSettings):
     """The training settings, and those that belong to the initial factors. alpha: "rank", or a number."""
 
@@ -176,6 +188,7 @@ class Config(TypedDict):
     methods: dict[str, WrittenMethod]
     tasks: dict[str, Task]
     adopted: NotRequired[dict[str, WrittenAdopted]]  # no default: the config of a sweep without any stays as it is
+    elsewhere: NotRequired[dict[str, WrittenElsewhere]]  # nor of one without these
     train: Train
     overrides: list[Override]
     sweep: Swept

@@ -9,6 +9,7 @@ from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.records import Fetched, checked
 from pissa_repro.runtime import paths
+from pissa_repro.runtime.provenance import code
 from pissa_repro.runtime.record_types import AdoptRecord, BaseRecord, Provenance, ScoreRecord, TrainRecord
 from pissa_repro.tasks import METRIC
 
@@ -94,10 +95,3 @@ def training(record: TrainRecord) -> dict[str, Any]:
         "memory_bytes": origin["memory_bytes"],
         "gpu_memory_bytes": origin["gpu_memory_bytes"],
     }
-
-
-def code(*origins: Provenance) -> dict[str, Any]:
-    """The commits that trained, generated and scored (one, if they are the same), and whether any was dirty."""
-    states = [origin["git"] for origin in origins]
-    commits = dict.fromkeys(state["commit"] or "unknown" for state in states)
-    return {"commit": " ".join(commits), "dirty": any(state["dirty"] is not False for state in states)}

@@ -9,6 +9,7 @@ import sys
 import time
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from pissa_repro.runtime.paths import FIGURES, RESULTS
 from pissa_repro.runtime.record_types import End, Git, Hardware, Memory, Provenance
@@ -94,3 +95,10 @@ def end(started: float) -> End:
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         **peak_memory(),
     }
+
+
+def code(*origins: Provenance) -> dict[str, Any]:
+    """The commits that trained, generated and scored (one, if they are the same), and whether any was dirty."""
+    states = [origin["git"] for origin in origins]
+    commits = dict.fromkeys(state["commit"] or "unknown" for state in states)
+    return {"commit": " ".join(commits), "dirty": any(state["dirty"] is not False for state in states)}

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pissa_repro import embedded
 from pissa_repro.model import checkpoint
 from pissa_repro.model.folder import TOKENIZERS
 from pissa_repro.runtime.errors import UserError, unknown
@@ -14,7 +15,6 @@ from pissa_repro.sources.rows import read_rows, select
 from pissa_repro.sources.split import span
 
 EMBEDDED = Path(__file__).parents[1] / "embedded" / "model"
-EMBEDDED_NAME = "pissa-repro/embedded"
 WEIGHTS = ["model*.safetensors", "*.json", *TOKENIZERS]
 
 
@@ -22,7 +22,7 @@ def fetch_model(source: ModelSource) -> ModelRecord:
     """Find or download a model: {"path", "name", "commit", "fingerprint"}. Checks the weights' files."""
     commit = None
     if source.get("path") == "embedded":
-        folder, name = EMBEDDED, EMBEDDED_NAME
+        folder, name = EMBEDDED, embedded.NAME
     elif "path" in source:
         name = source["path"]
         folder = _folder(name)
@@ -74,7 +74,7 @@ def _generated(source: DataSource) -> list[dict[str, str]]:
 def stored_model(path: str | Path) -> ModelRecord:
     """The record of a fetched model. Raises UserError when its folder has gone since."""
     record: ModelRecord = read_json(path)
-    if record["name"] == EMBEDDED_NAME:
+    if record["name"] == embedded.NAME:
         return {**record, "path": str(EMBEDDED)}  # it moves with the checkout
     if not Path(record["path"]).is_dir():
         raise UserError(f"{path}: the model folder {record['path']} has gone. Delete this record and run again.")

@@ -26,7 +26,7 @@ from pissa_repro.runtime.record import atomic_folder, content, write_json
 from pissa_repro.runtime.record_types import TrainRecord
 from pissa_repro.sources.fetched import identities, stored_model
 from pissa_repro.stages.options import stage_parser
-from pissa_repro.training import diverged
+from pissa_repro.training import diverged, sinks
 from pissa_repro.training.cell import (
     build_record,
     check_dtypes,
@@ -50,6 +50,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--micro-batch-size", type=int, default=4, help="sequences in one forward pass (default 4)")
     parser.add_argument("--checkpoint-steps", type=int, default=50, help="steps between checkpoints (default 50)")
+    parser.add_argument(
+        "--report-to", default=sinks.NONE, help=f"show the curve in: {', '.join(sinks.MODULES)}; or none"
+    )
     return parser.parse_args(argv)
 
 
@@ -65,14 +68,15 @@ def spread(count: int) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     args = arguments(argv)
+    watch = sinks.watched(args.report_to, args.trained.parent)
     first = os.environ.get("RANK", "0") == "0"  # of several processes one writes; the others take nothing
     with alone(args.scratch, "training in") if first else contextlib.nullcontext():
         gpus.take(args.gpus)
         spread(args.gpus)
-        run(args)
+        run(args, watch)
 
 
-def run(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace, watch: sinks.Watched) -> None:
     """Train the cell that the arguments name, on the cards that this process has."""
     started = time.perf_counter()
     from pissa_repro.adapters.trained import Trained, finish
@@ -87,7 +91,8 @@ def run(args: argparse.Namespace) -> None:
     scratch = trainers.Scratch(args.scratch, made)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     share = split_batch(spec["settings"]["batch_size"], args.micro_batch_size, world)
-    trainer = trainers.build(prepared, spec, scratch, share, args.checkpoint_steps)
+    sinks.start(watch)
+    trainer = trainers.build(prepared, spec, scratch, share, args.checkpoint_steps, watch)
     dtypes = check_dtypes(trainer.model, spec)
     if trainer.args.train_batch_size != share.micro:  # the Trainer would use every GPU that it sees
         raise UserError(f"--gpus: a process has to see one GPU, this one sees {trainer.args.n_gpu}.")

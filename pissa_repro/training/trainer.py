@@ -33,6 +33,7 @@ from pissa_repro.runtime.specs import TrainSpec
 from pissa_repro.training import diverged
 from pissa_repro.training.cell import Prepared, Share
 from pissa_repro.training.hooks import hooks
+from pissa_repro.training.sinks import UNWATCHED, Watched
 
 log = logging.getLogger(__name__)
 WHOLE = "whole.json"  # written into a checkpoint after everything else in it
@@ -132,10 +133,18 @@ class Watch(TrainerCallback):
         write_json(self.scratch.folder / f"checkpoint-{state.global_step}" / WHOLE, {"seconds": seconds})
 
 
-def build(prepared: Prepared, spec: TrainSpec, scratch: Scratch, share: Share, checkpoint_steps: int) -> Trainer:
-    """The trainer of a cell. The examples are tokenized already, with their labels."""
+def build(
+    prepared: Prepared,
+    spec: TrainSpec,
+    scratch: Scratch,
+    share: Share,
+    checkpoint_steps: int,
+    watch: Watched = UNWATCHED,
+) -> Trainer:
+    """The trainer of a cell. The examples are tokenized already, with their labels. watch: where its curve is shown."""
     added = hooks(spec, scratch.folder)
     options = _options(spec, checkpoint_steps) | {
+        **watch.options(),
         "output_dir": str(scratch.folder),
         "per_device_train_batch_size": share.micro,
         "gradient_accumulation_steps": share.accumulation,
@@ -221,7 +230,6 @@ def _options(spec: TrainSpec, checkpoint_steps: int) -> dict[str, Any]:
         "save_strategy": "steps",
         "save_steps": checkpoint_steps,
         "save_total_limit": 2,
-        "report_to": "none",
         "disable_tqdm": not sys.stderr.isatty(),
         "dataloader_pin_memory": torch.cuda.is_available(),
     }

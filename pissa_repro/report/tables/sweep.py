@@ -10,7 +10,7 @@ from pissa_repro.paper import third_party
 from pissa_repro.paper.verdict import compare
 from pissa_repro.paper.words import Ours
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.tables import captions, elsewhere, family
+from pissa_repro.report.tables import captions, elsewhere, family, others
 from pissa_repro.report.tables.columns import COLUMNS, names, origin, scores
 from pissa_repro.report.tables.table import Table
 from pissa_repro.report.tables.two_rates import common_rate
@@ -32,18 +32,19 @@ GIB = 2**30
 
 def table(sweep: Sweep, results: Path) -> Table:
     """The table of a sweep whose tasks all have the same measure."""
-    all_lines, others = lines(sweep, read_scores(paths.scores(results)), results)
+    all_lines, taken = lines(sweep, read_scores(paths.scores(results)), results)
     hashes = fetched(sweep, results)
     rows, claims = build(sweep, all_lines, hashes)
     best = build(sweep, at_best_rate(all_lines), hashes, same_rate=False)
-    zero = [elsewhere.row(sweep, line) for line in others if elsewhere.is_base(line)]
-    adopted = [elsewhere.row(sweep, line) for line in others if not elsewhere.is_base(line)]
-    text = captions.markdown((rows, claims), best, elsewhere.parts(adopted), zero)
+    zero = [elsewhere.row(sweep, line) for line in taken if elsewhere.is_base(line)]
+    adopted = [elsewhere.row(sweep, line) for line in taken if not elsewhere.is_base(line)]
+    read = others.rows(sweep)
+    text = captions.markdown((rows, claims), best, others.together(elsewhere.parts(adopted), others.parts(read)), zero)
     if best[0]:  # else no rate was chosen
         scored = [line for line in all_lines if not line.task.endswith(VALIDATION)]
         settings = over_rates(sweep, scored, chosen_rates(all_lines), common_rate(sweep))
         text += "\n" + two_columns(sweep, settings, [one_setting(sweep, one) for one in settings])
-    return Table(tuple(COLUMNS), zero + rows + adopted, text)
+    return Table(tuple(COLUMNS), [*zero, *rows, *adopted, *read], text)
 
 
 def verdict_of(sweep: Sweep, results: Path) -> dict[str, Any]:
