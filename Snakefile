@@ -37,6 +37,7 @@ localrules:
     table,
     figure,
     studies,
+    paper,
     train_all,
 
 
