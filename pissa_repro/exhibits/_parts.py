@@ -1,9 +1,8 @@
 """Which cells the paper's exhibits show, and which records they are made from. No exhibit itself; imports no pandas."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
-from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.labels import paper_method
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime import paths
@@ -63,6 +62,7 @@ def scored(sweep: Sweep) -> list[Path]:
     return [*trained(sweep), *scores, *errors]
 
 
-def selected(sweep: Sweep, keep: Callable[[Cell], bool]) -> Sweep:
-    """The part of the sweep with the cells that are kept."""
-    return sweep.only({name for name, cell in sweep.cells.items() if keep(cell)})
+def over_ranks(sweep: Sweep) -> Sweep:
+    """The part where it has several ranks; else without any cells."""
+    several = len({cell.rank for cell in sweep.cells.values() if cell.rank}) > 1
+    return sweep if several else part(sweep, ())

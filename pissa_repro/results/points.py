@@ -54,6 +54,11 @@ def there(sweep: Sweep, files: Iterable[str], results: Path) -> tuple[list[Cell]
     return [sweep.cells[n] for n, has in found.items() if has], [sweep.cells[n] for n, has in found.items() if not has]
 
 
+def having(cells: list[Cell], task: str, results: Path) -> list[Cell]:
+    """Those of the cells that have a score on a task."""
+    return [cell for cell in cells if paths.cell(cell.name, results).score(task).is_file()]
+
+
 def missing(sweep: Sweep, cells: list[Cell]) -> str:
     """What a caption says of cells without records; nothing where there are none."""
     words = [

@@ -163,6 +163,21 @@ def finish(figure: Figure, panels: list[Panel], x: str, y: str, notes: Sequence[
     caption(figure, notes)
 
 
+def legend(figure: FigureBase) -> None:
+    """One legend for all panels of a figure or a block at the right, each label once."""
+    pairs = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    handles = {label: handle for handle, label in reversed(pairs)}
+    labels = list(dict.fromkeys(label for _, label in pairs))
+    if labels:
+        figure.legend([handles[label] for label in labels], labels, loc="outside right center")
+
+
+def empty(axes: Axes, why: str) -> None:
+    """Say in a panel why nothing is drawn in it."""
+    axes.annotate(why, (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", color=GREY)
+    axes.set(xticks=[], yticks=[])
+
+
 def caption(figure: FigureBase, notes: Sequence[str]) -> None:
     """Put the notes below a figure or a block of one."""
     text = "; ".join(filter(None, notes))
