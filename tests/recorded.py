@@ -9,15 +9,17 @@ from pissa_repro.runtime.record import write_json
 
 ITEMS, STEPS = 40, 24
 BASE = {"name": "base", "commit": None, "fingerprint": "f" * 64}
+MACHINE = {"platform": "p", "processor": "p", "cores": 2, "memory_gib": 8}
 ORIGIN = {
     "seconds": 30.0, "finished": "2026-01-01T00:00:00Z", "memory_bytes": 2**30, "gpu_memory_bytes": None, "versions": {},
-    "git": {"commit": "c0ffee", "dirty": False}, "hardware": {"platform": "p", "processor": "p", "cores": 2, "memory_gib": 8},
+    "git": {"commit": "c0ffee", "dirty": False}, "hardware": MACHINE,
 }  # fmt: skip
 
 
 def loss_of(cell) -> float:
     """An invented final loss: less at a larger rank, and another for each method, quantization and seed."""
-    return 1.0 - 0.05 * np.log2(cell.rank or 256) + 0.01 * (len(cell.method) % 7) + 0.02 * (cell.quant != "none") + cell.seed / 500
+    method = 0.01 * (len(cell.method) % 7) + 0.02 * (cell.quant != "none")
+    return 1.0 - 0.05 * np.log2(cell.rank or 256) + method + cell.seed / 500
 
 
 def right(cell, task: str) -> int:
@@ -58,7 +60,8 @@ def _train(sweep, cell, results):
 
 def _score(sweep, cell, task, results):
     home, count = paths.cell(cell.name, results), right(cell, task)
-    items = [{"id": n, "prompt": f"q{n}", "target": "1", "generated": "", "paper": float(n < count)} for n in range(ITEMS)]
+    same = {"target": "1", "generated": ""}
+    items = [{"id": n, "prompt": f"q{n}", **same, "paper": float(n < count)} for n in range(ITEMS)]
     share = count / ITEMS
     facts = {
         "spec": sweep.evaluate_spec(cell, task), "base": BASE, "trained_sha256": {"a": cell.name},

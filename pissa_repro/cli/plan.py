@@ -92,7 +92,7 @@ def _sum(items: "list[Item]") -> str:
     parts = [f"{sum(item.cells for item in items)} cells, {sum(item.made for item in items)} made"]
     for device in ("GPU", "core"):
         here = [item for item in items if item.device == device]
-        known = [item.hours * (1 - item.made / item.cells if item.cells else 1) for item in here if item.hours is not None]
+        known = [item.hours * _left(item) for item in here if item.hours is not None]
         scoring = [item.scoring for item in here if item.scoring is not None]
         if here:
             unknown = sum(item.hours is None for item in here)
@@ -102,6 +102,13 @@ def _sum(items: "list[Item]") -> str:
     disk = sum(item.disk for item in items if item.disk is not None)
     parts += [f"{_short(most)} GiB of memory at most"] if most is not None else []
     return f"Sum: {'; '.join([*parts, f'{_short(disk)} GiB on disk beside the models'])}."
+
+
+def _left(item: "Item") -> float:
+    """The share of a line that is not made yet."""
+    if item.cells:
+        return 1 - item.made / item.cells
+    return 0.0 if item.source.endswith("this record") else 1.0
 
 
 def _short(value: float | None) -> str:

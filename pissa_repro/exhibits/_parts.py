@@ -23,7 +23,8 @@ def part(sweep: Sweep, pairs: Collection[Pair], *models: str) -> Sweep:
     config = sweep.config["sweep"]
     cells = [cell for cell in config["cells"] if pair_of(sweep, cell["method"], cell["quant"]) in pairs]
     paper = {name: sweep.config["models"][name].get("paper") for name in config["models"]}
-    return sweep.narrowed(cells=cells, models=[name for name in config["models"] if not models or paper[name] in models])
+    kept = [name for name in config["models"] if not models or paper[name] in models]
+    return sweep.narrowed(cells=cells, models=kept)
 
 
 def others(sweep: Sweep, *models: str) -> Sweep:

@@ -25,4 +25,5 @@ def make(sweep: Sweep, results: Path) -> "Figure":
 
 
 def _part(sweep: Sweep) -> Sweep:
-    return _parts.others(_parts.part(sweep, (_parts.FULL, _parts.LORA, _parts.PISSA)), "llama-3-8b", "mistral-7b-v0.1", "gemma-7b")
+    part = _parts.part(sweep, (_parts.FULL, _parts.LORA, _parts.PISSA))
+    return _parts.others(part, "llama-3-8b", "mistral-7b-v0.1", "gemma-7b")

@@ -230,7 +230,8 @@ def _check_size(config: Config) -> None:
     """Refuse a product of lists that nobody means: its plan alone would take minutes and gigabytes."""
     swept, studies = config["sweep"], config["studies"]
     axes = ("models", "datasets", "cells", "ranks", "learning_rates", "seeds", "tasks")
-    scores = sum(math.prod(len(part[axis]) for axis in axes) for part in parts(config).values())  # type: ignore[literal-required]
+    sizes = [[len(part[axis]) for axis in axes] for part in parts(config).values()]  # type: ignore[literal-required]
+    scores = sum(map(math.prod, sizes))
     most = swept.get("max_scores", MOST_SCORES)
     if scores > most:
         raise UserError(

@@ -9,7 +9,7 @@ SWEEP = "config.sweep"
 
 
 def parts(config: Config) -> dict[str, Swept]:
-    """The products of a config by their places in it, the sweep's first; what an exhibit does not say is the sweep's."""
+    """The products of a config by their places in it, the sweep's first; an axis left out is the sweep's."""
     own = {f"config.exhibits.{name}": axes for name, axes in config.get("exhibits", {}).items()}
     return {SWEEP: config["sweep"]} | {place: cast("Swept", {**config["sweep"], **axes}) for place, axes in own.items()}
 

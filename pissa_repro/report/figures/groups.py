@@ -95,14 +95,14 @@ def _figure(panels: Mapping[str, list[Bar]], theirs: Mapping[str, list[Bar]]) ->
     rows = figure.add_gridspec(1 + len(theirs), 1)
     first = rows[0].subgridspec(1, len(panels))
     for number, (label, bars) in enumerate(panels.items()):
-        _draw(figure.add_subplot(first[number]), label, bars, hatched=False)
+        _draw(figure.add_subplot(first[number]), label, bars, light=False)
     for number, (label, bars) in enumerate(theirs.items(), start=1):
-        _draw(figure.add_subplot(rows[number]), label, bars, hatched=True)
+        _draw(figure.add_subplot(rows[number]), label, bars, light=True)
     style.legend(figure)
     return figure
 
 
-def _draw(axes: Axes, label: str, bars: list[Bar], hatched: bool) -> None:
+def _draw(axes: Axes, label: str, bars: list[Bar], light: bool) -> None:
     """A group of bars for each model, with their values as numbers; light ones are published."""
     models = list(dict.fromkeys(bar.model for bar in bars))
     most = max((sum(bar.model == name for bar in bars) for name in models), default=1)
@@ -111,8 +111,9 @@ def _draw(axes: Axes, label: str, bars: list[Bar], hatched: bool) -> None:
         here = [bar for bar in bars if bar.model == name]
         for number, bar in enumerate(here):
             x = place + step * (number - (len(here) - 1) / 2)
-            colours = {"facecolor": bar.look.tint, "hatch": bar.look.hatch} if hatched else {"facecolor": bar.look.colour}
-            axes.bar(x, bar.value, 0.92 * step, edgecolor=bar.look.colour, label=bar.look.label, **colours)
+            edge, face = bar.look.colour, bar.look.tint if light else bar.look.colour
+            hatch = bar.look.hatch or None
+            axes.bar(x, bar.value, 0.92 * step, facecolor=face, edgecolor=edge, hatch=hatch, label=bar.look.label)
             if bar.spread is not None:
                 axes.errorbar(x, bar.value, bar.spread, fmt="none", ecolor="black", elinewidth=1, capsize=2)
             digits = 3 if label == LOSS else 1

@@ -17,9 +17,9 @@ from pissa_repro.report.tables.table import Row, Table, headed
 from pissa_repro.results.points import missing, scored_lines
 
 CAPTION = (
-    "In percent, MT-Bench in points of 10: ours ± the standard deviation over seeds, where there are several; in brackets "
-    "what {ref} prints, and whether ours agrees with it (docs/reproduction/verdicts.md). Empty: there is no such number. "
-    "Rows without one of ours are the paper's."
+    "In percent, MT-Bench in points of 10: ours ± the standard deviation over seeds, where there are several; in "
+    "brackets what {ref} prints, and whether ours agrees with it (docs/reproduction/verdicts.md). Empty: there is no "
+    "such number. Rows without one of ours are the paper's."
 )
 
 
@@ -128,7 +128,7 @@ def _shown(benchmarks: list[str]) -> dict[str, Column]:
     words: dict[str, Column] = {
         "model": lambda row: row["model"],
         "method": lambda row: row["method"],
-        "base dtype": lambda row: row.get("dtype") or "",
+        "dtype": lambda row: row.get("dtype") or "",
         "rank": lambda row: number(row.get("rank"), "{}"),
         "learning rate": lambda row: number(row.get("learning_rate"), "{:g}"),
         "seeds": lambda row: number(row.get("seeds"), "{}"),
@@ -162,6 +162,6 @@ def glue_settings(heading: str) -> Table:
         if method != "task"
     ]
     made = headed(heading, ["DeBERTa-v3-base"], [{**row, "lr": f"{row['lr']:g}"} for row in rows])
-    odd = "; ".join(table["anomalies"])
-    caption = f"As printed ({table['paper_ref']}); adapters on {', '.join(table['common']['target_modules_text'])}. Odd: {odd}."
+    where, odd = ", ".join(table["common"]["target_modules_text"]), "; ".join(table["anomalies"])
+    caption = f"As printed ({table['paper_ref']}); adapters on {where}. Odd: {odd}."
     return Table(made.columns, rows, f"{made.markdown}\n{caption}\n")
