@@ -52,4 +52,4 @@ rule studies:
 # All that has a number in the paper and that this config can carry; `pissa exhibits` says what the others need.
 rule paper:
     input:
-        exhibits.targets(SWEEP, "paper"),
+        lambda w: exhibits.targets(SWEEP, "paper"),  # read only where it is asked for
