@@ -11,8 +11,8 @@ ITEMS, STEPS = 40, 24
 BASE = {"name": "base", "commit": None, "fingerprint": "f" * 64}
 MACHINE = {"platform": "p", "processor": "p", "cores": 2, "memory_gib": 8}
 ORIGIN = {
-    "seconds": 30.0, "finished": "2026-01-01T00:00:00Z", "memory_bytes": 2**30, "gpu_memory_bytes": None, "versions": {},
-    "git": {"commit": "c0ffee", "dirty": False}, "hardware": MACHINE,
+    "seconds": 30.0, "finished": "2026-01-01T00:00:00Z", "memory_bytes": 2**30, "gpu_memory_bytes": None,
+    "versions": {}, "git": {"commit": "c0ffee", "dirty": False}, "hardware": MACHINE,
 }  # fmt: skip
 
 

@@ -1,7 +1,6 @@
 """Figures from small hand-written records: the plotted numbers, the look, the errors, the same bytes."""
 
 import copy
-import re
 
 import numpy
 import pytest

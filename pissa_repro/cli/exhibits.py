@@ -4,7 +4,8 @@
     pissa exhibits --configfile config/paper_embedded.yaml
 
 They are targets of snakemake; `snakemake paper` makes all that the paper numbers and the config can carry. Without
---configfile it is config/config.yaml. The paper's names are those of its version 4. What making one takes: `pissa plan`.
+--configfile it is config/config.yaml. The paper's names are those of its version 4. What one of them takes says `pissa
+plan`.
 """
 
 from pissa_repro.cli._configs import Files, swept

@@ -28,7 +28,8 @@ ITEMS = {"gsm8k": (1319,), "math": (5000,), "humaneval": (164,), "mbpp": (378, 3
 # The paper's words for what we call (method, quantized). LoRA's A is Kaiming-uniform; with a Gaussian A it is a method.
 METHODS = {
     "full_ft": ("full", False), "lora": ("lora", False), "lora_kaiming": ("lora", False), "pissa": ("pissa", False),
-    "lora_gaussian": ("lora_gaussian", False), "qlora": ("lora", True), "qpissa": ("pissa", True), "loftq": ("loftq", True),
+    "lora_gaussian": ("lora_gaussian", False),
+    "qlora": ("lora", True), "qpissa": ("pissa", True), "loftq": ("loftq", True),
 }  # fmt: skip
 # Settings of the short runs: v4 section 5 and Appendix; trainer defaults of the released code (docs/paper_facts.md 3).
 RECIPE = {

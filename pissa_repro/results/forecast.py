@@ -23,8 +23,8 @@ from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
 from pissa_repro.sources.split import span
 
-# Operations a second that a training is taken to reach: an A100 or A800 at 40 % of its 312 (bfloat16) and 19.5 (float32)
-# tera-operations, and a CPU core as the embedded sweep's trainings did.
+# Operations a second that a training is taken to reach: an A100 or A800 at 40 % of its 312 (bfloat16) and 19.5
+# (float32) tera-operations, and a CPU core as the embedded sweep's trainings did.
 SPEED = {"bfloat16": 125e12, "float32": 7.8e12}
 CORE = 2.5e10
 BYTES = {"bfloat16": 2.0, "float32": 4.0}

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
@@ -21,8 +21,10 @@ from pissa_repro.results.rows import Line, by_seed, lines
 from pissa_repro.results.table import rows
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record_types import ScoreRecord
 from pissa_repro.tasks import METRIC
+
+if TYPE_CHECKING:
+    from pissa_repro.runtime.record_types import ScoreRecord
 
 SHOWN = 4  # missing cells that a caption names
 
@@ -43,9 +45,7 @@ class Point:
 def there(sweep: Sweep, files: Iterable[str], results: Path) -> tuple[list[Cell], list[Cell]]:
     """The cells that have all these files in their folders, and those that have not. Raises UserError without any."""
     names = list(files)
-    found = {
-        name: all((paths.cell(name, results).folder / file).is_file() for file in names) for name in sweep.cells
-    }
+    found = {name: all((paths.cell(name, results).folder / file).is_file() for file in names) for name in sweep.cells}
     if not any(found.values()):
         raise UserError(
             f"{paths.cells(results)}: no such record of any of {len(found)} cells ({', '.join(names)}). "
@@ -125,4 +125,3 @@ def _finite(value: float, path: Path) -> float:
     if not math.isfinite(value):
         raise UserError(f"{path}: holds {value}, which no figure or table can show. Delete it and run again.")
     return value
-

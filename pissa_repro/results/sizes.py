@@ -84,6 +84,6 @@ def _of_shapes(given: dict[str, Any]) -> Size:
         "q_proj": (queries, wide), "k_proj": (keys, wide), "v_proj": (keys, wide), "o_proj": (wide, queries),
         "gate_proj": (inner, wide), "up_proj": (inner, wide), "down_proj": (wide, inner),
     }  # fmt: skip
-    size = Size(0, Counter({(kind, shape): layers for kind, shape in one.items()}))
+    size = Size(0, Counter(dict.fromkeys(one.items(), layers)))
     embeddings = given["vocab_size"] * wide * (1 if given["tied"] else 2)
     return Size(size.linear() + embeddings + (2 * layers + 1) * wide, size.matrices)

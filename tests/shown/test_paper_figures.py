@@ -1,4 +1,4 @@
-"""Figures 4 to 8 and 15 to 17 from records that are made by hand: what is plotted, what is published, what is missing."""
+"""Figures 4 to 8 and 15 to 17 from records made by hand: what is plotted, what is published, what is missing."""
 
 import shutil
 
@@ -39,8 +39,12 @@ def test_loss_gradient_norm_and_scores_stand_side_by_side(figures, swept):
     assert norm.get_yscale() == "log" and [line.get_label() for line in loss.lines] == ["full FT", "LoRA", "PiSSA"]
     cells = [c for c in swept.shown_in("figure4").cells.values() if c.method == "pissa" and c.quant == "none"]
     assert loss.lines[2].get_ydata()[-1] == pytest.approx(numpy.mean([loss_of(cell) + 2 / 24 for cell in cells]))
-    assert score.patches[2].get_height() == pytest.approx(100 * numpy.mean([right(c, "gsm-mini") for c in cells]) / ITEMS)
-    assert "none is taken in between" in told(figures["figure4"]) and "their values are not printed" in told(figures["figure4"])
+    assert score.patches[2].get_height() == pytest.approx(
+        100 * numpy.mean([right(c, "gsm-mini") for c in cells]) / ITEMS
+    )
+    assert "none is taken in between" in told(figures["figure4"]) and "their values are not printed" in told(
+        figures["figure4"]
+    )
 
 
 def test_the_quantized_ones_are_in_figure_5_with_the_digitised_points(figures):
@@ -56,7 +60,9 @@ def test_bars_by_model_with_those_of_the_paper_below(figures):
     ours, gsm8k, humaneval = figures["figure6"].axes
     assert len(ours.patches) == 4 and len(ours.containers) >= 4
     rows = printed("fig6_models_digitised")["rows"]
-    assert [bar.get_height() for bar in gsm8k.patches] == [row[word] for row in rows["gsm8k"] for word in ("lora", "pissa")]
+    assert [bar.get_height() for bar in gsm8k.patches] == [
+        row[word] for row in rows["gsm8k"] for word in ("lora", "pissa")
+    ]
     assert len(humaneval.patches) == 2 * len(rows["humaneval"])
 
 
@@ -82,7 +88,11 @@ def test_lines_over_the_rank_and_full_fine_tuning_across(figures, swept):
 
 
 def test_a_published_value_that_is_not_known_is_left_out():
-    lora = next(line for line in over_rank._published(False)["published, LLaMA-2-7B, digitised"][over_rank.GSM8K] if len(line.ranks) == 7)
+    lora = next(
+        line
+        for line in over_rank._published(False)["published, LLaMA-2-7B, digitised"][over_rank.GSM8K]
+        if len(line.ranks) == 7
+    )
     assert lora.ranks[0] == 2 and lora.values[0] == 26.23
 
 

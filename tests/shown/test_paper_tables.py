@@ -104,7 +104,9 @@ def test_table_10_is_the_papers_settings_and_asks_for_nothing(swept, tmp_path):
     assert one.needs() == [] and one.possible
     rows = one.exhibit.make(swept, tmp_path).rows
     assert len(rows) == 8 * 3
-    assert {"task": "sst2", "method": "pissa", "epochs": 20, "batch": 16, "lr": 3e-5, "alpha": 8}.items() <= rows[3].items()
+    assert {"task": "sst2", "method": "pissa", "epochs": 20, "batch": 16, "lr": 3e-5, "alpha": 8}.items() <= rows[
+        3
+    ].items()
 
 
 def test_every_printed_model_and_method_has_a_name():

@@ -25,7 +25,9 @@ def real() -> Sweep:
 
 
 def test_shapes_give_the_published_numbers_of_parameters(real, tmp_path):
-    sizes = {real.config["models"][name]["paper"]: size_of(real, name, tmp_path) for name in real.config["sweep"]["models"]}
+    sizes = {
+        real.config["models"][name]["paper"]: size_of(real, name, tmp_path) for name in real.config["sweep"]["models"]
+    }
     for row in printed("nlg_v1_v3")["rows"]:
         if row["method"] == "full_ft":
             assert round(sizes[row["model"]].parameters / 1e6) == row["trainable_params_M"]
@@ -44,7 +46,9 @@ def test_the_embedded_model_is_counted_by_its_files(swept, tmp_path):
 def test_a_plan_of_7b_models_needs_no_files(real, tmp_path, capsys):
     pissa("plan", "table2", "--configfile", PAPER, "--results", tmp_path)
     shown = capsys.readouterr().out
-    assert shown.startswith("results/paper/table2.csv\n") and "Sum: 36 cells, 0 made; " in shown and " GPU hours" in shown
+    assert (
+        shown.startswith("results/paper/table2.csv\n") and "Sum: 36 cells, 0 made; " in shown and " GPU hours" in shown
+    )
     items = Forecast(real, tmp_path).items(real, [paths.cell(name).train for name in real.cells])
     assert {item.source for item in items} == {"arithmetic"} and {item.device for item in items} == {"GPU"}
     memory = {(item.model, item.what): item.memory for item in items}

@@ -64,7 +64,10 @@ def test_only_keeps_the_given_cells_and_forgets_what_follows_from_the_others():
         ),
         ({"figure8": {"models": ["mini"]}}, ("config.exhibits.figure8.models: unknown model 'mini'",)),
         ({"figure8": {"datasets": ["gsm"]}}, ("config.exhibits.figure8.datasets: unknown dataset 'gsm'",)),
-        ({"figure8": {"seeds": list(range(900)), "ranks": list(range(1, 90))}}, ("config.sweep: its lists multiply to",)),
+        (
+            {"figure8": {"seeds": list(range(900)), "ranks": list(range(1, 90))}},
+            ("config.sweep: its lists multiply to",),
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_place(apart, words):

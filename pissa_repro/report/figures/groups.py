@@ -30,9 +30,7 @@ class Bar(NamedTuple):
     spread: float | None = None
 
 
-def by_model(
-    sweep: Sweep, results: Path, heading: str, note: str, loss: bool = False, printed: bool = False
-) -> Figure:
+def by_model(sweep: Sweep, results: Path, heading: str, note: str, loss: bool = False, printed: bool = False) -> Figure:
     """A panel for each task, before them the final loss, in it a group of bars for each model.
 
     printed: with a panel for each benchmark of the paper's Figure 6. Raises UserError without any record.

@@ -11,8 +11,7 @@ from pissa_repro.paper import published
 from pissa_repro.paper.printed import LOSS, MODELS
 from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.figures import style, study_data
-from pissa_repro.report.figures import study_published as study_paper
+from pissa_repro.report.figures import study_data, style
 from pissa_repro.report.figures.looks import Look, look, looks
 from pissa_repro.report.figures.reductions import REDUCTION, set_ticks
 from pissa_repro.report.figures.scores import axis_label
@@ -21,7 +20,7 @@ from pissa_repro.results.points import Point, having, losses, missing, scores, t
 from pissa_repro.results.study import Study
 
 NOT_PRINTED = (
-    "hollow: measured in pictures of the paper's versions 1 to 3, and PiSSA's losses of v4 Table 6; version 4 prints no "
+    "hollow: measured in pictures of the paper's versions 1 to 3, PiSSA's losses of v4 Table 6; version 4 prints no "
     "number of its curves"
 )
 WITHOUT_RANK = "dashes across: full fine-tuning, which has no rank"
@@ -185,4 +184,3 @@ def _draw(axes: Axes, lines: list[Line], hollow: bool) -> None:
         style.empty(axes, "no numbers")
     elif ranks:
         set_ticks(axes, "rank", ranks)
-

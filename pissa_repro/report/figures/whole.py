@@ -1,6 +1,5 @@
 """A training at a glance: loss and gradient norm over the steps, and the scores (paper, Figures 4, 5, 12 and 13)."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -21,6 +20,10 @@ from pissa_repro.results.measure import measure_of
 from pissa_repro.results.points import missing, scores, there
 from pissa_repro.results.rows import by_seed
 from pissa_repro.runtime.errors import UserError
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SHOWN = (("loss", "loss", "linear"), ("grad_norm", "gradient norm before clipping", "log"))
 MARKS = 7  # markers on a curve
@@ -95,9 +98,7 @@ def _curves(
         draw_inset(axes, curves, count)
 
 
-def _scores(
-    axes: Axes, sweep: Sweep, pairs: list[tuple[Look, list[Cell]]], task: str, results: Path
-) -> list[Cell]:
+def _scores(axes: Axes, sweep: Sweep, pairs: list[tuple[Look, list[Cell]]], task: str, results: Path) -> list[Cell]:
     """Bars of a task's scores. Returns the cells that have none; the panel is then left out of them."""
     shown, cells = measure_of(sweep.config["tasks"][task]["task"]), [cell for _, some in pairs for cell in some]
     axes.set_title(style.words(sweep.config, "tasks", task))
