@@ -176,7 +176,7 @@ def test_a_missing_record_is_named_and_its_seed_left_out(tmp_path):
     sweep = made(tmp_path)
     paths.cell(list(sweep.cells)[-1], tmp_path).steps.unlink()
     figure = drawn("figure4a", sweep, tmp_path)
-    assert "missing, without a record: QLoRA rank 4 seed 1 on a" in " ".join(figure.get_supxlabel().split())
+    assert "missing, without a record: QLoRA rank 4 seed 1" in " ".join(figure.get_supxlabel().split())
     numpy.testing.assert_allclose(figure.axes[0].lines[2].get_ydata(), 5 / numpy.arange(1, 37) * 1.4)
 
 

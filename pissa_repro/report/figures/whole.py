@@ -1,6 +1,7 @@
 """A training at a glance: loss and gradient norm over the steps, and the scores (paper, Figures 4, 5, 12 and 13)."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,7 +21,6 @@ from pissa_repro.results.measure import measure_of
 from pissa_repro.results.points import missing, scores, there
 from pissa_repro.results.rows import by_seed
 from pissa_repro.runtime.errors import UserError
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
