@@ -16,15 +16,16 @@ from pissa_repro.runtime import paths
 
 def draw_bars(axes: Axes, bars: list[tuple[Look, Bar]], items: str, shown: Measure) -> None:
     """Draw each bar with its seeds as dots, its two errors side by side, and its mean as text."""
-    seeds = len(bars[0][1].values)
+    seeds = max(len(bar.values) for _, bar in bars)  # a bar may lack some
     digits = 1 if shown.unit == PERCENT else shown.digits
     for x, (look, bar) in enumerate(bars):
-        mean, spread = bar.values.mean(), bar.values.std(ddof=1) if seeds > 1 else 0.0
-        side = 0.22 if seeds > 1 else 0.0
+        count = len(bar.values)
+        mean, spread = bar.values.mean(), bar.values.std(ddof=1) if count > 1 else 0.0
+        side = 0.22 if count > 1 else 0.0
         axes.bar(x, mean, 0.74, facecolor=look.tint, edgecolor=look.colour, hatch=look.hatch)
-        if seeds > 1:
+        if count > 1:
             error = axes.errorbar(x - side, mean, spread, fmt="none", ecolor="black", elinewidth=1.1, capsize=2.5)
-            places = x + numpy.linspace(-0.07, 0.07, seeds)
+            places = x + numpy.linspace(-0.07, 0.07, count)
             dots = axes.scatter(places, bar.values, s=12, color="white", edgecolor="black", linewidth=0.8, zorder=4)
         if bar.stderr is not None:
             broad = axes.errorbar(x + side, mean, bar.stderr, fmt="none", ecolor=style.GREY, elinewidth=3.5)
