@@ -34,7 +34,8 @@ def plan(
 
     sweep = swept(configfile)
     asked = wanted(sweep, exhibit)
-    forecast, lines = Forecast(sweep, results), {}
+    forecast = Forecast(sweep, results)
+    lines: dict[tuple[object, ...], Item] = {}
     for output in asked:
         for item in forecast.items(output.sweep, output.needs()):
             lines.setdefault((item.model, item.what, item.quant, item.rank, *item.names), item)

@@ -20,7 +20,7 @@ def needs(sweep: Sweep) -> list[Path]:
 def make(sweep: Sweep, results: Path) -> "Figure":
     from pissa_repro.report.figures.groups import by_model
 
-    note = "light: published in Figure 6 of version 3, hatched where the base is quantized"
+    note = "hatched: quantized base; the paper's bars are those of Figure 6 of version 3"
     return by_model(_part(sweep), results, "LoRA and PiSSA by model", note, printed=True)
 
 

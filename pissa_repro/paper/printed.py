@@ -52,5 +52,7 @@ def precisions() -> Iterator[PrintedRow]:
     why = "v4 Table 7 is of three epochs of all 395,000 rows, one run, and no rule compares with it"
     for row in printed("full_ft_precision_v4")["rows"]:
         for word, dtype in DTYPES.items():
-            values = {LOSS if name == "train_loss" else name: (mean, None) for name, mean in row[word].items()}
+            values: dict[str, tuple[float, float | None]] = {
+                LOSS if name == "train_loss" else name: (mean, None) for name, mean in row[word].items()
+            }
             yield PrintedRow(row["model"], "full", values, why, dtype)

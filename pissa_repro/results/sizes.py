@@ -58,7 +58,7 @@ def size_of(sweep: Sweep, model: str, results: Path) -> Size | None:
 
 @cache
 def _known() -> dict[str, dict[str, Any]]:
-    return yaml.safe_load(SHAPES.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    return yaml.safe_load(SHAPES.read_text(encoding="utf-8"))
 
 
 def _of_files(folder: Path) -> Size:

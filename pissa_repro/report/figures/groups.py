@@ -93,15 +93,15 @@ def _figure(panels: Mapping[str, list[Bar]], theirs: Mapping[str, list[Bar]]) ->
     rows = figure.add_gridspec(1 + len(theirs), 1)
     first = rows[0].subgridspec(1, len(panels))
     for number, (label, bars) in enumerate(panels.items()):
-        _draw(figure.add_subplot(first[number]), label, bars, light=False)
+        _draw(figure.add_subplot(first[number]), label, bars)
     for number, (label, bars) in enumerate(theirs.items(), start=1):
-        _draw(figure.add_subplot(rows[number]), label, bars, light=True)
+        _draw(figure.add_subplot(rows[number]), label, bars)
     style.legend(figure)
     return figure
 
 
-def _draw(axes: Axes, label: str, bars: list[Bar], light: bool) -> None:
-    """A group of bars for each model, with their values as numbers; light ones are published."""
+def _draw(axes: Axes, label: str, bars: list[Bar]) -> None:
+    """A group of bars for each model, with their values as numbers; hatched on quantized bases."""
     models = list(dict.fromkeys(bar.model for bar in bars))
     most = max((sum(bar.model == name for bar in bars) for name in models), default=1)
     step = WIDTH / most
@@ -109,8 +109,7 @@ def _draw(axes: Axes, label: str, bars: list[Bar], light: bool) -> None:
         here = [bar for bar in bars if bar.model == name]
         for number, bar in enumerate(here):
             x = place + step * (number - (len(here) - 1) / 2)
-            edge, face = bar.look.colour, bar.look.tint if light else bar.look.colour
-            hatch = bar.look.hatch or None
+            edge, face, hatch = bar.look.colour, bar.look.tint, bar.look.hatch or None
             axes.bar(x, bar.value, 0.92 * step, facecolor=face, edgecolor=edge, hatch=hatch, label=bar.look.label)
             if bar.spread is not None:
                 axes.errorbar(x, bar.value, bar.spread, fmt="none", ecolor="black", elinewidth=1, capsize=2)

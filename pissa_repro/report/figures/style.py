@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import (  # without pyplot: the Agg and SVG canvases, no display, no global state
     Figure,
     FigureBase,
+    SubFigure,
 )
 
 from pissa_repro.plan.cells import Cell
@@ -163,7 +164,7 @@ def finish(figure: Figure, panels: list[Panel], x: str, y: str, notes: Sequence[
     caption(figure, notes)
 
 
-def legend(figure: FigureBase) -> None:
+def legend(figure: Figure | SubFigure) -> None:
     """One legend for all panels of a figure or a block at the right, each label once."""
     pairs = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
     handles = {label: handle for handle, label in reversed(pairs)}

@@ -56,7 +56,8 @@ def beside(
 def _ours(sweep: Sweep, results: Path) -> tuple[list[Setting], list[Cell], list[str]]:
     """Our settings in the config's order, the cells that have no record, and the names of the benchmarks."""
     found: dict[tuple[object, ...], Setting] = {}
-    hashes, names, without = fetched(sweep, results), [], {}
+    hashes, names = fetched(sweep, results), []
+    without: dict[str, Cell] = {}
     for part, lines, absent in scored_lines(sweep, results):
         (task,) = part.config["sweep"]["tasks"]
         name = sweep.config["tasks"][task].get("paper", task)
