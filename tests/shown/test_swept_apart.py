@@ -55,8 +55,8 @@ def test_only_keeps_the_given_cells_and_forgets_what_follows_from_the_others():
         ({"figure8": {}}, ("config.exhibits.figure8",)),
         ({"figure8": {"tasks": ["gsm-mini"]}}, ("config.exhibits.figure8: unknown key 'tasks'",)),
         (
-            {"figure8": {"cells": [{"method": "midle", "quant": "none"}]}},
-            ("config.exhibits.figure8.cells[0].method: unknown method 'midle'", "'middle'"),
+            {"figure8": {"cells": [{"method": "middlee", "quant": "none"}]}},
+            ("config.exhibits.figure8.cells[0].method: unknown method 'middlee'", "'middle'"),
         ),
         (
             {"figure8": {"cells": [{"method": "loftq", "quant": "none"}]}},
