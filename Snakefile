@@ -39,6 +39,7 @@ localrules:
     table,
     figure,
     studies,
+    paper,
     train_all,
 
 

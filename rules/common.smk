@@ -17,7 +17,7 @@ shell.prefix(
 )
 
 from pissa_repro import exhibits, methods, quantizers, tasks
-from pissa_repro.plan import admission, adopted, code, studies
+from pissa_repro.plan import admission, adopted, code, parts, studies
 from pissa_repro.plan.checked import checked, fitting, warnings
 from pissa_repro.results import records
 from pissa_repro.runtime import paths
@@ -29,6 +29,7 @@ from pissa_repro.training import sinks
 try:
     SWEEP, BATCHES = checked(config, workflow.configfiles)
     exhibits.PLUGINS.check()
+    exhibits.outputs(SWEEP)  # the names under `exhibits`
 except UserError as error:
     raise WorkflowError(str(error)) from None
 if workflow.is_main_process:  # and not again in each job
@@ -55,10 +56,10 @@ wildcard_constraints:
 
 def plugins():
     """The modules and files of the plug-ins that this config names: they are found by name, so no import says so."""
-    cells, studied = SWEEP.config["sweep"]["cells"], SWEEP.config["studies"]
-    named = {SWEEP.definition(cell["method"])["init"] for cell in cells}
+    swept, studied = [*parts.pairs(SWEEP.config)], SWEEP.config["studies"]
+    named = {SWEEP.definition(method)["init"] for method, _ in swept}
     named |= {*studied["methods"], *methods.references()}
-    quants = {"nf4", *studied["quants"], *studied["blocks"], *(cell["quant"] for cell in cells)}
+    quants = {"nf4", *studied["quants"], *studied["blocks"], *(quant for _, quant in swept)}
     used = sorted({SWEEP.config["tasks"][task]["task"] for task in SWEEP.config["sweep"]["tasks"]})
     modules = [f"pissa_repro.methods.{name}" for name in sorted(named)]
     modules += [f"pissa_repro.quantizers.{name}" for name in sorted({quantizers.find(quant).file for quant in quants})]

@@ -1,6 +1,6 @@
 # Tables and figures: one file each in pissa_repro/exhibits/, which says what it needs. They are cheap, so the hash of
 # their source files is a param: an edit makes them again. Targets: results/gsm8k_table.csv, results/paper/table8.csv,
-# figures/paper/figure14.svg, figures/extra/depth.svg; `all` and `studies`.
+# figures/paper/figure14.svg, figures/extra/depth.svg; `all`, `studies` and `paper`.
 
 
 wildcard_constraints:
@@ -47,3 +47,9 @@ rule figure:
 rule studies:
     input:
         exhibits.targets(SWEEP, "studies"),
+
+
+# All that has a number in the paper and that this config can carry; `pissa exhibits` says what the others need.
+rule paper:
+    input:
+        lambda w: exhibits.targets(SWEEP, "paper"),  # read only where it is asked for

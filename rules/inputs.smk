@@ -113,9 +113,10 @@ def of_pair(wildcards):
 
 
 def of_sweep(wildcards):
-    swept = SWEEP.config["sweep"]
-    tests = {SWEEP.config["tasks"][task]["dataset"] for task in swept["tasks"]}
-    return {"before": [*map(paths.model, swept["models"]), *map(paths.data, sorted({*swept["datasets"], *tests}))]}
+    swept, tasks = parts.parts(SWEEP.config).values(), SWEEP.config["sweep"]["tasks"]
+    models = dict.fromkeys(name for part in swept for name in part["models"])
+    read = {SWEEP.config["tasks"][task]["dataset"] for task in tasks} | {*parts.trained_on(SWEEP.config)}
+    return {"before": [*map(paths.model, models), *map(paths.data, sorted(read))]}
 
 
 def of_study(wildcards):

@@ -27,6 +27,7 @@ def check(
     """A few lines on cells, tasks and jobs."""
     exhibits.PLUGINS.check()
     sweep, batches = checked(config.load(config.ROOT / "config" / "config.yaml", *(configs or ())))
+    exhibits.outputs(sweep)  # the names under `exhibits`
     told = [f"warning: {text}" for text in warnings(sweep)]
     print("\n".join([*cells(sweep), *jobs(sweep, batches), *tasks(sweep.config), *told]))
 

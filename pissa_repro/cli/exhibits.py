@@ -1,19 +1,25 @@
-"""List the tables and figures, with the paper's names for them.
+"""List the tables and figures, which of them a config can make, and what the others need.
 
     pissa exhibits
+    pissa exhibits --configfile config/paper_embedded.yaml
 
-They are targets of snakemake, those of config/config.yaml. The paper's names are those of its version 4.
+They are targets of snakemake; `snakemake paper` makes all that the paper numbers and the config can carry. Without
+--configfile it is config/config.yaml. The paper's names are those of its version 4. What one of them takes says `pissa
+plan`.
 """
 
+from pissa_repro.cli._configs import Files, swept
 from pissa_repro.cli._table import show
-from pissa_repro.exhibits import outputs
-from pissa_repro.plan.config import ROOT, load
-from pissa_repro.plan.sweep import Sweep
 
 
-def exhibits() -> None:
-    """Target, the paper's name, and the first line of the exhibit's file."""
-    known = outputs(Sweep(load(ROOT / "config" / "config.yaml")))
-    said = {str(output.target): (output.exhibit.PAPER or "ours", output.exhibit.__doc__ or "") for output in known}
-    rows = [(target, paper, doc.splitlines()[0]) for target, (paper, doc) in sorted(said.items())]
-    show(("target", "paper", "what it shows"), rows)
+def exhibits(configfile: Files = None) -> None:
+    """Target, the paper's name, whether this config can make it, and what it shows."""
+    from pissa_repro.exhibits import outputs
+
+    known = sorted(outputs(swept(configfile)), key=lambda output: str(output.target))
+    rows = [(str(o.target), o.exhibit.PAPER or "ours", "yes" if o.possible else "no", o.about) for o in known]
+    show(("target", "paper", "possible", "what it shows"), rows)
+    if without := [output for output in known if not output.possible]:
+        print("\nWhat the others need:")
+        for output in without:
+            print(f"  {output.target}: {output.exhibit.NEEDS}")

@@ -2,7 +2,7 @@
 
 A file says what its table or figure is (`Exhibit` below), which records it needs, and makes it from them; the
 drawing and the words that exhibits share are in report/. Snakemake imports these files for every dry run, so they
-import report/, and with it pandas and matplotlib, only inside `make`.
+import report/, and with it pandas and matplotlib, only inside `make`. Which cells several of them show: _parts.py.
 """
 
 import re
@@ -35,8 +35,15 @@ class Exhibit(Protocol):
     KIND: Literal["table", "figure"]
     """A table is made as .csv and .md, a figure as .svg and .png."""
 
-    TARGET: Literal["all", "studies"]
-    """The target of the workflow that makes it: `all` from the sweep's cells, `studies` from the studies."""
+    TARGET: Literal["all", "studies", "paper"]
+    """The target of the workflow that makes it: `all` from the sweep's cells, `studies` from the studies, `paper` from
+    cells that not every sweep has. `paper` makes whatever has a number of the paper, too."""
+
+    NEEDS: str = "cells of the sweep"
+    """What a config must have for it, in words, for those whose config has not."""
+
+    PUBLISHED_ALONE: bool = False
+    """Whether it is made from published numbers, and needs no record."""
 
     def parts(self, sweep: Sweep) -> dict[str, Sweep]:
         """What one file makes several of: {place below results/ or figures/: the part of the sweep that it shows}.
@@ -64,7 +71,7 @@ def name_of(exhibit: Exhibit) -> str:
 
 def complaint(exhibit: Exhibit) -> str | None:
     """What is wrong with a file beyond its names; None where nothing is."""
-    for key, choices in (("KIND", ("table", "figure")), ("TARGET", ("all", "studies"))):
+    for key, choices in (("KIND", ("table", "figure")), ("TARGET", ("all", "studies", "paper"))):
         if getattr(exhibit, key) not in choices:
             return f"{key} is {getattr(exhibit, key)!r}; it must be one of {', '.join(choices)}."
     if exhibit.PAPER is None:
@@ -96,21 +103,36 @@ class Output:
         """The file to ask Snakemake for."""
         return WHERE[self.exhibit.KIND](self.place)
 
+    @property
+    def about(self) -> str:
+        """The first line of the exhibit's file."""
+        return (self.exhibit.__doc__ or "").splitlines()[0]
+
+    @property
+    def possible(self) -> bool:
+        """Whether this config has something to show in it."""
+        return self.exhibit.PUBLISHED_ALONE or bool(self.exhibit.needs(self.sweep))
+
     def needs(self) -> list[Path]:
         """The records behind it. Raises UserError where this config has nothing to show in it."""
-        records = self.exhibit.needs(self.sweep)
-        if not records:
-            about = (self.exhibit.__doc__ or "").splitlines()[0]
-            raise UserError(f"{self.target}: this config has nothing to show in it ({about})")
-        return records
+        if not self.possible:
+            raise UserError(
+                f"{self.target}: this config has nothing to show in it ({self.about}) It needs: {self.exhibit.NEEDS}. "
+                "`pissa exhibits` lists what a config can make."
+            )
+        return self.exhibit.needs(self.sweep)
 
 
 def outputs(sweep: Sweep) -> list[Output]:
-    """Every table and figure that there may be of a sweep. Raises UserError for an exhibit that is not whole."""
+    """Every table and figure that there may be of a sweep. Raises UserError for an exhibit that is not whole, and where
+    the config sweeps something for an exhibit that there is not."""
+    for name in sweep.config.get("exhibits", {}):
+        PLUGINS.load(name, "config.exhibits")
     return [
         Output(exhibit, place, part)
-        for exhibit in map(PLUGINS.load, PLUGINS.names())
-        for place, part in exhibit.parts(sweep).items()
+        for name in PLUGINS.names()
+        for exhibit in (PLUGINS.load(name),)
+        for place, part in exhibit.parts(sweep.shown_in(name)).items()
     ]
 
 
@@ -123,5 +145,6 @@ def output(sweep: Sweep, kind: str, place: str) -> Output:
 
 
 def targets(sweep: Sweep, target: str) -> list[Path]:
-    """The files that a target of the workflow makes: `all` or `studies`."""
-    return [made.target for made in outputs(sweep) if target == made.exhibit.TARGET and made.exhibit.needs(made.sweep)]
+    """The files that a target of the workflow makes: `all`, `studies`, or `paper`: all that the paper numbers."""
+    made = (one for one in outputs(sweep) if target == one.exhibit.TARGET or (target == "paper" and one.exhibit.PAPER))
+    return [one.target for one in made if one.possible]

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pissa_repro.report.tables.table import Table
 
 PAPER, KIND, TARGET = None, "table", "all"
+NEEDS = "a swept task of the file perplexity beside another task (config/baselines.yaml)"
 
 
 def needs(sweep: Sweep) -> list[Path]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pissa_repro.report.tables.table import Table
 
 PAPER, KIND, TARGET = None, "table", "all"
+NEEDS = "several learning rates (config/baselines_search.yaml)"
 
 
 def needs(sweep: Sweep) -> list[Path]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pissa_repro.report.tables.table import Table
 
 PAPER, KIND, TARGET = None, "table", "studies"
+NEEDS = "studies.data, and quantized cells (config/errors.yaml)"
 
 
 def needs(sweep: Sweep) -> list[Path]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pissa_repro.report.tables.table import Table
 
 PAPER, KIND, TARGET = None, "table", "studies"
+NEEDS = "studies.trained, and a quantized cell of a studied model"
 
 
 def needs(sweep: Sweep) -> list[Path]:

@@ -6,8 +6,8 @@ from typing import Any
 
 from pissa_repro import methods
 from pissa_repro.paper.published import METHODS, TRAINED_ON, Published, entries
-from pissa_repro.paper.verdict import paper_method
 from pissa_repro.plan.config import method_definition
+from pissa_repro.plan.labels import paper_method
 from pissa_repro.plan.sections import Config
 from pissa_repro.runtime.errors import UserError, unknown
 

@@ -29,10 +29,10 @@ ROWS = {MATHS: 100_000}  # the first rows of the data set; the code data are fil
 TRAINED_ON = {"gsm8k": MATHS, "math": MATHS, "humaneval": CODE, "mbpp": CODE, "mt_bench": CHAT}
 # mbpp: evalplus scores the tasks of MBPP+ only, 378 in its v0.2.0 and 399 in v0.1.0 (evalplus' README).
 ITEMS = {"gsm8k": (1319,), "math": (5000,), "humaneval": (164,), "mbpp": (378, 399), "mt_bench": (80,)}
-# The paper's words for what we call (method, quantized). LoRA's A is Kaiming-uniform here, so the
-# rows with a Gaussian A are not ours.
+# The paper's words for what we call (method, quantized). LoRA's A is Kaiming-uniform here.
 METHODS = {
-    "full_ft": ("full", False), "lora": ("lora", False), "lora_kaiming": ("lora", False), "pissa": ("pissa", False),
+    "full_ft": ("full", False), "lora": ("lora", False), "lora_kaiming": ("lora", False),
+    "lora_gaussian": ("lora_gaussian", False), "pissa": ("pissa", False),
     "qlora": ("lora", True), "qpissa": ("pissa", True), "loftq": ("loftq", True),
 }  # fmt: skip
 # Settings of the short runs: v4 section 5 and Appendix; trainer defaults of the released code (docs/paper_facts.md 3).

@@ -9,7 +9,7 @@ from pissa_repro.paper.published import RUNS, TRAINED_ON, Published, lookup
 from pissa_repro.paper.settings import differences, remarks
 from pissa_repro.paper.words import DECLARED, DIFFERS, NOT_COMPARABLE, UNDECIDED, Interval, Ours
 from pissa_repro.plan.cells import Cell
-from pissa_repro.plan.sections import NamedMethod
+from pissa_repro.plan.labels import paper_method
 from pissa_repro.plan.sweep import Sweep
 
 
@@ -141,13 +141,6 @@ def unlinked(sweep: Sweep, cell: Cell, task: str) -> str | None:
     if paper_method(sweep.definition(cell.method)) is None:
         return f"{cell.method} (lora: {sweep.definition(cell.method)['lora']}) is not a method of the paper"
     return None
-
-
-def paper_method(definition: NamedMethod) -> str | None:
-    """The method in the words of published.py: its init, "+dora" with DoRA; None with other LoraConfig fields."""
-    if not definition["lora"]:
-        return definition["init"]
-    return f"{definition['init']}+dora" if definition["lora"] == {"use_dora": True} else None
 
 
 def source(published: list[Published]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pissa_repro.model.architecture import CAUSAL, Architecture, of_json
 from pissa_repro.model.folder import CONFIG, read_json
+from pissa_repro.plan.parts import parts
 from pissa_repro.plan.sections import Config
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.specs import ModelSource
@@ -18,7 +19,8 @@ def check(config: Config) -> None:
     """Raise UserError for a swept task that vLLM would answer with a model that it does not run, and for GPTQ of it."""
     swept, studies, models = config["sweep"], config["studies"], config["models"]
     by_vllm = [name for name in swept["tasks"] if config["tasks"][name].get("backend", "hf") == "vllm"]
-    for name in swept["models"] if by_vllm else ():
+    trained = dict.fromkeys(name for part in parts(config).values() for name in part["models"])
+    for name in trained if by_vllm else ():
         if (kind := _at_hand(models[name])) and kind.no_vllm:
             raise UserError(
                 f"config.tasks.{by_vllm[0]}.backend: vllm, with the model '{name}'. {kind.no_vllm} Choose the backend "

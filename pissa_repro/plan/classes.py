@@ -6,6 +6,7 @@ from typing import Any
 from pissa_repro import tasks
 from pissa_repro.model.architecture import CLASSIFICATION
 from pissa_repro.plan import datasets
+from pissa_repro.plan.parts import trained_on
 from pissa_repro.plan.sections import Config
 from pissa_repro.runtime.errors import UserError
 
@@ -15,7 +16,7 @@ GIVEN = {"prompt": "alpaca", "loss": "response"}  # settings that have no use fo
 def check(config: Config) -> None:
     """Raise UserError where the swept rows train classes and a task asks for words, or the other way round."""
     swept = config["sweep"]
-    kinds = {name: datasets.trained_on(config["datasets"], name) == "label" for name in swept["datasets"]}
+    kinds = {name: datasets.trained_on(config["datasets"], name) == "label" for name in trained_on(config)}
     for task in swept["tasks"]:
         asks = _asks_classes(config["tasks"][task]["task"])
         for name, gives in kinds.items():

@@ -1,5 +1,6 @@
 """Read and check a config. A wrong one dies here, before any job, with the place named."""
 
+import itertools
 import math
 import re
 from collections.abc import Collection, Mapping
@@ -11,6 +12,7 @@ import jsonschema
 
 from pissa_repro import methods, quantizers, tasks
 from pissa_repro.plan import adopted, bases, classes, datasets, elsewhere, lora, statistics
+from pissa_repro.plan.parts import parts, trained_on
 from pissa_repro.plan.reading import merge, plain, read, short
 from pissa_repro.plan.sections import Config, NamedMethod, WrittenMethod
 from pissa_repro.runtime.errors import UserError, unknown
@@ -129,19 +131,20 @@ def _hint(error: jsonschema.ValidationError) -> str:
 
 
 def _check_names(config: Config) -> None:
-    sweep = config["sweep"]
     known_methods = set(methods.names()) | set(config["methods"])
     section: Section
-    for section in SECTIONS:
-        for name in sweep[section]:
-            if name not in config[section]:
-                raise unknown(section[:-1], name, config[section], f"config.sweep.{section}")
+    for place, swept in parts(config).items():
+        for section in SECTIONS:
+            for name in swept[section]:
+                if name not in config[section]:
+                    raise unknown(section[:-1], name, config[section], f"{place}.{section}")
+    sweep = config["sweep"]
     if (rate := sweep.get("common_rate")) is not None and rate not in sweep["learning_rates"]:
         rates = ", ".join(f"{one:g}" for one in sweep["learning_rates"])
         raise UserError(f"config.sweep.common_rate: {rate:g} is not among the swept learning_rates: {rates}.")
     for name in config["datasets"]:
         datasets.source(config["datasets"], name)
-    for name in sweep["datasets"]:
+    for name in trained_on(config):
         if datasets.trained_on(config["datasets"], name) == "response":
             datasets.need_fields(config["datasets"], name, ("prompt", "response"), "training")
     for name, task in config["tasks"].items():
@@ -176,10 +179,10 @@ def _check_methods(config: Config) -> None:
 
 def _check_decided_once(config: Config, name: str, fields: dict[str, Any]) -> None:
     """Refuse a method's field and an override that set the same for a cell: neither is told to hold."""
-    swept, settings = config["sweep"], lora.replaced(fields)
-    quants = [cell["quant"] for cell in swept["cells"] if cell["method"] == name]
-    here = {"model": swept["models"], "dataset": swept["datasets"], "method": [name] if quants else [], "quant": quants}
-    for number, override in enumerate(config["overrides"]):
+    settings = lora.replaced(fields)
+    for swept, (number, override) in itertools.product(parts(config).values(), enumerate(config["overrides"])):
+        quants = [cell["quant"] for cell in swept["cells"] if cell["method"] == name]
+        here = {"model": swept["models"], "dataset": swept["datasets"], "method": [name], "quant": quants}
         twice = sorted(override["set"].keys() & settings.keys())
         if quants and twice and all(value in here[key] for key, value in override["where"].items()):
             raise UserError(
@@ -189,15 +192,15 @@ def _check_decided_once(config: Config, name: str, fields: dict[str, Any]) -> No
 
 
 def _check_cells(config: Config) -> None:
-    for number, cell in enumerate(config["sweep"]["cells"]):
-        place = f"config.sweep.cells[{number}]"
+    every = [(f"{place}.cells[{n}]", c, s) for place, s in parts(config).items() for n, c in enumerate(s["cells"])]
+    for place, cell, swept in every:
         definition = method_definition(config, cell["method"], place)
         quantizers.find(cell["quant"], f"{place}.quant")
         if reason := methods.refusal(definition["init"], cell["quant"]):
             raise UserError(f"{place}: ({cell['method']}, {cell['quant']}) makes no sense: {reason}.")
         methods.options(definition["init"], cell["quant"], definition["options"], f"config.methods.{cell['method']}")
-        for trained_on in config["sweep"]["datasets"]:
-            if name := statistics.data(definition, trained_on):
+        for data in swept["datasets"]:
+            if name := statistics.data(definition, data):
                 place = f"config.methods.{cell['method']}.statistics.rows"
                 statistics.check_rows(config, statistics.drawn(definition), name, place, definition["init"])
 
@@ -232,8 +235,10 @@ def _check_studies(config: Config) -> None:
 def _check_size(config: Config) -> None:
     """Refuse a product of lists that nobody means: its plan alone would take minutes and gigabytes."""
     swept, studies = config["sweep"], config["studies"]
-    axes = [swept[axis] for axis in ("models", "datasets", "cells", "ranks", "learning_rates", "seeds", "tasks")]
-    scores, most = math.prod(map(len, axes)), swept.get("max_scores", MOST_SCORES)
+    axes = ("models", "datasets", "cells", "ranks", "learning_rates", "seeds", "tasks")
+    sizes = [[len(part[axis]) for axis in axes] for part in parts(config).values()]  # type: ignore[literal-required]
+    scores = sum(map(math.prod, sizes))
+    most = swept.get("max_scores", MOST_SCORES)
     if scores > most:
         raise UserError(
             f"config.sweep: its lists multiply to {scores:,} scores, more than {most:,}. Shorten a list, or raise "

@@ -3,14 +3,15 @@
 Imports no torch: Snakemake reads this module for every dry run.
 """
 
+import copy
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from pissa_repro import methods
 from pissa_repro.model.classes import TASK
-from pissa_repro.plan import adopted, bases, classes, datasets, lora, statistics
+from pissa_repro.plan import adopted, bases, classes, datasets, lora, parts, statistics
 from pissa_repro.plan import config as config_module
 from pissa_repro.plan.adopted import Adopted
 from pissa_repro.plan.cells import Cell, Point
@@ -25,7 +26,7 @@ class Grid:
 
     def __init__(self, raw: Mapping[str, Any]):
         self.config = config_module.check(raw)
-        named = {cell["method"]: self.definition(cell["method"]) for cell in self.config["sweep"]["cells"]}
+        named = {method: self.definition(method) for method, _ in parts.pairs(self.config)}
         self.labels = labels(self.config, named)
         self.adopted = adopted.swept(self.config)
         self.bases = bases.swept(self.config)
@@ -39,21 +40,47 @@ class Grid:
 
     def _grid(self) -> Iterator[Point]:
         """Every combination that the config sweeps."""
-        swept = self.config["sweep"]
-        before = itertools.product(swept["models"], swept["datasets"], swept["cells"])
-        after = list(itertools.product(swept["ranks"], swept["learning_rates"], swept["seeds"]))
-        for (model, data, cell), (rank, rate, seed) in itertools.product(before, after):
-            yield Point(model, data, cell["method"], cell["quant"], rank, rate, seed)
+        for swept in parts.parts(self.config).values():
+            before = itertools.product(swept["models"], swept["datasets"], swept["cells"])
+            after = list(itertools.product(swept["ranks"], swept["learning_rates"], swept["seeds"]))
+            for (model, data, cell), (rank, rate, seed) in itertools.product(before, after):
+                yield Point(model, data, cell["method"], cell["quant"], rank, rate, seed)
 
     @cached_property
     def _trained_on(self) -> dict[str, str]:
         """What the rows of the training datasets teach: a response, a text or a label."""
-        return {name: datasets.trained_on(self.config["datasets"], name) for name in self.config["sweep"]["datasets"]}
+        return {name: datasets.trained_on(self.config["datasets"], name) for name in parts.trained_on(self.config)}
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
         """The cells by name, in the config's order, each once."""
         return {cell.name: cell for _, cell in self.points}
+
+    def shown_in(self, exhibit: str) -> Self:
+        """What an exhibit shows: the sweep, or what the config says under `exhibits` that it sweeps beside it."""
+        apart = self.config.get("exhibits")
+        return self if apart is None else self.narrowed(**apart.get(exhibit, {}))
+
+    def narrowed(self, **axes: Any) -> Self:
+        """The sweep with other values on some axes, and without what exhibits sweep apart. Nothing is checked again."""
+        part = self._without_cells()
+        config = {key: value for key, value in self.config.items() if key != "exhibits"}
+        part.config = {**config, "sweep": {**self.config["sweep"], **axes}}  # type: ignore[typeddict-item]
+        return part
+
+    def only(self, names: Collection[str]) -> Self:
+        """The part of the sweep that has these cells alone, and nothing that was trained elsewhere."""
+        part = self._without_cells()
+        part.cells = {name: cell for name, cell in self.cells.items() if name in names}
+        part.adopted = {}
+        return part
+
+    def _without_cells(self) -> Self:
+        """A copy that has forgotten what follows from its config."""
+        part = copy.copy(self)
+        kept = {name for name in vars(self) if not isinstance(getattr(type(self), name, None), cached_property)}
+        part.__dict__ = {name: value for name, value in vars(self).items() if name in kept}
+        return part
 
     def cell(self, name: str) -> Cell:
         """The cell of that name. Raises UserError with the nearest known name."""

@@ -7,6 +7,7 @@ the method, never from its place in the config.
 from collections.abc import Iterable
 
 from pissa_repro import methods
+from pissa_repro.plan import parts
 from pissa_repro.plan.sections import Config, NamedMethod
 from pissa_repro.runtime.errors import UserError
 
@@ -21,8 +22,7 @@ def labels(config: Config, definitions: dict[str, NamedMethod]) -> dict[Pair, st
     and any other quantization than nf4. A `display` of the config stands as it is, unless two rows would have it.
     Raises UserError where labels are still alike.
     """
-    pairs = list(dict.fromkeys((cell["method"], cell["quant"]) for cell in config["sweep"]["cells"]))
-    short = {pair: _label(pair, definitions[pair[0]]) for pair in pairs}
+    short = {pair: _label(pair, definitions[pair[0]]) for pair in parts.pairs(config)}
     shown = {
         pair: f"{_name(pair, definitions[pair[0]])} ({', '.join(pair)})" if _alike(text, short) else text
         for pair, text in short.items()
@@ -52,6 +52,13 @@ def _label(pair: Pair, definition: NamedMethod) -> str:
     notes = fields if method == definition["init"] else [method]
     notes = notes + [quant] * (quant not in NAMED)
     return f"{name} ({', '.join(notes)})" if notes else name
+
+
+def paper_method(definition: NamedMethod) -> str | None:
+    """The method in the words of paper/published.py: its init, "+dora" with DoRA; None with other LoraConfig fields."""
+    if not definition["lora"]:
+        return definition["init"]
+    return f"{definition['init']}+dora" if definition["lora"] == {"use_dora": True} else None
 
 
 def by_reason(rows: Iterable[tuple[str, Iterable[str]]]) -> list[str]:

@@ -139,6 +139,17 @@ class Swept(TypedDict):
     bases: NotRequired[list[str]]
 
 
+class SweptApart(TypedDict, total=False):
+    """What one exhibit sweeps beside the sweep; an axis that it does not say is the sweep's."""
+
+    models: list[str]
+    datasets: list[str]
+    cells: list[SweptCell]
+    ranks: list[int]
+    learning_rates: list[float]
+    seeds: list[int]
+
+
 class Scoring(TypedDict):
     """How scoring is shared out."""
 
@@ -192,5 +203,6 @@ class Config(TypedDict):
     train: Train
     overrides: list[Override]
     sweep: Swept
+    exhibits: NotRequired[dict[str, SweptApart]]  # no default: the config of a sweep without any stays as it is
     scoring: Scoring
     studies: Studies

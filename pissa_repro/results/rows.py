@@ -1,7 +1,7 @@
 """The rows of a table in the making: the cells of each, their scores by seed and item, and its reference."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def lines(
     """
     made: list[Line] = []
     elsewhere: list[Elsewhere] = []
-    groups = by_seed(sweep)
+    groups = by_seed(sweep.cells.values())
     for task in sweep.config["sweep"]["tasks"] if tasks is None else tasks:
         read = Reader(task, measure_of(sweep.config["tasks"][task]["task"]), rows, results)
         made += [Line(**read(cells), cells=cells) for cells in groups]
@@ -123,12 +123,12 @@ class Reader:
         return {"task": self.task, "facts": facts, "second": second, "scores": scores, "measure": self.shown}
 
 
-def by_seed(sweep: Sweep) -> list[list[Cell]]:
+def by_seed(cells: Iterable[Cell]) -> list[list[Cell]]:
     """The cells that differ in their seed only, together, in the order of seeds."""
     groups: dict[tuple[object, ...], list[Cell]] = {}
-    for c in sweep.cells.values():
+    for c in cells:
         groups.setdefault((c.model, c.data, c.method, c.quant, c.rank, c.learning_rate), []).append(c)
-    return [sorted(cells, key=lambda cell: cell.seed) for cells in groups.values()]
+    return [sorted(some, key=lambda cell: cell.seed) for some in groups.values()]
 
 
 def _fact(rows: Scores, cell: Cell | Adopted, task: str) -> dict[str, str]:

@@ -64,9 +64,5 @@ def stacked(sweep: Sweep, results: Path, draw: Callable[[Sheet, Study], None]) -
 def finish(figure: Block, study: Study, title: str, notes: Sequence[str]) -> None:
     """A block's title, one legend for all its panels at the right, and its caption."""
     figure.suptitle(f"{title}: {study.display}")
-    pairs = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
-    handles = {label: handle for handle, label in reversed(pairs)}
-    labels = list(dict.fromkeys(label for _, label in pairs))
-    if labels:
-        figure.legend([handles[label] for label in labels], labels, loc="outside right center")
+    style.legend(figure)
     style.caption(figure, [study.display, *notes])

@@ -20,10 +20,10 @@ def draw_bars(axes: Axes, bars: list[tuple[Look, Bar]], items: str, shown: Measu
 
     Where a seed diverged there is no bar: how many did stands in its place, and the others are dots.
     """
-    seeds = len(bars[0][1].values)
     digits = 1 if shown.unit == PERCENT else shown.digits
     labels: dict[str, Any] = {}
     for x, (look, bar) in enumerate(bars):
+        seeds = len(bar.values)  # a bar may lack some
         if seeds > 1:
             places = x + numpy.linspace(-0.07, 0.07, seeds)
             dots = axes.scatter(places, bar.values, s=12, color="white", edgecolor="black", linewidth=0.8, zorder=4)

@@ -13,6 +13,7 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
 from pissa_repro.report.figures.looks import Look, looks
 from pissa_repro.results.curves import Curve, read_curve
+from pissa_repro.results.points import missing, there
 
 
 def draw_curves(axes: Axes, curves: list[tuple[Look, Curve]], marks: int) -> None:
@@ -74,6 +75,8 @@ class Shown(NamedTuple):
 def draw_over_steps(sweep: Sweep, results: Path, shown: Shown) -> Figure:
     """A column over the steps: one line per method, one panel per model, dataset, rank and rate.
 
+    Cells without a record are left out and named. Raises UserError where none has one.
+
     Runs of 240 steps and more are drawn as means over blocks of steps, and the caption says so. The
     inset holds single steps: a sixth of the run, at most 100 (the paper's hold 50 or 100).
     """
@@ -81,26 +84,34 @@ def draw_over_steps(sweep: Sweep, results: Path, shown: Shown) -> Figure:
         sweep, shown.heading, ("models", "datasets"), ("ranks", "learning_rates"), (7.2, 3.9)
     )
     known = looks(sweep)
-    read = [[(known[p], read_curve(results, g, shown.column)) for p, g in panel.cells().items()] for panel in panels]
+    there_are, without = there(sweep, ["train_steps.csv"], results)
+    names = {cell.name for cell in there_are}
+    groups = [{p: [c for c in g if c.name in names] for p, g in panel.cells().items()} for panel in panels]
+    read = [[(known[p], read_curve(results, g, shown.column)) for p, g in group.items() if g] for group in groups]
     longest = max(len(curve.steps) for curves in read for _, curve in curves)
     block, count = max(1, longest // 120), min(100, longest // 6)
     for panel, curves in zip(panels, read, strict=True):
+        if not curves:
+            style.empty(panel.axes, "no records")
+            continue
         set_scale(panel.axes, shown.scale)
         draw_curves(panel.axes, [(look, curve.blocks(block)) for look, curve in curves], marks=7)
         panel.axes.margins(x=0.01)
         panel.axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    style.share_limits(panels)
-    for panel, curves in zip(panels, read, strict=True) if count > 4 else ():
+    drawn = [(panel, curves) for panel, curves in zip(panels, read, strict=True) if curves]
+    style.share_limits([panel for panel, _ in drawn])
+    for panel, curves in drawn if count > 4 else ():
         draw_inset(panel.axes, curves, count)
-    style.share_limits(panels)  # an inset only raises the top, so it stays clear of the curves
-    lost = any(numpy.isnan(curve.values).any() for curves in read for _, curve in curves)
+    style.share_limits([panel for panel, _ in drawn])  # an inset only raises the top, so it stays clear of the curves
+    lost = any(numpy.isnan(curve.values).any() for _, curves in drawn for _, curve in curves)
     notes = (
         shared,
         style.DIVERGED if lost else "",
         *describe_curves(len(sweep.config["sweep"]["seeds"]), block, count),
+        missing(sweep, without),
         *style.exceptions(sweep),
     )
-    style.finish(figure, panels, "training step", shown.label, notes)
+    style.finish(figure, [panel for panel, _ in drawn], "training step", shown.label, notes)
     return figure
 
 
@@ -112,10 +123,10 @@ def describe_curves(seeds: int, block: int, count: int) -> tuple[str, str, str]:
 
 
 def loss(sweep: Sweep, results: Path) -> Figure:
-    """Training loss over the steps (paper, Figures 4a and 5a)."""
+    """Training loss over the steps (paper, Figures 4a, 5a and 16)."""
     return draw_over_steps(sweep, results, Shown("loss", "Training loss", "loss", "linear"))
 
 
 def grad_norm(sweep: Sweep, results: Path) -> Figure:
-    """Gradient norm before clipping over the steps (paper, Figures 4b and 5b)."""
+    """Gradient norm before clipping over the steps (paper, Figures 4b, 5b and 17)."""
     return draw_over_steps(sweep, results, Shown("grad_norm", "Gradient norm", "gradient norm before clipping", "log"))

@@ -4,14 +4,11 @@ import pandas
 
 from pissa_repro import methods
 from pissa_repro.paper import published
+from pissa_repro.paper.printed import MODELS as PRINTED
 from pissa_repro.report.figures.study_data import PLAIN, POINT, SYMBOLS, at_rank
 from pissa_repro.results.study import Study
 
 PAPER = "llama-2-7b"  # the model of the paper's studies over ranks (Figures 3, 7 and 14)
-PRINTED = {
-    "llama-2-7b": "LLaMA-2-7B", "llama-3-8b": "LLaMA-3-8B", "llama-3-70b": "LLaMA-3-70B",
-    "mistral-7b-v0.1": "Mistral-7B-v0.1", "gemma-7b": "Gemma-7B",
-}  # fmt: skip
 
 
 def beside(study: Study) -> str:

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import (  # without pyplot: the Agg and SVG canvases, no display, no global state
     Figure,
     FigureBase,
+    SubFigure,
 )
 
 from pissa_repro.plan.cells import Cell
@@ -171,6 +172,21 @@ def finish(figure: Figure, panels: list[Panel], x: str, y: str, notes: Sequence[
         panel.axes.set_ylabel(y if place and place.is_first_col() else "")
     figure.legend(*panels[0].axes.get_legend_handles_labels(), loc="outside right center")
     caption(figure, notes)
+
+
+def legend(figure: Figure | SubFigure) -> None:
+    """One legend for all panels of a figure or a block at the right, each label once."""
+    pairs = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    handles = {label: handle for handle, label in reversed(pairs)}
+    labels = list(dict.fromkeys(label for _, label in pairs))
+    if labels:
+        figure.legend([handles[label] for label in labels], labels, loc="outside right center")
+
+
+def empty(axes: Axes, why: str) -> None:
+    """Say in a panel why nothing is drawn in it."""
+    axes.annotate(why, (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", color=GREY)
+    axes.set(xticks=[], yticks=[])
 
 
 def caption(figure: FigureBase, notes: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ CAPTION = (
 
 def reach(sweep: Sweep, results: Path, heading: str) -> Table:
     """A row for each setting over its seeds. Raises UserError for a curve that is missing or damaged."""
-    groups = by_seed(sweep)
+    groups = by_seed(sweep.cells.values())
     firsts = [cells[0] for cells in groups]
     curves = {cells[0].name: read_curve(results, cells, "loss") for cells in groups}
     rows = [_row(sweep, cells, curves, firsts) for cells in groups]

@@ -1,0 +1,118 @@
+"""`pissa plan` and `pissa exhibits`: what a config can make, what the rest needs, and what it takes."""
+
+import pytest
+from commands import pissa
+from recorded import ORIGIN, record
+
+from pissa_repro.exhibits import outputs
+from pissa_repro.paper.published import printed
+from pissa_repro.plan.config import ROOT, load
+from pissa_repro.plan.sweep import Sweep
+from pissa_repro.results.forecast import Forecast, packs
+from pissa_repro.results.sizes import size_of
+from pissa_repro.runtime import paths
+from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.record import read_json, write_json
+
+PAPER = ROOT / "config/paper.yaml"
+EMBEDDED = ROOT / "config/paper_embedded.yaml"
+
+
+@pytest.fixture(scope="module")
+def real() -> Sweep:
+    """The paper's grid on real models."""
+    return Sweep(load(ROOT / "config/config.yaml", PAPER))
+
+
+def test_shapes_give_the_published_numbers_of_parameters(real, tmp_path):
+    sizes = {
+        real.config["models"][name]["paper"]: size_of(real, name, tmp_path) for name in real.config["sweep"]["models"]
+    }
+    for row in printed("nlg_v1_v3")["rows"]:
+        if row["method"] == "full_ft":
+            assert round(sizes[row["model"]].parameters / 1e6) == row["trainable_params_M"]
+    targets = real.config["train"]["target_modules"]
+    derived = {row["model"]: row for row in printed("adapter_params_derived")["rows"]}
+    for model, size in sizes.items():
+        assert size.factors(derived[model]["rank"], targets) == derived[model]["params"]
+
+
+def test_the_embedded_model_is_counted_by_its_files(swept, tmp_path):
+    size = size_of(swept, "mini-llama", tmp_path)
+    assert size.parameters == 1967808  # docs/reproduction/embedded/scores.csv, full fine-tuning
+    assert size.factors(16, swept.config["train"]["target_modules"]) == 233472
+
+
+def test_a_plan_of_7b_models_needs_no_files(real, tmp_path, capsys):
+    pissa("plan", "table2", "--configfile", PAPER, "--results", tmp_path)
+    shown = capsys.readouterr().out
+    assert (
+        shown.startswith("results/paper/table2.csv\n") and "Sum: 36 cells, 0 made; " in shown and " GPU hours" in shown
+    )
+    items = Forecast(real, tmp_path).items(real, [paths.cell(name).train for name in real.cells])
+    assert {item.source for item in items} == {"arithmetic"} and {item.device for item in items} == {"GPU"}
+    memory = {(item.model, item.what): item.memory for item in items}
+    # config/paper.yaml: 16 bytes a parameter, 108 GB for 7B in full; nf4 holds less than float32
+    assert memory["llama-2-7b", "full FT"] * 2**30 == pytest.approx(108e9, rel=0.01)
+    assert memory["llama-2-7b", "QLoRA"] < memory["llama-2-7b", "LoRA"] / 2
+
+
+def test_measured_records_come_before_arithmetic(swept, recorded, tmp_path):
+    own = swept.shown_in("figure8")
+    (pissa_cell,) = [cell for cell in own.cells.values() if cell.method == "pissa"]
+    needs = [paths.cell(name).train for name in own.cells]
+    before = {item.what: item for item in Forecast(swept, tmp_path).items(own, needs)}
+    assert {item.source for item in before.values()} == {"arithmetic"}
+    record(own.only({pissa_cell.name}), tmp_path)
+    after = {item.what: item for item in Forecast(swept, tmp_path).items(own, needs)}
+    assert after["PiSSA"].made == 1 and after["middle"].made == 0
+    assert after["middle"].source == "measured, 1 records"  # of another method with factors
+    steps = 3520 / 16
+    assert after["middle"].hours == pytest.approx(24.0 / 24 * steps / 3600)
+    assert after["PiSSA"].memory == ORIGIN["memory_bytes"] / 2**30
+    assert after["middle"].scoring == pytest.approx(5.0 / 3600) and before["middle"].scoring is None
+
+
+def test_a_record_of_another_kind_of_machine_is_no_measurement(swept, tmp_path):
+    own = swept.shown_in("figure8")
+    record(own, tmp_path)
+    for path in paths.cells(tmp_path).rglob("train.json"):
+        facts = read_json(path)
+        facts["provenance"]["hardware"]["gpus"] = ["a card"]
+        write_json(path, facts)
+    items = Forecast(swept, tmp_path).items(own, [paths.cell(name).train for name in own.cells])
+    assert {item.source for item in items} == {"arithmetic"}
+
+
+def test_every_cell_is_in_one_line_of_the_whole_plan(swept, tmp_path, capsys):
+    pissa("plan", "--configfile", EMBEDDED, "--results", tmp_path)
+    shown = capsys.readouterr().out
+    assert f"Sum: {len(swept.cells)} cells, 0 made; " in shown and "study errors_ranks" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("tabel2",), "pissa plan: unknown exhibit 'tabel2'. Did you mean 'table2'"),
+        (("figure12",), "figures/paper/figure12.svg: this config has nothing to show .* It needs: .*`paper: mistral"),
+        (("table5",), "It needs: cells of DoRA or AdaLoRA"),
+        (("table2", "--configfile", "none.yaml"), "none.yaml"),
+    ],
+)
+def test_what_cannot_be_planned_is_said_in_one_message(words, told):
+    with pytest.raises(UserError, match=told):
+        pissa("plan", *words)
+
+
+def test_the_list_says_what_a_config_can_make_and_what_the_rest_needs(swept, capsys):
+    pissa("exhibits", "--configfile", EMBEDDED)
+    shown = capsys.readouterr().out
+    listed, _, needed = shown.partition("What the others need:")
+    for one in outputs(swept):
+        (line,) = [line for line in listed.splitlines() if line.split()[:1] == [str(one.target)]]
+        assert f" {'yes' if one.possible else 'no'} " in line
+        assert (f"  {one.target}: {one.exhibit.NEEDS}" in needed) is not one.possible
+
+
+def test_packed_quantizations_are_those_that_training_packs():
+    assert packs("nf4") and packs("fp4") and not packs("int8") and not packs("hqq")
