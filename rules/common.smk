@@ -17,7 +17,7 @@ shell.prefix(
 )
 
 from pissa_repro import exhibits, methods, quantizers, tasks
-from pissa_repro.plan import admission, adopted, code, studies
+from pissa_repro.plan import admission, adopted, code, studies, toy
 from pissa_repro.plan.checked import checked, fitting, warnings
 from pissa_repro.results import records
 from pissa_repro.runtime import paths

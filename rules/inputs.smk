@@ -126,6 +126,11 @@ def of_gptq(wildcards):
     return {"model": [paths.model(wildcards.model)], **rows}
 
 
+@told
+def toy_files(wildcards):
+    return toy.files(SWEEP)
+
+
 def rows_of(*names):
     """The rows of tasks, each once."""
     return sorted({paths.rows(SWEEP.config["tasks"][task]["dataset"]) for task in names})

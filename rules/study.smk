@@ -113,3 +113,20 @@ rule trained_error:
     shell:
         "python -m pissa_repro.stages.quant_error --spec {params.spec:q} --model {input.model:q} "
         "--factors {input.init:q} --trained {input.trained:q} --out {output:q} --gpus {resources.gpu:q} > {log:q} 2>&1"
+
+
+rule study_toy:
+    input:
+        digits=toy_files,
+    output:
+        paths.toy(),
+    log:
+        paths.log("studies", "toy"),
+    conda:
+        "../environment.yml"
+    threads: 1
+    params:
+        spec=spec(lambda w: toy.spec(SWEEP)),
+    shell:
+        "python -m pissa_repro.stages.study_toy --spec {params.spec:q} --digits {input.digits:q} --out {output:q} "
+        "> {log:q} 2>&1"

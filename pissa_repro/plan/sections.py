@@ -145,6 +145,13 @@ class ErrorData(TypedDict):
     seed: NotRequired[int]
 
 
+class Toy(TypedDict):
+    """The toy of Figure 2a. data: the folder of MNIST's files; not there for the digits of scikit-learn."""
+
+    data: NotRequired[str]
+    seeds: NotRequired[int]
+
+
 class Studies(TypedDict):
     """The studies of initialisation and quantization error."""
 
@@ -160,6 +167,7 @@ class Studies(TypedDict):
     blocks: list[str]
     data: NotRequired[ErrorData]  # no default: the config of a sweep without any stays as it is
     gptq: Gptq | None
+    toy: NotRequired[Toy | None]  # no default, as `data`
     trained: bool
     svd: list[str]
 

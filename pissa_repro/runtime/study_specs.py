@@ -52,6 +52,32 @@ class GptqSpec(StudySpec):
     rows: int
 
 
+class ToyVariant(TypedDict):
+    """How the toy is set up. pixels: "raw" or "standardised". components: what PCA leaves of them; None: no PCA."""
+
+    pixels: str
+    components: int | None
+    rank: int
+
+
+class ToySpec(TypedDict):
+    """Spec of the toy of Figure 2a. data: "mnist" or "digits". odd, even: rows at most; rates of Adam, full batches."""
+
+    stage: str
+    version: int
+    solver_version: int
+    method_versions: dict[str, int]
+    data: str
+    seeds: int
+    variants: dict[str, ToyVariant]
+    hidden: int
+    odd: int
+    even: int
+    pretrain_epochs: int
+    epochs: int
+    learning_rate: float
+
+
 class TrainedErrorSpec(TypedDict):
     """Spec of measuring trained factors on the base that they were trained on and on others."""
 

@@ -62,11 +62,16 @@ def stacked(sweep: Sweep, results: Path, draw: Callable[[Sheet, Study], None]) -
 
 
 def finish(figure: Block, study: Study, title: str, notes: Sequence[str]) -> None:
+    """`close` with the model's name in the title and in the caption."""
+    close(figure, f"{title}: {study.display}", [study.display, *notes])
+
+
+def close(figure: Block, title: str, notes: Sequence[str]) -> None:
     """A block's title, one legend for all its panels at the right, and its caption."""
-    figure.suptitle(f"{title}: {study.display}")
+    figure.suptitle(title)
     pairs = [pair for axes in figure.axes for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
     handles = {label: handle for handle, label in reversed(pairs)}
     labels = list(dict.fromkeys(label for _, label in pairs))
     if labels:
         figure.legend([handles[label] for label in labels], labels, loc="outside right center")
-    style.caption(figure, [study.display, *notes])
+    style.caption(figure, notes)
