@@ -17,7 +17,7 @@ shell.prefix(
 )
 
 from pissa_repro import exhibits, methods, quantizers, tasks
-from pissa_repro.plan import admission, adopted, code, studies, toy
+from pissa_repro.plan import admission, adopted, code, gradients, studies, toy
 from pissa_repro.plan.checked import checked, fitting, warnings
 from pissa_repro.results import records
 from pissa_repro.runtime import paths
@@ -54,7 +54,7 @@ def plugins():
     """The modules and files of the plug-ins that this config names: they are found by name, so no import says so."""
     cells, studied = SWEEP.config["sweep"]["cells"], SWEEP.config["studies"]
     named = {SWEEP.definition(cell["method"])["init"] for cell in cells}
-    named |= {*studied["methods"], *methods.references()}
+    named |= {*studied["methods"], *methods.references(), *toy.METHODS}
     quants = {"nf4", *studied["quants"], *studied["blocks"], *(cell["quant"] for cell in cells)}
     used = sorted({SWEEP.config["tasks"][task]["task"] for task in SWEEP.config["sweep"]["tasks"]})
     modules = [f"pissa_repro.methods.{name}" for name in sorted(named)]

@@ -52,6 +52,22 @@ class GptqSpec(StudySpec):
     rows: int
 
 
+class GradientsSpec(TypedDict):
+    """Spec of gradients at the start and of the first updates. runs: the training by method, of the first seed.
+
+    seeds: of the start; the data's order is the same for all. rows: of the batch of the gradients. updates: the first
+    ones, which are compared with update `target`.
+    """
+
+    stage: str
+    version: int
+    seeds: int
+    rows: int
+    updates: int
+    target: int
+    runs: dict[str, TrainSpec]
+
+
 class ToyVariant(TypedDict):
     """How the toy is set up. pixels: "raw" or "standardised". components: what PCA leaves of them; None: no PCA."""
 

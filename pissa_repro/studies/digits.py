@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from pissa_repro.linalg.spectrum import exact
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.study_specs import ToySpec, ToyVariant
 
-MAGIC = {"images": 2051, "labels": 2049}  # the first number of a file; those of a list are one fewer dimensions
+MAGIC = {"images": 2051, "labels": 2049}  # the first number of a file
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,12 @@ def _idx(path: Path, kind: str) -> numpy.ndarray:
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
     except (OSError, EOFError) as error:
         raise UserError(f"{path}: cannot be read ({error}).") from None
-    head = numpy.frombuffer(raw[:16], ">u4").tolist()
-    sizes = head[1 : 1 + (head[0] & 255)] if head and head[0] == MAGIC[kind] else []
-    count = numpy.prod(sizes, dtype=int) if sizes else -1
-    if count != len(raw) - 4 * (1 + len(sizes)):
+    start = 4 + 4 * (MAGIC[kind] & 255)  # its last byte is the number of sizes
+    sound = int.from_bytes(raw[:4]) == MAGIC[kind] and len(raw) >= start
+    sizes = numpy.frombuffer(raw[4:start], ">u4").tolist() if sound else []
+    if not sizes or math.prod(sizes) != len(raw) - start:
         raise UserError(f"{path}: not whole, or not a file of MNIST's {kind} (idx format, first number {MAGIC[kind]}).")
-    return numpy.frombuffer(raw, numpy.uint8, offset=len(raw) - count).reshape(sizes)
+    return numpy.frombuffer(raw, numpy.uint8, offset=start).reshape(sizes)
 
 
 def task(digits: Digits, spec: ToySpec, variant: ToyVariant, generator: torch.Generator) -> Task:

@@ -1,8 +1,8 @@
-"""The toy of the paper's Figure 2a: two layers learn odd digits, then even ones by each method from the same weights."""
+"""The toy of the paper's Figure 2a: two layers learn odd digits, then even ones by each method."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
@@ -12,10 +12,12 @@ from pissa_repro.linalg.spectrum import exact
 from pissa_repro.model import factors
 from pissa_repro.plan.toy import METHODS
 from pissa_repro.runtime.progress import track
-from pissa_repro.runtime.specs import StartSpec
 from pissa_repro.runtime.study_specs import ToySpec, ToyVariant
 from pissa_repro.starts.make import generator, setting, spectrum
 from pissa_repro.studies.digits import Digits, Task, task
+
+if TYPE_CHECKING:
+    from pissa_repro.runtime.specs import StartSpec
 
 CLASSES = 5
 GRID = 51  # points of the landscape along each direction

@@ -10,12 +10,11 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator
 
-from pissa_repro import methods
 from pissa_repro.paper import published
 from pissa_repro.plan import toy
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures.canvas import Block, Sheet, close
-from pissa_repro.report.figures.looks import Look, look
+from pissa_repro.report.figures.looks import plain
 from pissa_repro.report.figures.steps import draw_curves, set_scale
 from pissa_repro.report.figures.study_published import sureness
 from pissa_repro.results.curves import Curve
@@ -45,11 +44,6 @@ def landscape_and_losses(sweep: Sweep, results: Path) -> Figure:
         draw_losses(right, losses)
         close(figure, f"A toy fine-tuned, as {name}", [*setting(record, name), *outcome(losses)])
     return sheet.figure
-
-
-def plain(method: str) -> Look:
-    """How a method looks on a plain base."""
-    return look(methods.display(method, "none"), method, "none")
 
 
 def draw_landscape(figure: Block, axes: Axes, made: dict[str, Any]) -> None:
