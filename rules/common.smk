@@ -17,7 +17,7 @@ shell.prefix(
 )
 
 from pissa_repro import exhibits, methods, quantizers, tasks
-from pissa_repro.plan import admission, adopted, code, parts, studies
+from pissa_repro.plan import admission, adopted, code, gradients, parts, studies, toy
 from pissa_repro.plan.checked import checked, fitting, warnings
 from pissa_repro.results import records
 from pissa_repro.runtime import paths
@@ -58,7 +58,7 @@ def plugins():
     """The modules and files of the plug-ins that this config names: they are found by name, so no import says so."""
     swept, studied = [*parts.pairs(SWEEP.config)], SWEEP.config["studies"]
     named = {SWEEP.definition(method)["init"] for method, _ in swept}
-    named |= {*studied["methods"], *methods.references()}
+    named |= {*studied["methods"], *methods.references(), *toy.METHODS}
     quants = {"nf4", *studied["quants"], *studied["blocks"], *(quant for _, quant in swept)}
     used = sorted({SWEEP.config["tasks"][task]["task"] for task in SWEEP.config["sweep"]["tasks"]})
     modules = [f"pissa_repro.methods.{name}" for name in sorted(named)]

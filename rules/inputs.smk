@@ -131,6 +131,21 @@ def of_gptq(wildcards):
     return {"model": [paths.model(wildcards.model)], **rows}
 
 
+def of_gradients(wildcards):
+    return {"model": [paths.model(wildcards.model)], "data": [paths.rows(gradients.data(SWEEP))]}
+
+
+@told
+def gradients_admitted(wildcards):
+    record, spec = paths.study(wildcards.model, gradients.RECORD), gradients.spec(SWEEP, wildcards.model)
+    return admitted("sweep", wildcards.model, record, spec, gradients.data(SWEEP))
+
+
+@told
+def toy_files(wildcards):
+    return toy.files(SWEEP)
+
+
 def rows_of(*names):
     """The rows of tasks, each once."""
     return sorted({paths.rows(SWEEP.config["tasks"][task]["dataset"]) for task in names})

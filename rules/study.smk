@@ -1,4 +1,5 @@
-# What the studies of initialisation and quantization error measure, a model at a time; nothing is trained.
+# What the studies of initialisation and quantization error measure, a model at a time; nothing is trained but a toy, and
+# the first updates of the models of `studies.gradients`.
 # The tables and figures of them: exhibits.smk.
 
 
@@ -135,3 +136,43 @@ rule updates:
     shell:
         "python -m pissa_repro.stages.study_updates --spec {params.spec:q} --model {input.model:q} "
         "--init {input.init:q} --trained {input.trained:q} --out {output:q} --gpus {resources.gpu:q} > {log:q} 2>&1"
+
+
+rule study_gradients:
+    input:
+        gradients_admitted,
+        unpack(fetched(of_gradients)),
+    output:
+        paths.study("{model}", gradients.RECORD),
+    log:
+        paths.log("studies", "{model}", "gradients"),
+    conda:
+        "../environment.yml"
+    threads: 1
+    resources:
+        gpu=lambda w: min(1, gpus(w.model)),
+        micro_batch_size=lambda w: SWEEP.config["models"][w.model].get("micro_batch_size", 4),
+    params:
+        content=content(of_gradients),
+        spec=spec(lambda w: gradients.spec(SWEEP, w.model)),
+    shell:
+        "python -m pissa_repro.stages.study_gradients --spec {params.spec:q} --model {input.model:q} "
+        "--data {input.data:q} --out {output:q} --gpus {resources.gpu:q} "
+        "--micro-batch-size {resources.micro_batch_size:q} > {log:q} 2>&1"
+
+
+rule study_toy:
+    input:
+        digits=toy_files,
+    output:
+        paths.toy(),
+    log:
+        paths.log("studies", "toy"),
+    conda:
+        "../environment.yml"
+    threads: 1
+    params:
+        spec=spec(lambda w: toy.spec(SWEEP)),
+    shell:
+        "python -m pissa_repro.stages.study_toy --spec {params.spec:q} --digits {input.digits:q} --out {output:q} "
+        "> {log:q} 2>&1"

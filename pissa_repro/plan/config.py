@@ -210,6 +210,9 @@ def _check_studies(config: Config) -> None:
     for name in studies["models"]:
         if name not in config["models"]:
             raise unknown("model", name, config["models"], "config.studies.models")
+    for name in studies["gradients"]["models"] if "gradients" in studies else ():
+        if name not in config["models"]:
+            raise unknown("model", name, config["models"], "config.studies.gradients.models")
     for name in studies["methods"]:
         method = methods.load(name, "config.studies.methods")
         if "alternations" not in method.QUANTIZED_OPTIONS:

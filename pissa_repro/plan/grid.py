@@ -69,10 +69,10 @@ class Grid:
         return part
 
     def only(self, names: Collection[str]) -> Self:
-        """The part of the sweep that has these cells alone, and nothing that was trained elsewhere."""
+        """The part of the sweep that has these cells alone, and nothing that was not trained here."""
         part = self._without_cells()
         part.cells = {name: cell for name, cell in self.cells.items() if name in names}
-        part.adopted = {}
+        part.adopted, part.bases, part.others = {}, {}, {}
         return part
 
     def _without_cells(self) -> Self:

@@ -172,6 +172,21 @@ class ErrorData(TypedDict):
     seed: NotRequired[int]
 
 
+class Gradients(TypedDict):
+    """The models whose gradients at the start are compared, over how many seeds of it and on how many rows."""
+
+    models: list[str]
+    seeds: NotRequired[int]
+    rows: NotRequired[int]
+
+
+class Toy(TypedDict):
+    """The toy of Figure 2a. data: the folder of MNIST's files; not there for the digits of scikit-learn."""
+
+    data: NotRequired[str]
+    seeds: NotRequired[int]
+
+
 class Studies(TypedDict):
     """The studies of initialisation and quantization error."""
 
@@ -187,6 +202,8 @@ class Studies(TypedDict):
     blocks: list[str]
     data: NotRequired[ErrorData]  # no default: the config of a sweep without any stays as it is
     gptq: Gptq | None
+    gradients: NotRequired[Gradients]  # no default, as `data`
+    toy: NotRequired[Toy | None]  # no default, as `data`
     trained: bool
     svd: list[str]
 

@@ -71,12 +71,13 @@ def missing(sweep: Sweep, cells: list[Cell]) -> str:
 
 def diverged(sweep: Sweep, points: Iterable[Point]) -> str:
     """What a caption says of points that have no mean, since a training diverged; nothing where there are none."""
-    words = {
-        f"{sweep.display(first)}{f' rank {first.rank}' if first.rank else ''} ({lost} of {len(point.values)} seeds)": None
-        for point in points
-        if (first := point.cells[0]) and (lost := int(np.isnan(point.values).sum()))
-    }
-    return f"diverged, without a mean: {', '.join(words)}" if words else ""
+    words = []
+    for point in points:
+        if lost := int(np.isnan(point.values).sum()):
+            first = point.cells[0]
+            rank = f" rank {first.rank}" if first.rank else ""
+            words.append(f"{sweep.display(first)}{rank} ({lost} of {len(point.values)} seeds)")
+    return f"diverged, without a mean: {', '.join(dict.fromkeys(words))}" if words else ""
 
 
 def losses(sweep: Sweep, cells: list[Cell], results: Path) -> list[Point]:
@@ -103,9 +104,8 @@ def scores(sweep: Sweep, cells: list[Cell], task: str, results: Path) -> list[Po
             facts.append({**fact, "value": _known(fact["value"], path)})
         errors = [fact["stderr"] for fact in facts if fact["stderr"] is not None]
         stderr = shown.scale * float(np.mean(errors)) if errors else None
-        found.append(
-            Point(some, shown.scale * np.array([f["value"] for f in facts]), stderr, max(f["n"] for f in facts))
-        )
+        values, items = shown.scale * np.array([fact["value"] for fact in facts]), max(fact["n"] for fact in facts)
+        found.append(Point(some, values, stderr, items))
     return found
 
 

@@ -181,6 +181,11 @@ def study(model: str, name: str, results: Path = RESULTS) -> Path:
     return studies(results) / model / name
 
 
+def toy(results: Path = RESULTS) -> Path:
+    """The record of the toy, which has a model of its own."""
+    return studies(results) / "toy.json"
+
+
 def pretrained(results: Path = RESULTS) -> Path:
     """The embedded model, made again from its recipe."""
     return results / "embedded" / "model"

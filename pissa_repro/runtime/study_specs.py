@@ -61,6 +61,48 @@ class UpdatesSpec(TypedDict):
     init: InitSpec | None
 
 
+class GradientsSpec(TypedDict):
+    """Spec of gradients at the start and of the first updates. runs: the training by method, of the first seed.
+
+    seeds: of the start; the data's order is the same for all. rows: of the batch of the gradients. updates: the first
+    ones, which are compared with update `target`.
+    """
+
+    stage: str
+    version: int
+    seeds: int
+    rows: int
+    updates: int
+    target: int
+    runs: dict[str, TrainSpec]
+
+
+class ToyVariant(TypedDict):
+    """How the toy is set up. pixels: "raw" or "standardised". components: what PCA leaves of them; None: no PCA."""
+
+    pixels: str
+    components: int | None
+    rank: int
+
+
+class ToySpec(TypedDict):
+    """Spec of the toy of Figure 2a. data: "mnist" or "digits". odd, even: rows at most; rates of Adam, full batches."""
+
+    stage: str
+    version: int
+    solver_version: int
+    method_versions: dict[str, int]
+    data: str
+    seeds: int
+    variants: dict[str, ToyVariant]
+    hidden: int
+    odd: int
+    even: int
+    pretrain_epochs: int
+    epochs: int
+    learning_rate: float
+
+
 class TrainedErrorSpec(TypedDict):
     """Spec of measuring trained factors on the base that they were trained on and on others."""
 

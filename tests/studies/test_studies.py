@@ -69,7 +69,8 @@ def studied(tmp_path_factory, tiny_model, tiny_gpt2):
                   "cells": [{"method": method, "quant": quant} for method, quant in cells]},
         "studies": {"models": list(models), "ranks": RANKS, "rank": 4, "alternations": ALTERNATIONS,
                     "many_alternations": ALTERNATIONS, "quants": ["nf4", "int8"],
-                    "blocks": ["nf4-b32", "nf4"], "svd": ["niter_1", "fast", "exact"], "trained": True},
+                    "blocks": ["nf4-b32", "nf4"], "svd": ["niter_1", "fast", "exact"], "trained": True,
+                    "toy": {"seeds": 1}, "gradients": {"models": ["llama", "gpt2"], "seeds": 1, "rows": 4}},
     }  # fmt: skip
     path = folder / "studies.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")

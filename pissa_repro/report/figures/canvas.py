@@ -62,7 +62,12 @@ def stacked(sweep: Sweep, results: Path, draw: Callable[[Sheet, Study], None]) -
 
 
 def finish(figure: Block, study: Study, title: str, notes: Sequence[str]) -> None:
+    """`close` with the model's name in the title and in the caption."""
+    close(figure, f"{title}: {study.display}", [study.display, *notes])
+
+
+def close(figure: Block, title: str, notes: Sequence[str]) -> None:
     """A block's title, one legend for all its panels at the right, and its caption."""
-    figure.suptitle(f"{title}: {study.display}")
+    figure.suptitle(title)
     style.legend(figure)
-    style.caption(figure, [study.display, *notes])
+    style.caption(figure, notes)

@@ -68,6 +68,11 @@ def look(label: str, method: str, quant: str, variant: int | None = None) -> Loo
     return Look(label, colour, OTHER_MARKERS[variant], line, hatch, shift + between, WIDTHS[1], SIZES[1])
 
 
+def plain(method: str) -> Look:
+    """The look of a method's file on a plain base."""
+    return look(methods.display(method, "none"), method, "none")
+
+
 def line_of(quant: str) -> Any:
     """The line style of a quantization."""
     return LINES[_quant(quant) % len(LINES)]
