@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pissa_repro.report.tables.table import Table
 
 PAPER, KIND, TARGET = None, "table", "all"
+NEEDS = "a swept task of the file gsm8k"
 
 
 def needs(sweep: Sweep) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Methods side by side: difference to LoRA with its interval, score and time of a step, by base; needs perplexity."""
+"""Methods side by side: difference to LoRA with its interval, score and time of a step, by base."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAPER, KIND, TARGET = None, "figure", "all"
+NEEDS = "a swept task of the file perplexity beside another task (config/baselines.yaml)"
 
 
 def parts(sweep: Sweep) -> dict[str, Sweep]:

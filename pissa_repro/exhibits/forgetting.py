@@ -1,4 +1,4 @@
-"""What is forgotten over the size of the update; needs perplexity, and the base or a row that has not moved."""
+"""What is forgotten over the size of the update."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAPER, KIND, TARGET = None, "figure", "all"
+NEEDS = "a swept task of the file perplexity, and sweep.bases or a row that has not moved (config/baselines.yaml)"
 
 
 def needs(sweep: Sweep) -> list[Path]:

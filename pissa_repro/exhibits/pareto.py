@@ -1,4 +1,4 @@
-"""Score and final loss against trained parameters, time and memory; needs four methods on a base."""
+"""Score and final loss against trained parameters, time and memory."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAPER, KIND, TARGET = None, "figure", "all"
+NEEDS = "four methods on one base (config/baselines.yaml)"
 
 
 def needs(sweep: Sweep) -> list[Path]:

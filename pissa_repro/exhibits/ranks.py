@@ -1,4 +1,4 @@
-"""Score and final loss by method and rank, as maps; needs several ranks."""
+"""Score and final loss by method and rank, as maps."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAPER, KIND, TARGET = None, "figure", "all"
+NEEDS = "several ranks (config/paper_embedded.yaml)"
 
 
 def needs(sweep: Sweep) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Final loss and score over the learning rate, with the chosen rates and what diverged; needs several rates."""
+"""Final loss and score over the learning rate, with the chosen rates and what diverged."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAPER, KIND, TARGET = None, "figure", "all"
+NEEDS = "several learning rates (config/rates.yaml)"
 
 
 def needs(sweep: Sweep) -> list[Path]:

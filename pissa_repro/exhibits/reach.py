@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pissa_repro.report.tables.table import Table
 
 PAPER, KIND, TARGET = None, "table", "all"
+NEEDS = "LoRA on the same base as another method"
 
 
 def needs(sweep: Sweep) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Two columns, one rate for all methods and each at its best, and how the gaps change; needs several rates."""
+"""Two columns, one rate for all methods and each at its best, and how the gaps change."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pissa_repro.report.tables.table import Table
 
 PAPER, KIND, TARGET = None, "table", "all"
+NEEDS = "several learning rates (config/rates.yaml)"
 
 
 def needs(sweep: Sweep) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Size of the update and its ranks by projection type, of every trained cell; needs studies.trained."""
+"""Size of the update and its ranks by projection type, of every trained cell."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pissa_repro.report.tables.table import Table
 
 PAPER, KIND, TARGET = None, "table", "studies"
+NEEDS = "studies.trained"
 
 
 def needs(sweep: Sweep) -> list[Path]:

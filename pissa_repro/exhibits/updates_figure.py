@@ -1,4 +1,4 @@
-"""Size of the update by projection type, and its singular values; needs studies.trained."""
+"""Size of the update by projection type, and its singular values."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAPER, KIND, TARGET = None, "figure", "studies"
+NEEDS = "studies.trained"
 
 
 def parts(sweep: Sweep) -> dict[str, Sweep]:

@@ -1,4 +1,4 @@
-"""Every method against every other one on its base, Holm's correction over all pairs; needs four methods on a base."""
+"""Every method against every other one on its base, Holm's correction over all pairs."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pissa_repro.report.tables.table import Table
 
 PAPER, KIND, TARGET = None, "table", "all"
+NEEDS = "four methods on one base (config/baselines.yaml)"
 
 
 def needs(sweep: Sweep) -> list[Path]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAPER, KIND, TARGET = None, "figure", "all"
+NEEDS = "four methods on one base (config/baselines.yaml)"
 
 
 def parts(sweep: Sweep) -> dict[str, Sweep]:
