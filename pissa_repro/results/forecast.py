@@ -28,7 +28,7 @@ from pissa_repro.sources.split import span
 SPEED = {"bfloat16": 125e12, "float32": 7.8e12}
 CORE = 2.5e10
 BYTES = {"bfloat16": 2.0, "float32": 4.0}
-NO_MODEL = "-"  # of a study without one
+NO_MODEL = "none"  # of a study without one
 PACKED = 0.5625  # bytes a weight in 4 bits, with a float32 scale for 64 weights
 TRAINED = 16  # bytes a trained parameter: float32 weight, gradient, and Adam's two moments
 ASSUMED = (
