@@ -3,6 +3,7 @@
 from pissa_repro.plan import admission
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.record import canonical
+from pissa_repro.scoring import generator
 from pissa_repro.scoring.generations import place
 from pissa_repro.stages import admit, evaluate, fetch, generate
 from pissa_repro.stages import base as stage_base
@@ -17,6 +18,7 @@ def run(stage, **arguments):
 
 def made(sweep, batches):
     """What the workflow does in this folder for cells without factors, and for bases, up to their scores."""
+    generator._verified.cache_clear()  # of folders at the same place below another one
     model, rows = str(paths.model("tiny")), str(paths.rows("rows"))
     run(fetch, spec=sweep.model_spec("tiny"), out=model)
     run(fetch, spec=sweep.data_spec("rows"), out=paths.data("rows"), rows=rows)

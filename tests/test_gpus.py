@@ -107,6 +107,8 @@ STAGES = {
     "study_spectra": ["--spec", "{}", "--model", "gone.json", "--out", "out"],
     "study_solvers": ["--spec", "{}", "--model", "gone.json", "--out", "out", "--record", "out"],
     "study_gptq": ["--spec", "{}", "--model", "gone.json", "--calibration", "gone", "--text", "gone", "--out", "out"],
+    "study_updates": ["--spec", "{}", "--model", "gone.json", "--trained", "gone", "--out", "out"],
+    "study_gradients": ["--spec", "{}", "--model", "gone.json", "--data", "gone", "--out", "out"],
     "train": ["--spec", "{}", "--model", "gone.json", "--data", "gone", "--scratch", "scratch", "--trained", "out",
               "--record", "out", "--steps", "out"],
     "generate": ["--spec", '{"backend": "hf"}', "--model", "gone.json", "--out", "out"],

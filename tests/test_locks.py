@@ -158,7 +158,7 @@ def test_a_start_is_not_made_twice_at_once(run):
 def test_the_other_processes_of_one_training_take_no_lock(run, monkeypatch):
     """Case 20: torchrun starts one a card; the first holds it for all."""
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(train, "run", lambda args: None)
+    monkeypatch.setattr(train, "run", lambda *_: None)
     with held(run.scratch):
         train.main(run.train_argv())
 

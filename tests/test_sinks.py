@@ -66,11 +66,9 @@ def test_the_curve_arrives_under_the_cells_name_and_nothing_else_changes(run, tm
 
 
 def test_tensorboard_itself_holds_the_curve(run, tmp_path, monkeypatch):
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     run.train("--report-to", "tensorboard")
-    events = EventAccumulator(str(tmp_path / "logs/tensorboard/model/data/cell"))
+    events = reader.EventAccumulator(str(tmp_path / "logs/tensorboard/model/data/cell"))
     events.Reload()
     assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(losses(run), abs=1e-4)
 

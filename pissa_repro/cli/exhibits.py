@@ -1,4 +1,4 @@
-"""List the tables and figures, which of them a config can make, and what the others need.
+"""List tables and figures: which can be made, what the others need.
 
     pissa exhibits
     pissa exhibits --configfile config/paper_embedded.yaml

@@ -22,6 +22,7 @@ class Difference(TypedDict):
     low: float
     high: float
     resampled: str
+    p: float
     verdict: str
 
 

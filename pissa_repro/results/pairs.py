@@ -81,6 +81,7 @@ def facts(pairs: Pairs, only: Seeds, metric: str, examples: int = 3) -> Comparis
             "low": difference.low,
             "high": difference.high,
             "resampled": difference.resampled,
+            "p": difference.p,
             "verdict": verdict(difference.verdict, higher_is_better),
         },
         "by_seed": [_seed_pair(pair, binary) for pair in pairs],

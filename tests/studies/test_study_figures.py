@@ -11,15 +11,18 @@ from pissa_repro import exhibits, methods
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import looks, study_data
 from pissa_repro.results.study import Study
+from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical
 from pissa_repro.stages import figure
 
+MODEL = paths.study("tiny", "x").parent
 PLACES = {
     name: next(iter(exhibit.parts(None)))
     for name, exhibit in ((name, exhibits.PLUGINS.load(name)) for name in exhibits.PLUGINS.names())
     if (exhibit.KIND, exhibit.TARGET) == ("figure", "studies")
-}  # of each figure of the studies
+    and {path.parent for path in exhibit.needs(sweep_of("unread"))} == {MODEL}
+}  # of each figure of the studies of a model's starts
 
 
 @pytest.mark.parametrize("name", PLACES)
