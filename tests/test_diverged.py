@@ -10,9 +10,9 @@ from pissa_repro.results import scored
 from pissa_repro.results.table import rows as score_rows
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record import read_json, read_lines, sha256, write_json
+from pissa_repro.runtime.record import canonical, read_json, read_lines, sha256, write_json
 from pissa_repro.scoring import score
-from pissa_repro.stages import train
+from pissa_repro.stages import quant_error, study_updates, train
 from pissa_repro.training import diverged
 
 # The decay multiplies every weight by 1 - 1000 * 1000 in each step, so that no float32 lasts long.
@@ -132,3 +132,14 @@ def test_what_needs_its_weights_is_refused(lost):
         says(lambda folder=folder: cells.find(folder), "diverged at step 3", "left no weights")
     with pytest.raises(UserError, match="diverged at step 3"):
         diverged.refuse(lost.trained)
+
+
+def test_studies_of_its_weights_have_the_step_in_the_place_of_numbers(lost, tmp_path):
+    spec, out = canonical({"stage": "s", "init": lost.init_spec, "evaluated_as": ["none"]}), tmp_path / "out.json"
+    same = ["--spec", spec, "--model", str(lost.model), "--trained", str(lost.trained), "--gpus", "0"]
+    for stage, start in ((study_updates, "--init"), (quant_error, "--factors")):
+        stage.main([*same, start, str(lost.start), "--out", str(out)])
+        record = read_json(out)
+        assert record["diverged"] == 3 and not {"modules", "mean", "evaluated_as"} & record.keys()
+        assert record["trained_sha256"] == read_json(lost.record)["trained_sha256"]
+        out.unlink()

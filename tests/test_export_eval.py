@@ -233,3 +233,10 @@ def test_a_cell_that_cannot_be_told_is_refused(cell, tmp_path):
     says(lambda: exported(cell, "--as", "peft", "--task", "gsm8k"), "trained elsewhere")
     (tmp_path / "out").mkdir()
     says(lambda: exported(cell, "--as", "peft", "--task", "gsm8k"), "exists already")
+
+
+@pytest.mark.parametrize("options", [("peft",), ("hub",), ("every-eval-ever", "--organization", "we")])
+def test_a_training_that_diverged_has_no_score_to_export(cell, options):
+    write_json(cell / "train.json", TRAIN | {"final_loss": None, "diverged": 3})
+    write_json(cell / "eval/gsm8k.json", score(metrics={}, diverged=3))
+    says(lambda: exported(cell, "--as", *options), "diverged at step 3", "no score to export")

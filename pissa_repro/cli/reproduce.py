@@ -96,7 +96,8 @@ def _cell(cell: "Cell", score: Path) -> str:
     record = read_json(home.train)
     from pissa_repro.results.costs import peak
 
-    took = f"trained in {record['train_seconds']:.0f} s, peak memory {peak(record['provenance']):.1f} GiB"
+    lost = f", diverged at step {record['diverged']}" if "diverged" in record else ""
+    took = f"trained in {record['train_seconds']:.0f} s, peak memory {peak(record['provenance']):.1f} GiB{lost}"
     return f"  {home.folder}: {took}, {'scored' if score.is_file() else 'not scored'}"
 
 
@@ -105,10 +106,13 @@ def _verdict(sweep: Sweep) -> list[str]:
     targets = _targets(sweep)
     if missing := [path for path in targets if not path.is_file()]:
         return [f"no verdict yet: {len(missing)} of {len(targets)} scores are missing; --run makes them"]
+    from pissa_repro.report.tables.columns import diverged
     from pissa_repro.report.tables.sweep import verdict_of
 
     row = verdict_of(sweep, paths.RESULTS)
     spread = "" if row["score_std"] is None else f" ± {row['score_std']:.2f}"
     over = f"{row['seeds']} seeds, {row['n']} items" if row["seeds"] > 1 else f"one seed, {row['n']} items"
-    lines = [f"ours: {row['score_mean']:.2f}{spread} over {over}", f"verdict: {row['verdict']}", f"  {row['note']}"]
+    lost = diverged(row["diverged"] or 0, row["seeds"])
+    ours = lost or f"{row['score_mean']:.2f}{spread} over {over}"
+    lines = [f"ours: {ours}", f"verdict: {row['verdict']}", f"  {row['note']}"]
     return lines + ([f"third party: {row['third_party']}"] if row["third_party"] else [])

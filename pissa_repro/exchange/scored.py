@@ -128,7 +128,8 @@ class Shown:
 def read(folder: Path, task: str | None = None) -> Scored:
     """A cell and all its scores, or that of a task.
 
-    Raises UserError where a record is missing, is of another layout, or of other trained weights.
+    Raises UserError where a record is missing, is of another layout, or of other trained weights, and for a training
+    that diverged.
     """
     folder = folder.resolve()
     files = paths.Cell(folder)
@@ -137,6 +138,8 @@ def read(folder: Path, task: str | None = None) -> Scored:
     if task is not None and task not in known:
         raise unknown("task", task, known, f"CELL {folder}")
     train = read_json(files.train)
+    if isinstance(train, dict) and (step := train.get("diverged")):
+        raise UserError(f"CELL {folder}: its training diverged at step {step}: it has no score to export.")
     scores = {name: read_json(files.score(name)) for name in ([task] if task else known)}
     for name, score in scores.items():
         path = files.score(name)

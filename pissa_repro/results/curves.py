@@ -24,6 +24,11 @@ class Curve:
     steps: numpy.ndarray
     values: numpy.ndarray
 
+    @property
+    def diverged(self) -> int:
+        """How many seeds diverged."""
+        return int(numpy.isnan(self.values).any(axis=1).sum())
+
     def first(self, count: int) -> "Curve":
         """The first steps of the curve."""
         return Curve(self.steps[:count], self.values[:, :count])

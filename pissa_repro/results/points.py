@@ -77,7 +77,13 @@ def diverged(sweep: Sweep, points: Iterable[Point]) -> str:
             first = point.cells[0]
             rank = f" rank {first.rank}" if first.rank else ""
             words.append(f"{sweep.display(first)}{rank} ({lost} of {len(point.values)} seeds)")
-    return f"diverged, without a mean: {', '.join(dict.fromkeys(words))}" if words else ""
+    return without_mean(words)
+
+
+def without_mean(words: Iterable[str]) -> str:
+    """The same of settings in words, each with how many of its seeds diverged."""
+    known = ", ".join(dict.fromkeys(words))
+    return f"diverged, without a mean: {known}" if known else ""
 
 
 def losses(sweep: Sweep, cells: list[Cell], results: Path) -> list[Point]:

@@ -19,7 +19,7 @@ NAMES = ("last_number", "marker")
 @dataclass(frozen=True, eq=False)
 class Readings:
     """Of one row of a table, each (seeds, items) of 0 and 1: right by the published rule, right by the last number,
-    and whether the answer has the marker that the published rule looks for.
+    and whether the answer has the marker that the published rule looks for. NaN where a training diverged.
     """
 
     by_marker: np.ndarray
@@ -30,7 +30,11 @@ class Readings:
 def readings(line: Line | Elsewhere, task_file: str, results: Path) -> Readings:
     """The readings of a row, from the samples of its cells. Raises UserError for a sample without its text."""
     scored = [cell.name for cell in line.cells] if isinstance(line, Line) else [line.adopted.name]
-    read = [_read(paths.cell(name, results).samples(line.task), task_file) for name in scored]
+    nothing = dict.fromkeys(NAMES, np.full(line.scores.shape[1], np.nan))
+    read = [
+        nothing if lost else _read(paths.cell(name, results).samples(line.task), task_file)
+        for name, lost in zip(scored, line.lost, strict=True)
+    ]
     return Readings(line.scores, *(np.stack([of_cell[name] for of_cell in read]) for name in NAMES))
 
 

@@ -33,9 +33,14 @@ class Scored:
     measure: Measure
 
     @property
+    def lost(self) -> list[bool]:
+        """For each seed whether its training diverged."""
+        return [_lost(fact) for fact in self.facts]
+
+    @property
     def diverged(self) -> int:
         """How many of the trainings diverged: then there is no mean, for one over the others is of the lucky ones."""
-        return sum(map(_lost, self.facts))
+        return sum(self.lost)
 
     def numbers(self, column: str) -> list[float]:
         """A column of scores.csv over the seeds, without empty values."""

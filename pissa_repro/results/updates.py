@@ -17,10 +17,14 @@ from pissa_repro.runtime import paths
 
 @dataclass(frozen=True, eq=False)
 class Moved:
-    """The cells of one row, one for each seed, and the facts of every module by seed: {module: [facts]}."""
+    """The cells of one row, one for each seed, and the facts of every module by seed: {module: [facts]}.
+
+    diverged: how many of the trainings did; then there are no facts, for a mean would be of the others.
+    """
 
     cells: list[Cell]
     modules: dict[str, list[dict[str, Any]]]
+    diverged: int = 0
 
     @property
     def first(self) -> Cell:
@@ -52,13 +56,17 @@ def moved(sweep: Sweep, results: Path) -> Iterator[Moved]:
         groups.setdefault((c.model, c.data, c.method, c.quant, c.rank, c.learning_rate), []).append(c)
     for cells in groups.values():
         read = [_read(sweep, cell, results, fetched) for cell in cells]
-        yield Moved(cells, {module: [one[module] for one in read] for module in read[0]})
+        lost = read.count(None)
+        known = [modules for modules in read if modules is not None] if not lost else []
+        names = known[0] if known else {}
+        yield Moved(cells, {module: [one[module] for one in known] for module in names}, lost)
 
 
-def _read(sweep: Sweep, cell: Cell, results: Path, fetched: Fetched) -> dict[str, dict[str, Any]]:
+def _read(sweep: Sweep, cell: Cell, results: Path, fetched: Fetched) -> dict[str, dict[str, Any]] | None:
+    """The facts of a cell by module; None where its training diverged."""
     home = paths.cell(cell.name, results)
     record = checked(home.updates, studies.updates_spec(sweep, cell))
     fetched.compare(home.updates, record, cell.model)
     fetched.compare_trained(home.updates, record, home.train)
-    modules: dict[str, dict[str, Any]] = record["modules"]
+    modules: dict[str, dict[str, Any]] | None = None if "diverged" in record else record["modules"]
     return modules

@@ -36,10 +36,19 @@ class Duel:
 
 @dataclass(frozen=True)
 class Group:
-    """The rows of one task, model, training data and base, in the config's order, and all pairs of them."""
+    """The rows of one task, model, training data and base, in the config's order, and all pairs of them.
+
+    lost: those of which a training diverged. They have no mean, and are in no pair.
+    """
 
     lines: list[Line]
     duels: list[Duel]
+    lost: list[Line]
+
+    @property
+    def first(self) -> Line:
+        """A row to ask for everything that all share."""
+        return (self.lines or self.lost)[0]
 
     def of(self, line: Line) -> Iterator[tuple[Line, int, bool]]:
         """What a row's pairs show: the other row, 1 where this one is better, -1 where it is worse, and `holds`."""
@@ -51,16 +60,14 @@ class Group:
 
 
 def groups(found: list[Line]) -> list[Group]:
-    """The groups of a sweep's rows that have enough of them, and the same seeds. One item says nothing of others.
-
-    A row of which a training diverged has no mean, and is in none.
-    """
+    """The groups of a sweep's rows that have enough of them, and the same seeds. One item says nothing of others."""
     by_place: dict[tuple[object, ...], list[Line]] = {}
-    for line in (some for some in found if not some.diverged):
+    for line in found:
         place = line.task, line.first.model, line.first.data, line.first.quant, tuple(cell.seed for cell in line.cells)
         by_place.setdefault(place, []).append(line)
-    enough = (some for some in by_place.values() if len(some) >= FEWEST and some[0].scores.shape[1] > 1)
-    return [Group(some, _duels(some)) for some in enough]
+    enough = (some for some in by_place.values() if len(some) >= FEWEST)
+    split = (([one for one in some if not one.diverged], [one for one in some if one.diverged]) for some in enough)
+    return [Group(kept, _duels(kept), lost) for kept, lost in split if not kept or kept[0].scores.shape[1] > 1]
 
 
 def _duels(some: list[Line]) -> list[Duel]:

@@ -1,5 +1,6 @@
 """The methods of a sweep side by side: a row a method, the rows of one base together."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
 from pissa_repro.report.figures.looks import Look, looks
 from pissa_repro.report.tables.baselines import rows_of
-from pissa_repro.report.tables.captions import REFERENCE
+from pissa_repro.report.tables.captions import NO_REFERENCE, REFERENCE
+from pissa_repro.report.tables.columns import diverged, no_mean
 from pissa_repro.report.tables.table import Row
 
 INCH = 0.21  # of a row
@@ -38,11 +40,12 @@ def side_by_side(sweep: Sweep, results: Path) -> Figure:
 
 
 def _laid(rows: list[Row]) -> list[Row | str]:
-    """The rows of one place from top to bottom, the best difference first, below the name of their base."""
+    """The rows of one place from top to bottom, the best first and what diverged last, below the name of their base."""
     laid: list[Row | str] = []
-    higher = rows[0]["measure"].higher_is_better
+    way = -1 if rows[0]["measure"].higher_is_better else 1
     for quant in dict.fromkeys(row["quant"] for row in rows):
-        here = sorted((row for row in rows if row["quant"] == quant), key=lambda row: row["score_mean"], reverse=higher)
+        here = [row for row in rows if row["quant"] == quant]
+        here.sort(key=lambda row: math.inf if row["diverged"] else way * row["score_mean"])
         laid.append("plain base" if quant == "none" else f"base: {quant}")
         laid += here
     return laid
@@ -65,7 +68,7 @@ def _draw(
             continue
         look = known[row["config_method"], row["quant"]]
         _difference(axes[0], y, row, look)
-        _point(axes[1], y, (row["score_mean"], row["score_std"]), look)
+        _point(axes[1], y, row, look)
         _times(axes[2], y, row, look)
         if row["quant"] in bases:
             axes[1].plot([bases[row["quant"]]] * 2, [y - 0.5, y + 0.5], color=style.GREY, linewidth=1.1, linestyle=":")
@@ -105,6 +108,8 @@ def _difference(axes: Axes, y: int, row: Row, look: Look) -> None:
     if row.get("diff_verdict") == REFERENCE:
         axes.annotate("reference", (0, y), (5, 0), textcoords="offset points", va="center", fontsize=7.5)
         axes.plot(0, y, marker=look.marker, color=look.colour, markersize=look.size + 1.5)
+    elif row.get("diff_verdict") == NO_REFERENCE:
+        axes.annotate(NO_REFERENCE, (0, y), (5, 0), textcoords="offset points", va="center", fontsize=7.5)
     elif row.get("diff_to_lora") is not None:
         middle, low, high = (row[key] for key in ("diff_to_lora", "diff_low", "diff_high"))
         _bar(axes, y, (middle, low, high), look, hollow=row["diff_verdict"] == FLAG)
@@ -119,8 +124,13 @@ def _bar(axes: Axes, y: int, ends: tuple[float, float, float], look: Look, hollo
     axes.plot(middle, y, marker=look.marker, color=look.colour, markersize=look.size + 1.5, linestyle="", **more)
 
 
-def _point(axes: Axes, y: int, value: tuple[float, float | None], look: Look) -> None:
-    mean, spread = value[0], value[1] or 0.0
+def _point(axes: Axes, y: int, row: Row, look: Look) -> None:
+    """The score; in its place, how many trainings diverged."""
+    if row["diverged"]:
+        words, place = diverged(row["diverged"], row["seeds"]), axes.get_yaxis_transform()
+        axes.text(0.5, y, words, transform=place, ha="center", va="center", fontsize=7.5, color=look.colour)
+        return
+    mean, spread = row["score_mean"], row["score_std"] or 0.0
     _bar(axes, y, (mean, mean - spread, mean + spread), look)
 
 
@@ -139,5 +149,6 @@ def _notes(rows: list[Row], bases: bool) -> list[str]:
         "steps: median and range over seeds",
     ]
     notes += ["dotted: the base before any training"] if bases else []
+    notes += [no_mean(rows)]
     rates = {row["learning_rate"] for row in rows}
     return notes + (["each method at its own learning rate"] if len(rates) > 1 else [f"learning rate {rates.pop():g}"])

@@ -1,5 +1,6 @@
 """Score and final loss by method and rank, as two maps."""
 
+import math
 from pathlib import Path
 
 import numpy
@@ -8,6 +9,7 @@ from matplotlib.figure import Figure
 
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
+from pissa_repro.report.tables.columns import no_mean
 from pissa_repro.report.tables.sweep import build, fetched
 from pissa_repro.report.tables.table import Row
 from pissa_repro.results.rows import lines, read_scores
@@ -29,7 +31,7 @@ def by_rank(sweep: Sweep, results: Path) -> Figure:
     spec = figure.add_gridspec(len(places), 2, height_ratios=heights)
     for number, (place, some) in enumerate(zip(places, names, strict=True)):
         here = [row for row in rows if row["place"] == place]
-        shown = here[0]["measure"]
+        shown, squares = here[0]["measure"], _squares(here, some, ranks)
         digits = 1 if shown.symbol == "%" else shown.digits
         maps = (
             ("score_mean", f"{shown.name} ({shown.symbol})", digits, shown.higher_is_better),
@@ -37,7 +39,13 @@ def by_rank(sweep: Sweep, results: Path) -> Figure:
         )
         for column, (key, name, digits, higher) in enumerate(maps):
             axes = figure.add_subplot(spec[number, column])
-            _map(figure, axes, _grid(here, some, ranks, key), (digits, higher), name)
+            grid = numpy.full((len(some), len(ranks)), numpy.nan)
+            for square, row in squares.items():
+                grid[square] = numpy.nan if row["diverged"] else row[key]
+            _map(figure, axes, grid, (digits, higher), name)
+            for (i, j), row in squares.items():
+                if row["diverged"]:
+                    axes.text(j, i, "diverged", ha="center", va="center", fontsize=6, color=style.GREY)
             axes.set_yticks(range(len(some)), some if column == 0 else [""] * len(some))
             axes.set_xticks(range(len(ranks)), [str(rank) if rank else "none" for rank in ranks])
             axes.set_xlabel("rank")
@@ -47,7 +55,7 @@ def by_rank(sweep: Sweep, results: Path) -> Figure:
     notes = [f"mean of {seeds} seeds" if seeds > 1 else "one seed", "lighter is better", "blank: not swept"]
     several = any(count > 1 for count in _rates(rows))
     notes += ["of several learning rates the one of the lowest final loss"] if several else []
-    style.caption(figure, notes)
+    style.caption(figure, [*notes, no_mean(rows)])
     return figure
 
 
@@ -59,18 +67,17 @@ def _rates(rows: list[Row]) -> list[int]:
     return [len(some) for some in rates.values()]
 
 
-def _grid(rows: list[Row], names: list[str], ranks: list[int], key: str) -> numpy.ndarray:
-    """The values (methods, ranks), NaN where there is none; of several rates that of the lowest final loss."""
-    grid = numpy.full((len(names), len(ranks)), numpy.nan)
-    for row in sorted(rows, key=lambda row: -row["final_loss_mean"]):
-        grid[names.index(row["method"]), ranks.index(row["rank"] or 0)] = row[key]
-    return grid
+def _squares(rows: list[Row], names: list[str], ranks: list[int]) -> dict[tuple[int, int], Row]:
+    """The row of each square (method, rank); of several rates that of the lowest final loss, if any did not diverge."""
+    order = sorted(rows, key=lambda row: -math.inf if row["diverged"] else -row["final_loss_mean"])
+    return {(names.index(row["method"]), ranks.index(row["rank"] or 0)): row for row in order}
 
 
 def _map(figure: Figure, axes: Axes, grid: numpy.ndarray, shown: tuple[int, bool], name: str) -> None:
     digits, higher = shown
-    low, high = numpy.nanmin(grid), numpy.nanmax(grid)
-    picture = axes.imshow(grid, aspect="auto", cmap=COLOURS if higher else f"{COLOURS}_r")
+    known = grid[numpy.isfinite(grid)]
+    low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
+    picture = axes.imshow(grid, aspect="auto", cmap=COLOURS if higher else f"{COLOURS}_r", vmin=low, vmax=high)
     for (i, j), value in numpy.ndenumerate(grid):
         if numpy.isfinite(value):
             light = (value - low) / (high - low or 1.0) > 0.55

@@ -41,6 +41,8 @@ def draw_bars(axes: Axes, bars: list[tuple[Look, Bar]], items: str, shown: Measu
         axes.annotate(f"{mean:.{digits}f}", (x, top), (0, 3), textcoords="offset points", ha="center", va="bottom")
     for label, handle in labels.items():
         handle.set_label(label)
+    if any(bar.diverged for _, bar in bars):  # no bar there makes room for its words
+        axes.set_xlim(-0.6, len(bars) - 0.4)
     axes.set_ylim(0, max(shown.scale / 100, 1.08 * axes.get_ylim()[1]))  # 1 %: the scale when all scores are 0
 
 

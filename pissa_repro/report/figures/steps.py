@@ -103,7 +103,7 @@ def draw_over_steps(sweep: Sweep, results: Path, shown: Shown) -> Figure:
     for panel, curves in drawn if count > 4 else ():
         draw_inset(panel.axes, curves, count)
     style.share_limits([panel for panel, _ in drawn])  # an inset only raises the top, so it stays clear of the curves
-    lost = any(numpy.isnan(curve.values).any() for _, curves in drawn for _, curve in curves)
+    lost = any(curve.diverged for _, curves in drawn for _, curve in curves)
     notes = (
         shared,
         style.DIVERGED if lost else "",

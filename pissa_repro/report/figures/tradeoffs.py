@@ -11,6 +11,7 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
 from pissa_repro.report.figures.looks import Look, looks
 from pissa_repro.report.tables.baselines import rows_of
+from pissa_repro.report.tables.columns import no_mean
 from pissa_repro.report.tables.sweep import build, fetched
 from pissa_repro.report.tables.table import Row
 from pissa_repro.results.correlation import kendall
@@ -57,7 +58,7 @@ def pareto(sweep: Sweep, results: Path) -> Figure:
     times = "times and memory as recorded: other work on the machine is in them"
     seeds = rows[0]["seeds"]
     spread = f"means over {seeds} seeds, the largest peak" if seeds > 1 else "one seed"
-    style.caption(figure, ["line: what no other row beats in both", spread, times])
+    style.caption(figure, ["line: what no other row beats in both", spread, times, no_mean(rows)])
     return figure
 
 
@@ -74,8 +75,8 @@ def front(points: Sequence[tuple[float, float]], higher: bool) -> list[tuple[flo
     return kept
 
 
-def _points(axes: Axes, points: list[tuple[float | None, float, Look]], higher: bool) -> None:
-    known = [(cost, value, look) for cost, value, look in points if cost is not None]
+def _points(axes: Axes, points: list[tuple[float | None, float | None, Look]], higher: bool) -> None:
+    known = [(cost, value, look) for cost, value, look in points if cost is not None and value is not None]
     best = front([(cost, value) for cost, value, _ in known], higher)
     axes.step(
         [cost for cost, _ in best],
@@ -141,11 +142,13 @@ def forgetting(sweep: Sweep, results: Path) -> Figure:
         axes.set_ylabel("forgotten: nats per token more than before" if column == 0 else "")
         if here:
             axes.set_title(f"{here[0]['model']}, trained on {here[0]['data']}; {here[0]['text']}", loc="left")
+        else:
+            style.empty(axes, "no numbers")
         found = kendall([row["update"] for row in here], [row["forgotten"] for row in here])
         if found:
             notes.append(f"Kendall's tau {found.tau:.2f} [{found.low:.2f}, {found.high:.2f}] over {found.n} rows")
     figure.suptitle("What is forgotten, over how far the weights have moved")
     _legend(figure, list(seen.values()))
     quantized = "hollow: quantized base, where it holds what the quantization costs, too"
-    style.caption(figure, ["intervals: 95 %, paired over texts and seeds", quantized, *notes])
+    style.caption(figure, ["intervals: 95 %, paired over texts and seeds", quantized, *notes, no_mean(rows)])
     return figure

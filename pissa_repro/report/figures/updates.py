@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
 from pissa_repro.report.figures.looks import Look, looks
+from pissa_repro.results.points import without_mean
 from pissa_repro.results.updates import Moved, moved
 
 
@@ -18,16 +19,23 @@ def updates(sweep: Sweep, results: Path) -> Figure:
     """Two panels for each model, training data, rank and learning rate: sizes by type, singular values of dW."""
     known = looks(sweep)
     groups: dict[tuple[object, ...], list[Moved]] = {}
+    lost = []
     for one in moved(sweep, results):
+        if one.diverged:
+            rank = f" rank {one.first.rank}" if one.first.rank else ""
+            lost.append(f"{sweep.display(one.first)}{rank} ({one.diverged} of {len(one.cells)} seeds)")
         groups.setdefault((one.first.model, one.first.data), []).append(one)
     figure = Figure(figsize=(10.6, 3.8 * len(groups) + 0.9))
     spec = figure.add_gridspec(len(groups), 2)
     labels: dict[str, Any] = {}
     for number, found in enumerate(groups.values()):
         axes = [figure.add_subplot(spec[number, column]) for column in range(2)]
-        shown = [(one, known[one.first.method, one.first.quant]) for one in found]
-        _sizes(axes[0], shown)
-        _spectra(axes[1], shown)
+        shown = [(one, known[one.first.method, one.first.quant]) for one in found if not one.diverged]
+        for panel, draw in zip(axes, (_sizes, _spectra), strict=True):
+            if shown:
+                draw(panel, shown)
+            else:
+                style.empty(panel, "no numbers: all diverged")
         handles, names = axes[1].get_legend_handles_labels()
         labels |= dict(zip(names, handles, strict=True))
         model = style.words(sweep.config, "models", found[0].first.model)
@@ -41,7 +49,7 @@ def updates(sweep: Sweep, results: Path) -> Figure:
         len({(m.first.rank, m.first.learning_rate) for m in some if m.first.rank}) > 1 for some in groups.values()
     )
     notes += ["a line for each rank and learning rate"] if several else []
-    style.caption(figure, [*notes, "DoRA is not measured"])
+    style.caption(figure, [*notes, "DoRA is not measured", without_mean(lost)])
     return figure
 
 

@@ -41,11 +41,11 @@ def whole(sweep: Sweep, results: Path, heading: str, digitised: bool = False) ->
     columns = 2 + len(sweep.config["sweep"]["tasks"]) + digitised
     figure = Figure(figsize=(3.7 * columns + 1.6, 3.3 * len(rows) + 1.2))
     grid, block = figure.subplots(len(rows), columns, squeeze=False), _block(found, results)
-    known = looks(sweep)
+    known, lost = looks(sweep), False
     for axes, (place, settings) in zip(grid, rows.items(), strict=True):
         pairs = [(known[some[0].method, some[0].quant], some) for some in settings]
         for panel, shown in zip(axes, SHOWN, strict=False):
-            _curves(panel, pairs, shown, block, results)
+            lost |= _curves(panel, pairs, shown, block, results)
         for panel, task in zip(axes[2:], sweep.config["sweep"]["tasks"], strict=False):
             without += _scores(panel, sweep, pairs, task, results)
         if digitised:
@@ -55,6 +55,7 @@ def whole(sweep: Sweep, results: Path, heading: str, digitised: bool = False) ->
     style.legend(figure)
     seeds = max(len(some) for settings in rows.values() for some in settings)
     notes = [*describe_curves(seeds, block, 0)[:2], "scores of the last step; none is taken in between", UNKNOWN]
+    notes += [style.DIVERGED] if lost else []
     style.caption(figure, [*_shared(rows), *notes, missing(sweep, without), *style.exceptions(sweep)])
     return figure
 
@@ -84,8 +85,8 @@ def _block(cells: list[Cell], results: Path) -> int:
 
 def _curves(
     axes: Axes, pairs: list[tuple[Look, list[Cell]]], shown: tuple[str, str, str], block: int, results: Path
-) -> None:
-    """A column of train_steps.csv over the steps; the loss with an inset of the first ones."""
+) -> bool:
+    """A column of train_steps.csv over the steps; the loss with an inset of the first ones. Whether any diverged."""
     column, label, scale = shown
     curves: list[tuple[Look, Curve]] = [(look, read_curve(results, some, column)) for look, some in pairs]
     set_scale(axes, scale)
@@ -96,6 +97,7 @@ def _curves(
     count = min(100, max(len(curve.steps) for _, curve in curves) // 6)
     if column == "loss" and count > 4:
         draw_inset(axes, curves, count)
+    return any(curve.diverged for _, curve in curves)
 
 
 def _scores(axes: Axes, sweep: Sweep, pairs: list[tuple[Look, list[Cell]]], task: str, results: Path) -> list[Cell]:
@@ -111,7 +113,7 @@ def _scores(axes: Axes, sweep: Sweep, pairs: list[tuple[Look, list[Cell]]], task
     known = {cell.name: look for look, some in pairs for cell in some}
     points = scores(sweep, found, task, results)
     bars = [(known[point.cells[0].name], Bar(point.values, point.stderr, point.items)) for point in points]
-    draw_bars(axes, bars, str(points[0].items), shown)
+    draw_bars(axes, bars, str(max(point.items for point in points)), shown)
     name_bars(axes, [look.label for look, _ in bars])
     return without
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
 from pissa_repro.report.tables.wins import label
+from pissa_repro.results.points import without_mean
 from pissa_repro.results.rows import lines, read_scores
 from pissa_repro.results.wins import Group, groups
 from pissa_repro.runtime import paths
@@ -21,7 +22,7 @@ COLOURS = "PuOr_r"  # two ways that all readers can tell, white between them
 def matrix(sweep: Sweep, results: Path) -> Figure:
     """A panel for each task and base: the row's method less the column's, the best first."""
     found = groups(lines(sweep, read_scores(paths.scores(results)), results)[0])
-    sizes = [INCH * len(group.lines) + 1.5 for group in found]
+    sizes = [INCH * max(4, len(group.lines)) + 1.5 for group in found]
     figure = Figure(figsize=(max(sizes) + 2.2, sum(sizes) + 1.2))
     spec = figure.add_gridspec(len(found), 1, height_ratios=sizes)
     for number, group in enumerate(found):
@@ -32,6 +33,11 @@ def matrix(sweep: Sweep, results: Path) -> Figure:
         "dot: the 95 % t interval does not hold 0",
         "ring: nor does it after Holm's correction over all pairs of the panel",
         "orange: the row is better, violet: worse",
+        without_mean(
+            f"{label(sweep, line, group)} ({line.diverged} of {len(line.scores)} seeds)"
+            for group in found
+            for line in group.lost
+        ),
     ]
     style.caption(figure, notes)
     return figure
@@ -39,7 +45,14 @@ def matrix(sweep: Sweep, results: Path) -> Figure:
 
 def _draw(figure: Figure, axes: Axes, sweep: Sweep, group: Group) -> None:
     """One panel. Dots are black or white, whichever can be seen on the square below."""
-    shown, first = group.lines[0].measure, group.lines[0]
+    shown, first = group.first.measure, group.first
+    model = style.words(sweep.config, "models", first.first.model)
+    task = style.words(sweep.config, "tasks", first.task)
+    base = "" if first.first.quant == "none" else f", base {first.first.quant}"
+    axes.set_title(f"{model}: {task}{base}")
+    if not group.duels:
+        style.empty(axes, "no pair: the others diverged")
+        return
     order = sorted(group.lines, key=lambda line: line.scores.mean(), reverse=shown.higher_is_better)
     place = {line: i for i, line in enumerate(order)}
     values = numpy.full((len(order), len(order)), numpy.nan)
@@ -62,8 +75,4 @@ def _draw(figure: Figure, axes: Axes, sweep: Sweep, group: Group) -> None:
     axes.set_yticks(range(len(order)), names)
     axes.tick_params(length=0, labelsize=7.5)
     axes.grid(False)
-    model = style.words(sweep.config, "models", first.first.model)
-    task = style.words(sweep.config, "tasks", first.task)
-    base = "" if first.first.quant == "none" else f", base {first.first.quant}"
-    axes.set_title(f"{model}: {task}{base}")
     figure.colorbar(picture, ax=axes, shrink=0.7, label=f"difference ({shown.points})")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from pissa_repro import tasks
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.tables.captions import REFERENCE
-from pissa_repro.report.tables.columns import names, origin
+from pissa_repro.report.tables import captions
+from pissa_repro.report.tables.captions import NO_REFERENCE, REFERENCE
+from pissa_repro.report.tables.columns import diverged, names, origin
 from pissa_repro.report.tables.grid import Column, drawn, number
 from pissa_repro.report.tables.table import Row, Table
 from pissa_repro.results.readings import Readings, Split, readings, split
@@ -17,9 +18,9 @@ from pissa_repro.runtime import paths
 
 PARTS = {"by_marker": "gap", "arithmetic": "arithmetic", "form": "form"}  # of a Split: how its columns begin
 COLUMNS = (
-    "model benchmark data task method config_method quant rank learning_rate seeds n by_marker_mean by_marker_std "
-    "last_number_mean last_number_std marker_mean marker_std reference gap gap_low gap_high arithmetic arithmetic_low "
-    "arithmetic_high form form_low form_high shown_in commit dirty"
+    "model benchmark data task method config_method quant rank learning_rate seeds diverged n by_marker_mean "
+    "by_marker_std last_number_mean last_number_std marker_mean marker_std reference gap gap_low gap_high arithmetic "
+    "arithmetic_low arithmetic_high form form_low form_high shown_in commit dirty"
 ).split()
 CAPTION = (
     "By the marker: accuracy by the published answer rule (metric `paper`), which reads what follows its marker. By "
@@ -51,6 +52,8 @@ def _row(sweep: Sweep, line: Line | Elsewhere, read: Mapping[Line | Elsewhere, R
     row: Row = {**names(sweep, one, line.task), "seeds": len(line.scores), "n": line.scores.shape[1]}
     if isinstance(line, Line):
         row |= {"rank": line.first.rank or None, "learning_rate": line.first.learning_rate}
+    if line.diverged:
+        return row | {"diverged": line.diverged} | origin(line)
     for name in ("by_marker", "last_number", "marker"):
         by_seed = 100 * getattr(read[line], name).mean(axis=1)
         row[f"{name}_mean"], row[f"{name}_std"] = mean_std(by_seed)
@@ -61,6 +64,8 @@ def _gap(sweep: Sweep, line: Line, read: Mapping[Line | Elsewhere, Readings], fo
     beside = references(sweep, line, found) or references(sweep, line, found, same_rate=False)
     if len(beside) != 1 or line.scores.shape[1] < 2 or read[line].by_marker.shape != read[beside[0]].by_marker.shape:
         return {}
+    if beside[0].diverged:
+        return {"reference": NO_REFERENCE}
     label = sweep.display(beside[0].first)
     if beside[0] is line:
         return {"reference": REFERENCE}
@@ -85,14 +90,19 @@ def _shown(parts: Split) -> str:
 def _part(heading: str, rows: list[Row]) -> str:
     title = f"## {heading}: {{model}}, trained on {{data}}, scored on {{benchmark}} (task {{task}})".format(**rows[0])
     named = dict.fromkeys(row["method"] for row in rows if row.get("reference") == REFERENCE)
-    without = dict.fromkeys(row["method"] for row in rows if "learning_rate" in row and not row.get("reference"))
+    alone = (row for row in rows if "learning_rate" in row and not (row.get("reference") or row.get("diverged")))
+    without = dict.fromkeys(row["method"] for row in alone)
     words = [CAPTION.format(reference=" or ".join(named) or "the reference")]
     words += [NO_GAP.format(without=", ".join(without))] if without else []
-    return "\n\n".join([title, drawn(rows, SHOWN), " ".join(words)])
+    return "\n\n".join([title, drawn(rows, SHOWN), " ".join(words + captions.diverged(rows))])
 
 
 def _percent(name: str, row: Row) -> str:
-    return number(row[f"{name}_mean"], "{:.2f}", row[f"{name}_std"])
+    return number(row.get(f"{name}_mean"), "{:.2f}", row.get(f"{name}_std"))
+
+
+def _by_marker(row: Row) -> str:
+    return diverged(row.get("diverged") or 0, row["seeds"]) or _percent("by_marker", row)
 
 
 def _interval(name: str, row: Row) -> str:
@@ -106,7 +116,7 @@ SHOWN: dict[str, Column] = {
     "base": lambda row: row["quant"],
     "rank": lambda row: number(row.get("rank"), "{}"),
     "learning rate": lambda row: number(row.get("learning_rate"), "{:g}"),
-    "by the marker": partial(_percent, "by_marker"),
+    "by the marker": _by_marker,
     "by the last number": partial(_percent, "last_number"),
     "with the marker": partial(_percent, "marker"),
     "gap": partial(_interval, "gap"),

@@ -193,8 +193,10 @@ def bases(rows: list[Row]) -> list[str]:
 
 
 def scored(rows: list[Row]) -> list[str]:
-    """What the scores of rows are, and which uncertainty they have."""
+    """What the scores of rows are, and which uncertainty they have; nothing where all trainings diverged."""
     first = max(rows, key=lambda row: row["n"])  # a row of which all seeds diverged may know of no items
+    if not first["n"]:
+        return []
     seeds, shown = rows[0]["seeds"], rows[0]["measure"]
     items = [row["score_stderr_items"] for row in rows if row["score_stderr_items"] is not None]
     words = {"n": first["n"], "benchmark": first["benchmark"], "seeds": seeds, "unit": shown.unit, **_words(shown)}

@@ -1,11 +1,13 @@
 """The columns that every row of a sweep's table has: what it is of, its scores, and the commits behind them."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from pissa_repro.plan.adopted import Adopted
 from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results import stats
+from pissa_repro.results.points import without_mean
 from pissa_repro.results.rows import Scored
 
 PUBLISHED = (  # the numbers of the paper and of others beside a row, and what is said of them
@@ -64,6 +66,18 @@ def scores(line: Scored) -> dict[str, Any]:
 def diverged(count: int, seeds: int) -> str:
     """What stands in the place of a mean over seeds of which some have none; nothing where all have one."""
     return f"diverged ({count} of {seeds} seed{'s' if seeds > 1 else ''})" if count else ""
+
+
+def no_mean(rows: Iterable[dict[str, Any]]) -> str:
+    """What the caption of a figure says of the rows of which a training diverged; nothing where there are none."""
+    lost = [row for row in rows if row.get("diverged")]
+    rates = len({row["learning_rate"] for row in lost}) > 1
+    words = []
+    for row in lost:
+        rank = f" rank {row['rank']}" if row["rank"] else ""
+        rate = f" at {row['learning_rate']:g}" if rates else ""
+        words.append(f"{row['method']}{rank}{rate} ({row['diverged']} of {row['seeds']} seeds)")
+    return without_mean(words)
 
 
 def origin(line: Scored) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from pissa_repro.paper.words import NOT_COMPARABLE
 from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.labels import paper_method
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.report.tables import captions
+from pissa_repro.report.tables.columns import diverged
 from pissa_repro.report.tables.grid import Column, drawn, number
 from pissa_repro.report.tables.sweep import fetched, row
 from pissa_repro.report.tables.table import Row, Table, headed
@@ -50,7 +52,8 @@ def beside(
     benchmarks = list(dict.fromkeys([*extra, *names, *(name for one in theirs for name in one.values)]))
     flat = [_flat(setting, benchmarks) for setting in settings]
     columns = tuple(dict.fromkeys(key for one in flat for key in one))
-    told = "\n\n".join(filter(None, [CAPTION.format(ref=ref), _sentence(missing(sweep, without))]))
+    words = [CAPTION.format(ref=ref), *captions.diverged(flat), _sentence(missing(sweep, without))]
+    told = "\n\n".join(filter(None, words))
     return Table(columns, flat, f"## {heading}\n\n{drawn(flat, _shown(benchmarks))}\n\n{told}\n")
 
 
@@ -75,7 +78,8 @@ def _ours(sweep: Sweep, results: Path) -> tuple[list[Setting], list[Cell], list[
 
 def _facts(one: Row, cell: Cell) -> Row:
     facts = {key: one[key] for key in ("model", "data", "method", "config_method", "rank", "learning_rate", "seeds")}
-    return {**facts, "dtype": dict(cell.train)["dtype"], "commit": one["commit"]}
+    lost = {"diverged": one["diverged"]} if one["diverged"] else {}
+    return {**facts, **lost, "dtype": dict(cell.train)["dtype"], "commit": one["commit"]}
 
 
 def _match(sweep: Sweep, settings: list[Setting], theirs: list[PrintedRow]) -> None:
@@ -144,6 +148,8 @@ def _column(name: str) -> Callable[[Row], str]:
 
     def shown(row: Row) -> str:
         mine = number(row[name], pattern, row[f"{name} std"])
+        if row.get("diverged") and (name == LOSS or row[f"{name} verdict"] is not None):
+            mine = diverged(row["diverged"], row["seeds"])
         theirs = number(row[f"{name} published"], pattern, row[f"{name} published std"])
         return " ".join(filter(None, [mine, f"({theirs})" if theirs else "", row[f"{name} verdict"] if theirs else ""]))
 

@@ -8,6 +8,7 @@ from pissa_repro.paper import published
 from pissa_repro.paper.words import NOT_COMPARABLE
 from pissa_repro.plan import studies
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.report.tables.columns import diverged
 from pissa_repro.report.tables.table import Row, Table, headed
 from pissa_repro.results.curves import read_table
 from pissa_repro.results.study import Study, studied
@@ -73,17 +74,21 @@ def _unlike(study: Study, quant: str) -> dict[str, str]:
     return {"verdict": NOT_COMPARABLE, "note": note if quant in ("nf4", "int8") else "not in the paper's table"}
 
 
-def _scores(study: Study) -> dict[str, dict[str, float]]:
-    """Mean score in percent over seeds and tasks' paper metric of the swept LoRA and PiSSA cells, by quantization."""
+def _scores(study: Study) -> dict[str, dict[str, float | str]]:
+    """Mean score in percent over seeds and tasks' paper metric of the swept LoRA and PiSSA cells, by quantization.
+
+    Where a seed diverged there is no mean: how many did stands in its place.
+    """
     cells = [cell.name for cell in studies.compared(study.sweep, study.model)]
     if not cells:
         return {}
     keys = ["quant", "display", "task", "rank", "data", "learning_rate"]
     scores = read_table(paths.scores(study.results), ("cell", "metric", "value", *keys))
     here = scores[scores["cell"].isin(cells) & (scores["metric"] == METRIC)]
-    means: dict[str, dict[str, float]] = {}
+    means: dict[str, dict[str, float | str]] = {}
     several = {key for key in ("data", "learning_rate") if here[key].nunique() > 1}
     for (quant, display, task, rank, data, rate), group in here.groupby(keys, sort=False):
         more = f" {data}" * ("data" in several) + f" lr{rate:g}" * ("learning_rate" in several)
-        means.setdefault(str(quant), {})[f"{task} {display} r{rank}{more}"] = 100 * group["value"].mean()
+        lost = diverged(int(group["value"].isna().sum()), len(group))
+        means.setdefault(str(quant), {})[f"{task} {display} r{rank}{more}"] = lost or 100 * group["value"].mean()
     return means

@@ -5,7 +5,9 @@ from statistics import median
 
 from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.tables.captions import REFERENCE
+from pissa_repro.report.tables import captions
+from pissa_repro.report.tables.captions import NO_REFERENCE, REFERENCE
+from pissa_repro.report.tables.columns import diverged
 from pissa_repro.report.tables.grid import Column, drawn, number
 from pissa_repro.report.tables.table import Row, Table
 from pissa_repro.results.curves import Curve, read_curve
@@ -13,8 +15,8 @@ from pissa_repro.results.reach import reached, smoothed, width
 from pissa_repro.results.rows import by_seed, reference_cells
 
 COLUMNS = (
-    "model data method config_method quant rank learning_rate seeds steps final_loss reference target_loss reached "
-    "steps_median steps_low steps_high share_of_reference"
+    "model data method config_method quant rank learning_rate seeds diverged steps final_loss reference target_loss "
+    "reached steps_median steps_low steps_high share_of_reference"
 ).split()
 CAPTION = (
     "The first step at which the loss, as the mean over {over} steps in a row (a tenth of the reference's training), "
@@ -41,16 +43,18 @@ def _row(sweep: Sweep, cells: list[Cell], curves: dict[str, Curve], firsts: list
         "model": config["models"][cell.model].get("display", cell.model),
         "data": config["datasets"][cell.data].get("display", cell.data),
         "method": sweep.display(cell), "config_method": cell.method, "quant": cell.quant, "rank": cell.rank or None,
-        "learning_rate": cell.learning_rate, "seeds": len(cells), "steps": len(curve.steps),
-        "final_loss": float(smoothed(curve.values, width(len(curve.steps)))[:, -1].mean()),
+        "learning_rate": cell.learning_rate, "seeds": len(cells),
+        "diverged": curve.diverged or None, "steps": len(curve.steps), "final_loss": _final(curve),
     }  # fmt: skip
     beside = reference_cells(sweep, cell, firsts) or reference_cells(sweep, cell, firsts, same_rate=False)
-    if len(beside) != 1:
+    if len(beside) != 1 or curve.diverged:
         return row
     other = curves[beside[0].name]
+    if other.diverged:
+        return row | {"reference": NO_REFERENCE}
     over = width(len(other.steps))
     row |= {"reference": REFERENCE if beside[0] == cell else sweep.display(beside[0]), "over": over}
-    row["target_loss"] = float(smoothed(other.values, over)[:, -1].mean())
+    row["target_loss"] = _final(other)
     steps = [step for step in reached(curve, other) if step is not None]
     row["reached"] = len(steps)
     if not steps:
@@ -60,13 +64,21 @@ def _row(sweep: Sweep, cells: list[Cell], curves: dict[str, Curve], firsts: list
     return row | {"share_of_reference": median(steps) / median(own)}
 
 
+def _final(curve: Curve) -> float | None:
+    """The final loss, the mean over seeds; None where one diverged."""
+    return None if curve.diverged else float(smoothed(curve.values, width(len(curve.steps)))[:, -1].mean())
+
+
 def _part(heading: str, rows: list[Row]) -> str:
     title = f"## {heading}: {rows[0]['model']}, trained on {rows[0]['data']}"
     over = dict.fromkeys(str(row["over"]) for row in rows if "over" in row)
-    return "\n\n".join([title, drawn(rows, SHOWN), CAPTION.format(over=" or ".join(over))])
+    words = [CAPTION.format(over=" or ".join(over))] if over else []
+    return "\n\n".join([title, drawn(rows, SHOWN), " ".join(words + captions.diverged(rows))])
 
 
 def _steps(row: Row) -> str:
+    if row.get("reference") == NO_REFERENCE:
+        return NO_REFERENCE
     if row.get("steps_median") is None:
         return "never" if row.get("reached") == 0 else ""
     return f"{row['steps_median']:g} [{row['steps_low']}, {row['steps_high']}]"
@@ -81,7 +93,7 @@ SHOWN: dict[str, Column] = {
     "base": lambda row: row["quant"],
     "rank": lambda row: number(row["rank"], "{}"),
     "learning rate": lambda row: number(row["learning_rate"], "{:g}"),
-    "final loss": lambda row: number(row["final_loss"], "{:.4f}"),
+    "final loss": lambda row: diverged(row["diverged"] or 0, row["seeds"]) or number(row["final_loss"], "{:.4f}"),
     "target": lambda row: number(row.get("target_loss"), "{:.4f}"),
     "steps": _steps,
     "share": lambda row: number(row.get("share_of_reference"), "{:.2f}"),

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from statistics import fmean
 
 from pissa_repro.paper import published
 from pissa_repro.paper.words import NOT_COMPARABLE
@@ -33,9 +34,11 @@ def _rows(study: Study) -> list[Row]:
     rows = []
     for row in measured.to_dict("records"):
         place = row["svd"], row["rank"]
-        ours = {str(key): value for key, value in row.items()} | {"final_loss": losses.get(place)}
-        if ours["final_loss"] is not None and math.isnan(ours["final_loss"]):
-            ours["diverged"] = True
+        found = losses.get(place, [])
+        lost = sum(map(math.isnan, found))
+        ours: Row = {str(key): value for key, value in row.items()}
+        ours["final_loss"] = None if lost or not found else fmean(found)
+        ours |= {"diverged": f"{lost} of {len(found)} seeds"} if lost else {}
         words = {"verdict": NOT_COMPARABLE, "note": UNLIKE if place in theirs else "not in the paper's table"}
         rows.append({"model": study.display, **ours, **theirs.get(place, {}), **words})
     return rows
@@ -53,8 +56,8 @@ def _fast_svd() -> dict[tuple[str, int], dict[str, float]]:
     return printed
 
 
-def _losses(study: Study) -> dict[tuple[str, int], float]:
-    """Mean final loss over seeds of swept PiSSA cells on a plain base, by solver and rank; NaN where one diverged."""
+def _losses(study: Study) -> dict[tuple[str, int], list[float]]:
+    """Final losses by seed of swept PiSSA cells on a plain base, by solver and rank; NaN of one that diverged."""
     losses: dict[tuple[str, int], list[float]] = {}
     settings: dict[tuple[str, int], set] = {}
     for cell in studies.solved(study.sweep, study.model):
@@ -68,4 +71,4 @@ def _losses(study: Study) -> dict[tuple[str, int], float]:
                 f"table6: {place} has several settings: {settings[place]}. Sweep one rate, data and method."
             )
         losses.setdefault(place, []).append(math.nan if "diverged" in record else record["final_loss"])
-    return {place: sum(values) / len(values) for place, values in losses.items()}
+    return losses

@@ -23,7 +23,9 @@ def _rows(study: Study) -> Iterator[Row]:
         record = checked(home.trained_error, studies.trained_error_spec(study.sweep, cell))
         fetched.compare(home.trained_error, record, cell.model)
         fetched.compare_trained(home.trained_error, record, home.train)
-        errors = {f"as {quant}": part["total"]["nuclear"] for quant, part in record["evaluated_as"].items()}
+        measured = record.get("evaluated_as", {}).items()
+        errors = {f"as {quant}": part["total"]["nuclear"] for quant, part in measured}
+        lost = {"diverged": f"at step {record['diverged']}"} if "diverged" in record else {}
         same = {"method": study.sweep.display(cell), "config name": cell.method, "rank": cell.rank, "data": cell.data,
                 "learning rate": cell.learning_rate, "seed": cell.seed, "trained as": cell.quant}  # fmt: skip
-        yield {"model": study.display, **same, **errors}
+        yield {"model": study.display, **same, **errors, **lost}

@@ -6,6 +6,7 @@ from statistics import fmean
 from typing import Any
 
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.report.tables import captions
 from pissa_repro.report.tables.table import Row, Table, headed
 from pissa_repro.results.updates import Moved, moved
 
@@ -21,7 +22,8 @@ def updates(sweep: Sweep, results: Path, heading: str) -> Table:
     found = list(moved(sweep, results))
     models = [sweep.config["models"][one.first.model].get("display", one.first.model) for one in found]
     table = headed(heading, dict.fromkeys(models), [row for one in found for row in _rows(sweep, one)])
-    return Table(table.columns, table.rows, f"{table.markdown}\n{CAPTION}\n")
+    words = " ".join([CAPTION, *captions.diverged(table.rows)])
+    return Table(table.columns, table.rows, f"{table.markdown}\n{words}\n")
 
 
 def _rows(sweep: Sweep, one: Moved) -> Iterator[Row]:
@@ -31,6 +33,9 @@ def _rows(sweep: Sweep, one: Moved) -> Iterator[Row]:
         "method": sweep.display(cell), "config name": cell.method, "base": cell.quant, "rank": cell.rank or None,
         "learning rate": cell.learning_rate, "seeds": len(one.cells),
     }  # fmt: skip
+    if one.diverged:
+        yield {**same, "type": "all", "diverged": one.diverged}
+        return
     kinds = one.by_type()
     for kind, facts in {**kinds, "all": [fact for some in kinds.values() for fact in some]}.items():
         yield {**same, "type": kind, "modules": len(facts) // len(one.cells), **_means(facts)}
