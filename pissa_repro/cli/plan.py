@@ -81,7 +81,7 @@ def _once(items: "list[Item]") -> "list[Item]":
 
 
 def _row(sweep: "Sweep", item: "Item") -> tuple[str, ...]:
-    name = sweep.config["models"][item.model].get("display", item.model)
+    name = sweep.config["models"].get(item.model, {}).get("display", item.model)  # a toy has none
     numbers = (_short(item.hours), _short(item.scoring), _short(item.memory), _short(item.disk))
     rank, cells = (str(value or "") for value in (item.rank, item.cells))
     made = str(item.made) if item.cells else ""

@@ -28,6 +28,7 @@ from pissa_repro.sources.split import span
 SPEED = {"bfloat16": 125e12, "float32": 7.8e12}
 CORE = 2.5e10
 BYTES = {"bfloat16": 2.0, "float32": 4.0}
+NO_MODEL = "none"  # of a study without one
 PACKED = 0.5625  # bytes a weight in 4 bits, with a float32 scale for 64 weights
 TRAINED = 16  # bytes a trained parameter: float32 weight, gradient, and Adam's two moments
 ASSUMED = (
@@ -180,14 +181,15 @@ class Forecast:
         return total
 
     def _study(self, path: Path) -> Item:
-        """A line for a record of the studies, which trains nothing."""
-        model, name = path.parent.name, path.stem
-        item = Item(model, f"study {name}", device="GPU" if self.sweep.config["models"][model].get("gpus") else "core")
+        """A line for a record of the studies, which trains none of the cells; the toy's is of no model."""
+        name, defined = path.stem, self.sweep.config["models"].get(path.parent.name, {})
+        model = path.parent.name if defined else NO_MODEL
+        item = Item(model, f"study {name}", device="GPU" if defined.get("gpus") else "core")
         if record := _read(self.results / path.relative_to(paths.RESULTS)):
             item.hours, item.memory = record["provenance"]["seconds"] / 3600, peak(record["provenance"])
             item.source = "measured, this record"
             return item
-        size, grid = self.sizes[model], name.removeprefix("errors_")
+        size, grid = self.sizes.get(model), name.removeprefix("errors_")
         if size is None or grid == name:
             item.source = "not known"
             return item
