@@ -7,7 +7,7 @@ import numpy as np
 
 from pissa_repro import tasks
 from pissa_repro.results import stats
-from pissa_repro.results.rows import Elsewhere, Line
+from pissa_repro.results.rows import Line, Other
 from pissa_repro.results.scored import read_items
 from pissa_repro.results.stats import Difference
 from pissa_repro.runtime import paths
@@ -27,7 +27,7 @@ class Readings:
     marker: np.ndarray
 
 
-def readings(line: Line | Elsewhere, task_file: str, results: Path) -> Readings:
+def readings(line: Line | Other, task_file: str, results: Path) -> Readings:
     """The readings of a row, from the samples of its cells. Raises UserError for a sample without its text."""
     scored = [cell.name for cell in line.cells] if isinstance(line, Line) else [line.adopted.name]
     nothing = dict.fromkeys(NAMES, np.full(line.scores.shape[1], np.nan))

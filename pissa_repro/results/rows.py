@@ -60,7 +60,7 @@ class Line(Scored):
 
 
 @dataclass(frozen=True, eq=False)
-class Elsewhere(Scored):
+class Other(Scored):
     """One row of what was not trained here: the base as it is, or what was trained elsewhere."""
 
     adopted: Adopted
@@ -87,20 +87,20 @@ def read_scores(path: Path) -> Scores:
 
 def lines(
     sweep: Sweep, rows: Scores, results: Path, tasks: Sequence[str] | None = None
-) -> tuple[list[Line], list[Elsewhere]]:
+) -> tuple[list[Line], list[Other]]:
     """The rows of the sweep's table in the config's order, and those of what was not trained here, bases first.
 
     tasks: of these only; None for all that are swept. Raises UserError when a cell has no score, its samples do not
     give its score, or two cells of a task were scored on different items.
     """
     made: list[Line] = []
-    elsewhere: list[Elsewhere] = []
+    others: list[Other] = []
     groups = by_seed(sweep.cells.values())
     for task in sweep.config["sweep"]["tasks"] if tasks is None else tasks:
         read = Reader(task, measure_of(sweep.config["tasks"][task]["task"]), rows, results)
         made += [Line(**read(cells), cells=cells) for cells in groups]
-        elsewhere += [Elsewhere(**read([one]), adopted=one) for one in sweep.others.values()]
-    return made, elsewhere
+        others += [Other(**read([one]), adopted=one) for one in sweep.others.values()]
+    return made, others
 
 
 class Reader:

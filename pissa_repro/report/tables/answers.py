@@ -12,7 +12,7 @@ from pissa_repro.report.tables.columns import diverged, names, origin
 from pissa_repro.report.tables.grid import Column, drawn, number
 from pissa_repro.report.tables.table import Row, Table
 from pissa_repro.results.readings import Readings, Split, readings, split
-from pissa_repro.results.rows import Elsewhere, Line, lines, read_scores, references
+from pissa_repro.results.rows import Line, Other, lines, read_scores, references
 from pissa_repro.results.stats import mean_std
 from pissa_repro.runtime import paths
 
@@ -38,7 +38,7 @@ def answers(sweep: Sweep, results: Path, heading: str) -> Table:
     files = {name: sweep.config["tasks"][name]["task"] for name in sweep.config["sweep"]["tasks"]}
     part = sweep.with_tasks([name for name, file in files.items() if tasks.rereads(file)])
     found, others = lines(part, read_scores(paths.scores(results)), results)
-    shown: list[Line | Elsewhere] = [*others, *found]
+    shown: list[Line | Other] = [*others, *found]
     read = {line: readings(line, files[line.task], results) for line in shown}
     rows = [_row(part, line, read, found) for line in read]
     places = dict.fromkeys((row["task"], row["model"], row["data"]) for row in rows)
@@ -46,7 +46,7 @@ def answers(sweep: Sweep, results: Path, heading: str) -> Table:
     return Table(tuple(COLUMNS), rows, "\n\n".join(_part(heading, here) for here in at) + "\n")
 
 
-def _row(sweep: Sweep, line: Line | Elsewhere, read: Mapping[Line | Elsewhere, Readings], found: list[Line]) -> Row:
+def _row(sweep: Sweep, line: Line | Other, read: Mapping[Line | Other, Readings], found: list[Line]) -> Row:
     """All columns of one row: its readings in percent, and its gap to the one reference, where there is one."""
     one = line.first if isinstance(line, Line) else line.adopted
     row: Row = {**names(sweep, one, line.task), "seeds": len(line.scores), "n": line.scores.shape[1]}
@@ -60,7 +60,7 @@ def _row(sweep: Sweep, line: Line | Elsewhere, read: Mapping[Line | Elsewhere, R
     return row | (_gap(sweep, line, read, found) if isinstance(line, Line) else {}) | origin(line)
 
 
-def _gap(sweep: Sweep, line: Line, read: Mapping[Line | Elsewhere, Readings], found: list[Line]) -> Row:
+def _gap(sweep: Sweep, line: Line, read: Mapping[Line | Other, Readings], found: list[Line]) -> Row:
     beside = references(sweep, line, found) or references(sweep, line, found, same_rate=False)
     if len(beside) != 1 or line.scores.shape[1] < 2 or read[line].by_marker.shape != read[beside[0]].by_marker.shape:
         return {}

@@ -7,7 +7,7 @@ import numpy as np
 
 from pissa_repro.plan.labels import by_reason
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.tables import captions, elsewhere, family
+from pissa_repro.report.tables import captions, family, others
 from pissa_repro.report.tables.columns import COLUMNS as SWEPT
 from pissa_repro.report.tables.columns import PUBLISHED
 from pissa_repro.report.tables.grid import Column, difference, drawn, number, score_of
@@ -16,7 +16,7 @@ from pissa_repro.report.tables.table import Row, Table
 from pissa_repro.report.tables.uncertainty import uncertainty
 from pissa_repro.results import stats
 from pissa_repro.results.costs import Costs
-from pissa_repro.results.rows import Elsewhere, Line, lines, read_scores, references
+from pissa_repro.results.rows import Line, Other, lines, read_scores, references
 from pissa_repro.runtime import paths
 
 ADDED = (
@@ -59,14 +59,14 @@ def rows_of(sweep: Sweep, results: Path) -> tuple[list[Row], list[Row]]:
 
     Raises UserError for a record that is missing, or of another config, weights or rows.
     """
-    found, others = lines(sweep, read_scores(paths.scores(results)), results)
+    found, taken = lines(sweep, read_scores(paths.scores(results)), results)
     texts, scored = ([line for line in found if (line.measure.second == TEXT) is text] for text in (True, False))
-    bases = [line for line in others if elsewhere.is_base(line)]
+    bases = [line for line in taken if others.is_base(line)]
     costs = Costs(sweep, results)
     rows, _ = build(sweep, scored, fetched(sweep, results), same_rate=False)
     for row, line in zip(rows, scored, strict=True):
         row |= _costs(sweep, costs, line, scored) | _text(sweep, costs, line, texts, bases)
-    zero = [elsewhere.row(sweep, line) | _text_of(sweep, line, bases) for line in bases if line.measure.second != TEXT]
+    zero = [others.row(sweep, line) | _text_of(sweep, line, bases) for line in bases if line.measure.second != TEXT]
     return zero, rows
 
 
@@ -79,19 +79,19 @@ def _costs(sweep: Sweep, costs: Costs, line: Line, scored: list[Line]) -> Row:
     return row | {"step_to_lora": median(ratios), "step_to_lora_low": min(ratios), "step_to_lora_high": max(ratios)}
 
 
-def _text_of(sweep: Sweep, base: Elsewhere, bases: list[Elsewhere]) -> Row:
+def _text_of(sweep: Sweep, base: Other, bases: list[Other]) -> Row:
     """How well a base as it is predicts the first task of text."""
     texts = (text for text in bases if text.measure.second == TEXT and text.adopted == base.adopted)
     return next((_predicted(sweep, text) for text in texts), {})
 
 
-def _predicted(sweep: Sweep, text: Line | Elsewhere) -> Row:
+def _predicted(sweep: Sweep, text: Line | Other) -> Row:
     test = sweep.config["tasks"][text.task]["dataset"]
     named = sweep.config["datasets"][test].get("display", test)
     return {"text": named, "text_score": text.scores.mean(), "perplexity": fmean(text.second)}
 
 
-def _text(sweep: Sweep, costs: Costs, line: Line, texts: list[Line], bases: list[Elsewhere]) -> Row:
+def _text(sweep: Sweep, costs: Costs, line: Line, texts: list[Line], bases: list[Other]) -> Row:
     """How well the cells of a row predict the first task of text, and how much worse than the base before it."""
     after = next((text for text in texts if text.cells == line.cells), None)
     if after is None or after.diverged:
@@ -100,7 +100,7 @@ def _text(sweep: Sweep, costs: Costs, line: Line, texts: list[Line], bases: list
     place = after.task, line.first.model, line.first.data, "none"
     plain = (one for one in bases if (one.task, one.adopted.model, one.adopted.data, one.adopted.quant) == place)
     moved_by_nothing = (text for text in texts if _is_before(costs, text, after))
-    before: Line | Elsewhere | None = next(plain, None) or next(moved_by_nothing, None)
+    before: Line | Other | None = next(plain, None) or next(moved_by_nothing, None)
     if before is None or before is after:
         return row
     lost = stats.paired_bootstrap(after.scores, np.broadcast_to(before.scores, after.scores.shape))  # a base: no seeds

@@ -1,95 +1,64 @@
-"""The rows of other people's results below a sweep's own: their numbers and their source, never a difference."""
+"""The rows of a sweep's table that were not trained here: their scores, and no comparison that a recipe would need.
 
-from collections.abc import Mapping
+The base as it is stands above the trained rows, as row 0; what was trained elsewhere has a part of its own.
+"""
+
 from typing import Any
 
-from pissa_repro.exchange.found import Found, Read
 from pissa_repro.paper.words import NOT_COMPARABLE
-from pissa_repro.plan import elsewhere
-from pissa_repro.plan.sections import WrittenElsewhere
+from pissa_repro.plan.adopted import ELSEWHERE
+from pissa_repro.plan.bases import UNTRAINED, BaseModel
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.tables.columns import COLUMNS
+from pissa_repro.report.tables import captions
+from pissa_repro.report.tables.columns import COLUMNS, names, origin, scores
 from pissa_repro.report.tables.grid import Row, grid
-from pissa_repro.results import stats
-from pissa_repro.results.measure import Measure, measure_of
+from pissa_repro.results.rows import Other
 
-GIB = 2**30
-HEADING = "### Elsewhere: {source}"
-NOTE = "elsewhere: {source}, {file}; unpaired, for its items are not known"
+HEADING = "### Trained elsewhere"
+NOTES = {True: UNTRAINED, False: f"{ELSEWHERE}: its recipe is not known here"}  # by whether it is the base
 CAPTION = (
-    "These are results of others, read from {files} and not run here ({source}). That they are of {model}, {data} and "
-    "{benchmark} is the config's word{checked}. Their prompts, answer rules, steps and losses are their own. Nothing "
-    "is compared: without their items no difference can be paired, and none has a verdict."
+    "These adapters were not trained here; that it was on {data} is the config's word. They are scored on the items of "
+    "the rows above, merged into the base in float32, with the base's tokenizer. Their recipes are not this sweep's: "
+    "no difference to LoRA is taken, and no published number stands beside. `pissa compare` pairs one with any cell, "
+    "item by item."
 )
-CHECKED = ", and the model's name is that of the files"
-SKIPPED = "Runs without a score: {runs}."
 
 
-def rows(sweep: Sweep) -> list[Row]:
-    """A row for each run, or for several that differ in their seed, with the columns that its file knows."""
-    found = []
-    for name, given in elsewhere.swept(sweep.config).items():
-        read = elsewhere.read(sweep.config, name)
-        found += [_row(sweep, given, read, run) for run in read.runs]
-    return found
-
-
-def _row(sweep: Sweep, given: WrittenElsewhere, read: Read, run: Found) -> Row:
-    config, shown = sweep.config, measure_of(sweep.config["tasks"][given["task"]]["task"])
-    test = config["tasks"][given["task"]]["dataset"]
+def row(sweep: Sweep, line: Other) -> Row:
+    """All columns of one row; those of a training are missing, but for its rank and parameters."""
+    one = line.adopted
+    known = {column: line.numbers(column) for column in ("rank", "trainable_parameters")}
     return {
         **dict.fromkeys(COLUMNS),
-        "model": config["models"][given["model"]].get("display", given["model"]),
-        "benchmark": config["datasets"][test].get("display", test),
-        "data": config["datasets"][given["dataset"]].get("display", given["dataset"]),
-        "task": given["task"],
-        "method": f"{run.method} (elsewhere)",
-        **_numbers(run, shown),
+        **names(sweep, one, line.task),
+        **{column: int(values[0]) for column, values in known.items() if values},
+        "n": line.scores.shape[1],
+        **scores(line),
         "verdict": NOT_COMPARABLE,
-        "note": NOTE.format(source=given["source"], file=run.file.name),
-        "place": (given["task"], given["model"], given["dataset"]),
-        "measure": shown,
-        "source": given["source"],
-        "file": run.file.name,
-        "skipped": read.skipped,
-        "checked": bool(run.base and "hub" in config["models"][given["model"]]),
+        "note": NOTES[is_base(line)],
+        **origin(line),
+        "place": (line.task, one.model, one.data),
+        "measure": line.measure,
+        "seen_in_training": int(max(line.numbers("seen_in_training"), default=0)),
+        "reasons": (),
+        "prompt": one.prompt,
+        "references": None,
     }
 
 
-def _numbers(run: Found, shown: Measure) -> dict[str, Any]:
-    mean, spread = stats.mean_std([shown.scale * score for score in run.scores])
-    return {
-        "rank": run.rank,
-        "learning_rate": run.learning_rate,
-        "seeds": len(run.scores),
-        "n": run.n,
-        "trainable_parameters": run.parameters,
-        "final_loss_mean": run.loss,
-        "unit": shown.unit,
-        "score_mean": mean,
-        "score_std": spread,
-        "score_stderr_items": None if run.stderr is None else shown.scale * run.stderr,
-        "train_seconds_mean": run.train_seconds,
-        "peak_memory_gib": run.peak_bytes / GIB if run.peak_bytes else None,
-    }
+def is_base(line: Other) -> bool:
+    """Whether a row is the base as it is."""
+    return isinstance(line.adopted, BaseModel)
 
 
-def parts(found: list[Row]) -> dict[Any, list[str]]:
-    """What the Markdown says of these rows, by the place of the table that they stand in; a part for each source."""
-    places: dict[Any, dict[str, list[Row]]] = {}
-    for row in found:
-        places.setdefault(row["place"], {}).setdefault(row["source"], []).append(row)
-    return {place: [text for here in some.values() for text in _part(here)] for place, some in places.items()}
+def parts(rows: list[Row]) -> dict[Any, list[str]]:
+    """What the Markdown says of these rows, by the place of the table that they stand in."""
+    places: dict[Any, list[Row]] = {}
+    for one in rows:
+        places.setdefault(one["place"], []).append(one)
+    return {place: [HEADING, grid(here, False, False), _caption(here)] for place, here in places.items()}
 
 
-def _part(found: list[Row]) -> list[str]:
-    names = dict.fromkeys(row["file"] for row in found)
-    first, files = found[0], next(iter(names)) if len(names) == 1 else f"{len(names)} files"
-    words = CAPTION.format(**{**first, "files": files, "checked": CHECKED if first["checked"] else ""})
-    skipped = [SKIPPED.format(runs="; ".join(first["skipped"]))] if first["skipped"] else []
-    return [HEADING.format(**first), grid(found, False, True), " ".join([words, *skipped])]
-
-
-def together(*texts: Mapping[Any, list[str]]) -> dict[Any, list[str]]:
-    """What several kinds of rows say, by place, one after the other."""
-    return {place: [text for some in texts for text in some.get(place, [])] for some in texts for place in some}
+def _caption(rows: list[Row]) -> str:
+    known = [{**row, "seeds": 1} for row in rows]
+    return " ".join([*captions.scored(known), CAPTION.format(**rows[0]), *captions.prompts(rows), *captions.seen(rows)])

@@ -36,10 +36,11 @@ def table(sweep: Sweep, results: Path) -> Table:
     hashes = fetched(sweep, results)
     rows, claims = build(sweep, all_lines, hashes)
     best = build(sweep, at_best_rate(all_lines), hashes, same_rate=False)
-    zero = [elsewhere.row(sweep, line) for line in taken if elsewhere.is_base(line)]
-    adopted = [elsewhere.row(sweep, line) for line in taken if not elsewhere.is_base(line)]
-    read = others.rows(sweep)
-    text = captions.markdown((rows, claims), best, others.together(elsewhere.parts(adopted), others.parts(read)), zero)
+    zero = [others.row(sweep, line) for line in taken if others.is_base(line)]
+    adopted = [others.row(sweep, line) for line in taken if not others.is_base(line)]
+    read = elsewhere.rows(sweep)
+    below = elsewhere.together(others.parts(adopted), elsewhere.parts(read))
+    text = captions.markdown((rows, claims), best, below, zero)
     if best[0]:  # else no rate was chosen
         scored = [line for line in all_lines if not line.task.endswith(VALIDATION)]
         settings = over_rates(sweep, scored, chosen_rates(all_lines), common_rate(sweep))
@@ -128,7 +129,7 @@ def _published(sweep: Sweep, line: Line, hashes: Mapping[str, str], floor: Noise
         loss = stats.mean_std(line.numbers("final_loss"))[0]
         ours = replace(ours, mean=mean, stderr=stats.stderr_total(scored), spread=spread, loss=loss)
     comparison = compare(sweep, line.first, line.task, ours, hashes)
-    others = third_party.beside(sweep, line.first, line.task)
+    reported = third_party.beside(sweep, line.first, line.task)
     return {
         "paper_loss": comparison.loss,
         "loss_verdict": comparison.loss_verdict,
@@ -138,7 +139,7 @@ def _published(sweep: Sweep, line: Line, hashes: Mapping[str, str], floor: Noise
         "verdict": comparison.verdict,
         "verdict_p": comparison.p,
         "note": comparison.note,
-        "third_party": "; ".join(map(str, others)) or None,
+        "third_party": "; ".join(map(str, reported)) or None,
     }
 
 
