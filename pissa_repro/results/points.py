@@ -41,6 +41,11 @@ class Point:
     stderr: float | None = None
     items: int = 0
 
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the seeds; of one seed the standard error over items, where that is known."""
+        return float(self.values.std(ddof=1)) if len(self.values) > 1 else self.stderr
+
 
 def there(sweep: Sweep, files: Iterable[str], results: Path) -> tuple[list[Cell], list[Cell]]:
     """The cells that have all these files in their folders, and those that have not. Raises UserError without any."""
@@ -57,6 +62,13 @@ def there(sweep: Sweep, files: Iterable[str], results: Path) -> tuple[list[Cell]
 def having(cells: list[Cell], task: str, results: Path) -> list[Cell]:
     """Those of the cells that have a score on a task."""
     return [cell for cell in cells if paths.cell(cell.name, results).score(task).is_file()]
+
+
+def spread_words(seeds: int) -> str:
+    """What a caption says of the means of points and of `Point.spread`, which is drawn as a line through them."""
+    if seeds > 1:
+        return f"mean of {seeds} seeds, lines: their standard deviation"
+    return "one seed; lines through scores: standard error over the test items"
 
 
 def missing(sweep: Sweep, cells: list[Cell]) -> str:

@@ -18,13 +18,13 @@ from pissa_repro.report.figures import style
 from pissa_repro.report.figures.looks import Look, look, looks
 from pissa_repro.report.figures.scores import axis_label
 from pissa_repro.results.measure import measure_of
-from pissa_repro.results.points import Point, diverged, having, losses, missing, scores, there
+from pissa_repro.results.points import Point, diverged, having, losses, missing, scores, spread_words, there
 
 WIDTH = 0.8  # of all bars of a model
 
 
 class Bar(NamedTuple):
-    """One bar: the model's name, the look, the mean, and the spread of the seeds where there are several."""
+    """One bar: the model's name, the look, the mean, and its spread (points.Point.spread)."""
 
     model: str
     look: Look
@@ -49,9 +49,8 @@ def by_model(sweep: Sweep, results: Path, heading: str, note: str, loss: bool = 
     figure = _figure({label: _bars(sweep, some) for label, some in points.items()}, theirs)
     figure.suptitle(heading)
     seeds = len({cell.seed for cell in found})
-    spread = f"mean of {seeds} seeds, lines: their standard deviation" if seeds > 1 else "one seed"
     lost = diverged(sweep, chain.from_iterable(points.values()))
-    notes = [*_shared(sweep, found), spread, note, lost, missing(sweep, without), *style.exceptions(sweep)]
+    notes = [*_shared(sweep, found), spread_words(seeds), note, lost, missing(sweep, without), *style.exceptions(sweep)]
     style.caption(figure, notes)
     return figure
 
@@ -67,9 +66,8 @@ def _bars(sweep: Sweep, points: list[Point]) -> list[Bar]:
     known, made = looks(sweep), []
     for point in points:
         first = point.cells[0]
-        spread = float(point.values.std(ddof=1)) if len(point.values) > 1 else None
         name = style.words(sweep.config, "models", first.model)
-        made.append(Bar(name, known[first.method, first.quant], float(point.values.mean()), spread))
+        made.append(Bar(name, known[first.method, first.quant], float(point.values.mean()), point.spread))
     return made
 
 

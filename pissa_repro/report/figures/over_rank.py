@@ -16,7 +16,7 @@ from pissa_repro.report.figures.looks import Look, look, looks
 from pissa_repro.report.figures.reductions import REDUCTION, set_ticks
 from pissa_repro.report.figures.scores import axis_label
 from pissa_repro.results.measure import measure_of
-from pissa_repro.results.points import Point, diverged, having, losses, missing, scores, there
+from pissa_repro.results.points import Point, diverged, having, losses, missing, scores, spread_words, there
 from pissa_repro.results.study import Study
 
 NOT_PRINTED = (
@@ -30,7 +30,7 @@ GSM8K, MATH = "GSM8K: accuracy (%)", "MATH: accuracy (%)"  # of the published pa
 
 
 class Line(NamedTuple):
-    """What is drawn over the ranks: ranks and values, and the spread of the seeds where there are several."""
+    """What is drawn over the ranks: ranks and values, and their spread (points.Point.spread) where it is known."""
 
     look: Look
     ranks: list[int]
@@ -62,9 +62,8 @@ def over_rank(sweep: Sweep, results: Path, heading: str, reductions: bool) -> Fi
     style.legend(figure)
     figure.suptitle(f"{heading}: {', '.join(titles)}")
     seeds = max(len(some) for some in _seeds(found).values())
-    spread = f"mean of {seeds} seeds, bars: their standard deviation" if seeds > 1 else "one seed"
     lost = diverged(sweep, (point for row in ours for points in row.values() for point in points))
-    notes = [spread, WITHOUT_RANK, NOT_PRINTED, lost, missing(sweep, without), *style.exceptions(sweep)]
+    notes = [spread_words(seeds), WITHOUT_RANK, NOT_PRINTED, lost, missing(sweep, without), *style.exceptions(sweep)]
     style.caption(figure, notes)
     return figure
 
@@ -98,8 +97,8 @@ def _lines(points: list[Point], known: dict[tuple[str, str], Look]) -> list[Line
     made = []
     for pair, some in groups.items():
         some = sorted(some, key=lambda point: point.cells[0].rank)
-        several = all(len(point.values) > 1 for point in some)
-        spread = [float(point.values.std(ddof=1)) for point in some] if several else None
+        known_spread = [point.spread for point in some if point.spread is not None]
+        spread = known_spread if len(known_spread) == len(some) else None
         ranks, values = [point.cells[0].rank for point in some], [float(point.values.mean()) for point in some]
         made.append(Line(known[pair], ranks, values, spread))
     return made

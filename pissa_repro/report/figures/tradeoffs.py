@@ -1,9 +1,11 @@
 """What a sweep's methods reach against what they cost, and what they forget against how far they move the weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
@@ -24,42 +26,58 @@ COSTS = {  # a column of the sweep's table: what its axis is called, and its sca
     "peak_memory_gib": ("peak memory (GiB)", "linear"),
 }
 PANEL = (3.1, 2.9)  # inches
+MANY = 1000.0  # ends of a log axis so far apart have ticks at decades alone
+
+
+class Band(NamedTuple):
+    """A row of panels: whose rows, and the value on the y axis. column: "score" or "final_loss"."""
+
+    rows: list[Row]
+    column: str
+    name: str
+    higher: bool
+    scale: str
+    title: str = ""
 
 
 def pareto(sweep: Sweep, results: Path) -> Figure:
-    """Score and final loss against trained parameters, time and memory: a block of six panels for each task and model.
+    """Score and final loss against trained parameters, time and memory.
 
-    The line joins the rows that no other one beats in both.
+    For each model and training data a row of panels for the scores of each task, and one for the loss. The line joins
+    the rows that no other one beats in both.
     """
     found, _ = lines(sweep, read_scores(paths.scores(results)), results)
     rows, _ = build(sweep, found, fetched(sweep, results), same_rate=False)
-    places = list(dict.fromkeys(row["place"] for row in rows))
-    figure = Figure(figsize=(3 * PANEL[0] + 2.6, 2 * PANEL[1] * len(places) + 1.2))
-    spec, known = figure.add_gridspec(2 * len(places), 3), looks(sweep)
-    for block, place in enumerate(places):
-        here = [row for row in rows if row["place"] == place]
-        shown = here[0]["measure"]
-        values = {
-            "score_mean": (f"{shown.name} ({shown.symbol})", shown.higher_is_better),
-            "final_loss_mean": ("final training loss", False),
-        }
-        for i, (value, (name, higher)) in enumerate(values.items()):
-            for j, (cost, (label, scale)) in enumerate(COSTS.items()):
-                axes = figure.add_subplot(spec[2 * block + i, j])
-                axes.set_xscale(scale)
-                _points(
-                    axes, [(row[cost], row[value], known[row["config_method"], row["quant"]]) for row in here], higher
-                )
-                axes.set_xlabel(label)
-                axes.set_ylabel(name if j == 0 else "")
-        figure.axes[6 * block].set_title(_title(here[0]), loc="left")
+    bands, known = list(_bands(rows)), looks(sweep)
+    figure = Figure(figsize=(3 * PANEL[0] + 2.6, PANEL[1] * len(bands) + 1.2))
+    grid = figure.subplots(len(bands), len(COSTS), squeeze=False)
+    for band, panels in zip(bands, grid, strict=True):
+        for axes, (cost, (label, scale)) in zip(panels, COSTS.items(), strict=True):
+            axes.set(xscale=scale, yscale=band.scale, xlabel=label)
+            _points(axes, band, cost, known)
+            if band.scale == "log":
+                _plain_ticks(axes.yaxis)
+        panels[0].set_ylabel(band.name)
+        panels[0].set_title(band.title, loc="left")
     figure.suptitle("What is reached, and what it costs")
     _legend(figure, [known[pair] for pair in dict.fromkeys((row["config_method"], row["quant"]) for row in rows)])
     times = "times and memory as recorded: other work on the machine is in them"
     seeds = rows[0]["seeds"]
-    spread = f"means over {seeds} seeds, the largest peak" if seeds > 1 else "one seed"
+    spread = f"means over {seeds} seeds, bars: their standard deviation; the largest peak" if seeds > 1 else "one seed"
     style.caption(figure, ["line: what no other row beats in both", spread, times, no_mean(rows)])
     return figure
+
+
+def _bands(rows: list[Row]) -> Iterator[Band]:
+    for place in dict.fromkeys(row["place"][1:] for row in rows):
+        here = [row for row in rows if row["place"][1:] == place]
+        tasks = list(dict.fromkeys(row["task"] for row in here))
+        for task in tasks:
+            scored = [row for row in here if row["task"] == task]
+            shown = scored[0]["measure"]
+            title = _title(scored[0])
+            yield Band(scored, "score", f"{shown.name} ({shown.symbol})", shown.higher_is_better, "linear", title)
+        yield Band([row for row in here if row["task"] == tasks[0]], "final_loss", "final training loss", False, "log")
 
 
 def _title(row: Row) -> str:
@@ -75,19 +93,26 @@ def front(points: Sequence[tuple[float, float]], higher: bool) -> list[tuple[flo
     return kept
 
 
-def _points(axes: Axes, points: list[tuple[float | None, float | None, Look]], higher: bool) -> None:
-    known = [(cost, value, look) for cost, value, look in points if cost is not None and value is not None]
-    best = front([(cost, value) for cost, value, _ in known], higher)
-    axes.step(
-        [cost for cost, _ in best],
-        [value for _, value in best],
-        where="post",
-        color=style.GREY,
-        linewidth=0.9,
-        zorder=1,
-    )
-    for cost, value, look in known:
-        _mark(axes, cost, value, look)
+def _points(axes: Axes, band: Band, cost: str, known: Mapping[tuple[str, str], Look]) -> None:
+    mean, spread = f"{band.column}_mean", f"{band.column}_std"
+    shown = [row for row in band.rows if row[cost] is not None and row[mean] is not None]
+    best = front([(row[cost], row[mean]) for row in shown], band.higher)
+    xs, ys = [x for x, _ in best], [y for _, y in best]
+    axes.step(xs, ys, where="post", color=style.GREY, linewidth=0.9, zorder=1)
+    for row in shown:
+        look = known[row["config_method"], row["quant"]]
+        if row[spread] is not None:
+            axes.errorbar(row[cost], row[mean], row[spread], fmt="none", ecolor=look.colour, elinewidth=0.8)
+        _mark(axes, row[cost], row[mean], look)
+
+
+def _plain_ticks(axis: Axis) -> None:
+    """Ticks of a log axis as plain numbers: 1, 2 and 5 of every decade, the decades alone where there are many."""
+    low, high = sorted(axis.get_view_interval())
+    many = high / low > MANY
+    axis.set_major_locator(LogLocator(subs=(1,) if many else (1, 2, 5)))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_locator(NullLocator())
 
 
 def _mark(axes: Axes, x: float, y: float, look: Look) -> None:
@@ -107,7 +132,7 @@ def _legend(figure: Figure, shown: Sequence[Look]) -> None:
         handles.append(handle)
     figure.legend(
         handles=handles,
-        loc="outside right upper",
+        loc="outside right center",
         ncols=1 + len(handles) // int(4.2 * figure.get_figheight()),
         fontsize=7.5,
     )
@@ -135,13 +160,11 @@ def forgetting(sweep: Sweep, results: Path) -> Figure:
             _mark(axes, row["update"], row["forgotten"], look)
         axes.axhline(0, color=style.GREY, linewidth=0.9)
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axes.xaxis.set_minor_locator(NullLocator())
+        _plain_ticks(axes.xaxis)
         axes.set_xlabel("size of the update, |dW| / |W|, mean over modules")
         axes.set_ylabel("forgotten: nats per token more than before" if column == 0 else "")
         if here:
-            axes.set_title(f"{here[0]['model']}, trained on {here[0]['data']}; {here[0]['text']}", loc="left")
+            axes.set_title(f"{here[0]['model']}, trained on {here[0]['data']};\n{here[0]['text']}", loc="left")
         else:
             style.empty(axes, "no numbers")
         found = kendall([row["update"] for row in here], [row["forgotten"] for row in here])

@@ -20,9 +20,9 @@ from pissa_repro.results import noise
 from pissa_repro.results.points import missing, scored_lines
 
 CAPTION = (
-    "In percent, MT-Bench in points of 10: ours ± the standard deviation over seeds, where there are several; in "
-    "brackets what {ref} prints, and whether ours agrees with it (docs/reproduction/verdicts.md). Empty: there is no "
-    "such number. Rows without one of ours are the paper's."
+    "In percent, MT-Bench in points of 10: ours ± the standard deviation over seeds, with one seed ± the standard "
+    "error over its items; in brackets what {ref} prints, and whether ours agrees with it "
+    "(docs/reproduction/verdicts.md). Empty: there is no such number. Rows without one of ours are the paper's."
 )
 
 
@@ -103,21 +103,28 @@ def _flat(setting: Setting, benchmarks: list[str]) -> Row:
     """The columns of a row: of each benchmark ours, the printed number, and the verdict."""
     flat, notes = dict(setting.facts), []
     for name in benchmarks:
-        mean, spread = _value(setting, name)
+        mean, spread, items = _value(setting, name)
         value, std = setting.theirs.values.get(name, (None, None)) if setting.theirs else (None, None)
         verdict, note = _verdict(setting, name, value)
-        flat |= {name: mean, f"{name} std": spread, f"{name} published": value, f"{name} published std": std}
+        flat |= {
+            name: mean,
+            f"{name} std": spread,
+            f"{name} stderr items": items,
+            f"{name} published": value,
+            f"{name} published std": std,
+        }
         flat[f"{name} verdict"] = verdict
         notes += [f"{name}: {note}"] if note else []
     return flat | {"note": "; ".join(dict.fromkeys(notes))}
 
 
-def _value(setting: Setting, name: str) -> tuple[float | None, float | None]:
+def _value(setting: Setting, name: str) -> tuple[float | None, float | None, float | None]:
+    """The mean, its standard deviation over seeds, and the standard error over items of one run."""
     if name == LOSS:
         one = next(iter(setting.ours.values()), {})
-        return one.get("final_loss_mean"), one.get("final_loss_std")
+        return one.get("final_loss_mean"), one.get("final_loss_std"), None
     one = setting.ours.get(name, {})
-    return one.get("score_mean"), one.get("score_std")
+    return one.get("score_mean"), one.get("score_std"), one.get("score_stderr_items")
 
 
 def _verdict(setting: Setting, name: str, value: float | None) -> tuple[str | None, str | None]:
@@ -147,7 +154,8 @@ def _column(name: str) -> Callable[[Row], str]:
     pattern = "{:.4f}" if name == LOSS else "{:.2f}"
 
     def shown(row: Row) -> str:
-        mine = number(row[name], pattern, row[f"{name} std"])
+        several = row[f"{name} std"] is not None
+        mine = number(row[name], pattern, row[f"{name} std" if several else f"{name} stderr items"])
         if row.get("diverged") and (name == LOSS or row[f"{name} verdict"] is not None):
             mine = diverged(row["diverged"], row["seeds"])
         theirs = number(row[f"{name} published"], pattern, row[f"{name} published std"])
