@@ -52,11 +52,26 @@ def by_rank(sweep: Sweep, results: Path) -> Figure:
         figure.axes[4 * number].set_title(f"{here[0]['model']}, task {here[0]['task']}", loc="left")
     figure.suptitle(f"Score and final loss by method and rank: trained on {rows[0]['data']}")
     seeds = rows[0]["seeds"]
-    notes = [f"mean of {seeds} seeds" if seeds > 1 else "one seed", "lighter is better", "blank: not swept"]
+    notes = [f"mean of {seeds} seeds" if seeds > 1 else "one seed", *_errors(rows), "lighter is better"]
+    notes += ["blank: not swept"]
     several = any(count > 1 for count in _rates(rows))
     notes += ["of several learning rates the one of the lowest final loss"] if several else []
     style.caption(figure, [*notes, no_mean(rows)])
     return figure
+
+
+def _errors(rows: list[Row]) -> list[str]:
+    """How unsure the scores of each task are for having so few items."""
+    errors: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["score_stderr_items"] is not None:
+            errors.setdefault(row["task"], []).append(row)
+    largest = {task: max(some, key=lambda row: row["score_stderr_items"]) for task, some in errors.items()}
+    return [
+        f"{task}: standard error over items up to {row['score_stderr_items']:.{row['measure'].digits}f} "
+        f"{row['measure'].points}"
+        for task, row in largest.items()
+    ]
 
 
 def _rates(rows: list[Row]) -> list[int]:
