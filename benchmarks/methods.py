@@ -85,7 +85,6 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.quick:
         args.repeats, args.steps = 1, 4
-    logging.disable(logging.WARNING)
     lines = []
     for width in args.width:
         with tempfile.TemporaryDirectory() as folder:
@@ -101,4 +100,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)
     main()
