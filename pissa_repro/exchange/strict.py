@@ -1,7 +1,6 @@
 """Files of others, read without trust: small, JSON, finite, and with the fields that their format has."""
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from pissa_repro.runtime.errors import UserError
 
 LARGEST = 16 * 2**20  # bytes; the results that are known have some ten thousand
+HUGE = 1e300  # numbers beyond are none; Python reads whole ones of any size
 
 
 def load(path: Path, place: str) -> dict[str, Any]:
@@ -52,14 +52,14 @@ class Fields:
     def number(self, *names: str) -> float:
         """A finite number. Raises UserError where there is none."""
         value = self._of((int, float), "a number", names)
-        if isinstance(value, bool) or not math.isfinite(value):
+        if isinstance(value, bool) or not abs(value) < HUGE:
             raise self.wrong(names, f"is {value!r}, which is no finite number")
         return value
 
     def count(self, *names: str) -> int | None:
         """A whole number from 0, or None where there is none. Raises UserError for anything else."""
         value = self.get(*names)
-        if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        if value is None or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value < HUGE):
             return value
         raise self.wrong(names, f"is {value!r}, which is no count")
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAPER, KIND, TARGET = "Figure 2b", "figure", "studies"
+NEEDS = "studies.models"
 
 
 def needs(sweep: Sweep) -> list[Path]:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pissa_repro.report.tables.table import Table
 
 PAPER, KIND, TARGET = "Table 4", "table", "studies"
+NEEDS = "studies.models"
 
 
 def needs(sweep: Sweep) -> list[Path]:

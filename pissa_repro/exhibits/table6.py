@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pissa_repro.report.tables.table import Table
 
 PAPER, KIND, TARGET = "Table 6", "table", "studies"
+NEEDS = "studies.models"
 
 
 def needs(sweep: Sweep) -> list[Path]:

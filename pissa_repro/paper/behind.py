@@ -56,7 +56,7 @@ def narrowed(config: Config, entry: Published) -> dict[str, list[Any]]:
         "cells": [{"method": _method(config, entry.method), "quant": entry.quant}],
         "tasks": [_linked("tasks", config["tasks"], entry.benchmark)],
     }
-    return swept | ({"adopted": []} if config["sweep"].get("adopted") else {})
+    return swept | {axis: [] for axis in ("adopted", "bases") if config["sweep"].get(axis)}
 
 
 def _linked(section: str, definitions: Mapping[str, Any], name: str) -> str:

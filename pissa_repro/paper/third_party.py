@@ -14,8 +14,8 @@ import yaml
 
 from pissa_repro.paper import published
 from pissa_repro.paper.published import METHODS, TIERS
-from pissa_repro.paper.verdict import paper_method
 from pissa_repro.plan.cells import Cell
+from pissa_repro.plan.labels import paper_method
 from pissa_repro.plan.sweep import Sweep
 
 SAME_RATE = 0.05  # relative: how far a rate that was read from a picture may be off

@@ -85,15 +85,16 @@ def check(config: Config) -> None:
 
 def check_labels(labels: Iterable[str], adopted: Iterable[Adopted]) -> None:
     """Raise UserError where two rows of a table would be called alike."""
-    taken = set(labels)
+    labels, taken = set(labels), set()
     for one in adopted:
-        if one.display in taken:
+        place_of = one.model, one.data, one.display
+        if one.display in labels or place_of in taken:
             base = one.stage != "adopt"
             place, other = ("sweep.bases", "the other one") if base else (f"adopted.{one.method}", "it")
             raise UserError(
                 f"config.{place}: two rows would be called {one.display!r} in tables. Give {other} another 'display'."
             )
-        taken.add(one.display)
+        taken.add(place_of)
 
 
 def check_swept(config: Config) -> None:

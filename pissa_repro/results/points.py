@@ -42,6 +42,16 @@ class Point:
     items: int = 0
 
     @property
+    def diverged(self) -> int:
+        """How many of the trainings diverged."""
+        return int(np.isnan(self.values).sum())
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over the seeds; None where a training diverged."""
+        return None if self.diverged else float(self.values.mean())
+
+    @property
     def spread(self) -> float | None:
         """Standard deviation over the seeds; of one seed the standard error over items, where that is known."""
         return float(self.values.std(ddof=1)) if len(self.values) > 1 else self.stderr
@@ -85,7 +95,7 @@ def diverged(sweep: Sweep, points: Iterable[Point]) -> str:
     """What a caption says of points that have no mean, since a training diverged; nothing where there are none."""
     words = []
     for point in points:
-        if lost := int(np.isnan(point.values).sum()):
+        if lost := point.diverged:
             first = point.cells[0]
             rank = f" rank {first.rank}" if first.rank else ""
             words.append(f"{sweep.display(first)}{rank} ({lost} of {len(point.values)} seeds)")

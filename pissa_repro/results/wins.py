@@ -7,9 +7,9 @@ from itertools import combinations
 import numpy as np
 
 from pissa_repro.results.least import FEWEST
-from pissa_repro.results.multiple import holm
+from pissa_repro.results.multiple import holm, rejected
 from pissa_repro.results.rows import Line
-from pissa_repro.results.stats import LEVEL, seed_margin, t_p
+from pissa_repro.results.stats import seed_margin, t_p
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Duel:
     @property
     def sign(self) -> int:
         """1 where a is higher, -1 where b is, 0 where the interval holds 0."""
-        return 0 if self.p >= 1 - LEVEL else 1 if self.mean > 0 else -1
+        return 0 if not rejected(self.p) else 1 if self.mean > 0 else -1
 
     @property
     def holds(self) -> bool:
         """Whether the difference is still shown after the correction over all pairs of its group."""
-        return self.adjusted < 1 - LEVEL
+        return rejected(self.adjusted)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,7 +65,7 @@ def _idx(path: Path, kind: str) -> numpy.ndarray:
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: cannot be read ({error}).") from None
     start = 4 + 4 * (MAGIC[kind] & 255)  # its last byte is the number of sizes
     sound = int.from_bytes(raw[:4]) == MAGIC[kind] and len(raw) >= start

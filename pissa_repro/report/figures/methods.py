@@ -15,6 +15,7 @@ from pissa_repro.report.tables.baselines import rows_of
 from pissa_repro.report.tables.captions import NO_REFERENCE, REFERENCE
 from pissa_repro.report.tables.columns import diverged, no_mean
 from pissa_repro.report.tables.table import Row
+from pissa_repro.results.points import spread_words
 
 INCH = 0.21  # of a row
 FLAG = "no difference shown"
@@ -130,7 +131,9 @@ def _point(axes: Axes, y: int, row: Row, look: Look) -> None:
         words, place = diverged(row["diverged"], row["seeds"]), axes.get_yaxis_transform()
         axes.text(0.5, y, words, transform=place, ha="center", va="center", fontsize=7.5, color=look.colour)
         return
-    mean, spread = row["score_mean"], row["score_std"] or 0.0
+    mean, spread = row["score_mean"], row["score_std"]
+    if spread is None:
+        spread = row["score_stderr_items"] or 0.0
     _bar(axes, y, (mean, mean - spread, mean + spread), look)
 
 
@@ -142,7 +145,7 @@ def _times(axes: Axes, y: int, row: Row, look: Look) -> None:
 def _notes(rows: list[Row], bases: bool) -> list[str]:
     """The caption. Colour and marker say the method, as in all figures; its name stands beside its row."""
     seeds = rows[0]["seeds"]
-    spread = f"scores: mean and standard deviation of {seeds} seeds" if seeds > 1 else "one seed"
+    spread = f"scores: mean and standard deviation of {seeds} seeds" if seeds > 1 else spread_words(seeds)
     notes = [
         "differences with 95 % intervals (paired over items and seeds), hollow where they hold 0",
         spread,

@@ -17,6 +17,7 @@ from pissa_repro.report.tables.columns import no_mean
 from pissa_repro.report.tables.sweep import build, fetched
 from pissa_repro.report.tables.table import Row
 from pissa_repro.results.correlation import kendall
+from pissa_repro.results.points import spread_words
 from pissa_repro.results.rows import lines, read_scores
 from pissa_repro.runtime import paths
 
@@ -63,7 +64,11 @@ def pareto(sweep: Sweep, results: Path) -> Figure:
     _legend(figure, [known[pair] for pair in dict.fromkeys((row["config_method"], row["quant"]) for row in rows)])
     times = "times and memory as recorded: other work on the machine is in them"
     seeds = rows[0]["seeds"]
-    spread = f"means over {seeds} seeds, bars: their standard deviation; the largest peak" if seeds > 1 else "one seed"
+    spread = (
+        f"means over {seeds} seeds, bars: their standard deviation; the largest peak"
+        if seeds > 1
+        else spread_words(seeds)
+    )
     style.caption(figure, ["line: what no other row beats in both", spread, times, no_mean(rows)])
     return figure
 
@@ -101,8 +106,11 @@ def _points(axes: Axes, band: Band, cost: str, known: Mapping[tuple[str, str], L
     axes.step(xs, ys, where="post", color=style.GREY, linewidth=0.9, zorder=1)
     for row in shown:
         look = known[row["config_method"], row["quant"]]
-        if row[spread] is not None:
-            axes.errorbar(row[cost], row[mean], row[spread], fmt="none", ecolor=look.colour, elinewidth=0.8)
+        error = row[spread]
+        if error is None and band.column == "score":
+            error = row["score_stderr_items"]
+        if error is not None:
+            axes.errorbar(row[cost], row[mean], error, fmt="none", ecolor=look.colour, elinewidth=0.8)
         _mark(axes, row[cost], row[mean], look)
 
 

@@ -14,14 +14,18 @@ from pissa_repro.results.points import without_mean
 from pissa_repro.results.rows import lines, read_scores
 from pissa_repro.results.wins import Group, groups
 from pissa_repro.runtime import paths
+from pissa_repro.runtime.errors import UserError
 
 INCH = 0.24  # of a method
+NO_GROUP = "no four methods on one base, with the same seeds and at least two items. There is no matrix to draw."
 COLOURS = "PuOr_r"  # two ways that all readers can tell, white between them
 
 
 def matrix(sweep: Sweep, results: Path) -> Figure:
     """A panel for each task and base: the row's method less the column's, the best first."""
     found = groups(lines(sweep, read_scores(paths.scores(results)), results)[0])
+    if not found:
+        raise UserError(f"{paths.scores(results)}: {NO_GROUP}")
     sizes = [INCH * max(4, len(group.lines)) + 1.5 for group in found]
     figure = Figure(figsize=(max(sizes) + 2.2, sum(sizes) + 1.2))
     spec = figure.add_gridspec(len(found), 1, height_ratios=sizes)

@@ -203,8 +203,9 @@ def scored(rows: list[Row]) -> list[str]:
     words |= {"items": max(items, default=None), "digits": shown.digits - 1}  # an error is known less well
     words["way"] = "higher" if shown.higher_is_better else "lower"
     kind = "accuracy" if shown.unit == PERCENT and shown.higher_is_better else "score"
-    spread = ("" if items else "one item, ") + ("seeds" if seeds > 1 else "seed")
-    return [CAPTION[kind].format(**words), CAPTION[spread].format(**words)]
+    spread = ("one item, " if first["n"] == 1 else "") + ("seeds" if seeds > 1 else "seed")
+    uncertain = [CAPTION[spread].format(**words)] if items or first["n"] == 1 else []  # else no row has a mean
+    return [CAPTION[kind].format(**words), *uncertain]
 
 
 def diverged(rows: list[Row]) -> list[str]:

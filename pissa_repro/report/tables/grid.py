@@ -23,7 +23,12 @@ def drawn(rows: list[Row], shown: dict[str, Column]) -> str:
     columns = {name: values for name, values in columns.items() if any(values)}
     align = ["---" if name.startswith(LEFT) else "---:" for name in columns]
     table = [list(columns), align, *zip(*columns.values(), strict=True)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+    return "\n".join(f"| {' | '.join(map(escaped, cells))} |" for cells in table)
+
+
+def escaped(text: str) -> str:
+    """A cell of a Markdown table: on one line, and no sign of the text ends it or begins a tag."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def number(value: float | None, pattern: str, spread: float | None = None) -> str:

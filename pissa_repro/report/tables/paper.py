@@ -70,7 +70,7 @@ def _ours(sweep: Sweep, results: Path) -> tuple[list[Setting], list[Cell], list[
         floors = noise.by_place(part, lines)
         for line in lines:
             cell, one = line.first, row(part, line, None, hashes, floors[noise.place(line)])
-            key = (cell.model, cell.data, cell.method, cell.rank, cell.learning_rate)
+            key = (cell.model, cell.data, cell.method, cell.quant, cell.rank, cell.learning_rate)
             setting = found.setdefault(key, Setting(_facts(one, cell), cell))
             setting.ours[name] = one
     return list(found.values()), list(without.values()), names

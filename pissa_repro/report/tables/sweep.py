@@ -41,7 +41,7 @@ def table(sweep: Sweep, results: Path) -> Table:
     read = elsewhere.rows(sweep)
     below = elsewhere.together(others.parts(adopted), elsewhere.parts(read))
     text = captions.markdown((rows, claims), best, below, zero)
-    if best[0]:  # else no rate was chosen
+    if best[0] and len(sweep.config["sweep"]["learning_rates"]) > 1:  # else no rate was chosen
         scored = [line for line in all_lines if not line.task.endswith(VALIDATION)]
         settings = over_rates(sweep, scored, chosen_rates(all_lines), common_rate(sweep))
         text += "\n" + two_columns(sweep, settings, [one_setting(sweep, one) for one in settings])
