@@ -63,7 +63,7 @@ def _printed(one: Found, factor: str) -> str | None:
     """The published directions of all seeds."""
     for row in published.printed("gradient_direction_v4")["rows"]:
         if row["matrix"] == f"grad_{factor}" and published.ours(row["method"]) == one.method:
-            return " ".join(f"[{x:g}, {y:g}]" for x, y in row["seeds"])
+            return "; ".join(f"[{x:g}, {y:g}]" for x, y in row["seeds"])
     return None
 
 
