@@ -17,6 +17,7 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.quantizers import Quantizer
 from pissa_repro.results.costs import GIB, peak
 from pissa_repro.results.records import checked
+from pissa_repro.results.rows import by_seed
 from pissa_repro.results.sizes import Size, size_of
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
@@ -83,12 +84,8 @@ class Forecast:
         cells = [cell for cell in part.cells.values() if paths.cell(cell.name).folder in folders]
         if paths.scores() in wanted:  # one table for all that is swept
             cells = list(self.sweep.cells.values())
-        groups: dict[tuple[Any, ...], list[Cell]] = {}
-        for cell in cells:
-            key = (cell.model, cell.data, cell.method, cell.quant, cell.rank, cell.learning_rate)
-            groups.setdefault(key, []).append(cell)
         measured = dict.fromkeys(p.with_suffix(".json") for p in wanted if paths.studies() in p.parents)
-        return [self._training(some) for some in groups.values()] + [self._study(path) for path in measured]
+        return [self._training(some) for some in by_seed(cells)] + [self._study(path) for path in measured]
 
     def _training(self, cells: list[Cell]) -> Item:
         first, config = cells[0], self.sweep.config

@@ -12,6 +12,7 @@ from pissa_repro.plan import studies
 from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.records import Fetched, checked
+from pissa_repro.results.rows import by_seed
 from pissa_repro.runtime import paths
 
 
@@ -51,10 +52,7 @@ def moved(sweep: Sweep, results: Path) -> Iterator[Moved]:
     Raises UserError for a record that is missing, or of another config, other weights or another training.
     """
     fetched = Fetched(results)
-    groups: dict[tuple[object, ...], list[Cell]] = {}
-    for c in studies.moved(sweep):
-        groups.setdefault((c.model, c.data, c.method, c.quant, c.rank, c.learning_rate), []).append(c)
-    for cells in groups.values():
+    for cells in by_seed(studies.moved(sweep)):
         read = [_read(sweep, cell, results, fetched) for cell in cells]
         lost = read.count(None)
         known = [modules for modules in read if modules is not None] if not lost else []

@@ -17,6 +17,7 @@ from pissa_repro.report.figures.reductions import REDUCTION, set_ticks
 from pissa_repro.report.figures.scores import axis_label
 from pissa_repro.results.measure import measure_of
 from pissa_repro.results.points import Point, diverged, having, losses, missing, scores, spread_words, there
+from pissa_repro.results.rows import by_seed
 from pissa_repro.results.study import Study
 
 NOT_PRINTED = (
@@ -61,18 +62,11 @@ def over_rank(sweep: Sweep, results: Path, heading: str, reductions: bool) -> Fi
         _row(axes, row, title, labels, hollow=title in theirs)
     style.legend(figure)
     figure.suptitle(f"{heading}: {', '.join(titles)}")
-    seeds = max(len(some) for some in _seeds(found).values())
+    seeds = max(map(len, by_seed(found)))
     lost = diverged(sweep, (point for row in ours for points in row.values() for point in points))
     notes = [spread_words(seeds), WITHOUT_RANK, NOT_PRINTED, lost, missing(sweep, without), *style.exceptions(sweep)]
     style.caption(figure, notes)
     return figure
-
-
-def _seeds(cells: list[Cell]) -> dict[tuple[Any, ...], list[Cell]]:
-    groups: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.model, cell.data, cell.method, cell.quant, cell.rank), []).append(cell)
-    return groups
 
 
 def _label(sweep: Sweep, task: str) -> str:
