@@ -91,7 +91,7 @@ def _statistics(sweep: Sweep) -> Iterator[Job]:
         yield Job(
             "statistics", name, paths.statistics_record(name), paths.log("statistics", name),
             (*_first(one.model), paths.data(one.data)), lambda one=one: one.spec, one.model, (one.data,),
-            kinds=(("statistics", one.model, one.spec["kind"]), ("statistics", one.model)),
+            (paths.statistics(name),), kinds=(("statistics", one.model, one.spec["kind"]), ("statistics", one.model)),
             place=paths.statistics(name),
         )  # fmt: skip
 
@@ -104,7 +104,8 @@ def _starts(sweep: Sweep) -> Iterator[Job]:
         yield Job(
             "init", name, paths.start_record(name), paths.log("init", name), (*_first(cell.model), *known),
             lambda cell=cell: sweep.init_spec(cell), cell.model, (cell.seen,) if cell.seen else (),
-            kinds=_kinds("init", (cell.model, cell.method, cell.quant, cell.rank), *alike), place=paths.start(name),
+            (paths.start(name),), kinds=_kinds("init", (cell.model, cell.method, cell.quant, cell.rank), *alike),
+            place=paths.start(name),
         )  # fmt: skip
         if cell.quant != "none":
             weighing = sweep.weighing(cell)
@@ -125,7 +126,8 @@ def _trained(sweep: Sweep) -> Iterator[Job]:
         needs = (*_first(cell.model), paths.data(cell.data), *([paths.start_record(start)] if start else []))
         yield Job(
             "train", name, home.train, paths.log("train", name), needs, lambda cell=cell: sweep.train_spec(cell),
-            cell.model, (cell.data,), (home.steps,), _kinds_of_training(sweep, cell), place=paths.scratch(name),
+            cell.model, (cell.data,), (home.steps, home.trained), _kinds_of_training(sweep, cell),
+            place=paths.scratch(name),
         )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from pissa_repro.results.records import content, departures, differing
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.lock import Holder, holder
-from pissa_repro.runtime.logs import End, end_of
+from pissa_repro.runtime.logs import End, end_of, shown
 from pissa_repro.runtime.record import read_json
 
 FINISHED = ("done", "diverged")
@@ -115,7 +115,7 @@ class Status:
         spec = job.spec() if job.spec else None
         others = departures(record, spec, weights, rows) if job.model else differing(spec, record.get("spec"))
         if why := next(others, ""):
-            return Found(job, "outdated", why, changed=written)
+            return Found(job, "outdated", shown(why), changed=written)
         lost = record.get("diverged")
         return Found(
             job, "diverged" if lost else "done", f"at step {lost}" if lost else "", _seconds(record), changed=written

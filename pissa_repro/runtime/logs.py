@@ -40,7 +40,7 @@ def end_of(path: Path) -> End | None:
         return End("", "", written, None)
     state, line = _told(lines)
     left = LEFT.search(line)
-    return End(state, _shown(line), written, float(left[1]) if left else None)
+    return End(state, shown(line), written, float(left[1]) if left else None)
 
 
 def _told(lines: list[str]) -> tuple[str, str]:
@@ -53,7 +53,7 @@ def _told(lines: list[str]) -> tuple[str, str]:
     return ("failed" if TRACEBACK in lines else ""), lines[-1]
 
 
-def _shown(line: str) -> str:
-    """A line of any program's, fit for a terminal."""
+def shown(line: str) -> str:
+    """A line of anybody's, fit for a terminal."""
     plain = "".join(letter if letter.isprintable() else " " for letter in line)
     return plain if len(plain) <= LONGEST else plain[: LONGEST - 1] + "…"
