@@ -176,7 +176,10 @@ def _cell_folders(root: Path) -> list[Path]:
 def _leftovers(folder: Path) -> list[Path]:
     """What killed jobs have left half in a cell's folder (runtime/record.py, atomic, atomic_folder)."""
     hidden = (path for path in folder.iterdir() if path.name.startswith(".") and not path.name.endswith(".lock"))
-    whole = [f".{path.name}." for path in folder.iterdir() if not path.name.startswith(".")]
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")} | {
+        paths.Cell(folder).trained.name
+    }
+    whole = [f".{name}." for name in names]
     return sorted(path for path in hidden if any(f"{path.name}.".startswith(name) for name in whole))
 
 
