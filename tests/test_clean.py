@@ -102,7 +102,7 @@ def test_a_lock_that_was_taken_since_is_told_and_the_others_go(left, capsys):
     found = command.unneeded(left.sweep, left.results)
     (one,) = (one for one in found if one.kind == "scratch")
     with alone(one.place, "training in"):
-        says(lambda: unneeded.remove(one, left.results), str(one.path), "training in")
+        says(lambda: unneeded.remove(one, left.results), str(one.path), "another process is working in it")
         assert one.path.exists() and command.removed([one], left.results) == 0
     assert capsys.readouterr().out.startswith(f"left: {one.path}: another process")
     assert command.removed([one], left.results) == 2048 and not one.path.exists()

@@ -43,7 +43,7 @@ class Whole:
             rows = {name: f"rows of {name}" for name in job.data}
             hashes = {"fingerprint": FOUND} if job.record.parent.name == "models" else {"sha256": f"rows of {job.name}"}
             record = {"spec": job.spec(), "base": {"fingerprint": FOUND}, "data_sha256": rows, **hashes}
-            write_json(self.at(job.record), {**record, "provenance": {"seconds": SECONDS}, **changes})
+            write_json(self.at(job.record), {**record, "provenance": {"seconds": SECONDS, "hardware": {}}, **changes})
 
     def job(self, stage: str, part: str = "") -> Job:
         """The first job of a stage whose name holds a part."""

@@ -135,7 +135,7 @@ def remove(one: Unneeded, results: Path) -> None:
     """
     if one.kind == OTHERS or not _within(one.path, (results, paths.at(paths.SCRATCH, results))):
         raise UserError(f"{one.path}: not removed, it is of no cell of this config or lies elsewhere.")
-    with alone(one.place, "removing what is not needed of"):
+    with alone(one.place, "working in"):  # said of the other one
         if not one.path.is_dir():
             one.path.unlink()
             return
