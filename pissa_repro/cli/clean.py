@@ -1,13 +1,14 @@
-"""List what a sweep has left and no table needs, with its size; remove it with --yes.
+"""List what a sweep has left and no table needs; remove it.
 
     pissa clean
     pissa clean --configfile config/parity.yaml --weights --yes
 
-Checkpoints of cells that are trained; halves of files that a kill has left; generations that no score is made from.
-With --weights also the weights of full fine-tuning, once all swept tasks are scored: another task would train such a
-cell again, and nothing can be exported from it. With --decompositions also the singular vectors that are kept for
-further starts. What this config does not have is listed only: give the config that has it. Never a record, never what a
-process has locked, never what a link leads to elsewhere; and nothing at all while snakemake runs.
+Each is listed with its size, and goes only with --yes: checkpoints of cells that are trained; halves of files that a
+kill has left; generations that no score is made from. With --weights also the weights of full fine-tuning, once all
+swept tasks are scored: another task would train such a cell again, and nothing can be exported from it. With
+--decompositions also the singular vectors that are kept for further starts. What this config does not have is listed
+only: give the config that has it. Never a record, never what a process has locked, never what a link leads to
+elsewhere; and nothing at all while snakemake runs.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Say what of a sweep is done, runs, has failed or waits, and for what.
+"""Say what of a sweep is done, runs, has failed or waits.
 
     pissa status
     pissa status --configfile config/parity.yaml --json
