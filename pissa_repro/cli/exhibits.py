@@ -1,4 +1,4 @@
-"""List tables and figures: which can be made, what the others need.
+"""List the tables and figures, and which of them can be made.
 
     pissa exhibits
     pissa exhibits --configfile config/paper_embedded.yaml
