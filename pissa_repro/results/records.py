@@ -52,9 +52,19 @@ def finished(path: Path, spec: Mapping[str, Any], model: str, *data: str) -> boo
         weights, rows = content(paths.model(model)), {name: content(paths.data(name)) for name in data}
     except UserError:  # Snakemake would overlook it in an input function; it shows when `content` is a param
         return False
-    if any(differing(spec, record.get("spec"))) or record.get("base", {}).get("fingerprint") != weights:
-        return False
-    return not data or record.get("data_sha256") in (rows, *rows.values())
+    return not any(departures(record, spec, weights, rows))
+
+
+def departures(
+    record: Mapping[str, Any], spec: Mapping[str, Any] | None, weights: str | None, rows: Mapping[str, str | None]
+) -> Iterator[str]:
+    """Say in what a record is not of this spec, these weights and these rows: hashes, and hashes by dataset."""
+    if record.get("spec") != spec:  # mostly equal, and then as fast as it can be
+        yield from differing(spec, record.get("spec"))
+    if record.get("base", {}).get("fingerprint") != weights:
+        yield "made from other weights"
+    if rows and record.get("data_sha256") not in (rows, *rows.values()):
+        yield "made from other rows"
 
 
 class Fetched:

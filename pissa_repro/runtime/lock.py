@@ -10,14 +10,24 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from pissa_repro.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+HELD_BY = re.compile(r"pid (\d+) on (.+)")
+
+
+class Holder(NamedTuple):
+    """Whom the file of a lock names. alive: None where that cannot be known here: it is another machine's process."""
+
+    name: str
+    alive: bool | None
 
 
 def acquire(descriptor: int, path: Path, wait: bool) -> None:
@@ -39,7 +49,7 @@ def alone(path: Path, work: str) -> Iterator[None]:
 
     Raises UserError, which names the holder, while another process does it, and OSError.
     """
-    lock = path.with_name(f".{path.name}.lock")
+    lock = lock_of(path)
     lock.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _open(lock, path, work)
     try:
@@ -79,3 +89,42 @@ def _is(lock: Path, descriptor: int) -> bool:
         return os.path.samestat(os.stat(lock), os.fstat(descriptor))
     except FileNotFoundError:
         return False
+
+
+def lock_of(path: Path) -> Path:
+    """The file of the lock of a place."""
+    return path.with_name(f".{path.name}.lock")
+
+
+def holder(path: Path) -> Holder | None:
+    """Who holds a place, or died while holding it; None where nobody does.
+
+    It looks and takes no lock, not even for a moment: a process that begins just then would be refused.
+    """
+    try:
+        name = lock_of(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    named = HELD_BY.fullmatch(name)
+    if named is None:
+        return Holder("it has just begun", None)
+    return Holder(name, _holds(named[1]) if named[2] == socket.gethostname() else None)
+
+
+def _holds(pid: str) -> bool:
+    """Whether a process of this machine holds any lock, by the kernel's list; without a list, whether it lives."""
+    try:
+        lines = Path("/proc/locks").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return _lives(int(pid))
+    return any(pid in line.split()[4:5] for line in lines)  # number: kind, ADVISORY, READ or WRITE, pid, ...
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True

@@ -12,6 +12,18 @@ DECOMPOSED = SCRATCH / "spectrum"  # kept decompositions; may be deleted
 SAMPLES, JUDGEMENTS = ".samples.jsonl", ".judgements.jsonl"  # the endings of what is beside the record of a score
 
 
+def at(path: Path, results: Path) -> Path:
+    """Where a path of these functions lies when the folder of records is `results`, and the other folders beside it."""
+    if path.parts[0] == RESULTS.name:
+        return results.joinpath(*path.parts[1:])
+    return home(results) / path
+
+
+def home(results: Path) -> Path:
+    """The folder that holds results/, logs/ and scratch/: where the sweep runs."""
+    return results.parent if results.name else results.resolve().parent
+
+
 @dataclass(frozen=True)
 class Cell:
     """The files of one trained cell, in its folder."""
@@ -84,6 +96,11 @@ def cells(results: Path = RESULTS) -> Path:
 def cell(name: str, results: Path = RESULTS) -> Cell:
     """The files of a cell: model/data/method-quant-rank-rate-seed."""
     return Cell(cells(results) / name)
+
+
+def scratch(name: str) -> Path:
+    """The folder of a cell's checkpoints."""
+    return SCRATCH / name
 
 
 def model(name: str, results: Path = RESULTS) -> Path:

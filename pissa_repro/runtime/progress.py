@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal, a plain line now and then in a log."""
 
 import logging
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,7 @@ from typing import TypeVar
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 EVERY = 10.0  # seconds between two plain lines
+LEFT = re.compile(r"about (\d+) s left$")  # in a plain line
 
 
 class Plain:
