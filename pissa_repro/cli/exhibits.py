@@ -1,4 +1,4 @@
-"""List tables and figures: which can be made, what the others need.
+"""List tables and figures: which can be made, what others need.
 
     pissa exhibits
     pissa exhibits --configfile config/paper_embedded.yaml

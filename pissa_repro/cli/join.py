@@ -1,4 +1,4 @@
-"""Take results folders that were made on several machines into one.
+"""Take results folders of several machines into one, checked.
 
     pissa join first/results second/results --out joined/results
 

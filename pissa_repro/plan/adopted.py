@@ -84,16 +84,17 @@ def check(config: Config) -> None:
 
 
 def check_labels(labels: Iterable[str], adopted: Iterable[Adopted]) -> None:
-    """Raise UserError where two rows of a table would be called alike."""
-    taken = set(labels)
+    """Raise UserError where two rows of a table would be called alike; each model and dataset has rows of its own."""
+    cells, taken = set(labels), set()
     for one in adopted:
-        if one.display in taken:
+        row = (one.model, one.data, one.display)
+        if one.display in cells or row in taken:
             base = one.stage != "adopt"
             place, other = ("sweep.bases", "the other one") if base else (f"adopted.{one.method}", "it")
             raise UserError(
                 f"config.{place}: two rows would be called {one.display!r} in tables. Give {other} another 'display'."
             )
-        taken.add(one.display)
+        taken.add(row)
 
 
 def check_swept(config: Config) -> None:
