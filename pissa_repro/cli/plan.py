@@ -1,4 +1,4 @@
-"""Say what making tables and figures takes: cells, hours, memory, disk. Nothing runs.
+"""Say what tables and figures take: cells, hours, memory, disk.
 
     pissa plan
     pissa plan table2 --configfile config/paper.yaml
