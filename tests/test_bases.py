@@ -118,6 +118,13 @@ def test_two_rows_of_one_name_are_refused(tiny_model, tmp_path):
     says(lambda: Sweep(written), "config.sweep.bases", "'base model'", "the other one")
 
 
+def test_every_model_has_a_row_0_of_its_own(tiny_model, tmp_path):
+    written = config(tiny_model, scored_rows(tmp_path), "lora", "none")
+    written["models"]["other"] = {"path": str(tiny_model)}
+    written["sweep"] |= {"models": ["tiny", "other"], "bases": ["none"]}
+    assert list(Sweep(written).bases) == ["tiny/rows/base-none", "other/rows/base-none"]
+
+
 def test_a_base_of_other_weights_is_not_collected(swept):
     folder, sweep = swept
     with contextlib.chdir(folder):

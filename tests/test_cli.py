@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from commands import pissa
 from helpers import Run
+from joining import save_results
 from safetensors.torch import load_file, save_file
 from stage import says
 
@@ -102,6 +103,8 @@ def tried(tmp_path_factory):
     start = ("--quant", "nf4", "--rank", "2", "--target-module", "q_proj", "--scratch", folder / "kept")
     pissa("decompose", "embedded", *start, "--factors", "--out", folder / "START")
     weighing(folder)
+    for place in ("first", "second"):
+        save_results(folder / place / "results", [f"{place}-s0"])
     shutil.copytree(folder / "START", folder / "TRAINED/factors")
     pissa("decompose", "embedded", *start[2:], "--out", folder / "RESIDUAL")
     for name in ("INIT", "ADAPTER"):

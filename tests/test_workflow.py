@@ -3,6 +3,7 @@
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from commands import pissa
 
 from pissa_repro.runtime import paths
 
@@ -109,6 +111,15 @@ def test_the_figures_are_drawn(swept):
 def test_a_second_run_does_nothing(swept):
     done = snakemake("-n", "all", "--configfile", config(swept), folder=swept)
     assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_halves_of_it_are_joined_and_only_collected(swept, tmp_path):
+    """As made on two machines, one of which has no PiSSA and the other nothing else."""
+    halves = [tmp_path / half / "results" for half in "ab"]
+    for half, others in zip(halves, ("pissa-*-lr*", "[!p]*-lr*-s*"), strict=True):
+        shutil.copytree(swept / "results", half, ignore=shutil.ignore_patterns(others))
+    pissa("join", *halves, "--out", tmp_path / "results")
+    assert dry(tmp_path) == {"collect": 1}
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@
 
 EXHIBIT is a name of `pissa exhibits` without its folder; without one, all that the paper numbers and the config can
 carry. Hours are of GPUs where the config gives the model any, else of CPU cores. They come from the records of such
-trainings in --results where there are any, else from arithmetic, and each line says which. Needs no GPU and no network.
+trainings in --results where there are any, else from arithmetic, and each line says which. Cells on GPUs that do not
+fit one card are marked by *, with what would fit. Needs no GPU and no network.
 """
 
 from pathlib import Path
@@ -28,6 +29,7 @@ def plan(
     exhibit: Annotated[str | None, typer.Argument(help="One table or figure, such as table2.")] = None,
     configfile: Files = None,
     results: Annotated[Path, typer.Option(help="The folder of records.")] = Path("results"),
+    card: Annotated[float, typer.Option(help="Memory of one GPU, in GiB.", min=1)] = 80.0,
 ) -> None:
     """A line for each setting, and a sum."""
     from pissa_repro.results.forecast import ASSUMED, Forecast
@@ -44,10 +46,11 @@ def plan(
     if not items:
         print("Nothing is trained or measured for it.")
         return
-    show(HEADS, [_row(sweep, item) for item in items])
+    show(HEADS, [_row(sweep, item, card) for item in items])
     print(_sum(items))
     if any(item.source == "arithmetic" for item in items):
         print(f"{ASSUMED}.")
+    print(*too_large(sweep, items, card), sep="", end="")
 
 
 def wanted(sweep: "Sweep", exhibit: str | None) -> "list[Output]":
@@ -80,9 +83,33 @@ def _once(items: "list[Item]") -> "list[Item]":
     return sorted(kept, key=items.index)
 
 
-def _row(sweep: "Sweep", item: "Item") -> tuple[str, ...]:
-    name = sweep.config["models"].get(item.model, {}).get("display", item.model)  # a toy has none
-    numbers = (_short(item.hours), _short(item.scoring), _short(item.memory), _short(item.disk))
+def too_large(sweep: "Sweep", items: "list[Item]", card: float) -> list[str]:
+    """A line for each model that has cells larger than a card of so many GiB: which, and which others fit."""
+    lines = []
+    for model in dict.fromkeys(item.model for item in items if _over(item, card)):
+        own = [item for item in items if item.model == model and item.cells]
+        over = [item for item in own if _over(item, card)]
+        fit = dict.fromkeys(item.what for item in own if not _over(item, card))
+        told = ", ".join(dict.fromkeys(f"{item.what} ({_short(item.memory)} GiB)" for item in over))
+        instead = f"{', '.join(fit)} of it would fit" if fit else "none of its cells would fit"
+        lines.append(
+            f"* {_shown(sweep, model)}: more than one card of {_short(card)} GiB: {told}; {instead}. Take these out of "
+            "sweep.cells, or say --card for a larger one.\n"
+        )
+    return lines
+
+
+def _over(item: "Item", card: float) -> bool:
+    return item.device == "GPU" and item.memory is not None and item.memory > card
+
+
+def _shown(sweep: "Sweep", model: str) -> str:
+    return sweep.config["models"].get(model, {}).get("display", model)  # a toy has none
+
+
+def _row(sweep: "Sweep", item: "Item", card: float) -> tuple[str, ...]:
+    name, memory = _shown(sweep, item.model), _short(item.memory) + (" *" if _over(item, card) else "")
+    numbers = (_short(item.hours), _short(item.scoring), memory, _short(item.disk))
     rank, cells = (str(value or "") for value in (item.rank, item.cells))
     made = str(item.made) if item.cells else ""
     return (name, item.what, item.quant, rank, cells, made, *numbers, item.source)

@@ -22,13 +22,13 @@ def checked(path: Path, spec: Mapping[str, Any]) -> Any:
     return record
 
 
-def differing(wanted: Any, given: Any, place: str = "spec") -> Iterator[str]:
-    """Say where two specs differ, as "spec.settings.epochs is 2, the config says 1"."""
+def differing(wanted: Any, given: Any, place: str = "spec", source: str = "the config") -> Iterator[str]:
+    """Say where two specs differ, as "spec.settings.epochs is 2, the config says 1". source: who says the wanted."""
     if isinstance(wanted, dict) and isinstance(given, dict):
         for key in sorted(wanted.keys() | given.keys()):
-            yield from differing(wanted.get(key), given.get(key), f"{place}.{key}")
+            yield from differing(wanted.get(key), given.get(key), f"{place}.{key}".strip("."), source)
     elif wanted != given:
-        yield f"{place} is {given!r}, the config says {wanted!r}"
+        yield f"{place} is {given!r}, {source} says {wanted!r}"
 
 
 def content(record: Path) -> str | None:

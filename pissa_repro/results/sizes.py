@@ -1,6 +1,6 @@
 """How large a model is, without loading it: by the headers of its files where they are at hand, else by known shapes.
 
-The shapes of the paper's models are data, reference/model_shapes.yaml.
+The shapes of the models of shipped configs are data, reference/model_shapes.yaml.
 """
 
 from collections import Counter
@@ -86,4 +86,5 @@ def _of_shapes(given: dict[str, Any]) -> Size:
     }  # fmt: skip
     size = Size(0, Counter(dict.fromkeys(one.items(), layers)))
     embeddings = given["vocab_size"] * wide * (1 if given["tied"] else 2)
-    return Size(size.linear() + embeddings + (2 * layers + 1) * wide, size.matrices)
+    norms = (2 * layers + 1) * wide + (2 * layers * given["head_dim"] if given.get("qk_norm") else 0)
+    return Size(size.linear() + embeddings + norms, size.matrices)

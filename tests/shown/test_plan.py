@@ -57,6 +57,16 @@ def test_a_plan_of_7b_models_needs_no_files(real, tmp_path, capsys):
     assert memory["llama-2-7b", "QLoRA"] < memory["llama-2-7b", "LoRA"] / 2
 
 
+def test_cells_larger_than_a_card_are_marked_with_what_would_fit(tmp_path, capsys):
+    pissa("plan", "table2", "--configfile", PAPER, "--results", tmp_path)
+    shown = capsys.readouterr().out
+    marked = [line for line in shown.splitlines() if " *  " in line]
+    assert len(marked) == 4 and all(" full FT " in line for line in marked)
+    assert "\n* LLaMA-2-7B: more than one card of 80 GiB: full FT (100 GiB); LoRA, PiSSA" in shown
+    pissa("plan", "table2", "--configfile", PAPER, "--results", tmp_path, "--card", "141")
+    assert "*" not in capsys.readouterr().out
+
+
 def test_measured_records_come_before_arithmetic(swept, recorded, tmp_path):
     own = swept.shown_in("figure8")
     (pissa_cell,) = [cell for cell in own.cells.values() if cell.method == "pissa"]
