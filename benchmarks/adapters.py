@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import RESULTS, ROOT, keep
+from common import RESULTS, ROOT, keep, peak_resident
 from init_model import SHAPES, TARGETS, write
 
 from pissa_repro.adapters import convert, export, exportable
@@ -112,12 +112,6 @@ def run(contender: str, work: Path) -> None:
             PeftModel.from_pretrained(base, str(work / LORA)).merge_and_unload().save_pretrained(str(out))
 
 
-def _peak() -> int:
-    """The largest resident memory of this process, bytes; getrusage would count its parent's before the start too."""
-    line = next(line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if "VmHWM" in line)
-    return int(line.split()[1]) * 1024
-
-
 def timed(contender: str, work: Path) -> dict[str, float]:
     """Seconds and largest memory of a contender in a process of its own, its output deleted."""
     shutil.rmtree(work / "out", ignore_errors=True)
@@ -159,7 +153,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.run:
         run(args.run, args.work)
-        (args.work / "memory").write_text(str(_peak()), encoding="utf-8")
+        (args.work / "memory").write_text(str(peak_resident()), encoding="utf-8")
         return
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), args.shapes, args.layers, args.rank)

@@ -25,6 +25,12 @@ def snakemake(folder: Path, *arguments: str) -> float:
     return time.perf_counter() - started
 
 
+def peak_resident() -> int:
+    """Peak resident bytes of this process. Not ru_maxrss: it begins with what the parent process had."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
 def keep(name: str, result: dict[str, Any], folder: Path = RESULTS) -> None:
     """Append the result, with machine, versions and commit, to <name>.jsonl; a "name" of its own goes before."""
     path = folder / f"{name}.jsonl"

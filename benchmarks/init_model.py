@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common import peak_resident
 from safetensors.torch import save_file
 
 from pissa_repro.starts import make
@@ -104,7 +105,7 @@ def start(folder: str, ranks: list[int]) -> dict[str, Any]:
     specs = [same | {"rank": rank, "alpha": float(rank), "target_modules": TARGETS} for rank in ranks]
     if torch.cuda.is_available():
         torch.zeros(1).cuda()  # the context is not the start's memory
-    memory, disk, started = _peak(), _read_bytes(), time.perf_counter()
+    memory, disk, started = peak_resident(), _read_bytes(), time.perf_counter()
     *_, (_, facts) = make.start_model(folder, specs)
     seconds = time.perf_counter() - started
     return {
@@ -113,19 +114,11 @@ def start(folder: str, ranks: list[int]) -> dict[str, Any]:
         "error_reduction": None,
         "runs": 1,
         "matrices": len(facts),
-        "memory_bytes": _peak() - memory,
+        "memory_bytes": peak_resident() - memory,
         "gpu_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
         "bytes": _weight_bytes(folder),
         "disk_bytes": None if disk is None else _read_bytes() - disk,
     }
-
-
-def _peak() -> int:
-    """Peak resident bytes of this program. Not ru_maxrss: it begins with what the parent process had."""
-    (line,) = [
-        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")
-    ]
-    return int(line.split()[1]) * 1024
 
 
 def _read_bytes() -> int | None:

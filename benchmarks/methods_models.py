@@ -83,18 +83,20 @@ class Stamps(TrainerCallback):
 
 
 class Bench:
-    """A model with its rows in a folder. width: of one layer of LLaMA-2-7B's shapes; 0: the embedded model."""
+    """A model with its rows in a folder. width: of one layer of LLaMA-2-7B's shapes; 0: the model of the config.
 
-    def __init__(self, folder: Path, width: int, rank: int, steps: int):
+    raw: the config; None: the shipped one, whose model is the embedded one.
+    """
+
+    def __init__(self, folder: Path, width: int, rank: int, steps: int, raw: dict[str, Any] | None = None):
         self.folder, self.steps, self.rank = folder, steps + FIRST, rank
-        self.name = f"llama-{width}" if width else "embedded"
         (self.reference,) = methods.references()
-        source = "embedded"
+        self.raw = raw or load(ROOT / "config" / "config.yaml")
         if width:
             one_layer(folder / "model", width)
-            source = str(folder / "model")
-        self.raw = load(ROOT / "config" / "config.yaml")
-        self.raw["models"][MODEL]["path"] = source
+            self.raw["models"][MODEL]["path"] = str(folder / "model")
+        source = self.raw["models"][MODEL]["path"]
+        self.name = f"llama-{width}" if width else Path(source).name
         self.raw["train"]["steps"] = self.steps
         self.raw["sweep"] |= {"ranks": [rank], "seeds": [0]}
         self.stored: ModelRecord = fetch_model({"path": source})

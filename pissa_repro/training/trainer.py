@@ -33,6 +33,7 @@ from pissa_repro.runtime.specs import TrainSpec
 from pissa_repro.training import diverged
 from pissa_repro.training.cell import Prepared, Share
 from pissa_repro.training.hooks import hooks
+from pissa_repro.training.order import by_length
 from pissa_repro.training.sinks import UNWATCHED, Watched
 
 log = logging.getLogger(__name__)
@@ -158,6 +159,7 @@ def build(
     }
     make = {SEQ2SEQ: _seq2seq, CLASSIFICATION: _classifier}.get(architecture(prepared.model.config), _causal)
     trainer = make(options, given)
+    by_length(trainer, prepared.examples)
     trainer.remove_callback(PrinterCallback)  # a line of numbers per step; train_steps.csv has them
     if added:
         added.join(trainer)

@@ -15,7 +15,7 @@ from pissa_repro.plan.batches import Batches
 from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.record import read_json, read_lines
-from pissa_repro.scoring import generations
+from pissa_repro.scoring import generations, lms
 from pissa_repro.scoring.engines import HF
 from pissa_repro.scoring.generator import Generator, Job
 from pissa_repro.sources.fetched import stored_model
@@ -54,6 +54,20 @@ def test_killed_again_and_again_no_item_is_generated_twice(fresh):
     assert len(record["generated"]["runs"]) == 3 and "finished" in record["generated"]["runs"][-1]
     assert comparable(record) == comparable(whole)
     assert read_lines(fresh.folder / "task.samples.jsonl") == samples
+
+
+def test_batches_are_by_length_and_change_no_answer(fresh, monkeypatch):
+    """Prompts of a batch are nearly of one length; samples are in the data's order, with the answers of each alone."""
+    fresh.evaluate("--batch-size", "1")
+    samples = read_lines(fresh.folder / "task.samples.jsonl")
+    fresh.generated.unlink()
+    calls = counted(monkeypatch, lms.HF, "tok_batch_encode")
+    fresh.evaluate("--batch-size", "5")
+    batches = [[len(lm.tok_encode(text)) for text in texts] for lm, texts, *_ in calls]
+    lengths = [one for batch in batches for one in batch]
+    assert list(map(len, batches)) == [5, 5, 5, 5, 4] and lengths == sorted(lengths, reverse=True)
+    assert read_lines(fresh.folder / "task.samples.jsonl") == samples
+    assert lengths[0] > lengths[-1] + 30 and [one["id"] for one in samples] == list(range(ITEMS))
 
 
 def test_a_finished_cell_is_not_generated_again(fresh, monkeypatch):
