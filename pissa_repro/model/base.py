@@ -101,8 +101,8 @@ def _made(factors: Factors, name: str, quant: str, transposed: bool, weight: tor
     taken = factors.taken(name)
     if taken is None:
         return _based(weight, None, quant, transposed)
-    offset = product(*(one.to(weight.device) for one in taken), factors.scaling(name))
-    return _based(weight, offset, quant, transposed)
+    a, b = (one.to(weight.device) for one in taken)
+    return _based(weight, product(a, b, factors.scaling(name)), quant, transposed)
 
 
 def _packable(model: "PreTrainedModel", module: str, quant: str) -> bool:
