@@ -68,7 +68,7 @@ def test_a_cell_takes_little_more_on_its_way_than_when_it_is_there(tmp_path, qua
     # freed memory goes back to the system at once, so that the peak is what was in use
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", CHILD, json.dumps(given)]
-    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=900)
     assert done.returncode == 0, done.stderr
     peak, steady = map(int, done.stdout.split())
     print(f"{quant}: peak {peak / 1e6:.0f} MB, {steady / 1e6:.0f} MB when it is there, {peak / steady:.2f} times")
