@@ -3,18 +3,21 @@
 import contextlib
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pissa_repro import quantizers
 from pissa_repro.model.architecture import SEQ2SEQ, architecture
-from pissa_repro.model.factors import Factors
+from pissa_repro.model.factors import Factors, product
 from pissa_repro.model.load import DTYPES
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from pissa_repro.model.lent import Lent
 
 
 def module_name(model: "PreTrainedModel", name: str) -> str:
@@ -43,30 +46,63 @@ def uses(model: "PreTrainedModel") -> Counter[int]:
     return Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
 
 
-def set_base(model: "PreTrainedModel", factors: Factors, quant: str, dtype: str, pack: bool) -> None:
+def set_base(
+    model: "PreTrainedModel", factors: Factors, quant: str, dtype: str, pack: bool, lent: "Lent | None" = None
+) -> None:
     """Replace W by the frozen base, quantize(W - s * offset), in every target module.
 
     The model comes and stays in float32, as every base is made in float32 (out, in) by quantizers.base_weight;
     `cast` rounds it to `dtype` later, which here is what packed weights compute in. pack: keep 4-bit weights
-    packed (training); else dequantized (scoring, merging). A Conv1D layer (GPT-2) gets its base transposed and is
-    never packed, nor is T5's `wo`. Raises UserError for a module that the model does not have, or that shares its
-    weight with another.
+    packed (training); else dequantized (scoring, merging). lent: of a model whose weights are not in their places yet;
+    each W is then read when its turn comes, and its base put there in the dtype that `lent` has. A Conv1D layer (GPT-2)
+    gets its base transposed and is never packed, nor is T5's `wo`. Raises UserError for a module that the model does
+    not have, or that shares its weight with another.
     """
     counts = uses(model)
     for name in factors.A:
         module = module_name(model, name)
-        layer, weight = model.get_submodule(module), model.get_parameter(f"{module}.weight")
-        if counts[id(weight)] > 1:
+        if counts[id(model.get_parameter(f"{module}.weight"))] > 1:
             raise UserError(f"config.train.target_modules: {name} shares its weight with the embedding; take it out.")
-        offset = factors.offset_product(name)
-        offset = None if offset is None else offset.to(weight.device)
-        if stores_transposed(layer):
-            weight.data = quantizers.base_weight(weight.data.t().contiguous(), offset, quant).t().contiguous()
-        elif pack and isinstance(layer, torch.nn.Linear) and _packable(model, module, quant):
-            whole = weight.data if offset is None else weight.data - offset
-            model.set_submodule(module, quantizers.packed(layer, whole, quant, DTYPES[dtype]))
-        else:
-            weight.data = quantizers.base_weight(weight.data, offset, quant)
+        if lent is not None:
+            lent.put(model.get_submodule(module))
+        packs = pack and _packable(model, module, quant)
+        _replace(model, module, factors.offset_product(name), quant, DTYPES[dtype] if packs else None)
+        if lent is not None:
+            layer = model.get_submodule(module)
+            lent.settle(layer)
+            lent.changes[f"{module}.weight"] = partial(_made, factors, name, quant, stores_transposed(layer))
+
+
+def _replace(
+    model: "PreTrainedModel", module: str, offset: torch.Tensor | None, quant: str, packed: torch.dtype | None
+) -> None:
+    """Replace the W of one module by its base. packed: the dtype in which a packed one computes; None for others.
+
+    What it needs on the way is freed when it returns, before the next W is read.
+    """
+    layer, weight = model.get_submodule(module), model.get_parameter(f"{module}.weight")
+    offset = None if offset is None else offset.to(weight.device)
+    if packed is not None and isinstance(layer, torch.nn.Linear):
+        whole = weight.data if offset is None else torch.sub(weight.data, offset, out=offset)
+        model.set_submodule(module, quantizers.packed(layer, whole, quant, packed))
+    else:
+        weight.data = _based(weight.data, offset, quant, stores_transposed(layer))
+
+
+def _based(weight: torch.Tensor, offset: torch.Tensor | None, quant: str, transposed: bool) -> torch.Tensor:
+    """The base of a weight as its layer stores it; the offset is (out, in), and is overwritten."""
+    if transposed:
+        return quantizers.base_weight(weight.t().contiguous(), offset, quant).t().contiguous()
+    return quantizers.base_weight(weight, offset, quant)
+
+
+def _made(factors: Factors, name: str, quant: str, transposed: bool, weight: torch.Tensor) -> torch.Tensor:
+    """The base of a weight on its device, where the product of the factors is taken too: to look at, not to keep."""
+    taken = factors.taken(name)
+    if taken is None:
+        return _based(weight, None, quant, transposed)
+    a, b = (one.to(weight.device) for one in taken)
+    return _based(weight, product(a, b, factors.scaling(name)), quant, transposed)
 
 
 def _packable(model: "PreTrainedModel", module: str, quant: str) -> bool:

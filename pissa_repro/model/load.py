@@ -8,9 +8,11 @@ import torch
 
 from pissa_repro.model import classes
 from pissa_repro.model.architecture import SEQ2SEQ, architecture, start_token
-from pissa_repro.model.checkpoint import all_finite, stored
+from pissa_repro.model.checkpoint import stored
 from pissa_repro.model.classes import Head
-from pissa_repro.model.skeleton import LOCAL, as_user_error, own_config, skeleton
+from pissa_repro.model.folder import CONFIG, is_file
+from pissa_repro.model.lent import Lent
+from pissa_repro.model.skeleton import as_user_error, skeleton
 from pissa_repro.model.tokens import align, load_tokenizer
 from pissa_repro.runtime.errors import UserError
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
+GENERATION = "generation_config.json"
 
 # Models that count positions from behind the one of padding: their table holds more positions than a text may have.
 BEHIND_PADDING = frozenset(
@@ -45,38 +47,31 @@ def default_device() -> torch.device:
 
 
 def load_base(
-    folder: str | Path,
-    dtype: str = "float32",
-    device: torch.device | str | None = None,
-    head: Head | None = None,
+    folder: str | Path, device: torch.device | str | None = None, head: Head | None = None
 ) -> "PreTrainedModel":
-    """The untouched model, on the given device or this process's, its dtype asserted (pitfall 15, docs/pitfalls.md).
+    """The untouched model, float32 whatever the files hold (pitfall 15, docs/pitfalls.md), placed weight by weight.
+
+    On the given device or this process's. Raises UserError as `lent_base`, and for weights that are not finite.
+    """
+    return lent_base(folder, device, head).place()
+
+
+def lent_base(folder: str | Path, device: torch.device | str | None = None, head: Head | None = None) -> Lent:
+    """The untouched model with its weights still in the files.
 
     head: of a model that gives classes; drawn where the files have none, and its last token told by the tokenizer's
-    pad. Raises UserError as `skeleton`, and for weights that are not finite or not tied as the config says.
+    pad. Raises UserError as `skeleton`, and for weights that are not tied as the config says.
     """
-    skeleton(folder, head)  # all that headers show: whatever does not fit ends here, before a weight is read
     with as_user_error(folder):
-        config = own_config(folder, head)
-        model: Any = (
-            architecture(config)
-            .auto()
-            .from_pretrained(folder, config=config, dtype=DTYPES[dtype], use_safetensors=True, **LOCAL)
-        )
+        model = skeleton(folder, head)  # all that headers show: whatever does not fit ends here
+        lent = Lent(folder, model, torch.device(device or default_device()))
         if head is None:
-            model.generation_config = _only_tokens(model.generation_config, start_token(config))
+            model.generation_config = _only_tokens(_generation(folder), start_token(model.config))
         else:
             classes.draw(model, classes.fresh(folder, model, stored(folder)), head.seed)
             align(model, load_tokenizer(folder, needs_end=False))
-        wrong = {name for name, p in model.named_parameters() if p.dtype != DTYPES[dtype]}
-        if wrong:
-            raise UserError(f"{folder}: asked for {dtype}, but {min(wrong)} came as another dtype.")
-        model = model.to(device or default_device())
-        for name, parameter in model.named_parameters():
-            if not all_finite(parameter.detach()):
-                raise UserError(f"{folder}: {name} holds NaN or infinite values; the checkpoint is damaged.")
         _check_head(folder, model)
-    return model
+    return lent
 
 
 def _check_head(folder: str | Path, model: "PreTrainedModel") -> None:
@@ -98,7 +93,16 @@ def _check_head(folder: str | Path, model: "PreTrainedModel") -> None:
         )
 
 
-def _only_tokens(given: "GenerationConfig | None", start: int | None) -> "GenerationConfig":
+def _generation(folder: str | Path) -> "GenerationConfig":
+    """The model's generation_config.json; of older folders, what config.json says of it."""
+    from transformers import GenerationConfig
+
+    own = is_file(Path(folder) / GENERATION)
+    name = GENERATION if own else CONFIG
+    return GenerationConfig.from_pretrained(folder, name, _from_model_config=not own, local_files_only=True)
+
+
+def _only_tokens(given: "GenerationConfig", start: int | None) -> "GenerationConfig":
     """A model's generation_config.json without its sampling, penalties and lengths: they would change greedy decoding.
 
     transformers takes them, vLLM does not; some that ship with models cannot even be saved again.

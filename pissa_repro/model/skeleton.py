@@ -184,23 +184,35 @@ def as_user_error(folder: str | Path, kind: str = "model") -> Iterator[None]:
         log.disabled = before
 
 
-def _conversions(model: "PreTrainedModel") -> list[Any]:
+def conversions(model: "PreTrainedModel") -> list[Any]:
     """How transformers renames, splits and joins a file's tensors for this class."""
     from transformers.conversion_mapping import get_model_conversion_mapping
 
     return get_model_conversion_mapping(model, None, None)
 
 
-def _refuse_twice(folder: str | Path, model: "PreTrainedModel", tensors: Iterable[str]) -> None:
-    """Raise UserError for two tensors that become one parameter, as with the base model's name in front and without."""
+def places(model: "PreTrainedModel", tensors: Iterable[str]) -> Iterator[tuple[str, str, str | None]]:
+    """(tensor, weight, pattern) for each tensor of the files: the weight of the model that it becomes, or a part of.
+
+    pattern: by which a converter of transformers knows the tensor; None for one that is a weight as it is. The name of
+    a weight that the model does not have is that of a tensor which is not used.
+    """
     from transformers.core_model_loading import WeightConverter, rename_source_key
 
-    steps, needed = _conversions(model), model.state_dict()
+    steps, needed, prefix = conversions(model), model.state_dict(), model.base_model_prefix
     renamings, converters = ([s for s in steps if isinstance(s, WeightConverter) == kind] for kind in (False, True))
-    places: dict[str, str] = {}
     for name in tensors:
-        place, joined = rename_source_key(name, renamings, converters, model.base_model_prefix, needed)
-        if joined is None and (other := places.setdefault(place, name)) != name:
+        place, pattern = rename_source_key(name, renamings, converters, prefix, needed)
+        if place not in needed and name in needed:  # it has the model's own name, which no step is for
+            place, pattern = rename_source_key(name, [], [], prefix, needed)
+        yield name, place, pattern
+
+
+def _refuse_twice(folder: str | Path, model: "PreTrainedModel", tensors: Iterable[str]) -> None:
+    """Raise UserError for two tensors that become one parameter, as with the base model's name in front and without."""
+    found: dict[str, str] = {}
+    for name, place, pattern in places(model, tensors):
+        if pattern is None and (other := found.setdefault(place, name)) != name:
             raise UserError(f"{folder}: {other} and {name} are one weight of {type(model).__name__}. Keep one of them.")
 
 
@@ -220,7 +232,7 @@ def _refuse_other_weights(
 
     place = {"": "meta"}
     empty = {name: torch.empty(tensor.shape, device="meta") for name, tensor in tensors.items()}
-    asked = LoadStateDictConfig(weight_mapping=_conversions(model), device_map=place, dtype=torch.float32)
+    asked = LoadStateDictConfig(weight_mapping=conversions(model), device_map=place, dtype=torch.float32)
     report, _ = convert_and_load_state_dict_in_model(model, empty, asked, None)
     model.tie_weights(missing_keys=report.missing_keys, recompute_mapping=False)
     model._adjust_missing_and_unexpected_keys(report)

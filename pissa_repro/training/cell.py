@@ -67,38 +67,53 @@ def made_from(spec: TrainSpec, identity: Identity, init: Path | None) -> MadeFro
 
 
 def prepare(spec: TrainSpec, stored: ModelRecord, data: Path, init: Path | None) -> Prepared:
-    """The cell's model ready for training, and its examples from the rows in `data`. init: of a cell with factors."""
+    """The cell's model ready for training, and its examples from the rows in `data`. init: of a cell with factors.
+
+    Its weights are read, changed and placed one by one, so that no more of them is in memory than the training uses.
+    """
     from pissa_repro.model import classes, factors
     from pissa_repro.model.adapter import attach
     from pissa_repro.model.base import cast, set_base
     from pissa_repro.model.checks import logits, relative_difference
-    from pissa_repro.model.load import check_length, load_base
+    from pissa_repro.model.load import DTYPES, check_length, lent_base
     from pissa_repro.model.tokens import align, load_tokenizer
 
     settings, rows = spec["settings"], list(read_lines(data))
+    dtype = settings["dtype"]
     gives_classes = settings.get("task") == classes.TASK
     head = classes.Head(classes.named(rows, str(data)), spec["seed"]) if gives_classes else None
     tokenizer = load_tokenizer(stored["path"], needs_end=head is None)
-    base = load_base(stored["path"], head=head)
+    lent = lent_base(stored["path"], head=head)
+    base = lent.model
     align(base, tokenizer)  # full fine-tuning saves what its config says
     check_length(settings["max_length"], base.config)
     examples, lengths = _examples(rows, base, tokenizer, spec)
     prompts = [example["input_ids"] for example in examples[:4]]
-    expected = logits(base, prompts)
+    if spec["init"] is None or (spec["quant"] == "none" and dtype == "float32"):
+        lent.place()  # W is used as it is, or its base takes as much
+    expected = lent.logits(prompts)
     if spec["init"] is None:
         return Prepared(base, tokenizer, examples, lengths, None)  # nothing is added to W
     if init is None:
         raise UserError("--init: the folder of the initial factors is not given.")
-    set_base(base, factors.load(init, stored), spec["quant"], settings["dtype"], pack=True)
+    if not (head or spec["lora"].get("use_dora")):  # PEFT copies the head, and takes norms of W, in float32
+        lent.dtype = DTYPES[dtype]
+    set_base(base, factors.load(init, stored), spec["quant"], dtype, pack=True, lent=lent)
+    lent.place()
     lora = classes.in_training(base, spec["lora"]) if head else spec["lora"]
     model = attach(base, init, {"lora_dropout": settings["dropout"], **lora})
-    moved = relative_difference(logits(model, prompts), expected)
-    if spec["quant"] == "none" and not methods.load(spec["method"]).MOVES and not moved <= START_UP:  # NaN too
-        raise UserError(f"start-up: base + sBA moves the model's logits by {moved:.1e}. Is the init another model's?")
-    if settings["dtype"] != "float32":
+    exact = spec["quant"] == "none" and not methods.load(spec["method"]).MOVES
+    if exact or dtype == "float32":
+        with lent.lending():
+            moved = relative_difference(logits(model, prompts), expected)
+        if exact and not moved <= START_UP:  # NaN too
+            raise UserError(
+                f"start-up: base + sBA moves the model's logits by {moved:.1e}. Is the init another model's?"
+            )
+    if dtype != "float32":
         if head:
             classes.widen(model.get_base_model(), classes.modules(base))
-        cast((p for p in model.parameters() if not p.requires_grad), settings["dtype"])
+        cast((p for p in model.parameters() if not p.requires_grad), dtype)
         moved = relative_difference(logits(model, prompts), expected)
     return Prepared(model, tokenizer, examples, lengths, moved)
 
