@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from pissa_repro.runtime import gpus
+from pissa_repro.runtime import gpus, processes
 from pissa_repro.runtime.errors import UserError, run_stage, writing
 from pissa_repro.runtime.lock import alone
 from pissa_repro.runtime.provenance import provenance
@@ -56,24 +56,18 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def spread(count: int) -> None:
-    """Replace this process by one process per GPU, if there is more than one GPU to use.
-
-    Its locks of cards stay; the lock of the cell ends here, and the first of the new processes takes it.
-    """
-    if count > 1 and "WORLD_SIZE" not in os.environ:
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", __spec__.name]
-        os.execv(sys.executable, [sys.executable, *launcher, *sys.argv[1:]])
-
-
 def main(argv: list[str] | None = None) -> None:
+    processes.end_with_launcher()
     args = arguments(argv)
     watch = sinks.watched(args.report_to, args.trained.parent)
-    first = os.environ.get("RANK", "0") == "0"  # of several processes one writes; the others take nothing
-    with alone(args.scratch, "training in") if first else contextlib.nullcontext():
+    alone_here = processes.is_first() and not processes.launched()  # of several processes one takes the lock for all
+    with alone(args.scratch, "training in") if alone_here else contextlib.nullcontext(-1) as lock:
         gpus.take(args.gpus)
-        spread(args.gpus)
-        run(args, watch)
+        if args.gpus > 1 and "WORLD_SIZE" not in os.environ:  # one process a card
+            command = [sys.executable, "-m", __spec__.name, *(sys.argv[1:] if argv is None else argv)]
+            processes.run(command, args.gpus, (*gpus.held(), lock))
+        else:
+            run(args, watch)
 
 
 def run(args: argparse.Namespace, watch: sinks.Watched) -> None:
@@ -84,12 +78,12 @@ def run(args: argparse.Namespace, watch: sinks.Watched) -> None:
     from pissa_repro.training import trainer as trainers
 
     stored, spec = stored_model(args.model), args.spec
+    world = int(os.environ.get("WORLD_SIZE", "1"))
     prepared = prepare(spec, stored, args.data, args.init)
     log.info("%s", {k: v for k, v in prepared.lengths.as_dict().items() if v})
     identity = identities(stored, args.data)
     made = made_from(spec, identity, args.init)
     scratch = trainers.Scratch(args.scratch, made)
-    world = int(os.environ.get("WORLD_SIZE", "1"))
     share = split_batch(spec["settings"]["batch_size"], args.micro_batch_size, world)
     sinks.start(watch)
     trainer = trainers.build(prepared, spec, scratch, share, args.checkpoint_steps, watch)

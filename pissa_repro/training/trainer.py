@@ -1,7 +1,6 @@
 """TRL's SFTTrainer (or transformers' own) set to the paper's recipe; checkpoints survive any kill."""
 
 import logging
-import os
 import shutil
 import sys
 import time
@@ -26,6 +25,7 @@ from trl import SFTConfig, SFTTrainer
 
 from pissa_repro.model.architecture import CLASSIFICATION, SEQ2SEQ, architecture
 from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.processes import is_first
 from pissa_repro.runtime.progress import Plain
 from pissa_repro.runtime.record import read_json, write_json
 from pissa_repro.runtime.record_types import MadeFrom
@@ -57,7 +57,7 @@ class Scratch:
     def __init__(self, folder: Path, made: MadeFrom):
         self.folder, self.seconds_before = folder, 0.0
         self.resumed_from: int | None = None
-        self.first = os.environ.get("RANK", "0") == "0"
+        self.first = is_first()
         if self.first and (other := self._other(made)):
             if any(folder.glob("checkpoint-*")):
                 log.warning("%s: checkpoints of another training (%s); this one starts anew", folder, other)
@@ -122,7 +122,7 @@ class Watch(TrainerCallback):
             )
             control.should_training_stop, control.should_save = True, False  # a checkpoint would begin beyond it
             return
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() and state.is_world_process_zero:
             self.plain.step(f"loss {loss:.4f}, ")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
