@@ -19,6 +19,7 @@ from typing import IO
 
 log = logging.getLogger(__name__)
 LAUNCHER = "PISSA_REPRO_LAUNCHER"  # the pid of the process that has started this one here
+NONE, FULL = SHARDING = ("none", "full")  # what the processes of a training share: nothing of the weights, or all
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 ALONE, ASKED = 2.0, 20.0  # seconds for the others to end by themselves, and after they were asked to
 TAIL = 2000  # characters shown of a process that failed and was not heard

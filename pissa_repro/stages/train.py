@@ -51,6 +51,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--micro-batch-size", type=int, default=4, help="sequences in one forward pass (default 4)")
     parser.add_argument("--checkpoint-steps", type=int, default=50, help="steps between checkpoints (default 50)")
     parser.add_argument(
+        "--sharding", choices=processes.SHARDING, default=processes.NONE,
+        help="share the weights among the processes of a training: full, or none (default)",
+    )  # fmt: skip
+    parser.add_argument(
         "--report-to", default=sinks.NONE, help=f"show the curve in: {', '.join(sinks.MODULES)}; or none"
     )
     return parser.parse_args(argv)
@@ -76,17 +80,22 @@ def run(args: argparse.Namespace, watch: sinks.Watched) -> None:
     from pissa_repro.adapters.trained import Trained, finish
     from pissa_repro.model.update import mean_update
     from pissa_repro.training import trainer as trainers
+    from pissa_repro.training.sharding import make_whole
 
     stored, spec = stored_model(args.model), args.spec
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    prepared = prepare(spec, stored, args.data, args.init)
+    shards = args.sharding if world > 1 else processes.NONE
+    if shards != args.sharding:
+        log.info("sharding: one process has all of the weights")
+    host = "cpu" if shards == processes.FULL else None  # the whole model may not fit a card
+    prepared = prepare(spec, stored, args.data, args.init, host)
     log.info("%s", {k: v for k, v in prepared.lengths.as_dict().items() if v})
     identity = identities(stored, args.data)
     made = made_from(spec, identity, args.init)
     scratch = trainers.Scratch(args.scratch, made)
     share = split_batch(spec["settings"]["batch_size"], args.micro_batch_size, world)
     sinks.start(watch)
-    trainer = trainers.build(prepared, spec, scratch, share, args.checkpoint_steps, watch)
+    trainer = trainers.build(prepared, spec, scratch, share, args.checkpoint_steps, watch, shards)
     dtypes = check_dtypes(trainer.model, spec)
     if trainer.args.train_batch_size != share.micro:  # the Trainer would use every GPU that it sees
         raise UserError(f"--gpus: a process has to see one GPU, this one sees {trainer.args.n_gpu}.")
@@ -94,6 +103,7 @@ def run(args: argparse.Namespace, watch: sinks.Watched) -> None:
     with writing(args.scratch):
         trainer.train(resume_from_checkpoint=scratch.last())
     seconds = time.perf_counter() - before
+    make_whole(trainer)
     if not trainer.is_world_process_zero():
         return
     rows = write_steps(args.steps, trainer.state.log_history)
@@ -113,6 +123,7 @@ def run(args: argparse.Namespace, watch: sinks.Watched) -> None:
         train_seconds=scratch.seconds_before + seconds,
         update=None if lost else mean_update(trainer.model, stored, spec["quant"], args.init),
         resumed_from=scratch.resumed_from,
+        **({} if shards == processes.NONE else {"sharding": shards}),  # type: ignore[typeddict-item]
         provenance=provenance(started),
     )
     write_json(args.record, record)

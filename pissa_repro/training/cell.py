@@ -66,8 +66,11 @@ def made_from(spec: TrainSpec, identity: Identity, init: Path | None) -> MadeFro
     }
 
 
-def prepare(spec: TrainSpec, stored: ModelRecord, data: Path, init: Path | None) -> Prepared:
-    """The cell's model ready for training, and its examples from the rows in `data`. init: of a cell with factors."""
+def prepare(spec: TrainSpec, stored: ModelRecord, data: Path, init: Path | None, device: str | None = None) -> Prepared:
+    """The cell's model ready for training, and its examples from the rows in `data`. init: of a cell with factors.
+
+    device: where the model is made, if not on this process's: that of a model to be sharded is the host.
+    """
     from pissa_repro.model import classes, factors
     from pissa_repro.model.adapter import attach
     from pissa_repro.model.base import cast, set_base
@@ -79,7 +82,7 @@ def prepare(spec: TrainSpec, stored: ModelRecord, data: Path, init: Path | None)
     gives_classes = settings.get("task") == classes.TASK
     head = classes.Head(classes.named(rows, str(data)), spec["seed"]) if gives_classes else None
     tokenizer = load_tokenizer(stored["path"], needs_end=head is None)
-    base = load_base(stored["path"], head=head)
+    base = load_base(stored["path"], device=device, head=head)
     align(base, tokenizer)  # full fine-tuning saves what its config says
     check_length(settings["max_length"], base.config)
     examples, lengths = _examples(rows, base, tokenizer, spec)
