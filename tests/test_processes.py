@@ -107,6 +107,13 @@ def test_the_failure_of_one_ends_all_and_is_told(tmp_path):
     assert not any(map(runs, pids(tmp_path, launcher)))
 
 
+def test_a_process_that_was_killed_is_named(tmp_path):
+    """As by the kernel, where memory is short."""
+    launcher = launched(tmp_path, "os.kill(os.getpid(), 9) if os.environ['RANK'] == '0' else time.sleep(600)")
+    said, _ = launcher.communicate(timeout=300)
+    assert launcher.returncode == 137 and "process 1 of 2 was ended by signal 9" in said
+
+
 def test_an_error_that_all_meet_is_told_once(tmp_path):
     launcher = launched(tmp_path, "sys.exit('error: rows: no such file')")
     said, _ = launcher.communicate(timeout=300)

@@ -71,9 +71,11 @@ def run(command: Sequence[str], count: int, locks: Sequence[int] = ()) -> None:
         if (failed := _failed(processes)) is None:
             return
         _wait(processes, ALONE)
+        code = processes[failed].returncode
+        if code < 0:
+            log.error("process %d of %d was ended by signal %d", failed + 1, count, -code)
         if output := heard[failed]:
             _tell(failed, count, output, processes[0].poll())
-        code = processes[failed].returncode
         sys.exit(code if code > 0 else 128 - code)
 
 

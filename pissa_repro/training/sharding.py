@@ -11,6 +11,7 @@ or can only be read by sharded processes.
 """
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,13 @@ class Sharded(Trainer):
         if not self.full:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        there = stored(resume_from_checkpoint)
-        for name, parameter in self.model.named_parameters():
-            if name not in there:
-                raise UserError(f"{resume_from_checkpoint}: lacks {name}. Delete the folder and run again.")
+        there, names = stored(resume_from_checkpoint), defaultdict(list)
+        for name, parameter in self.model.named_parameters(remove_duplicate=False):
+            names[parameter].append(name)
+        for parameter, called in names.items():  # a head that is the embedding is stored once, under one of its names
+            name = next((one for one in called if one in there), None)
+            if name is None:
+                raise UserError(f"{resume_from_checkpoint}: lacks {called[0]}. Delete the folder and run again.")
             with safe_open(there[name].path, framework="pt") as file, torch.no_grad():
                 parameter.copy_(_share(file.get_tensor(name), parameter))
 
@@ -113,7 +117,7 @@ def shard(model: Any, device: torch.device) -> bool:
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
     try:
         for module in (*(base.get_submodule(name) for name in listed(base)), base):
-            fully_shard(module, mesh=mesh, ignored_params=whole)
+            fully_shard(module, mesh=mesh, ignored_params=whole or None)
     except (ValueError, NotImplementedError) as error:
         raise UserError(f"config.models.<model>.sharding: full: this model cannot be sharded: {error}") from error
     names = _check(model, whole)

@@ -1,5 +1,7 @@
 """`pissa plan` and `pissa exhibits`: what a config can make, what the rest needs, and what it takes."""
 
+import copy
+
 import pytest
 from commands import pissa
 from recorded import ORIGIN, record
@@ -55,6 +57,21 @@ def test_a_plan_of_7b_models_needs_no_files(real, tmp_path, capsys):
     # config/paper.yaml: 16 bytes a parameter, 108 GB for 7B in full; nf4 holds less than float32
     assert memory["llama-2-7b", "full FT"] * 2**30 == pytest.approx(108e9, rel=0.01)
     assert memory["llama-2-7b", "QLoRA"] < memory["llama-2-7b", "LoRA"] / 2
+
+
+def test_cards_that_share_the_weights_hold_a_part_each(real, tmp_path):
+    """What trains of an adapter is whole on each: 16 bytes a parameter."""
+    config = copy.deepcopy(real.config)
+    for model in config["models"].values():
+        model |= {"gpus": 4, "sharding": "full"}
+    shared, memory = Sweep(config), {}
+    for name, sweep in (("one", real), ("four", shared)):
+        for item in Forecast(sweep, tmp_path).items(sweep, [paths.cell(cell).train for cell in sweep.cells]):
+            memory[name, item.model, item.what] = item.memory * 2**30
+    assert memory["four", "llama-2-7b", "full FT"] == pytest.approx(memory["one", "llama-2-7b", "full FT"] / 4)
+    factors = 16 * size_of(real, "llama-2-7b", tmp_path).factors(128, real.config["train"]["target_modules"])
+    one, four = (memory[name, "llama-2-7b", "QLoRA"] - factors for name in ("one", "four"))
+    assert four == pytest.approx(one / 4)
 
 
 def test_measured_records_come_before_arithmetic(swept, recorded, tmp_path):
