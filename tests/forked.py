@@ -1,12 +1,14 @@
 """Trainings in several processes on the CPU, one after the other, with one import of torch for all.
 
-python tests/forked.py JOBS.json, a list of {"count": processes, "argv": of the train stage, "fail_at": a step or null}.
+python tests/forked.py JOBS.json, a list of {"count": processes, "argv": of the train stage, "fail_at": a step or null,
+"copy": a folder to copy before and its new place, or null}.
 Each process has the variables that torchrun sets. It prints what a process ended with that did not end well.
 """
 
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,12 +22,15 @@ from pissa_repro.plan.config import ROOT
 def trained(folder: Path, *jobs: dict) -> str:
     """Run the jobs in a process of their own, and return what they log; all end well, those told to fail do so."""
     listed = folder / "jobs.json"
-    listed.write_text(json.dumps([{"fail_at": None, **job} for job in jobs]), encoding="utf-8")
+    listed.write_text(json.dumps([{"fail_at": None, "copy": None, **job} for job in jobs]), encoding="utf-8")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, str(Path(__file__)), str(listed)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", timeout=900)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
-    return done.stderr
+    with open(folder / "jobs.log", "w+", encoding="utf-8") as said:
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=said, stderr=said, timeout=1800)
+        said.seek(0)
+        text = said.read()
+    assert done.returncode == 0, text[-6000:]
+    return text
 
 
 def _work(rank: int, job: dict, port: int) -> int:
@@ -55,6 +60,8 @@ def _work(rank: int, job: dict, port: int) -> int:
 
 def _run(job: dict) -> bool:
     """Whether all processes of a job ended well."""
+    if job["copy"]:
+        shutil.copytree(*job["copy"])
     with socket.socket() as made:
         made.bind(("127.0.0.1", 0))
         port = made.getsockname()[1]
