@@ -18,8 +18,9 @@ HOOKED = ("adalora", "nf4")  # its hooks look at the parts in each step, and com
 PROMPTS = [[0, 5, 9, 40], [0, 7, 7]]
 
 
-def arguments(sharding: str) -> list[str]:
-    return ["--micro-batch-size", "2", "--checkpoint-steps", str(EVERY), "--sharding", sharding]
+def arguments(count: int, sharding: str) -> list[str]:
+    """Two passes a step, so that gradients are summed over passes, too."""
+    return ["--micro-batch-size", str(2 // count), "--checkpoint-steps", str(EVERY), "--sharding", sharding]
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +35,10 @@ def made(tmp_path_factory, tiny_model, tiny_rows, tiny_gpt2):
     def add(cell: str, kind: str, count: int, sharding: str, model=tiny_model, **more):
         method, quant = {**CELLS, "hooked": HOOKED, "tied": CELLS["full"]}[cell]
         if (cell, kind) not in runs:
-            changes = {
-                "steps": STEPS,
-                "learning_rate": 5e-3,
-                **({"target_modules": ["c_attn"]} if cell == "tied" else {}),
-            }
-            runs[cell, kind] = Run(folder / f"{cell}-{kind}", model, tiny_rows, method, quant, **changes)
+            modules = {"target_modules": ["c_attn"]} if cell == "tied" else {}
+            runs[cell, kind] = Run(folder / f"{cell}-{kind}", model, tiny_rows, method, quant, steps=STEPS, **modules)
             runs[cell, kind].init()
-        jobs.append({"count": count, "argv": runs[cell, kind].train_argv(*arguments(sharding)), **more})
+        jobs.append({"count": count, "argv": runs[cell, kind].train_argv(*arguments(count, sharding)), **more})
 
     for cell in CELLS:
         add(cell, "one", 1, "none")
