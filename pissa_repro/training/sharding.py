@@ -133,7 +133,7 @@ def _check(model: torch.nn.Module, whole: set[torch.nn.Parameter]) -> list[str]:
     if left := [name for name, one in parameters.items() if name not in sharded and one not in whole]:
         raise UserError(f"config.models.<model>.sharding: full: {left[0]} is not sharded ({len(left)} in all).")
     held, of = (sum(one.nbytes for one in some) for some in (_locals(sharded), sharded.values()))
-    log.info("each process holds about %.1f of %.1f MB of the weights", held / 1e6, of / 1e6)
+    log.info("each process holds about %.4g of %.4g MB of the weights", held / 1e6, of / 1e6)
     return list(sharded)
 
 
