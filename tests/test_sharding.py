@@ -35,8 +35,10 @@ def made(tmp_path_factory, tiny_model, tiny_rows, tiny_gpt2):
     def add(cell: str, kind: str, count: int, sharding: str, model=tiny_model, **more):
         method, quant = {**CELLS, "hooked": HOOKED, "tied": CELLS["full"]}[cell]
         if (cell, kind) not in runs:
-            modules = {"target_modules": ["c_attn"]} if cell == "tied" else {}
-            runs[cell, kind] = Run(folder / f"{cell}-{kind}", model, tiny_rows, method, quant, steps=STEPS, **modules)
+            more_of = {"tied": {"target_modules": ["c_attn"]}, "hooked": {"steps": 6}}.get(cell, {})
+            runs[cell, kind] = Run(
+                folder / f"{cell}-{kind}", model, tiny_rows, method, quant, **{"steps": STEPS, **more_of}
+            )
             runs[cell, kind].init()
         jobs.append({"count": count, "argv": runs[cell, kind].train_argv(*arguments(count, sharding)), **more})
 
