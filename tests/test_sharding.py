@@ -1,16 +1,17 @@
 """Weights shared among processes: the numbers, checkpoints and files are those of one process. On CPUs, by gloo."""
 
 import re
+import shutil
 
 import pytest
 import torch
 from forked import trained
-from helpers import Run, config
+from helpers import Run, config, load_json
 from safetensors.torch import load_file
 from stage import says
 
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.runtime.record import read_json
+from pissa_repro.runtime.record import read_json, write_json
 
 STEPS, STOP, EVERY = 40, 25, 10
 CELLS = {"full": ("full", "none"), "pissa": ("pissa", "none"), "qpissa": ("pissa", "nf4")}
@@ -53,8 +54,11 @@ def made(tmp_path_factory, tiny_model, tiny_rows, tiny_gpt2):
         places = [str(folder / f"{cell}-{kind}" / "scratch") for kind in ("again", "alone")]
         add(cell, "alone", 1, "full", copy=places)
         add(cell, "again", 2, "full")
+    tied = shutil.copytree(tiny_gpt2["hub"], folder / "tied")
+    dropout = dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0)  # each process draws its own
+    write_json(tied / "config.json", load_json(tied / "config.json") | dropout)
     for kind, count, sharding in (("one", 1, "none"), ("two", 2, "full")):
-        add("tied", kind, count, sharding, tiny_gpt2["hub"])
+        add("tied", kind, count, sharding, tied)
     return runs, trained(folder, *jobs)
 
 
