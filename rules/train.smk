@@ -21,6 +21,7 @@ rule train:
     resources:
         gpu=lambda w: gpus(cell_of(w).model),
         micro_batch_size=lambda w: SWEEP.config["models"][cell_of(w).model].get("micro_batch_size", 4),
+        sharding=lambda w: SWEEP.config["models"][cell_of(w).model].get("sharding", "none"),
         checkpoint_steps=50,
         report_to="none",
     params:
@@ -32,5 +33,5 @@ rule train:
         f"--scratch {paths.SCRATCH}/{{wildcards.cell:q}} "
         "--record {output.record:q} --steps {output.steps:q} --gpus {resources.gpu:q} "
         "--micro-batch-size {resources.micro_batch_size:q} --checkpoint-steps {resources.checkpoint_steps:q} "
-        "--report-to {resources.report_to:q} "
+        "--sharding {resources.sharding:q} --report-to {resources.report_to:q} "
         "> {log:q} 2>&1"

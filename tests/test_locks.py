@@ -16,7 +16,7 @@ from helpers import Run
 from stage import says
 
 from pissa_repro.plan.config import ROOT
-from pissa_repro.runtime import lock
+from pissa_repro.runtime import gpus, lock, processes
 from pissa_repro.runtime.lock import alone
 from pissa_repro.runtime.record import canonical
 from pissa_repro.scoring import generations
@@ -161,6 +161,31 @@ def test_the_other_processes_of_one_training_take_no_lock(run, monkeypatch):
     monkeypatch.setattr(train, "run", lambda *_: None)
     with held(run.scratch):
         train.main(run.train_argv())
+
+
+def test_a_training_on_two_cards_is_two_processes_with_its_locks(run, tmp_path, monkeypatch):
+    """The locks of the cards and of the cell; each process trains and takes none itself."""
+    asked, card = [], os.open(tmp_path / "card", os.O_CREAT | os.O_RDWR)
+    monkeypatch.setattr(gpus, "take", lambda count: None)
+    monkeypatch.setattr(gpus, "_held", [card])
+
+    def started(command, count, locks):
+        asked.append((command, count))
+        name = run.scratch.with_name(f".{run.scratch.name}.lock")
+        assert locks[0] == card and os.path.samestat(os.fstat(locks[1]), name.stat())
+
+    monkeypatch.setattr(processes, "run", started)
+    argv = run.train_argv("--gpus", "2")
+    train.main(argv)
+    assert asked == [([sys.executable, "-m", "pissa_repro.stages.train", *argv], 2)]
+    done = []
+    monkeypatch.setattr(train, "run", lambda *_: done.append(1))
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", processes.LAUNCHER: str(os.getppid())}.items():
+        monkeypatch.setenv(name, value)
+    with alone(run.scratch, "training in"):
+        train.main(argv)
+    assert done == [1] and len(asked) == 1
+    os.close(card)
 
 
 def test_a_journal_names_who_writes_it(tmp_path):

@@ -1,7 +1,5 @@
 """What may not go wrong around the training: dtypes, the start-up, batches, processes."""
 
-import os
-import subprocess
 import sys
 
 import pytest
@@ -16,7 +14,7 @@ from pissa_repro.model.adapter import attach
 from pissa_repro.model.base import set_base
 from pissa_repro.model.checks import logits, relative_difference
 from pissa_repro.model.load import load_base
-from pissa_repro.plan.config import ROOT
+from pissa_repro.runtime import processes
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
 from pissa_repro.training import cell
@@ -206,16 +204,16 @@ def test_a_batch_that_cannot_be_shared_is_refused():
         cell.split_batch(5, 4, 2)
 
 
-def test_two_processes_train_as_one(tmp_path, tiny_model, tiny_rows):
-    """torchrun on the CPU: the same losses, one record, checkpoints written and removed once."""
+def test_two_processes_train_as_one(tmp_path, tiny_model, tiny_rows, capfd):
+    """On the CPU: the same losses, one record, checkpoints written and removed once, progress said once."""
     one, two = (Run(tmp_path / n, tiny_model, tiny_rows, "pissa", steps=7, learning_rate=5e-3) for n in ("one", "two"))
     one.init()
     one.train("--micro-batch-size", "2")
     two.init()
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
     argv = two.train_argv("--micro-batch-size", "2", "--checkpoint-steps", "3")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([*launch, "pissa_repro.stages.train", *argv], cwd=ROOT, env=environment, check=True, timeout=120)
+    capfd.readouterr()
+    processes.run([sys.executable, "-m", "pissa_repro.stages.train", *argv], 2)
+    assert capfd.readouterr().err.count("train 7/7") == 1
     assert read_json(two.record)["batch"] == {"effective": 4, "micro": 2, "accumulation": 1, "processes": 2}
     for first, second in zip(one.history(), two.history(), strict=True):
         assert second.loss == pytest.approx(first.loss, rel=1e-4)

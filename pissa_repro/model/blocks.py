@@ -161,14 +161,19 @@ def _gives(block: torch.nn.Module, output: Output) -> Iterator[None]:
         del block.forward
 
 
-def _called_once(model: "PreTrainedModel", example: Inputs) -> list[str]:
-    """The blocks in order where every one is called once, in the order of the modules, and gives tensors; else none."""
+def listed(model: torch.nn.Module) -> list[str]:
+    """The names of the modules in the outermost lists of modules: Llama's layers, T5's two stacks."""
     lists: list[str] = []
     for name, module in model.named_modules():
         inner = any(name.startswith(f"{outer}.") for outer in lists)
         if isinstance(module, torch.nn.ModuleList) and not inner:
             lists.append(name)
-    names = [f"{name}.{number}" for name in lists for number in range(len(model.get_submodule(name)))]  # type: ignore[arg-type]
+    return [f"{name}.{number}" for name in lists for number in range(len(model.get_submodule(name)))]  # type: ignore[arg-type]
+
+
+def _called_once(model: "PreTrainedModel", example: Inputs) -> list[str]:
+    """The blocks in order where every one is called once, in the order of the modules, and gives tensors; else none."""
+    names = listed(model)
     called: list[tuple[str, bool]] = []
 
     def record(name: str) -> Callable[..., None]:

@@ -16,6 +16,7 @@ from pissa_repro.plan.parts import parts, trained_on
 from pissa_repro.plan.reading import merge, plain, read, short
 from pissa_repro.plan.sections import Config, NamedMethod, WrittenMethod
 from pissa_repro.runtime.errors import UserError, unknown
+from pissa_repro.runtime.processes import FULL
 
 Section = Literal["models", "datasets", "tasks"]  # those that a sweep takes names of
 SECTIONS: tuple[Section, ...] = ("models", "datasets", "tasks")
@@ -84,6 +85,7 @@ def check(given: Mapping[str, Any]) -> Config:
     raw["studies"] = STUDIES | {"models": raw["sweep"]["models"]} | raw.get("studies", {})
     config = cast("Config", raw)  # what the schema has checked, and the defaults
     _check_names(config)
+    _check_sharding(config)
     _check_methods(config)
     _check_cells(config)
     classes.check(config)
@@ -128,6 +130,15 @@ def _hint(error: jsonschema.ValidationError) -> str:
     if not isinstance(error.instance, str | list | dict) and "string" in wanted:
         return " YAML reads no, off, on, yes, null and numbers as such: put a text into quotes."
     return ""
+
+
+def _check_sharding(config: Config) -> None:
+    for name, model in config["models"].items():
+        if model.get("sharding") == FULL and (cards := model.get("gpus", 0)) < 2:
+            raise UserError(
+                f"config.models.{name}.sharding: full shares the weights among the cards of a training, and gpus is "
+                f"{cards}. Give it 2 or more, or leave sharding out."
+            )
 
 
 def _check_names(config: Config) -> None:

@@ -11,11 +11,12 @@ Axis = Literal["models", "datasets", "tasks", "ranks", "learning_rates"]  # of a
 
 
 class Model(ModelSource, total=False):
-    """A model. paper: the paper's name of it. gpus: cards of a training."""
+    """A model. paper: the paper's name of it. gpus: cards of a training; sharding: what of the weights they share."""
 
     display: str
     paper: str
     gpus: int
+    sharding: Literal["none", "full"]
     micro_batch_size: int
 
 

@@ -55,7 +55,7 @@ class Costs:
 
     def _alike(self, cell: Cell) -> tuple[Any, ...]:
         record = self.training(cell)
-        return record["steps"], record["batch"], record["provenance"]["hardware"]
+        return record["steps"], record["batch"], record.get("sharding"), record["provenance"]["hardware"]
 
     def start(self, cells: Sequence[Cell]) -> dict[str, float]:
         """Seconds and peak memory of making the factors, and of what they have to know of data, where there is any.

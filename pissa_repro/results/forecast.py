@@ -21,6 +21,7 @@ from pissa_repro.results.rows import by_seed
 from pissa_repro.results.sizes import Size, size_of
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.processes import FULL
 from pissa_repro.runtime.record import read_json
 from pissa_repro.sources.split import span
 
@@ -159,12 +160,14 @@ class Forecast:
         return a_token * tokens / (SPEED[train["dtype"]] if on_gpu else CORE) / 3600
 
     def _memory(self, cell: Cell, size: Size) -> float:
-        """GiB of base and trained parameters while training."""
+        """GiB of base and trained parameters while training, on a card. Adapters are not shared among cards."""
         trained, each = self._trained(cell, size), BYTES[dict(cell.train)["dtype"]]
+        model = self.sweep.config["models"][cell.model]
+        cards = model["gpus"] if model.get("sharding") == FULL else 1
         if not self.sweep.has_factors(cell):
-            return TRAINED * trained / GIB
+            return TRAINED * trained / cards / GIB
         packed = size.linear() if packs(cell.quant) else 0
-        return (each * (size.parameters - packed) + PACKED * packed + TRAINED * trained) / GIB
+        return ((each * (size.parameters - packed) + PACKED * packed) / cards + TRAINED * trained) / GIB
 
     def _scoring(self, cells: list[Cell]) -> float | None:
         """Hours of generating and scoring on all swept tasks, by scores of the model; None where one has none."""

@@ -18,7 +18,7 @@ from pissa_repro.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
 ELSE = "Change models.<name>.gpus (--gpus); 0 computes on the CPU."
-_held: list[int] = []  # open locks; they end with the process, and pass through exec
+_held: list[int] = []  # open locks; they end with the last process that holds them, and pass through exec
 
 
 def visible() -> list[str]:
@@ -43,6 +43,11 @@ def _listed(named: str) -> list[str]:
     return cards if len(set(cards)) == len(cards) else []
 
 
+def held() -> tuple[int, ...]:
+    """The open locks of the cards that this process has taken."""
+    return tuple(_held)
+
+
 def take(count: int) -> None:
     """Show this process exactly `count` cards, waiting until so many are free; 0 shows it none.
 
@@ -52,7 +57,7 @@ def take(count: int) -> None:
         raise UserError(f"--gpus {count}: choices: 0 for the CPU, or a number of cards.")
     if 0 < count <= len(_held):
         return  # taken by an earlier call
-    if "LOCAL_RANK" in os.environ:  # started by torchrun, whose parent took the cards
+    if "LOCAL_RANK" in os.environ:  # one of several, whose parent took the cards
         _confirm(count)
         return
     if count == 0:

@@ -44,9 +44,10 @@ def acquire(descriptor: int, path: Path, wait: bool) -> None:
 
 
 @contextlib.contextmanager
-def alone(path: Path, work: str) -> Iterator[None]:
+def alone(path: Path, work: str) -> Iterator[int]:
     """Be the only process that writes to `path`, a file or a folder. work: what a process that does so is doing.
 
+    Gives the open lock, for processes that write there with this one.
     Raises UserError, which names the holder, while another process does it, and OSError.
     """
     lock = lock_of(path)
@@ -56,7 +57,7 @@ def alone(path: Path, work: str) -> Iterator[None]:
         with contextlib.suppress(OSError):  # a full disk: the lock holds without a name too
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}".encode())
-        yield
+        yield descriptor
     finally:
         with contextlib.suppress(OSError):
             lock.unlink()

@@ -153,7 +153,8 @@ class TrainFacts(Identity, Asked):
     """What the record of a training says of its start and its steps. start_sha256: None without factors.
 
     architecture: causal, seq2seq or classification (model/architecture.py). diverged: the step at which the training
-    diverged and ended; records of others do not have it. final_loss: None for such a training.
+    diverged and ended; records of others do not have it. final_loss: None for such a training. sharding: how the
+    processes shared the weights, where they did.
     """
 
     spec: TrainSpec
@@ -167,6 +168,7 @@ class TrainFacts(Identity, Asked):
     first_grad_norm: float
     lengths: dict[str, int]
     batch: dict[str, int]
+    sharding: NotRequired[str]
 
 
 class TrainRecord(TrainFacts):

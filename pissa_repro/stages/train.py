@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from pissa_repro.runtime import gpus
+from pissa_repro.runtime import gpus, processes
 from pissa_repro.runtime.errors import UserError, run_stage, writing
 from pissa_repro.runtime.lock import alone
 from pissa_repro.runtime.provenance import provenance
@@ -51,29 +51,27 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--micro-batch-size", type=int, default=4, help="sequences in one forward pass (default 4)")
     parser.add_argument("--checkpoint-steps", type=int, default=50, help="steps between checkpoints (default 50)")
     parser.add_argument(
+        "--sharding", choices=processes.SHARDING, default=processes.NONE,
+        help="share the weights among the processes of a training: full, or none (default)",
+    )  # fmt: skip
+    parser.add_argument(
         "--report-to", default=sinks.NONE, help=f"show the curve in: {', '.join(sinks.MODULES)}; or none"
     )
     return parser.parse_args(argv)
 
 
-def spread(count: int) -> None:
-    """Replace this process by one process per GPU, if there is more than one GPU to use.
-
-    Its locks of cards stay; the lock of the cell ends here, and the first of the new processes takes it.
-    """
-    if count > 1 and "WORLD_SIZE" not in os.environ:
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", __spec__.name]
-        os.execv(sys.executable, [sys.executable, *launcher, *sys.argv[1:]])
-
-
 def main(argv: list[str] | None = None) -> None:
+    processes.end_with_launcher()
     args = arguments(argv)
     watch = sinks.watched(args.report_to, args.trained.parent)
-    first = os.environ.get("RANK", "0") == "0"  # of several processes one writes; the others take nothing
-    with alone(args.scratch, "training in") if first else contextlib.nullcontext():
+    alone_here = processes.is_first() and not processes.launched()  # of several processes one takes the lock for all
+    with alone(args.scratch, "training in") if alone_here else contextlib.nullcontext(-1) as lock:
         gpus.take(args.gpus)
-        spread(args.gpus)
-        run(args, watch)
+        if args.gpus > 1 and "WORLD_SIZE" not in os.environ:  # one process a card
+            command = [sys.executable, "-m", __spec__.name, *(sys.argv[1:] if argv is None else argv)]
+            processes.run(command, args.gpus, (*gpus.held(), lock))
+        else:
+            run(args, watch)
 
 
 def run(args: argparse.Namespace, watch: sinks.Watched) -> None:
@@ -82,17 +80,22 @@ def run(args: argparse.Namespace, watch: sinks.Watched) -> None:
     from pissa_repro.adapters.trained import Trained, finish
     from pissa_repro.model.update import mean_update
     from pissa_repro.training import trainer as trainers
+    from pissa_repro.training.sharding import make_whole
 
     stored, spec = stored_model(args.model), args.spec
-    prepared = prepare(spec, stored, args.data, args.init)
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    shards = args.sharding if world > 1 else processes.NONE
+    if shards != args.sharding:
+        log.info("sharding: one process has all of the weights")
+    host = "cpu" if shards == processes.FULL else None  # the whole model may not fit a card
+    prepared = prepare(spec, stored, args.data, args.init, host)
     log.info("%s", {k: v for k, v in prepared.lengths.as_dict().items() if v})
     identity = identities(stored, args.data)
     made = made_from(spec, identity, args.init)
     scratch = trainers.Scratch(args.scratch, made)
-    world = int(os.environ.get("WORLD_SIZE", "1"))
     share = split_batch(spec["settings"]["batch_size"], args.micro_batch_size, world)
     sinks.start(watch)
-    trainer = trainers.build(prepared, spec, scratch, share, args.checkpoint_steps, watch)
+    trainer = trainers.build(prepared, spec, scratch, share, args.checkpoint_steps, watch, shards)
     dtypes = check_dtypes(trainer.model, spec)
     if trainer.args.train_batch_size != share.micro:  # the Trainer would use every GPU that it sees
         raise UserError(f"--gpus: a process has to see one GPU, this one sees {trainer.args.n_gpu}.")
@@ -100,6 +103,7 @@ def run(args: argparse.Namespace, watch: sinks.Watched) -> None:
     with writing(args.scratch):
         trainer.train(resume_from_checkpoint=scratch.last())
     seconds = time.perf_counter() - before
+    make_whole(trainer)
     if not trainer.is_world_process_zero():
         return
     rows = write_steps(args.steps, trainer.state.log_history)
@@ -119,6 +123,7 @@ def run(args: argparse.Namespace, watch: sinks.Watched) -> None:
         train_seconds=scratch.seconds_before + seconds,
         update=None if lost else mean_update(trainer.model, stored, spec["quant"], args.init),
         resumed_from=scratch.resumed_from,
+        **({} if shards == processes.NONE else {"sharding": shards}),  # type: ignore[typeddict-item]
         provenance=provenance(started),
     )
     write_json(args.record, record)

@@ -66,10 +66,11 @@ def made_from(spec: TrainSpec, identity: Identity, init: Path | None) -> MadeFro
     }
 
 
-def prepare(spec: TrainSpec, stored: ModelRecord, data: Path, init: Path | None) -> Prepared:
+def prepare(spec: TrainSpec, stored: ModelRecord, data: Path, init: Path | None, device: str | None = None) -> Prepared:
     """The cell's model ready for training, and its examples from the rows in `data`. init: of a cell with factors.
 
     Its weights are read, changed and placed one by one, so that no more of them is in memory than the training uses.
+    device: where the model is made, if not on this process's: that of a model to be sharded is the host.
     """
     from pissa_repro.model import classes, factors
     from pissa_repro.model.adapter import attach
@@ -83,7 +84,7 @@ def prepare(spec: TrainSpec, stored: ModelRecord, data: Path, init: Path | None)
     gives_classes = settings.get("task") == classes.TASK
     head = classes.Head(classes.named(rows, str(data)), spec["seed"]) if gives_classes else None
     tokenizer = load_tokenizer(stored["path"], needs_end=head is None)
-    lent = lent_base(stored["path"], head=head)
+    lent = lent_base(stored["path"], device=device, head=head)
     base = lent.model
     align(base, tokenizer)  # full fine-tuning saves what its config says
     check_length(settings["max_length"], base.config)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from pissa_repro import methods
@@ -196,8 +197,9 @@ class Hooks(TrainerCallback):
 
 
 def digests(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
-    """SHA-256 of the bytes of every tensor: of packed weights, too, which are uint8."""
-    flat = {name: tensor.detach().flatten().contiguous().view(torch.uint8) for name, tensor in tensors.items()}
+    """SHA-256 of the bytes of every tensor: of packed weights, too, which are uint8. Of a sharded one: what is here."""
+    here = {name: t.to_local() if isinstance(t := one.detach(), DTensor) else t for name, one in tensors.items()}
+    flat = {name: tensor.flatten().contiguous().view(torch.uint8) for name, tensor in here.items()}
     return {name: hashlib.sha256(tensor.cpu().numpy().data).hexdigest() for name, tensor in flat.items()}
 
 

@@ -1,12 +1,12 @@
 """TRL's SFTTrainer (or transformers' own) set to the paper's recipe; checkpoints survive any kill."""
 
 import logging
-import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from datasets import Dataset
@@ -26,11 +26,12 @@ from trl import SFTConfig, SFTTrainer
 
 from pissa_repro.model.architecture import CLASSIFICATION, SEQ2SEQ, architecture
 from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.processes import FULL, NONE, is_first
 from pissa_repro.runtime.progress import Plain
 from pissa_repro.runtime.record import read_json, write_json
 from pissa_repro.runtime.record_types import MadeFrom
 from pissa_repro.runtime.specs import TrainSpec
-from pissa_repro.training import diverged
+from pissa_repro.training import diverged, sharding
 from pissa_repro.training.cell import Prepared, Share
 from pissa_repro.training.hooks import hooks
 from pissa_repro.training.order import by_length
@@ -39,6 +40,7 @@ from pissa_repro.training.sinks import UNWATCHED, Watched
 log = logging.getLogger(__name__)
 WHOLE = "whole.json"  # written into a checkpoint after everything else in it
 MARK = "made_from.json"  # what the checkpoints of a folder were made from
+Kind: TypeAlias = Callable[[type[Trainer]], type[Trainer]]  # the class to make of a trainer's
 
 
 def together() -> None:
@@ -58,7 +60,7 @@ class Scratch:
     def __init__(self, folder: Path, made: MadeFrom):
         self.folder, self.seconds_before = folder, 0.0
         self.resumed_from: int | None = None
-        self.first = os.environ.get("RANK", "0") == "0"
+        self.first = is_first()
         if self.first and (other := self._other(made)):
             if any(folder.glob("checkpoint-*")):
                 log.warning("%s: checkpoints of another training (%s); this one starts anew", folder, other)
@@ -102,7 +104,7 @@ class Watch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()  # the base was loaded in float32, whatever it is now
+            torch.cuda.reset_peak_memory_stats()  # of the training alone: the start-up check took more
         self.plain = Plain("train", state.max_steps, state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -123,7 +125,7 @@ class Watch(TrainerCallback):
             )
             control.should_training_stop, control.should_save = True, False  # a checkpoint would begin beyond it
             return
-        if not sys.stderr.isatty():
+        if not sys.stderr.isatty() and state.is_world_process_zero:
             self.plain.step(f"loss {loss:.4f}, ")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -141,8 +143,12 @@ def build(
     share: Share,
     checkpoint_steps: int,
     watch: Watched = UNWATCHED,
+    shards: str = NONE,
 ) -> Trainer:
-    """The trainer of a cell. The examples are tokenized already, with their labels. watch: where its curve is shown."""
+    """The trainer of a cell. The examples are tokenized already, with their labels. watch: where its curve is shown.
+
+    shards: one of processes.SHARDING; `full` shards the model of `prepared`, on the host, over all processes.
+    """
     added = hooks(spec, scratch.folder)
     options = _options(spec, checkpoint_steps) | {
         **watch.options(),
@@ -158,7 +164,7 @@ def build(
         "callbacks": [*([added] if added else []), Watch(scratch)],  # the mark of a checkpoint is the last thing in it
     }
     make = {SEQ2SEQ: _seq2seq, CLASSIFICATION: _classifier}.get(architecture(prepared.model.config), _causal)
-    trainer = make(options, given)
+    trainer = make(options, given, sharding.sharded if shards == FULL else _same)
     by_length(trainer, prepared.examples)
     trainer.remove_callback(PrinterCallback)  # a line of numbers per step; train_steps.csv has them
     if added:
@@ -166,29 +172,34 @@ def build(
     return trainer
 
 
-def _causal(options: dict[str, Any], given: dict[str, Any]) -> Trainer:
+def _same(kind: type[Trainer]) -> type[Trainer]:
+    return kind
+
+
+def _causal(options: dict[str, Any], given: dict[str, Any], of: Kind) -> Trainer:
     config = SFTConfig(
         **options,
         router_aux_loss_coef=0.0,  # of experts: TRL would add it to the loss, also where config.json leaves it out
         dataset_kwargs={"skip_prepare_dataset": True},  # tokenized and cut by training/examples.py
         max_length=None,
     )
-    return SFTTrainer(args=config, **given)
+    return of(SFTTrainer)(args=config, **given)
 
 
-def _seq2seq(options: dict[str, Any], given: dict[str, Any]) -> Trainer:
+def _seq2seq(options: dict[str, Any], given: dict[str, Any], of: Kind) -> Trainer:
     """SFTTrainer takes causal models only. The decoder sees the labels as the model itself shifts them."""
     collator = DataCollatorForSeq2Seq(given["processing_class"], model=given["model"])
     config = Seq2SeqTrainingArguments(**options)
-    trainer = Seq2SeqTrainer(args=config, data_collator=collator, compute_loss_func=_mean, **given)
+    trainer = of(Seq2SeqTrainer)(args=config, data_collator=collator, compute_loss_func=_mean, **given)
     trainer.model_accepts_loss_kwargs = False  # T5 takes the number of tokens, and does not divide by it
     return trainer
 
 
-def _classifier(options: dict[str, Any], given: dict[str, Any]) -> Trainer:
+def _classifier(options: dict[str, Any], given: dict[str, Any], of: Kind) -> Trainer:
     """A row is an item, with one label; the class of a text is read where the model reads it, at padding or not."""
     collator = DataCollatorWithPadding(given["processing_class"])
-    trainer = Trainer(args=TrainingArguments(**options), data_collator=collator, compute_loss_func=_mean, **given)
+    config = TrainingArguments(**options)
+    trainer = of(Trainer)(args=config, data_collator=collator, compute_loss_func=_mean, **given)
     trainer.model_accepts_loss_kwargs = False  # as above
     return trainer
 

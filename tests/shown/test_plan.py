@@ -1,5 +1,7 @@
 """`pissa plan` and `pissa exhibits`: what a config can make, what the rest needs, and what it takes."""
 
+import copy
+
 import pytest
 from commands import pissa
 from recorded import ORIGIN, record
@@ -65,6 +67,20 @@ def test_cells_larger_than_a_card_are_marked_with_what_would_fit(tmp_path, capsy
     assert "\n* LLaMA-2-7B: more than one card of 80 GiB: full FT (100 GiB); LoRA, PiSSA" in shown
     pissa("plan", "table2", "--configfile", PAPER, "--results", tmp_path, "--card", "141")
     assert "*" not in capsys.readouterr().out
+
+def test_cards_that_share_the_weights_hold_a_part_each(real, tmp_path):
+    """What trains of an adapter is whole on each: 16 bytes a parameter."""
+    config = copy.deepcopy(real.config)
+    for model in config["models"].values():
+        model |= {"gpus": 4, "sharding": "full"}
+    shared, memory = Sweep(config), {}
+    for name, sweep in (("one", real), ("four", shared)):
+        for item in Forecast(sweep, tmp_path).items(sweep, [paths.cell(cell).train for cell in sweep.cells]):
+            memory[name, item.model, item.what] = item.memory * 2**30
+    assert memory["four", "llama-2-7b", "full FT"] == pytest.approx(memory["one", "llama-2-7b", "full FT"] / 4)
+    factors = 16 * size_of(real, "llama-2-7b", tmp_path).factors(128, real.config["train"]["target_modules"])
+    one, four = (memory[name, "llama-2-7b", "QLoRA"] - factors for name in ("one", "four"))
+    assert four == pytest.approx(one / 4)
 
 
 def test_measured_records_come_before_arithmetic(swept, recorded, tmp_path):

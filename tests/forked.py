@@ -1,0 +1,102 @@
+"""Trainings in several processes on the CPU, one after the other, with one import of torch for all.
+
+python tests/forked.py JOBS.json, a list of {"count": processes, "argv": of the train stage, "fail_at": a step or null,
+"copy": a folder to copy before and its new place, or null}.
+Each process has the variables that torchrun sets. It prints what a process ended with that did not end well.
+"""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+from pissa_repro.plan.config import ROOT
+
+
+def trained(folder: Path, *jobs: dict) -> str:
+    """Run the jobs in a process of their own, and return what they log; all end well, those told to fail do so."""
+    listed = folder / "jobs.json"
+    listed.write_text(json.dumps([{"fail_at": None, "copy": None, **job} for job in jobs]), encoding="utf-8")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(Path(__file__)), str(listed)]
+    with open(folder / "jobs.log", "w+", encoding="utf-8") as said:
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=said, stderr=said, timeout=1800)
+        said.seek(0)
+        text = said.read()
+    assert done.returncode == 0, text[-6000:]
+    return text
+
+
+def _work(rank: int, job: dict, port: int) -> int:
+    """One process of a job; the code that it ends with."""
+    from pissa_repro.runtime.errors import UserError
+    from pissa_repro.stages import train
+    from pissa_repro.training.trainer import Watch
+
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(job["count"])}
+    os.environ |= {"LOCAL_WORLD_SIZE": str(job["count"]), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+    def fail(watch, args, state, control, **_):
+        if state.global_step == job["fail_at"]:
+            raise UserError("stopped")
+
+    if job["fail_at"]:
+        Watch.on_step_end = fail
+    try:
+        train.main(job["argv"])
+    except BaseException as error:
+        if job["fail_at"] and str(error) == "stopped":
+            return 0
+        traceback.print_exc()
+        return 1
+    return 1 if job["fail_at"] else 0
+
+
+def _run(job: dict) -> bool:
+    """Whether all processes of a job ended well."""
+    if job["copy"]:
+        shutil.copytree(*job["copy"])
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        port = made.getsockname()[1]
+    children = set()
+    for rank in range(job["count"]):
+        child = os.fork()
+        if child == 0:
+            code = _work(rank, job, port)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        children.add(child)
+    while children:
+        child, status = os.wait()
+        children.remove(child)
+        if status:
+            for other in children:  # it would wait for the one that failed
+                os.kill(other, signal.SIGKILL)
+            return False
+    return True
+
+
+def main() -> None:
+    import torch
+
+    from pissa_repro.adapters.trained import finish  # noqa: F401
+    from pissa_repro.training import trainer  # noqa: F401
+
+    logging.basicConfig(level=logging.INFO)
+    torch.set_num_threads(1)
+    for number, job in enumerate(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))):
+        print(f"job {number}: {job['count']} processes", flush=True)
+        if not _run(job):
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
