@@ -6,19 +6,21 @@ python -m pissa_repro.stages.train --spec "$SPEC" --model MODEL.json --data DATA
 Writes what was trained, the record, and loss, learning rate and unclipped gradient norm of every step.
 --trained gets factors/, which is what the other stages read, and beside it a plain LoRA where one is exact;
 for full fine-tuning a whole model. Its README.md says how others load it. Checkpoints go to --scratch; after
-a kill the same command goes on from the last whole one. A training that diverges ends at that step: the record says so,
-and --trained holds a README.md alone.
+a kill the same command goes on from the last whole one. SIGTERM, and SIGUSR1 by which a batch system warns of the end
+of a job's time, write one at the end of the step; after SIGUSR1 the training puts its Slurm job back into the queue.
+A training that diverges ends at that step: the record says so, and --trained holds a README.md alone.
 """
 
 import argparse
 import contextlib
 import logging
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
-from pissa_repro.runtime import gpus
+from pissa_repro.runtime import gpus, walltime
 from pissa_repro.runtime.errors import UserError, run_stage, writing
 from pissa_repro.runtime.lock import alone
 from pissa_repro.runtime.provenance import provenance
@@ -26,7 +28,7 @@ from pissa_repro.runtime.record import atomic_folder, content, write_json
 from pissa_repro.runtime.record_types import TrainRecord
 from pissa_repro.sources.fetched import identities, stored_model
 from pissa_repro.stages.options import stage_parser
-from pissa_repro.training import diverged, sinks
+from pissa_repro.training import diverged, sinks, stopping
 from pissa_repro.training.cell import (
     build_record,
     check_dtypes,
@@ -62,6 +64,7 @@ def spread(count: int) -> None:
     Its locks of cards stay; the lock of the cell ends here, and the first of the new processes takes it.
     """
     if count > 1 and "WORLD_SIZE" not in os.environ:
+        walltime.ignored()  # it ends the launcher; the processes that train listen
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "-m", __spec__.name]
         os.execv(sys.executable, [sys.executable, *launcher, *sys.argv[1:]])
 
@@ -70,13 +73,16 @@ def main(argv: list[str] | None = None) -> None:
     args = arguments(argv)
     watch = sinks.watched(args.report_to, args.trained.parent)
     first = os.environ.get("RANK", "0") == "0"  # of several processes one writes; the others take nothing
-    with alone(args.scratch, "training in") if first else contextlib.nullcontext():
+    with (
+        alone(args.scratch, "training in") if first else contextlib.nullcontext(),
+        walltime.Stop().listening(signal.SIGUSR1) as stop,
+    ):
         gpus.take(args.gpus)
         spread(args.gpus)
-        run(args, watch)
+        run(args, watch, stop)
 
 
-def run(args: argparse.Namespace, watch: sinks.Watched) -> None:
+def run(args: argparse.Namespace, watch: sinks.Watched, stop: walltime.Stop) -> None:
     """Train the cell that the arguments name, on the cards that this process has."""
     started = time.perf_counter()
     from pissa_repro.adapters.trained import Trained, finish
@@ -92,13 +98,14 @@ def run(args: argparse.Namespace, watch: sinks.Watched) -> None:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     share = split_batch(spec["settings"]["batch_size"], args.micro_batch_size, world)
     sinks.start(watch)
-    trainer = trainers.build(prepared, spec, scratch, share, args.checkpoint_steps, watch)
+    trainer = trainers.build(prepared, spec, scratch, share, args.checkpoint_steps, watch, stop)
     dtypes = check_dtypes(trainer.model, spec)
     if trainer.args.train_batch_size != share.micro:  # the Trainer would use every GPU that it sees
         raise UserError(f"--gpus: a process has to see one GPU, this one sees {trainer.args.n_gpu}.")
     before = time.perf_counter()
-    with writing(args.scratch):
+    with writing(args.scratch), stop.listening(signal.SIGTERM):
         trainer.train(resume_from_checkpoint=scratch.last())
+    stopping.check_ended(trainer.state, stop)
     seconds = time.perf_counter() - before
     if not trainer.is_world_process_zero():
         return
