@@ -1,5 +1,5 @@
 # One training a cell. Checkpoints go to scratch/, which is no output: Snakemake deletes the outputs
-# of a failed job, and the next try goes on from the last whole checkpoint.
+# of a failed job, and the next try goes on from the last whole checkpoint. The log keeps what all tries said.
 
 
 rule train:
@@ -19,10 +19,11 @@ rule train:
         "../environment.yml"
     threads: 1
     resources:
-        gpu=lambda w: gpus(cell_of(w).model),
+        **loads(lambda w: cell_of(w).model, runtime=1440, cards=gpus),
         micro_batch_size=lambda w: SWEEP.config["models"][cell_of(w).model].get("micro_batch_size", 4),
         checkpoint_steps=50,
         report_to="none",
+        slurm_extra="--signal=USR1@300",  # five minutes to end a step and write a checkpoint
     params:
         content=content(of_cell),
         spec=spec(lambda w: SWEEP.train_spec(cell_of(w))),
@@ -33,4 +34,4 @@ rule train:
         "--record {output.record:q} --steps {output.steps:q} --gpus {resources.gpu:q} "
         "--micro-batch-size {resources.micro_batch_size:q} --checkpoint-steps {resources.checkpoint_steps:q} "
         "--report-to {resources.report_to:q} "
-        "> {log:q} 2>&1"
+        ">> {log:q} 2>&1"
