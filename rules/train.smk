@@ -23,7 +23,8 @@ rule train:
         micro_batch_size=lambda w: SWEEP.config["models"][cell_of(w).model].get("micro_batch_size", 4),
         checkpoint_steps=50,
         report_to="none",
-        slurm_extra="--signal=USR1@300",  # five minutes to end a step and write a checkpoint
+        # Five minutes to end a step and write a checkpoint; Slurm's own log goes on, too, when the job does.
+        slurm_extra="--signal=USR1@300 --open-mode=append",
     params:
         content=content(of_cell),
         spec=spec(lambda w: SWEEP.train_spec(cell_of(w))),
