@@ -11,6 +11,7 @@ import yaml
 
 from pissa_repro.plan.config import ROOT
 
+PROFILE = ROOT / "profiles" / "slurm" / "profile.yaml"
 GIVEN = ["--set-resources", "train:runtime=7"]
 LLAMA_2_7B = 6_738_415_616  # parameters
 
@@ -23,7 +24,7 @@ def asked(tmp_path_factory) -> dict[str, list[dict[str, str]]]:
     done = subprocess.run([*map(str, command)], capture_output=True, encoding="utf-8", env=os.environ)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     jobs: dict[str, list[dict[str, str]]] = {}
-    for line in done.stdout.splitlines():
+    for line in (done.stdout + done.stderr).splitlines():
         if named := re.match(r"(?:local)?(?:rule|checkpoint) (\w+):$", line):
             jobs.setdefault(named[1], []).append({"wildcards": ""})
             job = jobs[named[1]][-1]
@@ -44,7 +45,15 @@ def test_every_job_of_the_cluster_says_how_long_and_how_much(asked):
     for rule in asked.keys() - local:
         for job in asked[rule]:
             assert int(job["runtime"]) > 0 and int(job["mem_mb"]) >= 4000, (rule, job)
-            assert (job["nodes"], job["tasks_per_gpu"]) == ("1", "0"), (rule, job)
+            if int(job.get("gpu", "0")):
+                assert (job["nodes"], job["tasks_per_gpu"]) == ("1", "0"), (rule, job)
+
+
+def test_what_the_profile_groups_sums_to_one_node(asked):
+    settings = yaml.safe_load(PROFILE.read_text(encoding="utf-8"))
+    (grouped,) = settings["groups"]
+    for job in asked[grouped.split("=")[0]]:
+        assert "nodes" not in job and "gpu" not in job, "Snakemake adds up what the jobs of a group ask for"
 
 
 def test_a_word_on_the_command_line_changes_its_value_alone(asked):
@@ -59,8 +68,7 @@ def test_memory_holds_the_weights_in_float32(asked):
 
 
 def test_the_profile_names_files_that_are_there():
-    profile = ROOT / "profiles" / "slurm" / "profile.yaml"
-    settings = yaml.safe_load(profile.read_text(encoding="utf-8"))
+    settings = yaml.safe_load(PROFILE.read_text(encoding="utf-8"))
     place = Path(settings["slurm-partition-config"])
     partitions = yaml.safe_load((ROOT / place).read_text(encoding="utf-8"))["partitions"]
     assert [name for name, limits in partitions.items() if limits.get("max_gpu")] == ["gpu"]

@@ -42,8 +42,8 @@ def goes_on(slurm, job: str) -> None:
 
 
 def test_slurm_warns_the_process_that_listens_before_the_walltime(slurm, tmp_path):
-    """The signal of the rule `train`; here at most two minutes before the end, which are whole minutes to Slurm."""
-    job = submitted(slurm, tmp_path, "-c", LISTENS, str(tmp_path / "begun"), options=("--time=2", "--signal=USR1@90"))
+    """The signal of the rule `train`. Slurm may send it a minute earlier; one before the step begins is lost."""
+    job = submitted(slurm, tmp_path, "-c", LISTENS, str(tmp_path / "begun"), options=("--time=3", "--signal=USR1@60"))
     goes_on(slurm, job)
 
 
