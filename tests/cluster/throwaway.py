@@ -40,6 +40,7 @@ MpiDefault=none
 MailProg=/bin/true
 SlurmdParameters=config_overrides
 KillWait=5
+MessageTimeout=60
 NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=600000 State=UNKNOWN
 PartitionName=cpu Nodes={host} Default=YES State=UP
 PartitionName=gpu Nodes={host} State=UP
@@ -113,12 +114,19 @@ class Cluster:
         return done.stdout.strip()
 
     def until(self, reached, what: str, seconds: float = 300) -> None:
-        """Wait until something is so, which is looked at again and again."""
+        """Wait until something is so, which is looked at again and again; a busy Slurm may not answer at once."""
         deadline = time.monotonic() + seconds
-        while not reached():
+        while not self._is(reached):
             logs = "".join(path.read_text(encoding="utf-8")[-2000:] for path in self.folder.glob("slurm*.log"))
             assert time.monotonic() < deadline, f"no {what} after {seconds} s\n{logs}"
             time.sleep(0.2)
+
+    @staticmethod
+    def _is(reached) -> bool:
+        try:
+            return reached()
+        except subprocess.CalledProcessError:
+            return False
 
     def submit(self, command: str, *options: str) -> str:
         """The number of a new job, which runs the command as a step."""
