@@ -1,11 +1,15 @@
 """The end of a job's time, told in advance: a whole checkpoint, an exit, and never the look of a finished training."""
 
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from helpers import Run
 from stage import says
 
+from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime.errors import Stopped
 from pissa_repro.stages import train
 from pissa_repro.training.trainer import WHOLE, Watch
@@ -85,3 +89,27 @@ def test_a_training_that_ended_early_is_no_finished_one(cell, monkeypatch):
     after(4, monkeypatch, lambda control: setattr(control, "should_training_stop", True))
     says(lambda: train.main(argv(cell)), "step 4", f"of {STEPS}")
     assert not cell.record.exists() and not cell.steps.exists() and not cell.trained.exists()
+
+
+TOGETHER = """
+import os, torch
+from pissa_repro.runtime.walltime import Stop
+from pissa_repro.training.stopping import asked
+torch.distributed.init_process_group("gloo")
+stop, cpu = Stop(), torch.device("cpu")
+before = asked(stop, cpu)
+stop.number = 10 * int(os.environ["RANK"])
+print(f"{before} {asked(stop, cpu)} {stop.number}\\n", end="", flush=True)
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_all_processes_stop_where_one_is_warned(tmp_path):
+    """One alone would wait for the others in the next step, for ever."""
+    (tmp_path / "together.py").write_text(TOGETHER, encoding="utf-8")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*launch, tmp_path / "together.py"], cwd=ROOT, capture_output=True, encoding="utf-8",
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["False True 10"] * 2, done.stderr[-2000:]
