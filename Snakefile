@@ -13,6 +13,7 @@ report: "docs/report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/inputs.smk"
+include: "rules/cluster.smk"
 include: "rules/fetch.smk"
 include: "rules/admit.smk"
 include: "rules/statistics.smk"

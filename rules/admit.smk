@@ -21,6 +21,8 @@ checkpoint admit:
     conda:
         "../environment.yml"
     threads: 1
+    resources:
+        **LIGHT,
     params:
         spec=spec(lambda w: admission_of(w)),
     shell:

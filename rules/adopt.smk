@@ -16,6 +16,8 @@ rule adopt:
     conda:
         "../environment.yml"
     threads: 1
+    resources:
+        **LIGHT,
     params:
         content=content(of_adopted),
         spec=spec(lambda w: SWEEP.trained_spec(SWEEP.scored(w.adopted))),
@@ -37,6 +39,8 @@ rule base:
     conda:
         "../environment.yml"
     threads: 1
+    resources:
+        **LIGHT,
     params:
         content=content(of_base),
         spec=spec(lambda w: SWEEP.trained_spec(SWEEP.scored(w.base))),

@@ -10,17 +10,18 @@ from snakemake.logging import logger
 
 # The checkout is the package, installed or not, whatever folder the sweep runs in.
 sys.path.insert(0, str(workflow.basedir))
-# No stage may ask anything, and all read and write UTF-8, whatever the locale.
+# No stage may ask anything, and all read and write UTF-8, whatever the locale. The warning before a job's time is up
+# (runtime/walltime.py) ends no stage but one that listens.
 shell.prefix(
     f'export PYTHONPATH={shlex.quote(str(workflow.basedir))}"${{{{PYTHONPATH:+:$PYTHONPATH}}}}" PYTHONUTF8=1; '
-    "unset PYTHONIOENCODING; exec </dev/null; "
+    "unset PYTHONIOENCODING; trap '' USR1; exec </dev/null; "
 )
 
 from pissa_repro import exhibits, methods, quantizers, tasks
 from pissa_repro.plan import admission, adopted, code, gradients, parts, studies, toy
 from pissa_repro.plan.checked import checked, fitting, warnings
 from pissa_repro.results import records
-from pissa_repro.runtime import paths
+from pissa_repro.runtime import paths, walltime
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical, unfinished
 from pissa_repro.scoring import engines, generations
@@ -35,6 +36,10 @@ except UserError as error:
 if workflow.is_main_process:  # and not again in each job
     for text in warnings(SWEEP):
         logger.warning(text)
+else:
+    walltime.pass_on()
+    if "SLURM_JOB_ID" in os.environ:  # a compute node may have no network, and what is fetched was fetched before
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
 ASKED = []  # the batches that this run may generate
 # Names of what was trained elsewhere, and of bases; else nothing fits.
 ADOPTED, BASES = ("|".join(map(re.escape, names)) or "(?!)" for names in (SWEEP.adopted, SWEEP.bases))
@@ -160,11 +165,6 @@ def batch_starts(wildcards):
 def batch_trained(wildcards):
     ASKED.append(wildcards.batch)
     return [paths.cell(name).trained for name in batch_of(wildcards).cells]
-
-
-def batch_gpus(wildcards):
-    """The cards of an engine: one where the model has any; a profile raises it together with tensor_parallel."""
-    return min(1, gpus(batch_of(wildcards).model))
 
 
 def batch_prompts(wildcards):

@@ -2,7 +2,8 @@
 
 
 # Many cells share one launch of the engine. What each has generated is kept in results/cells/<cell>/generated,
-# which is no output: Snakemake deletes the outputs of a failed job, and the next try goes on from the kept items.
+# which is no output: Snakemake deletes the outputs of a failed job, and the next try goes on from the kept items. The log
+# keeps what all tries said.
 rule generate:
     input:
         batch_starts,
@@ -18,7 +19,7 @@ rule generate:
         "../environment.yml"
     threads: 1
     resources:
-        gpu=batch_gpus,
+        **loads(lambda w: batch_of(w).model, runtime=720),
         tensor_parallel=1,
         batch_size=batch_prompts,
     params:
@@ -27,7 +28,7 @@ rule generate:
     shell:
         "python -m pissa_repro.stages.generate --spec {params.spec:q} --model {input.model:q} --out {output:q} "
         "--gpus {resources.gpu:q} --tensor-parallel {resources.tensor_parallel:q} "
-        "--batch-size {resources.batch_size:q} > {log:q} 2>&1"
+        "--batch-size {resources.batch_size:q} >> {log:q} 2>&1"
 
 
 rule evaluate:
@@ -43,6 +44,8 @@ rule evaluate:
     conda:
         "../environment.yml"
     threads: 1
+    resources:
+        **LIGHT,
     params:
         content=content(of_task),
         spec=spec(lambda w: SWEEP.evaluate_spec(scored_of(w), w.task)),
@@ -68,7 +71,7 @@ rule compare_backends:
         "../environment.yml"
     threads: 1
     resources:
-        gpu=lambda w: min(1, gpus(cell_of(w).model)),
+        **loads(lambda w: cell_of(w).model, runtime=240),
     params:
         content=content(of_pair),
         first=lambda w: generated(w, w.first),

@@ -14,7 +14,7 @@ rule init:
         "../environment.yml"
     threads: 1
     resources:
-        gpu=lambda w: min(1, gpus(start_of(w).model)),
+        **loads(lambda w: start_of(w).model, runtime=240),
     params:
         content=content(of_start),
         spec=spec(lambda w: SWEEP.init_spec(start_of(w))),
@@ -36,7 +36,7 @@ rule quant_error:
         "../environment.yml"
     threads: 1
     resources:
-        gpu=lambda w: min(1, gpus(start_of(w).model)),
+        **loads(lambda w: start_of(w).model, runtime=240),
     params:
         content=content(of_error),
         spec=spec(lambda w: SWEEP.quant_error_spec(start_of(w))),

@@ -13,7 +13,7 @@ rule statistics:
         "../environment.yml"
     threads: 1
     resources:
-        gpu=lambda w: min(1, gpus(statistic_of(w).model)),
+        **loads(lambda w: statistic_of(w).model, runtime=240),
     params:
         content=content(of_statistics),
         spec=spec(lambda w: statistic_of(w).spec),

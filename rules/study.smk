@@ -20,7 +20,7 @@ rule study_errors:
         "../environment.yml"
     threads: 1
     resources:
-        gpu=lambda w: min(1, gpus(w.model)),
+        **loads(lambda w: w.model, runtime=240),
     params:
         content=content(of_study),
         spec=spec(lambda w: studies.errors_spec(SWEEP, w.model, w.grid)),
@@ -41,7 +41,7 @@ rule study_spectra:
         "../environment.yml"
     threads: 1
     resources:
-        gpu=lambda w: min(1, gpus(w.model)),
+        **loads(lambda w: w.model, runtime=240),
     params:
         content=content(of_study),
         spec=spec(lambda w: studies.spectra_spec(SWEEP, w.model)),
@@ -63,7 +63,7 @@ rule study_solvers:
         "../environment.yml"
     threads: 1
     resources:
-        gpu=lambda w: min(1, gpus(w.model)),
+        **loads(lambda w: w.model, runtime=240),
     params:
         content=content(of_study),
         spec=spec(lambda w: studies.solvers_spec(SWEEP, w.model)),
@@ -84,7 +84,7 @@ rule study_gptq:
         "../environment.yml"
     threads: 1
     resources:
-        gpu=lambda w: min(1, gpus(w.model)),
+        **loads(lambda w: w.model, runtime=240),
     params:
         content=content(of_gptq),
         spec=spec(lambda w: studies.gptq_spec(SWEEP, w.model)),
@@ -107,7 +107,7 @@ rule trained_error:
         "../environment.yml"
     threads: 1
     resources:
-        gpu=lambda w: min(1, gpus(cell_of(w).model)),
+        **loads(lambda w: cell_of(w).model, runtime=240),
     params:
         content=content(of_cell),
         spec=spec(lambda w: studies.trained_error_spec(SWEEP, cell_of(w))),
@@ -129,7 +129,7 @@ rule updates:
         "../environment.yml"
     threads: 1
     resources:
-        gpu=lambda w: min(1, gpus(cell_of(w).model)),
+        **loads(lambda w: cell_of(w).model, runtime=240),
     params:
         content=content(of_cell),
         spec=spec(lambda w: studies.updates_spec(SWEEP, cell_of(w))),
@@ -150,7 +150,7 @@ rule study_gradients:
         "../environment.yml"
     threads: 1
     resources:
-        gpu=lambda w: min(1, gpus(w.model)),
+        **loads(lambda w: w.model, runtime=240),
         micro_batch_size=lambda w: SWEEP.config["models"][w.model].get("micro_batch_size", 4),
     params:
         content=content(of_gradients),
@@ -171,6 +171,8 @@ rule study_toy:
     conda:
         "../environment.yml"
     threads: 1
+    resources:
+        **LIGHT,
     params:
         spec=spec(lambda w: toy.spec(SWEEP)),
     shell:

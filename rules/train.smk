@@ -1,5 +1,5 @@
 # One training a cell. Checkpoints go to scratch/, which is no output: Snakemake deletes the outputs
-# of a failed job, and the next try goes on from the last whole checkpoint.
+# of a failed job, and the next try goes on from the last whole checkpoint. The log keeps what all tries said.
 
 
 rule train:
@@ -19,11 +19,13 @@ rule train:
         "../environment.yml"
     threads: 1
     resources:
-        gpu=lambda w: gpus(cell_of(w).model),
+        **loads(lambda w: cell_of(w).model, runtime=1440, cards=gpus),
         micro_batch_size=lambda w: SWEEP.config["models"][cell_of(w).model].get("micro_batch_size", 4),
         sharding=lambda w: SWEEP.config["models"][cell_of(w).model].get("sharding", "none"),
         checkpoint_steps=50,
         report_to="none",
+        # Five minutes to end a step and write a checkpoint; Slurm's own log goes on, too, when the job does.
+        slurm_extra="--signal=USR1@300 --open-mode=append",
     params:
         content=content(of_cell),
         spec=spec(lambda w: SWEEP.train_spec(cell_of(w))),
@@ -34,4 +36,4 @@ rule train:
         "--record {output.record:q} --steps {output.steps:q} --gpus {resources.gpu:q} "
         "--micro-batch-size {resources.micro_batch_size:q} --checkpoint-steps {resources.checkpoint_steps:q} "
         "--sharding {resources.sharding:q} --report-to {resources.report_to:q} "
-        "> {log:q} 2>&1"
+        ">> {log:q} 2>&1"

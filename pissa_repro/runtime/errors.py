@@ -58,19 +58,23 @@ def writing(path: Path) -> Iterator[None]:
         raise OSError(failed.errno, failed.strerror, str(path)) from error
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM: a batch system takes the machine back, or someone stops the job."""
+class Stopped(KeyboardInterrupt):
+    """A signal that is no Ctrl-C ends the work: a batch system takes the machine back, or someone stops the job."""
+
+    def __init__(self, number: int):
+        super().__init__()
+        self.number = number
 
 
 def _terminate(number: int, frame: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends the process at once
-    raise _Terminated
+    raise Stopped(number)
 
 
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's main; turn errors that a user can mend into one message and exit code 1.
 
-    After Ctrl-C and SIGTERM it cleans up and says what is kept; exit code 130 and 143.
+    After Ctrl-C and other signals it cleans up and says what is kept; exit code 128 and the number: 130, 143 (SIGTERM).
     """
     level = os.environ.get("PISSA_REPRO_LOG", "INFO").upper()
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -88,7 +92,7 @@ def run_stage(main: Callable[[], None]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as stop:
         print(INTERRUPTED, file=sys.stderr)
-        sys.exit(128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT))
+        sys.exit(128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT))
     except Exception as error:
         if (failed := failed_write(error)) is None:
             raise

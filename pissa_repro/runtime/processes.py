@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 LAUNCHER = "PISSA_REPRO_LAUNCHER"  # the pid of the process that has started this one here
 NONE, FULL = SHARDING = ("none", "full")  # what the processes of a training share: nothing of the weights, or all
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-ALONE, ASKED = 2.0, 20.0  # seconds for the others to end by themselves, and after they were asked to
+ALONE, ASKED = 2.0, 60.0  # seconds for the others to end by themselves, and after they were asked to
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGUSR1, 128 + signal.SIGTERM)  # told to stop: no failure
 TAIL = 2000  # characters shown of a process that failed and was not heard
 
 
@@ -70,8 +71,11 @@ def run(command: Sequence[str], count: int, locks: Sequence[int] = ()) -> None:
             processes.append(started)
         if (failed := _failed(processes)) is None:
             return
-        _wait(processes, ALONE)
         code = processes[failed].returncode
+        if code in STOPPED:
+            _wait(processes, ASKED)  # another one may write a checkpoint
+            sys.exit(code)
+        _wait(processes, ALONE)
         if code < 0:
             log.error("process %d of %d was ended by signal %d", failed + 1, count, -code)
         if output := heard[failed]:

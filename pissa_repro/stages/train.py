@@ -6,19 +6,21 @@ python -m pissa_repro.stages.train --spec "$SPEC" --model MODEL.json --data DATA
 Writes what was trained, the record, and loss, learning rate and unclipped gradient norm of every step.
 --trained gets factors/, which is what the other stages read, and beside it a plain LoRA where one is exact;
 for full fine-tuning a whole model. Its README.md says how others load it. Checkpoints go to --scratch; after
-a kill the same command goes on from the last whole one. A training that diverges ends at that step: the record says so,
-and --trained holds a README.md alone.
+a kill the same command goes on from the last whole one. SIGTERM, and SIGUSR1 by which a batch system warns of the end
+of a job's time, write one at the end of the step; after SIGUSR1 the training puts its Slurm job back into the queue.
+A training that diverges ends at that step: the record says so, and --trained holds a README.md alone.
 """
 
 import argparse
 import contextlib
 import logging
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
-from pissa_repro.runtime import gpus, processes
+from pissa_repro.runtime import gpus, processes, walltime
 from pissa_repro.runtime.errors import UserError, run_stage, writing
 from pissa_repro.runtime.lock import alone
 from pissa_repro.runtime.provenance import provenance
@@ -26,7 +28,7 @@ from pissa_repro.runtime.record import atomic_folder, content, write_json
 from pissa_repro.runtime.record_types import TrainRecord
 from pissa_repro.sources.fetched import identities, stored_model
 from pissa_repro.stages.options import stage_parser
-from pissa_repro.training import diverged, sinks
+from pissa_repro.training import diverged, sinks, stopping
 from pissa_repro.training.cell import (
     build_record,
     check_dtypes,
@@ -65,16 +67,20 @@ def main(argv: list[str] | None = None) -> None:
     args = arguments(argv)
     watch = sinks.watched(args.report_to, args.trained.parent)
     alone_here = processes.is_first() and not processes.launched()  # of several processes one takes the lock for all
-    with alone(args.scratch, "training in") if alone_here else contextlib.nullcontext(-1) as lock:
+    with (
+        alone(args.scratch, "training in") if alone_here else contextlib.nullcontext(-1) as lock,
+        walltime.Stop().listening(signal.SIGUSR1) as stop,
+    ):
         gpus.take(args.gpus)
         if args.gpus > 1 and "WORLD_SIZE" not in os.environ:  # one process a card
+            walltime.ignored()  # by the processes, too, until each of them listens
             command = [sys.executable, "-m", __spec__.name, *(sys.argv[1:] if argv is None else argv)]
             processes.run(command, args.gpus, (*gpus.held(), lock))
         else:
-            run(args, watch)
+            run(args, watch, stop)
 
 
-def run(args: argparse.Namespace, watch: sinks.Watched) -> None:
+def run(args: argparse.Namespace, watch: sinks.Watched, stop: walltime.Stop) -> None:
     """Train the cell that the arguments name, on the cards that this process has."""
     started = time.perf_counter()
     from pissa_repro.adapters.trained import Trained, finish
@@ -95,13 +101,14 @@ def run(args: argparse.Namespace, watch: sinks.Watched) -> None:
     scratch = trainers.Scratch(args.scratch, made)
     share = split_batch(spec["settings"]["batch_size"], args.micro_batch_size, world)
     sinks.start(watch)
-    trainer = trainers.build(prepared, spec, scratch, share, args.checkpoint_steps, watch, shards)
+    trainer = trainers.build(prepared, spec, scratch, share, args.checkpoint_steps, watch, stop, shards)
     dtypes = check_dtypes(trainer.model, spec)
     if trainer.args.train_batch_size != share.micro:  # the Trainer would use every GPU that it sees
         raise UserError(f"--gpus: a process has to see one GPU, this one sees {trainer.args.n_gpu}.")
     before = time.perf_counter()
-    with writing(args.scratch):
+    with writing(args.scratch), stop.listening(signal.SIGTERM):
         trainer.train(resume_from_checkpoint=scratch.last())
+    stopping.check_ended(trainer.state, stop)
     seconds = time.perf_counter() - before
     make_whole(trainer)
     if not trainer.is_world_process_zero():

@@ -25,13 +25,14 @@ from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
 from pissa_repro.model.architecture import CLASSIFICATION, SEQ2SEQ, architecture
+from pissa_repro.runtime import walltime
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.processes import FULL, NONE, is_first
 from pissa_repro.runtime.progress import Plain
 from pissa_repro.runtime.record import read_json, write_json
 from pissa_repro.runtime.record_types import MadeFrom
 from pissa_repro.runtime.specs import TrainSpec
-from pissa_repro.training import diverged, sharding
+from pissa_repro.training import diverged, sharding, stopping
 from pissa_repro.training.cell import Prepared, Share
 from pissa_repro.training.hooks import hooks
 from pissa_repro.training.order import by_length
@@ -95,10 +96,10 @@ class Scratch:
 
 
 class Watch(TrainerCallback):
-    """Marks whole checkpoints, reports progress in plain lines, and ends a training that has diverged."""
+    """Marks whole checkpoints, reports progress in plain lines, and ends a training that diverged or is to stop."""
 
-    def __init__(self, scratch: Scratch):
-        self.scratch, self.started = scratch, time.perf_counter()
+    def __init__(self, scratch: Scratch, stop: walltime.Stop | None = None):
+        self.scratch, self.stop, self.started = scratch, stop or walltime.Stop(), time.perf_counter()
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -112,6 +113,8 @@ class Watch(TrainerCallback):
         # end inside an epoch (781 of 782 in config/paper.yaml).
         if state.global_step >= state.max_steps:
             control.should_save = False
+        elif stopping.asked(self.stop, args.device):
+            control.should_save = control.should_training_stop = True
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         loss = (kwargs.get("logs") or {}).get("loss")
@@ -143,10 +146,12 @@ def build(
     share: Share,
     checkpoint_steps: int,
     watch: Watched = UNWATCHED,
+    stop: walltime.Stop | None = None,
     shards: str = NONE,
 ) -> Trainer:
-    """The trainer of a cell. The examples are tokenized already, with their labels. watch: where its curve is shown.
+    """The trainer of a cell. The examples are tokenized already, with their labels.
 
+    watch: where its curve is shown. stop: what asks it to write a checkpoint and to end; None for nothing.
     shards: one of processes.SHARDING; `full` shards the model of `prepared`, on the host, over all processes.
     """
     added = hooks(spec, scratch.folder)
@@ -161,7 +166,7 @@ def build(
         "model": prepared.model,
         "train_dataset": Dataset.from_list(prepared.examples),
         "processing_class": prepared.tokenizer,
-        "callbacks": [*([added] if added else []), Watch(scratch)],  # the mark of a checkpoint is the last thing in it
+        "callbacks": [*([added] if added else []), Watch(scratch, stop)],  # last: the mark of a checkpoint
     }
     make = {SEQ2SEQ: _seq2seq, CLASSIFICATION: _classifier}.get(architecture(prepared.model.config), _causal)
     trainer = make(options, given, sharding.sharded if shards == FULL else _same)

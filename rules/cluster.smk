@@ -1,0 +1,39 @@
+# What jobs ask of a cluster, of walltime (minutes) and memory (MB of the host); a run on one machine reads none of it.
+# A profile, or --set-resources, overrides a value by its rule and name: train:runtime=2880. Where a job runs, and for
+# whom, the profile says. Functions that the rules share, as in common.smk.
+from pissa_repro.results.sizes import size_of
+
+LARGE = 8_000_000_000  # parameters of a model whose size is not known before it is fetched
+# The cards of a job are on one machine. The plug-in would start as many tasks as cards, each with the whole job.
+ONE_NODE = {"nodes": 1, "tasks_per_gpu": 0}
+LIGHT = {"runtime": 60, "mem_mb": 8_000}  # loads no model; without `nodes`, which a group of jobs would sum
+
+
+@functools.cache
+def parameters(model):
+    size = size_of(SWEEP, model, paths.RESULTS)
+    return size.parameters if size else LARGE
+
+
+def memory(model, cards):
+    """MB: the weights in float32 for each process that loads them; on a CPU all that is trained, too (16 bytes)."""
+    each = 4 * cards if cards else 16
+    return 8_000 + each * parameters(model) // 1_000_000
+
+
+def one_card(model):
+    return min(1, gpus(model))
+
+
+def loads(model, runtime, cards=one_card):
+    """The resources of a job that loads a model. model, cards: functions, of the wildcards and of the model's name."""
+
+    @told
+    def gpu(wildcards):
+        return cards(model(wildcards))
+
+    @told
+    def mem_mb(wildcards):
+        return memory(model(wildcards), cards(model(wildcards)))
+
+    return {**ONE_NODE, "runtime": runtime, "gpu": gpu, "mem_mb": mem_mb}

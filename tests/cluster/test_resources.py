@@ -1,0 +1,75 @@
+"""What jobs ask a cluster for, by a dry run of the paper's grid: no cluster is needed."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pissa_repro.plan.config import ROOT
+
+PROFILE = ROOT / "profiles" / "slurm" / "profile.yaml"
+GIVEN = ["--set-resources", "train:runtime=7"]
+LLAMA_2_7B = 6_738_415_616  # parameters
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory) -> dict[str, list[dict[str, str]]]:
+    """The resources of each job of a dry run, with its wildcards, by rule."""
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", tmp_path_factory.mktemp("dry"), "-n"]
+    command += ["results/scores.csv", "--cores", "1", *GIVEN, "--configfile", ROOT / "config" / "paper.yaml"]
+    done = subprocess.run([*map(str, command)], capture_output=True, encoding="utf-8", env=os.environ)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    jobs: dict[str, list[dict[str, str]]] = {}
+    for line in (done.stdout + done.stderr).splitlines():
+        if named := re.match(r"(?:local)?(?:rule|checkpoint) (\w+):$", line):
+            jobs.setdefault(named[1], []).append({"wildcards": ""})
+            job = jobs[named[1]][-1]
+        elif line.startswith("    wildcards: "):
+            job["wildcards"] = line
+        elif line.startswith("    resources: "):
+            job |= dict(re.findall(r"(\w+)=([^,]*)", line))
+    return jobs
+
+
+def of_llama(asked, rule: str) -> dict[str, str]:
+    return next(job for job in asked[rule] if "llama-2-7b" in job["wildcards"].lower())
+
+
+def test_every_job_of_the_cluster_says_how_long_and_how_much(asked):
+    local = {"fetch_model", "fetch_data", "collect", "table", "figure", "all"}
+    assert asked.keys() > {"admit", "init", "quant_error", "train", "generate", "evaluate"}
+    for rule in asked.keys() - local:
+        for job in asked[rule]:
+            assert int(job["runtime"]) > 0 and int(job["mem_mb"]) >= 4000, (rule, job)
+            if int(job.get("gpu", "0")):
+                assert (job["nodes"], job["tasks_per_gpu"]) == ("1", "0"), (rule, job)
+
+
+def test_what_the_profile_groups_sums_to_one_node(asked):
+    settings = yaml.safe_load(PROFILE.read_text(encoding="utf-8"))
+    (grouped,) = settings["groups"]
+    for job in asked[grouped.split("=")[0]]:
+        assert "nodes" not in job and "gpu" not in job, "Snakemake adds up what the jobs of a group ask for"
+
+
+def test_a_word_on_the_command_line_changes_its_value_alone(asked):
+    job = of_llama(asked, "train")
+    assert job["runtime"] == "7" and job["gpu"] == "1" and job["slurm_extra"].startswith("--signal=USR1@")
+    assert of_llama(asked, "generate")["runtime"] == "720"
+
+
+def test_memory_holds_the_weights_in_float32(asked):
+    assert int(of_llama(asked, "train")["mem_mb"]) * 1_000_000 > 4 * LLAMA_2_7B
+    assert int(asked["evaluate"][0]["mem_mb"]) < 10_000, "scoring loads no model"
+
+
+def test_the_profile_names_files_that_are_there():
+    settings = yaml.safe_load(PROFILE.read_text(encoding="utf-8"))
+    place = Path(settings["slurm-partition-config"])
+    partitions = yaml.safe_load((ROOT / place).read_text(encoding="utf-8"))["partitions"]
+    assert [name for name, limits in partitions.items() if limits.get("max_gpu")] == ["gpu"]
+    assert not {"train:runtime", "generate:runtime"} & {word.split("=")[0] for word in settings["set-resources"]}
