@@ -59,8 +59,8 @@ def unneeded(sweep: "Sweep", results: Path) -> "list[Unneeded]":
     status = Status(jobs(sweep, Batches(sweep)), results)
     rest = Rest(sweep, results, status.look())
     current = {
-        generations.place(paths.cell(name, results), task, sweep.generate_spec(one, task))
-        for name, one in (*sweep.cells.items(), *sweep.others.items())
+        generations.place(paths.cell(name, results), task, sweep.generate_spec(sweep.scored(name), task))
+        for name in (*sweep.cells, *sweep.others)
         for task in sweep.config["sweep"]["tasks"]
     }
     return sorted(rest.find(current), key=lambda one: [*KINDS].index(one.kind))

@@ -93,8 +93,8 @@ def too_large(sweep: "Sweep", items: "list[Item]", card: float) -> list[str]:
         told = ", ".join(dict.fromkeys(f"{item.what} ({_short(item.memory)} GiB)" for item in over))
         instead = f"{', '.join(fit)} of it would fit" if fit else "none of its cells would fit"
         lines.append(
-            f"* {_shown(sweep, model)}: more than one card of {_short(card)} GiB: {told}; {instead}. Give the model more "
-            "'gpus' and 'sharding: full', take these out of sweep.cells, or say --card for a larger one.\n"
+            f"* {_shown(sweep, model)}: more than one card of {_short(card)} GiB: {told}; {instead}. Give the model "
+            "more 'gpus' and 'sharding: full', take these out of sweep.cells, or say --card for a larger one.\n"
         )
     return lines
 

@@ -54,8 +54,8 @@ class FourBit:
             linear.in_features, linear.out_features, bias=linear.bias is not None, compute_dtype=dtype, device="meta"
         )
         packed: Any = bnb.nn.Params4bit(weight.cpu(), requires_grad=False, **self.options())  # its `to` quantizes
-        layer.weight = packed.to(linear.weight.device)
-        layer.quant_state = layer.weight.quant_state  # where bitsandbytes looks for it when the weight is sharded
+        layer.weight = packed = packed.to(linear.weight.device)
+        layer.quant_state = packed.quant_state  # where bitsandbytes looks for it when the weight is sharded
         layer.bias = linear.bias
         # With AVX512-BF16, bitsandbytes repacks a layer at its first use in eval mode and then computes
         # in bfloat16. A look at the logits would so change the base under the training.

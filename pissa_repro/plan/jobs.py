@@ -5,6 +5,7 @@ What the rules say to Snakemake (rules/inputs.smk), for those who look at a swee
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +48,21 @@ def jobs(sweep: Sweep, batches: Batches) -> list[Job]:
 
 
 def _models(sweep: Sweep) -> list[str]:
-    return list(dict.fromkeys(one.model for one in (*sweep.cells.values(), *sweep.others.values())))
+    return list(dict.fromkeys(sweep.scored(name).model for name in (*sweep.cells, *sweep.others)))
 
 
 def _fetched(sweep: Sweep) -> Iterator[Job]:
     """The models and the rows, each once."""
     for name in _models(sweep):
         yield Job("fetch", name, paths.model(name), paths.log("fetch", "models", name),
-                  spec=lambda name=name: sweep.model_spec(name), kinds=(("fetch model",),))  # fmt: skip
+                  spec=partial(sweep.model_spec, name), kinds=(("fetch model",),))  # fmt: skip
     for name in dict.fromkeys([*_trained_on(sweep), *_asked(sweep), *_seen(sweep)]):
         yield Job("fetch", name, paths.data(name), paths.log("fetch", "data", name), beside=(paths.rows(name),),
-                  spec=lambda name=name: sweep.data_spec(name), kinds=(("fetch data",),))  # fmt: skip
+                  spec=partial(sweep.data_spec, name), kinds=(("fetch data",),))  # fmt: skip
 
 
 def _trained_on(sweep: Sweep) -> Iterator[str]:
-    return (one.data for one in (*sweep.cells.values(), *sweep.others.values()))
+    return (sweep.scored(name).data for name in (*sweep.cells, *sweep.others))
 
 
 def _asked(sweep: Sweep) -> list[str]:
@@ -78,7 +79,7 @@ def _admitted(sweep: Sweep) -> Iterator[Job]:
         spec = admission.spec(sweep, "sweep", model)
         rows = [paths.data(path.stem) for path in admission.rows(spec)]
         yield Job("admit", model, paths.admission("sweep", model), paths.log("admit", "sweep", model),
-                  (paths.model(model), *rows), lambda spec=spec: spec, model, kinds=(("admit",),))  # fmt: skip
+                  (paths.model(model), *rows), partial(admission.spec, sweep, "sweep", model), model, kinds=(("admit",),))  # fmt: skip
 
 
 def _first(model: str) -> tuple[Path, Path]:
@@ -90,7 +91,7 @@ def _statistics(sweep: Sweep) -> Iterator[Job]:
     for name, one in sweep.statistic_jobs.items():
         yield Job(
             "statistics", name, paths.statistics_record(name), paths.log("statistics", name),
-            (*_first(one.model), paths.data(one.data)), lambda one=one: one.spec, one.model, (one.data,),
+            (*_first(one.model), paths.data(one.data)), partial(getattr, one, 'spec'), one.model, (one.data,),
             (paths.statistics(name),), kinds=(("statistics", one.model, one.spec["kind"]), ("statistics", one.model)),
             place=paths.statistics(name),
         )  # fmt: skip
@@ -103,7 +104,7 @@ def _starts(sweep: Sweep) -> Iterator[Job]:
         alike = (cell.model, cell.quant), (cell.model,)
         yield Job(
             "init", name, paths.start_record(name), paths.log("init", name), (*_first(cell.model), *known),
-            lambda cell=cell: sweep.init_spec(cell), cell.model, (cell.seen,) if cell.seen else (),
+            partial(sweep.init_spec, cell), cell.model, (cell.seen,) if cell.seen else (),
             (paths.start(name),), kinds=_kinds("init", (cell.model, cell.method, cell.quant, cell.rank), *alike),
             place=paths.start(name),
         )  # fmt: skip
@@ -112,7 +113,7 @@ def _starts(sweep: Sweep) -> Iterator[Job]:
             needs = (paths.start_record(name), *([paths.statistics_record(weighing.name)] if weighing else []))
             yield Job(
                 "quant_error", name, paths.start_error(name), paths.log("quant_error", name), needs,
-                lambda cell=cell: sweep.quant_error_spec(cell), cell.model, kinds=_kinds("quant_error", *alike),
+                partial(sweep.quant_error_spec, cell), cell.model, kinds=_kinds("quant_error", *alike),
             )  # fmt: skip
 
 
@@ -125,7 +126,7 @@ def _trained(sweep: Sweep) -> Iterator[Job]:
         home, start = paths.cell(name), sweep.start_of(cell)
         needs = (*_first(cell.model), paths.data(cell.data), *([paths.start_record(start)] if start else []))
         yield Job(
-            "train", name, home.train, paths.log("train", name), needs, lambda cell=cell: sweep.train_spec(cell),
+            "train", name, home.train, paths.log("train", name), needs, partial(sweep.train_spec, cell),
             cell.model, (cell.data,), (home.steps, home.trained), _kinds_of_training(sweep, cell),
             place=paths.scratch(name),
         )  # fmt: skip
@@ -144,7 +145,7 @@ def _others(sweep: Sweep) -> Iterator[Job]:
     for name, one in sweep.others.items():
         yield Job(
             one.stage, name, paths.cell(name).train, paths.log(one.stage, name), (paths.model(one.model),),
-            lambda one=one: sweep.trained_spec(one), one.model, kinds=_kinds(one.stage, (one.model,)),
+            partial(sweep.trained_spec, one), one.model, kinds=_kinds(one.stage, (one.model,)),
         )  # fmt: skip
 
 
@@ -156,20 +157,20 @@ def _scores(sweep: Sweep, batches: Batches) -> Iterator[Job]:
         yield Job(
             "generate", name, paths.batch(name), paths.log("generate", name),
             (*_first(batch.model), *map(paths.data, data), *(home.train for home in homes)),
-            lambda name=name: batches.spec(name), batch.model, data,
+            partial(batches.spec, name), batch.model, data,
             kinds=_kinds("generate", (batch.model, batch.backend, *batch.tasks)), size=len(homes),
             journals=tuple(home.generated for home in homes),
         )  # fmt: skip
     for name in (*sweep.cells, *sweep.others):
-        for task, data in zip(sweep.config["sweep"]["tasks"], _asked(sweep), strict=True):
-            yield _score(sweep, name, task, data, paths.batch(batches.name_of(name, task)))
+        for task, rows in zip(sweep.config["sweep"]["tasks"], _asked(sweep), strict=True):
+            yield _score(sweep, name, task, rows, paths.batch(batches.name_of(name, task)))
 
 
 def _score(sweep: Sweep, name: str, task: str, data: str, batch: Path) -> Job:
     home, one = paths.cell(name), sweep.scored(name)
     return Job(
         "evaluate", f"{name} {task}", home.score(task), paths.log("evaluate", name, task),
-        (home.train, batch, paths.data(data)), lambda: sweep.evaluate_spec(one, task), one.model, (data,),
+        (home.train, batch, paths.data(data)), partial(sweep.evaluate_spec, one, task), one.model, (data,),
         (home.samples(task),), _kinds("evaluate", (task,)),
     )  # fmt: skip
 

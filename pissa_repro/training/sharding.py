@@ -12,7 +12,7 @@ or can only be read by sharded processes.
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,10 @@ class Sharded(Trainer):
 
     So a training goes on from any checkpoint on any number of processes, sharded or not.
     """
+
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    lr_scheduler: torch.optim.lr_scheduler.LambdaLR
 
     def __init__(self, *args: Any, **given: Any):
         super().__init__(*args, **given)
@@ -81,15 +85,16 @@ class Sharded(Trainer):
         if not self.full:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        there, names = stored(resume_from_checkpoint), defaultdict(list)
+        there = stored(resume_from_checkpoint)
+        names: dict[Any, list[str]] = defaultdict(list)
         for name, parameter in self.model.named_parameters(remove_duplicate=False):
             names[parameter].append(name)
         for parameter, called in names.items():  # a head that is the embedding is stored once, under one of its names
-            name = next((one for one in called if one in there), None)
-            if name is None:
+            known = next((name for name in called if name in there), None)
+            if known is None:
                 raise UserError(f"{resume_from_checkpoint}: lacks {called[0]}. Delete the folder and run again.")
-            with safe_open(there[name].path, framework="pt") as file, torch.no_grad():
-                parameter.copy_(_share(file.get_tensor(name), parameter))
+            with safe_open(there[known].path, framework="pt") as file, torch.no_grad():
+                parameter.copy_(_share(file.get_tensor(known), parameter))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if not self.full or checkpoint is None:
@@ -137,7 +142,7 @@ def _check(model: torch.nn.Module, whole: set[torch.nn.Parameter]) -> list[str]:
     return list(sharded)
 
 
-def _locals(parameters: dict[str, DTensor]) -> Iterator[torch.Tensor]:
+def _locals(parameters: Mapping[str, DTensor]) -> Iterator[torch.Tensor]:
     return (one.detach().to_local() for one in parameters.values())
 
 
@@ -162,7 +167,7 @@ def _on_host(value: Any, keep: bool) -> Any:
     return whole.cpu() if keep else whole.new_empty(0)
 
 
-def _share(whole: torch.Tensor, like: DTensor) -> DTensor:
+def _share(whole: torch.Tensor, like: DTensor) -> torch.Tensor:
     """What this process holds of a tensor that all processes have, sharded like another; nothing is sent."""
     return distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None).clone()
 
@@ -174,8 +179,8 @@ def make_whole(trainer: Trainer) -> None:
     """
     if not isinstance(trainer, Sharded) or not trainer.full:
         return
-    model: torch.nn.Module = trainer.model
-    state, made = gathered(model), {}
+    made: dict[int, torch.nn.Parameter] = {}
+    model, state = trainer.model, gathered(trainer.model)
     for place, module in list(model.named_modules()):
         if isinstance(module, FSDPModule):
             module.__class__ = type(module).__mro__[FSDPModule._orig_cls_mro_index]

@@ -68,6 +68,7 @@ def test_cells_larger_than_a_card_are_marked_with_what_would_fit(tmp_path, capsy
     pissa("plan", "table2", "--configfile", PAPER, "--results", tmp_path, "--card", "141")
     assert "*" not in capsys.readouterr().out
 
+
 def test_cards_that_share_the_weights_hold_a_part_each(real, tmp_path):
     """What trains of an adapter is whole on each: 16 bytes a parameter."""
     config = copy.deepcopy(real.config)
