@@ -76,10 +76,10 @@ def _seen(sweep: Sweep) -> Iterator[str]:
 
 def _admitted(sweep: Sweep) -> Iterator[Job]:
     for model in _models(sweep):
-        spec = admission.spec(sweep, "sweep", model)
-        rows = [paths.data(path.stem) for path in admission.rows(spec)]
+        spec = partial(admission.spec, sweep, "sweep", model)
+        rows = [paths.data(path.stem) for path in admission.rows(spec())]
         yield Job("admit", model, paths.admission("sweep", model), paths.log("admit", "sweep", model),
-                  (paths.model(model), *rows), partial(admission.spec, sweep, "sweep", model), model, kinds=(("admit",),))  # fmt: skip
+                  (paths.model(model), *rows), spec, model, kinds=(("admit",),))  # fmt: skip
 
 
 def _first(model: str) -> tuple[Path, Path]:

@@ -143,7 +143,7 @@ def _check(model: torch.nn.Module, whole: set[torch.nn.Parameter]) -> list[str]:
 
 
 def _locals(parameters: Mapping[str, DTensor]) -> Iterator[torch.Tensor]:
-    return (one.detach().to_local() for one in parameters.values())
+    return (one.to_local().detach() for one in parameters.values())
 
 
 def gathered(model: torch.nn.Module) -> dict[str, torch.Tensor]:
