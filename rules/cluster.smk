@@ -1,6 +1,6 @@
 # What jobs ask of a cluster, of walltime (minutes) and memory (MB of the host); a run on one machine reads none of it.
-# A profile, or --set-resources, overrides a value by its rule and name: train:runtime=2880. Where a job runs, and for
-# whom, the profile says. Functions that the rules share, as in common.smk.
+# A profile, or --set-resources, overrides a value: train:runtime=2880. Where a job runs, and for whom, the
+# profile says. Functions that the rules share, as in common.smk.
 from pissa_repro.results.sizes import size_of
 
 LARGE = 8_000_000_000  # parameters of a model whose size is not known before it is fetched
