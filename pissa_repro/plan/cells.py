@@ -1,5 +1,6 @@
 """A point of the sweep and the cell that is trained there; their names are folders of results."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -57,6 +58,14 @@ class Cell:
         """The folder of the cell's initial factors below results/init; shared between cells."""
         seen = f"-{self.seen}" if self.seen else ""
         return f"{self.model}/{self.method}-{self.quant}-r{self.rank}-s{self.start_seed}{seen}"
+
+
+def by_seed(cells: Iterable[Cell]) -> list[list[Cell]]:
+    """The cells that differ in their seed only, together, in the order of seeds."""
+    groups: dict[tuple[object, ...], list[Cell]] = {}
+    for c in cells:
+        groups.setdefault((c.model, c.data, c.method, c.quant, c.rank, c.learning_rate), []).append(c)
+    return [sorted(some, key=lambda cell: cell.seed) for some in groups.values()]
 
 
 def number(value: float) -> str:

@@ -12,12 +12,11 @@ from typing import Any
 
 from pissa_repro import quantizers
 from pissa_repro.plan import studies
-from pissa_repro.plan.cells import Cell
+from pissa_repro.plan.cells import Cell, by_seed
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.quantizers import Quantizer
 from pissa_repro.results.costs import GIB, peak
 from pissa_repro.results.records import checked
-from pissa_repro.results.rows import by_seed
 from pissa_repro.results.sizes import Size, size_of
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError

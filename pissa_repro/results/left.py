@@ -4,14 +4,11 @@ import statistics
 from collections.abc import Hashable, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.results.forecast import Forecast
 from pissa_repro.results.status import Found
 from pissa_repro.runtime import paths
-
-if TYPE_CHECKING:
-    from pissa_repro.results.forecast import Forecast
 
 Kind = tuple[Hashable, ...]
 
@@ -51,9 +48,7 @@ class Left:
         return self.forecasts[kind]
 
     @cached_property
-    def _forecast(self) -> "Forecast":
-        from pissa_repro.results.forecast import Forecast  # numpy, which most looks do without
-
+    def _forecast(self) -> Forecast:
         return Forecast(self.sweep, self.results)
 
 

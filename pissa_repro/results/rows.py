@@ -1,7 +1,7 @@
 """The rows of a table in the making: the cells of each, their scores by seed and item, and its reference."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 
 from pissa_repro import methods
 from pissa_repro.plan.adopted import Adopted
-from pissa_repro.plan.cells import Cell, Point
+from pissa_repro.plan.cells import Cell, Point, by_seed
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.measure import Measure, measure_of
 from pissa_repro.results.scored import keys, read_items
@@ -126,14 +126,6 @@ class Reader:
         scores = np.stack([items[cell.name].scores if cell.name in items else nothing for cell in cells])
         second = _second(self.rows, cells, self.task, self.shown)
         return {"task": self.task, "facts": facts, "second": second, "scores": scores, "measure": self.shown}
-
-
-def by_seed(cells: Iterable[Cell]) -> list[list[Cell]]:
-    """The cells that differ in their seed only, together, in the order of seeds."""
-    groups: dict[tuple[object, ...], list[Cell]] = {}
-    for c in cells:
-        groups.setdefault((c.model, c.data, c.method, c.quant, c.rank, c.learning_rate), []).append(c)
-    return [sorted(some, key=lambda cell: cell.seed) for some in groups.values()]
 
 
 def _fact(rows: Scores, cell: Cell | Adopted, task: str) -> dict[str, str]:

@@ -9,10 +9,9 @@ import numpy as np
 
 from pissa_repro.model.naming import types
 from pissa_repro.plan import studies
-from pissa_repro.plan.cells import Cell
+from pissa_repro.plan.cells import Cell, by_seed
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.records import Fetched, checked
-from pissa_repro.results.rows import by_seed
 from pissa_repro.runtime import paths
 
 

@@ -9,7 +9,8 @@ import pytest
 from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime.record import read_json
 
-SOON = "StartTime=now"  # Slurm lets a job that goes back into the queue wait for two minutes
+# Slurm lets a job that goes back into the queue wait for two minutes, and revokes what begins within the same second.
+SOON = "StartTime=now+2"
 LISTENS = """
 import os, signal, sys, time
 from pathlib import Path

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from pissa_repro import methods
 from pissa_repro.paper import published
 from pissa_repro.paper.printed import LOSS, MODELS
-from pissa_repro.plan.cells import Cell
+from pissa_repro.plan.cells import Cell, by_seed
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import study_data, style
 from pissa_repro.report.figures.looks import Look, look, looks
@@ -17,7 +17,6 @@ from pissa_repro.report.figures.reductions import REDUCTION, set_ticks
 from pissa_repro.report.figures.scores import axis_label
 from pissa_repro.results.measure import measure_of
 from pissa_repro.results.points import Point, diverged, having, losses, missing, scores, spread_words, there
-from pissa_repro.results.rows import by_seed
 from pissa_repro.results.study import Study
 
 NOT_PRINTED = (

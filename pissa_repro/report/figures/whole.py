@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from pissa_repro import methods
 from pissa_repro.paper import published
 from pissa_repro.paper.printed import MODELS
-from pissa_repro.plan.cells import Cell
+from pissa_repro.plan.cells import Cell, by_seed
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import style
 from pissa_repro.report.figures.looks import Look, look, looks
@@ -19,7 +19,6 @@ from pissa_repro.report.figures.steps import describe_curves, draw_curves, draw_
 from pissa_repro.results.curves import Bar, Curve, read_curve
 from pissa_repro.results.measure import measure_of
 from pissa_repro.results.points import missing, scores, there
-from pissa_repro.results.rows import by_seed
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from statistics import median
 
-from pissa_repro.plan.cells import Cell
+from pissa_repro.plan.cells import Cell, by_seed
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables import captions
 from pissa_repro.report.tables.captions import NO_REFERENCE, REFERENCE
@@ -12,7 +12,7 @@ from pissa_repro.report.tables.grid import Column, drawn, number
 from pissa_repro.report.tables.table import Row, Table
 from pissa_repro.results.curves import Curve, read_curve
 from pissa_repro.results.reach import reached, smoothed, width
-from pissa_repro.results.rows import by_seed, reference_cells
+from pissa_repro.results.rows import reference_cells
 
 COLUMNS = (
     "model data method config_method quant rank learning_rate seeds diverged steps final_loss reference target_loss "
