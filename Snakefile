@@ -28,6 +28,7 @@ include: "rules/exhibits.smk"
 onstart:
     check_backends()
     check_sinks()
+    preload()
 
 
 localrules:

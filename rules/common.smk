@@ -12,16 +12,17 @@ from snakemake.logging import logger
 sys.path.insert(0, str(workflow.basedir))
 # No stage may ask anything, and all read and write UTF-8, whatever the locale. The warning before a job's time is up
 # (runtime/walltime.py) ends no stage but one that listens.
-shell.prefix(
-    f'export PYTHONPATH={shlex.quote(str(workflow.basedir))}"${{{{PYTHONPATH:+:$PYTHONPATH}}}}" PYTHONUTF8=1; '
+PREFIX = (
+    f'export PYTHONPATH={shlex.quote(str(workflow.basedir))}"${{PYTHONPATH:+:$PYTHONPATH}}" PYTHONUTF8=1; '
     "unset PYTHONIOENCODING; trap '' USR1; exec </dev/null; "
 )
+shell.prefix(PREFIX.replace("{", "{{").replace("}", "}}"))
 
 from pissa_repro import exhibits, methods, quantizers, tasks
 from pissa_repro.plan import admission, adopted, code, gradients, parts, studies, toy
 from pissa_repro.plan.checked import checked, fitting, warnings
 from pissa_repro.results import records
-from pissa_repro.runtime import paths, walltime
+from pissa_repro.runtime import paths, preloaded, walltime
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import canonical, unfinished
 from pissa_repro.scoring import engines, generations
@@ -156,6 +157,24 @@ def check_sinks():
     given = workflow.resource_settings.overwrite_resources.get("train", {})
     if sinks.OPTION in given:
         sinks.named(str(given[sinks.OPTION].raw).strip("'\""))
+
+
+# Rules whose processes are short beside the import of their libraries, and the modules that bring these.
+LOADING = {"init", "quant_error", "train", "generate"}
+PRELOADED = ("pissa_repro.training.trainer", "pissa_repro.adapters.trained", "pissa_repro.starts.make")
+PRELOADED += ("pissa_repro.starts.error", "pissa_repro.model.adapter", "pissa_repro.scoring.generator")
+
+
+def preload():
+    """Before the first job: where many of this machine's CPU are to come, one process imports for them all."""
+    on_cards = any(gpus(model) for model in SWEEP.config["sweep"]["models"])
+    backends = {batch.backend for batch in BATCHES.by_name.values()}
+    count = sum(job.rule.name in LOADING for job in workflow.dag.needrun_jobs())
+    if count < 4 or on_cards or backends != {"hf"} or not workflow.local_exec or not preloaded.possible():
+        return
+    libraries = ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")  # as Snakemake tells each job
+    threads = {"VECLIB_MAXIMUM_THREADS": "1"} | {f"{name}_NUM_THREADS": "1" for name in libraries}
+    preloaded.start(f"{PREFIX} exec python -m pissa_repro.runtime.preloaded", {**os.environ, **threads}, PRELOADED)
 
 
 def batch_starts(wildcards):

@@ -16,6 +16,7 @@ import yaml
 from commands import pissa
 
 from pissa_repro.runtime import paths
+from pissa_repro.runtime.record import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -89,6 +90,7 @@ def swept(tmp_path_factory):
     assert not (folder / "results" / "scores.csv").exists()
     finished = {path: path.stat().st_mtime_ns for path in folder.glob("results/cells/*/*/*/train.json")}
     assert len(finished) == 5, "one failed cell must not stop the others"
+    assert all(read_json(path)["provenance"]["preloaded"] for path in finished), "each has imported for itself"
     snakemake("--cores", "2", "all", "--configfile", config(folder), folder=folder)
     assert all(path.stat().st_mtime_ns == then for path, then in finished.items()), "nothing finished is done again"
     return folder

@@ -41,10 +41,14 @@ def end_with_launcher() -> None:
 
     Else it would wait for the others for ever, on its card. For processes of `run` and of torchrun, on Linux.
     """
-    if "LOCAL_RANK" not in os.environ or sys.platform != "linux":
-        return
+    if "LOCAL_RANK" in os.environ and sys.platform == "linux":
+        end_with_parent(int(os.environ[LAUNCHER]) if launched() else os.getppid())
+
+
+def end_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when `parent` ends, which has started it. On Linux."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if launched() and os.environ[LAUNCHER] != str(os.getppid()):
+    if os.getppid() != parent:
         sys.exit("error: the process that has started this one has ended.")  # before the kernel was told
 
 

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pissa_repro.runtime import preloaded
 from pissa_repro.runtime.paths import FIGURES, RESULTS
 from pissa_repro.runtime.record_types import End, Git, Hardware, Memory, Provenance
 
@@ -75,12 +76,15 @@ def _processor() -> str:
 
 
 def peak_memory() -> Memory:
-    """Peak bytes of this process: main memory, and GPU memory where torch uses a GPU."""
+    """Peak bytes of this process: main memory, and GPU memory where torch uses a GPU.
+
+    preloaded: the code of libraries is in the memory of the process that it is a fork of, and not counted.
+    """
     scale = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB, macOS in bytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
     torch = sys.modules.get("torch")
     gpu = torch.cuda.max_memory_allocated() if torch is not None and torch.cuda.is_available() else None
-    return {"memory_bytes": peak, "gpu_memory_bytes": gpu}
+    return {"memory_bytes": peak, "gpu_memory_bytes": gpu, **({"preloaded": True} if preloaded.forked else {})}
 
 
 def provenance(started: float) -> Provenance:

@@ -21,6 +21,7 @@ class Memory(TypedDict):
 
     memory_bytes: int
     gpu_memory_bytes: int | None
+    preloaded: NotRequired[bool]
 
 
 class End(Memory):
