@@ -174,7 +174,7 @@ def preload():
         return
     libraries = ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")  # as Snakemake tells each job
     threads = {"VECLIB_MAXIMUM_THREADS": "1"} | {f"{name}_NUM_THREADS": "1" for name in libraries}
-    preloaded.start(f"{PREFIX} exec python -m pissa_repro.runtime.preloaded", {**os.environ, **threads}, PRELOADED)
+    preloaded.start(f"{PREFIX} exec python", {**os.environ, **threads}, PRELOADED)
 
 
 def batch_starts(wildcards):

@@ -103,7 +103,7 @@ rule ask:
 def test_stages_are_started_in_utf8_and_without_an_input(tmp_path):
     """Case 20: nothing can ask a question in the middle of a sweep, whatever the terminal."""
     rules = (ROOT / "rules" / "common.smk").read_text(encoding="utf-8")
-    prefix = rules[rules.index("shell.prefix(") : rules.index("from pissa_repro")]
+    prefix = rules[rules.index("PREFIX = (") : rules.index("from pissa_repro")]
     prefix = f"import shlex\nBASE = {str(ROOT)!r}\n" + prefix.replace("workflow.basedir", "BASE")
     (tmp_path / "Snakefile").write_text(prefix + ASK, encoding="utf-8")
     environment = os.environ | ASCII | {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}

@@ -14,7 +14,7 @@ from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime import preloaded
 
 pytestmark = pytest.mark.skipif(not preloaded.possible(), reason="forks are waited for on Linux alone")
-COMMAND = f"exec {sys.executable} -m pissa_repro.runtime.preloaded"
+COMMAND = f"exec {sys.executable}"
 STAGE = """
 import os, signal, sys, time
 from pissa_repro.runtime.errors import UserError, run_stage

@@ -4,7 +4,7 @@ A sweep of a small model starts dozens of processes, and importing torch, transf
 most of them work. A stage that is started while such a process waits (`start`, by Snakefile) hands its work over and
 waits for the end: its arguments, folder, environment and open files are passed on, signals as well, and the fork ends
 with its exit code. Each job has a process of its own as before, with its own memory, locks and log. Where anything is
-in the way, the stage goes on by itself. Linux only. torch is not imported here, but by `python -m` this module.
+in the way, the stage goes on by itself. Linux only. torch is not imported here.
 """
 
 import contextlib
@@ -34,6 +34,7 @@ FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # What may differ between the process that waits and a job: no library reads it while it is imported.
 OWN = {PLACE, "_", "SHLVL", "PWD", "OLDPWD", "TMPDIR", "TMP", "TEMPDIR", "TEMP"}
 SIZE = struct.Struct("!Q")
+MAIN = "from pissa_repro.runtime import preloaded; preloaded.main()"
 forked = False  # whether this process is a fork of the one that waits
 
 
@@ -41,8 +42,8 @@ def possible() -> bool:
     return sys.platform == "linux" and hasattr(os, "pidfd_open")
 
 
-def start(command: str, environment: dict[str, str], modules: Sequence[str]) -> None:
-    """Let `command`, of a shell, followed by this module's arguments start the process that waits; it ends with us.
+def start(python: str, environment: dict[str, str], modules: Sequence[str]) -> None:
+    """Start the process that waits by a command of the shell, the interpreter's. It ends with this process.
 
     Jobs of this process find it by their environment. The first ones wait until it has imported `modules`, as long as
     their own import would take.
@@ -52,7 +53,7 @@ def start(command: str, environment: dict[str, str], modules: Sequence[str]) -> 
     words = [place, str(os.getpid()), *modules]
     nowhere = subprocess.DEVNULL
     waits = subprocess.Popen(
-        ["bash", "-c", f'{command} "$@"', "bash", *words],
+        ["bash", "-c", f'{python} -c "{MAIN}" "$@"', "bash", *words],
         env=environment, stdin=nowhere, stdout=nowhere, stderr=nowhere,
     )  # fmt: skip
     os.environ[PLACE] = f"{waits.pid}:{place}"
@@ -221,10 +222,9 @@ def _ended(selector: selectors.BaseSelector, fork: int, line: socket.socket) -> 
         line.sendall(SIZE.pack(code if code >= 0 else 128 - code))
 
 
-if __name__ == "__main__":
-    from pissa_repro.runtime import preloaded  # the module that stages know, which is another object than this one
-
-    stage, *arguments = preloaded.serve(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
+def main() -> None:
+    """Wait, and in a fork run the stage that was asked for. Arguments: the socket, the owner's pid, the modules."""
+    stage, *arguments = serve(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
     sys.argv[1:] = arguments
     sys.path[0] = str(Path.cwd())
     runpy.run_module(stage, run_name="__main__", alter_sys=True)

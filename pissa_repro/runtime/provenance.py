@@ -84,7 +84,8 @@ def peak_memory() -> Memory:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
     torch = sys.modules.get("torch")
     gpu = torch.cuda.max_memory_allocated() if torch is not None and torch.cuda.is_available() else None
-    return {"memory_bytes": peak, "gpu_memory_bytes": gpu, **({"preloaded": True} if preloaded.forked else {})}
+    found: Memory = {"memory_bytes": peak, "gpu_memory_bytes": gpu}
+    return {**found, "preloaded": True} if preloaded.forked else found
 
 
 def provenance(started: float) -> Provenance:
