@@ -1,5 +1,6 @@
 """Fixtures that several test files share. No torch here before a test asks for it."""
 
+import importlib
 import json
 import os
 import sys
@@ -73,3 +74,11 @@ def known_starts(tmp_path_factory):
 
     with plugged(tmp_path_factory.mktemp("methods"), {name: text(name) for name in STARTS}):
         yield
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """Imports a module of benchmarks/ by its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        yield importlib.import_module

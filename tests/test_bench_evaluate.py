@@ -1,27 +1,16 @@
 """The benchmark of generating at a tiny size: every line and field is there, tokens and texts are right. No times."""
 
-import importlib
 import io
 import json
 from contextlib import redirect_stdout
-from pathlib import Path
 
 import helpers  # noqa: F401  one thread
 import pytest
 
 from pissa_repro.scoring.engines import installed
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 FIELDS = "name part model items batch_size threads hardware versions git".split()
 SPREAD = ("median", "min", "max")
-
-
-@pytest.fixture(scope="module")
-def bench():
-    """Imports a module of benchmarks/ by its name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        yield importlib.import_module
 
 
 @pytest.fixture(scope="module")

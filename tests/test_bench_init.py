@@ -1,16 +1,13 @@
 """The benchmark of initialisation at a tiny size: every line and field is there, and accuracies are sane. No times."""
 
-import importlib
 import io
 import json
 from contextlib import redirect_stdout
-from pathlib import Path
 
 import helpers  # noqa: F401  one thread
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 NAMES = (
     "pissa-fast pissa-exact linalg.svd svd_lowrank-1 svd_lowrank-4 svd_lowrank-16 peft-pissa peft-pissa_niter_16 "
     "qpissa-5-fast qpissa-5-full-svd loftq-5-fast peft-loftq-5 nuclear-ours nuclear-svdvals nf4-ours nf4-bitsandbytes"
@@ -21,14 +18,6 @@ FIELDS = (
 ).split()
 OURS = ["pissa-fast", "pissa-exact", "qpissa-5-fast", "loftq-5-fast", "nuclear-ours", "nf4-ours"]
 SHAPE = (640, 576)  # the smallest where no solver gives way to a full SVD
-
-
-@pytest.fixture(scope="module")
-def bench():
-    """Imports a module of benchmarks/ by its name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        yield importlib.import_module
 
 
 @pytest.fixture(scope="module")

@@ -1,24 +1,11 @@
 """The benchmark of methods at a tiny size: a line for each, of the base that it can have. No times."""
 
-import importlib
 import json
-from pathlib import Path
 
 import helpers  # noqa: F401  one thread
-import pytest
 import torch
 
 from pissa_repro import methods
-
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-
-
-@pytest.fixture(scope="module")
-def bench():
-    """Imports a module of benchmarks/ by its name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        yield importlib.import_module
 
 
 def test_every_method_is_timed_on_a_base_that_it_does_not_refuse(bench):

@@ -1,22 +1,10 @@
 """The benchmark of training at a tiny size: all contenders train the same, and what is counted is right. No times."""
 
-import importlib
 import json
-from pathlib import Path
 
 import helpers  # noqa: F401  one thread
 import pytest
 import torch
-
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-
-
-@pytest.fixture(scope="module")
-def bench():
-    """Imports a module of benchmarks/ by its name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(BENCHMARKS)
-        yield importlib.import_module
 
 
 def test_all_train_the_same_steps_and_ours_with_the_least_padding(bench, tmp_path, capsys, tiny_model):
