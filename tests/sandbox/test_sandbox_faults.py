@@ -141,3 +141,13 @@ def test_tries_end_with_the_run(way, launched):
     with pytest.raises(CancelledError):
         sandbox.run("bad", stop=stop)
     assert time.monotonic() - began < 5
+
+
+def test_without_linux_nothing_is_run_and_the_reason_is_said(monkeypatch):
+    monkeypatch.setattr(sandbox.sys, "platform", "darwin")
+    sandbox._probe.cache_clear()
+    try:
+        with pytest.raises(UserError, match=r"bubblewrap: it needs Linux; namespaces: it needs Linux"):
+            sandbox.run("pass")
+    finally:
+        sandbox._probe.cache_clear()

@@ -183,6 +183,8 @@ def _probe(way: str) -> _Probe:
 
 
 def _try_out(way: str, stop: threading.Event | None = None) -> _Probe:
+    if sys.platform != "linux":
+        return _Probe("it needs Linux")
     try:
         done = launch(PROBE, Limits(), way, stop)
     except (UserError, OSError) as error:
