@@ -11,7 +11,7 @@ from pissa_repro.plan.config import ROOT
 DOCKER, APPTAINER = (ROOT / "containers" / name for name in ("Dockerfile", "pissa.def"))
 GUIDE = ROOT / "docs/guides/containers.md"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PLACE = "/opt/pissa-repro"
+PLACE = "/pissa-repro"
 
 
 def text(path) -> str:

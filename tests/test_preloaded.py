@@ -12,6 +12,7 @@ import pytest
 
 from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime import preloaded
+from pissa_repro.runtime.paths import PRELOADED
 
 pytestmark = pytest.mark.skipif(not preloaded.possible(), reason="forks are waited for on Linux alone")
 COMMAND = f"exec {sys.executable}"
@@ -40,16 +41,16 @@ def stage(tmp_path, monkeypatch):
     """Start the stage, with the test's arguments. The process that waits has imported `wave`, which no stage does."""
     (tmp_path / "shown.py").write_text(STAGE, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}", "WORD": "same"}
-    monkeypatch.setenv(preloaded.PLACE, "")  # what `start` sets is taken back
+    monkeypatch.setenv(PRELOADED, "")  # what `start` sets is taken back
     preloaded.start(COMMAND, environment, ["wave"])
-    environment[preloaded.PLACE] = os.environ[preloaded.PLACE]
+    environment[PRELOADED] = os.environ[PRELOADED]
 
     def started(*arguments: str, **options) -> subprocess.Popen:
         own = {"env": environment, "cwd": tmp_path} | options
         command = [sys.executable, "-m", "shown", *arguments]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", **own)
 
-    started.environment, started.waits = environment, int(environment[preloaded.PLACE].partition(":")[0])
+    started.environment, started.waits = environment, int(environment[PRELOADED].partition(":")[0])
     yield started
     with contextlib.suppress(ProcessLookupError):
         os.kill(started.waits, signal.SIGKILL)
@@ -130,11 +131,19 @@ def test_all_end_when_the_one_that_waits_is_killed(stage):
     assert int(alone.communicate()[0].split()[0]) == alone.pid, "nobody waits any more"
 
 
+def test_nobody_waits_for_one_that_could_not_import(stage):
+    """It has ended, and stays listed until its parent hears of it."""
+    preloaded.start(COMMAND, {**os.environ, "PYTHONPATH": str(ROOT)}, ["no_such_module"])
+    process = stage("one", env={**stage.environment, PRELOADED: os.environ[PRELOADED]})
+    said, _ = process.communicate(timeout=60)
+    assert int(said.split()[0]) == process.pid
+
+
 def test_the_one_that_waits_ends_with_its_owner(tmp_path):
     code = (
-        "import os, time; from pissa_repro.runtime import preloaded\n"
+        "import os, time; from pissa_repro.runtime import paths, preloaded\n"
         f"preloaded.start({COMMAND!r}, dict(os.environ), [])\n"
-        "waits, _, place = os.environ[preloaded.PLACE].partition(':')\n"
+        "waits, _, place = os.environ[paths.PRELOADED].partition(':')\n"
         "while not os.path.exists(place): time.sleep(0.05)\n"
         "print(waits, flush=True); os.kill(os.getpid(), 9)"
     )

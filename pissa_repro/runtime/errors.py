@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from pissa_repro.runtime import preloaded
+from pissa_repro.runtime.paths import PRELOADED
 
 INTERRUPTED = "interrupted: finished outputs are kept, run the same command to go on"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -79,8 +79,11 @@ def run_stage(main: Callable[[], None]) -> None:
     After Ctrl-C and other signals it cleans up and says what is kept; exit code 128 and the number: 130, 143 (SIGTERM).
     Where a process waits with the libraries loaded, a fork of it does the work.
     """
-    if (code := preloaded.hand_over()) is not None:
-        sys.exit(code)
+    if PRELOADED in os.environ:
+        from pissa_repro.runtime.preloaded import hand_over  # what it imports, no command needs
+
+        if (code := hand_over()) is not None:
+            sys.exit(code)
     level = os.environ.get("PISSA_REPRO_LOG", "INFO").upper()
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if not sys.stderr.isatty():

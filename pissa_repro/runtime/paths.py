@@ -9,6 +9,7 @@ from pathlib import Path
 RESULTS, FIGURES, LOGS = (Path(name) for name in ("results", "figures", "logs"))
 SCRATCH = Path("scratch")  # checkpoints, in a folder a cell. No outputs: Snakemake deletes those of a failed job
 DECOMPOSED = SCRATCH / "spectrum"  # kept decompositions; may be deleted
+PRELOADED = "PISSA_REPRO_PRELOADED"  # the variable with pid:socket of the process that forks for jobs (preloaded.py)
 SAMPLES, JUDGEMENTS = ".samples.jsonl", ".judgements.jsonl"  # the endings of what is beside the record of a score
 
 

@@ -27,12 +27,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pissa_repro.runtime.paths import PRELOADED
 from pissa_repro.runtime.processes import end_with_parent
 
-PLACE = "PISSA_REPRO_PRELOADED"  # pid:socket of the process that waits, in the environment of jobs
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # What may differ between the process that waits and a job: no library reads it while it is imported.
-OWN = {PLACE, "_", "SHLVL", "PWD", "OLDPWD", "TMPDIR", "TMP", "TEMPDIR", "TEMP"}
+OWN = {PRELOADED, "_", "SHLVL", "PWD", "OLDPWD", "TMPDIR", "TMP", "TEMPDIR", "TEMP"}
 SIZE = struct.Struct("!Q")
 MAIN = "from pissa_repro.runtime import preloaded; preloaded.main()"
 forked = False  # whether this process is a fork of the one that waits
@@ -56,7 +56,7 @@ def start(python: str, environment: dict[str, str], modules: Sequence[str]) -> N
         ["bash", "-c", f'{python} -c "{MAIN}" "$@"', "bash", *words],
         env=environment, stdin=nowhere, stdout=nowhere, stderr=nowhere,
     )  # fmt: skip
-    os.environ[PLACE] = f"{waits.pid}:{place}"
+    os.environ[PRELOADED] = f"{waits.pid}:{place}"
     _kept.append(folder)
 
 
@@ -68,10 +68,10 @@ def hand_over() -> int | None:
 
     None where nobody waits, or not with the same Python and the same environment.
     """
-    waits, _, place = os.environ.pop(PLACE, "").partition(":")
+    waits, _, place = os.environ.pop(PRELOADED, "").partition(":")
     if not place:
         return None
-    while not os.path.exists(place) and os.path.exists(f"/proc/{waits}"):
+    while not os.path.exists(place) and _lives(waits):
         time.sleep(0.05)
     with socket.socket(socket.AF_UNIX) as line:
         try:
@@ -90,6 +90,15 @@ def hand_over() -> int | None:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _lives(process: str) -> bool:
+    """Whether it runs: one that has ended stays listed, as Z, until its parent hears of it."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return stat.rpartition(") ")[2][:1] not in "ZX"
 
 
 def _followed(line: socket.socket, asked: bytes, signals: list[int]) -> int | None:
