@@ -1,5 +1,6 @@
 """Fixtures that several test files share. No torch here before a test asks for it."""
 
+import importlib.util
 import json
 import os
 import sys
@@ -64,6 +65,16 @@ def tiny_gpt2(tmp_path_factory) -> dict[str, Path]:
     folders = {name: tmp_path_factory.mktemp("gpt2") / name for name in ("saved", "hub")}
     save_tiny_gpt2(**folders)
     return folders
+
+
+@pytest.fixture(scope="module")
+def hooks():
+    """docs/hooks.py, which mkdocs loads by its path."""
+    pytest.importorskip("mkdocs")
+    found = importlib.util.spec_from_file_location("hooks", ROOT / "docs/hooks.py")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
