@@ -44,7 +44,7 @@ def notebook(path: Path) -> str:
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     sources = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
     title, *rest = [f"```python\n{text}\n```" if kind == "code" else text for kind, text in sources]
-    about = f"This page is a notebook: [{path.name}]({path.name}). The tests run it."
+    about = f"This is a notebook, [{path.name}]({path.name}): open it in `docs/notebooks` of a checkout. Tests run it."
     return "\n\n".join([title, about, *rest]) + "\n"
 
 

@@ -92,7 +92,7 @@ def test_commands_are_ones(swept, page, text):
 @pytest.mark.parametrize(
     "wrong",
     [
-        "pissa decompse embedded --out x",
+        "pissa dekompose embedded --out x",
         "pissa decompose embedded --rnk 4 --out x",
         "pissa decompose embedded --rank four --out x",
         "pissa decompose embedded",
