@@ -37,8 +37,9 @@ def run(tmp_path, monkeypatch):
     def run(name, asked):
         cells = notebook(name)
         cells.cells.append(new_code_cell(f"import json\nprint(json.dumps({asked}))"))
+        limits = {"timeout": 600, "startup_timeout": 600}  # seconds a cell, on a machine that is busy
         resources = {"metadata": {"path": str(place)}}
-        nbclient.NotebookClient(cells, timeout=300, kernel_name="python3", resources=resources).execute()
+        nbclient.NotebookClient(cells, kernel_name="python3", resources=resources, **limits).execute()
         outputs = [output for cell in cells.cells if cell.cell_type == "code" for output in cell.outputs]
         streams = [output for output in outputs if output.output_type == "stream"]
         assert {output.name for output in streams} == {"stdout"}, "nothing is warned of"
