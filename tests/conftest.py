@@ -1,6 +1,5 @@
 """Fixtures that several test files share. No torch here before a test asks for it."""
 
-import importlib.util
 import json
 import os
 import sys
@@ -42,6 +41,18 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def hooks():
+    """docs/hooks.py, which mkdocs loads by its path."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    pytest.importorskip("mkdocs")
+    found = spec_from_file_location("hooks", ROOT / "docs/hooks.py")
+    module = module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="session")
 def tiny_rows(tmp_path_factory) -> Path:
     """A .jsonl of twelve {"prompt", "response"} rows, as the fetch stage writes them."""
@@ -65,16 +76,6 @@ def tiny_gpt2(tmp_path_factory) -> dict[str, Path]:
     folders = {name: tmp_path_factory.mktemp("gpt2") / name for name in ("saved", "hub")}
     save_tiny_gpt2(**folders)
     return folders
-
-
-@pytest.fixture(scope="module")
-def hooks():
-    """docs/hooks.py, which mkdocs loads by its path."""
-    pytest.importorskip("mkdocs")
-    found = importlib.util.spec_from_file_location("hooks", ROOT / "docs/hooks.py")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
