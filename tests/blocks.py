@@ -14,5 +14,5 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 
 def commands(shell: str) -> list[list[str]]:
     """The words of each command of a shell block, without comments; a line that ends with \\ goes on in the next."""
-    lines = shell.replace("\\\n", " ").splitlines()
+    lines = shell.replace("\\\n", " ").replace(" && ", "\n").splitlines()
     return [words for line in lines if (words := shlex.split(line, comments=True))]

@@ -34,7 +34,8 @@ WHOLE = {  # the test that runs the Python of a page
 ADDED = {"results/extra/losses.csv"}  # what the reader of add_an_exhibit.md adds
 PLUGGED = {"add_a_method"}  # its configs sweep the method that its reader adds: test_guide_methods.py
 STANDS_FOR = {"whole-fine": "nf4-b32", "METHOD": "corda"}  # what a reader adds or chooses, and one that is there
-OTHERS = {"make", "pip", "docker", "apptainer", "tensorboard", "python"}  # programs that a page may call, beside ours
+# What a page may call beside our programs.
+OTHERS = {"make", "pip", "docker", "apptainer", "tensorboard", "python", "git", "cd", "export", "."}
 OWN = re.compile(r"(?:/opt/pissa-repro/)?((?:config|profiles|tests|containers)/\S+)")  # a file of the checkout
 ROWS = {"path": "train.jsonl", "fields": {"prompt": "question", "response": "answer"}}
 THEIRS = {  # what a page takes as already there: the reader's own model, rows and task
