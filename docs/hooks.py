@@ -1,8 +1,9 @@
-"""What mkdocs reads from the code: a page for each room and method, the plug-ins, the commands, and two pages more."""
+"""What mkdocs reads from the code: a page a room, method and notebook, the plug-ins, the commands, two pages more."""
 
 import ast
 import csv
 import importlib
+import json
 import re
 import sys
 from collections import defaultdict
@@ -26,10 +27,25 @@ def pages() -> dict[str, str]:
     """Pages that are no files under docs/: path in the site -> Markdown."""
     made = {f"reference/api/{room}.md": f"# {room}\n\n::: pissa_repro.{room}\n" for room in rooms()}
     made |= {f"methods/{name}.md": method_page(name) for name in method_names()}
+    made |= {f"notebooks/{path.stem}.md": notebook(path) for path in notebooks()}
     for name in ("CONTRIBUTING", "CHANGELOG"):
         text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
         made[f"project/{name.lower()}.md"] = re.sub(r"\]\(docs/", "](../", text)
     return made
+
+
+def notebooks() -> list[Path]:
+    """The notebooks, whose pages are made of their cells."""
+    return sorted(ROOT.glob("docs/notebooks/*.ipynb"))
+
+
+def notebook(path: Path) -> str:
+    """The cells of a notebook as a page, with a link to the file."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    sources = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    title, *rest = [f"```python\n{text}\n```" if kind == "code" else text for kind, text in sources]
+    about = f"This is a notebook, [{path.name}]({path.name}): open it in `docs/notebooks` of a checkout. Tests run it."
+    return "\n\n".join([title, about, *rest]) + "\n"
 
 
 def targets() -> str:

@@ -42,6 +42,18 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def hooks():
+    """docs/hooks.py, which mkdocs loads by its path."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    pytest.importorskip("mkdocs")
+    found = spec_from_file_location("hooks", ROOT / "docs/hooks.py")
+    module = module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="session")
 def tiny_rows(tmp_path_factory) -> Path:
     """A .jsonl of twelve {"prompt", "response"} rows, as the fetch stage writes them."""

@@ -11,7 +11,8 @@ from test_rooms import ROOMS
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
-MADE = {"project/contributing.md", "project/changelog.md"}  # by docs/hooks.py, from the checkout
+NOTEBOOKS = {str(path.with_suffix(".md").relative_to(DOCS)) for path in DOCS.glob("notebooks/*.ipynb")}
+MADE = {"project/contributing.md", "project/changelog.md", *NOTEBOOKS}  # by docs/hooks.py, from the checkout
 FOLDERS = ("pissa_repro", "tests", "benchmarks", "rules", "config", "profiles", "docs")
 CODE = sorted(
     path

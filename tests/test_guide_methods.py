@@ -5,6 +5,7 @@ import re
 import pytest
 import scipy.fft
 import torch
+from blocks import BLOCK
 from helpers import Run
 from plugged import plugged
 from safetensors.torch import load_file
@@ -18,8 +19,7 @@ from pissa_repro.plan.config import ROOT, load
 from pissa_repro.plan.sweep import Sweep
 
 GUIDE = (ROOT / "docs/guides/add_a_method.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", GUIDE, flags=re.MULTILINE | re.DOTALL)
-PYTHON, YAML = ([code for language, code in BLOCKS if language == wanted] for wanted in ("python", "yaml"))
+PYTHON, YAML = ([code for kind, code in BLOCK.findall(GUIDE) if kind == wanted] for wanted in ("python", "yaml"))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,7 +1,6 @@
 """Each method's page is made of its file and of a start of it; no method is named here."""
 
 import csv
-import importlib.util
 import re
 
 import pytest
@@ -14,16 +13,6 @@ from pissa_repro.plan.config import ROOT
 from pissa_repro.starts import described
 
 TABLE = ROOT / "docs/reproduction/embedded/scores.csv"
-
-
-@pytest.fixture(scope="module")
-def hooks():
-    """docs/hooks.py, which mkdocs loads by its path."""
-    pytest.importorskip("mkdocs")
-    found = importlib.util.spec_from_file_location("hooks", ROOT / "docs/hooks.py")
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
 
 
 def test_each_method_has_a_page_and_the_index_lists_it(hooks):

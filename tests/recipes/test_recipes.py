@@ -5,8 +5,9 @@ from typing import get_args, get_type_hints
 
 import pytest
 import torch
+from blocks import BLOCK
 from helpers import Run
-from page import BLOCK, RECIPES, TEXT
+from page import RECIPES, TEXT
 from peft import LoraConfig, LoraModel, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
