@@ -1,0 +1,101 @@
+"""What the report page shows: the numbers of scores.csv and of the tables, and every run in a state."""
+
+import json
+
+import pytest
+from recorded import ITEMS, right
+from reported import Made
+
+from pissa_repro.report.page.data import gather
+from pissa_repro.report.tables.sweep import table
+from pissa_repro.results.table import COLUMNS as SCORES
+from pissa_repro.results.table import rows
+from pissa_repro.runtime import paths
+from pissa_repro.runtime.record import read_json, write_csv, write_json
+
+
+@pytest.fixture(scope="module")
+def told(made) -> dict:
+    return gather(made.sweep, made.results)
+
+
+def test_the_numbers_are_those_of_the_table(made, told):
+    write_csv(paths.scores(made.results), SCORES, rows(made.sweep, made.results))
+    shown = table(made.sweep, made.results)
+    paths.scores(made.results).unlink()
+    assert len(shown.rows) == len(told["settings"]) == 5
+    for row, setting in zip(shown.rows, told["settings"], strict=True):
+        assert {key: row[key] for key in shown.columns if row.get(key) is not None} == {
+            key: setting[key] for key in shown.columns if key in setting
+        }
+
+
+def test_a_run_has_its_numbers_and_its_places(made, told):
+    for setting in told["settings"]:
+        assert len(setting["runs"]) == setting["of_seeds"] == setting["seeds"] == 2
+    for run in told["runs"]:
+        cell = made.sweep.cells[run["cell"]]
+        assert run["value"] == pytest.approx(100 * right(cell, "gsm-mini") / ITEMS) and run["n"] == ITEMS
+        assert paths.at(paths.cell(run["cell"]).score("gsm-mini"), made.results).is_file()
+        assert run["record"] in run["command"] and run["commit"] == "c0ffee" and run["state"] == "done"
+    assert told["states"] == {"done": 10}
+    json.dumps(told, allow_nan=False)
+
+
+def test_a_curve_is_the_mean_over_seeds_with_its_band(told):
+    curve = told["curves"][told["settings"][1]["curve"]]
+    assert curve["seeds"] == 2 and len(curve["steps"]) == len(curve["mean"]) == 24
+    assert all(low < mean < high for low, mean, high in zip(curve["low"], curve["mean"], curve["high"], strict=True))
+
+
+def test_nothing_is_dropped_of_half_a_sweep(tmp_path):
+    """Two cells without a training, one that failed: counted, and the setting has no difference."""
+    names = list(Made(_new(tmp_path, "names")).sweep.cells)
+    lora = [name for name in names if "/lora-none-r16" in name]
+    pissa = [name for name in names if "/pissa-none-r16" in name]
+    made = Made(_new(tmp_path, "half"), skip=[lora[1], *pissa])
+    log = paths.at(paths.log("train", lora[1]), made.results)
+    log.parent.mkdir(parents=True)
+    log.write_text("error: the disk is full\n", encoding="utf-8")
+    told = gather(made.sweep, made.results)
+    assert told["states"] == {"done": 7, "failed": 1, "missing": 2}
+    settings = {(row["config_method"], row.get("rank")): row for row in told["settings"]}
+    assert len(settings) == 5
+    partly, none = settings["lora", 16], settings["pissa", 16]
+    assert partly["state"] == "1 done, 1 failed" and (partly["seeds"], partly["of_seeds"]) == (1, 2)
+    assert partly["score_mean"] and "diff_to_lora" not in partly
+    assert none["state"] == "missing" and "score_mean" not in none and none["curve"] is None
+    failed = told["runs"][partly["runs"][1]]
+    assert "the disk is full" in failed["why"] and "value" not in failed and failed["log"].startswith("logs/train/")
+    assert settings["pissa", 4]["diff_verdict"], "what is whole is compared"
+
+
+def test_a_training_that_diverged_and_a_record_of_another_config_are_told(tmp_path):
+    made = Made(_new(tmp_path, "made"))
+    first, *_, last = made.sweep.cells
+    home = paths.cell(first, made.results)
+    write_json(home.train, {**read_json(home.train), "diverged": 7, "final_loss": None})
+    score = {key: value for key, value in read_json(home.score("gsm-mini")).items() if key != "metrics"}
+    write_json(home.score("gsm-mini"), {**score, "diverged": 7})
+    other = paths.cell(last, made.results).score("gsm-mini")
+    write_json(other, {**read_json(other), "spec": {}})
+    told = gather(made.sweep, made.results)
+    assert told["states"] == {"done": 8, "diverged": 1, "outdated": 1}
+    assert told["settings"][0]["diverged"] == 1 and "score_mean" not in told["settings"][0]
+
+
+@pytest.mark.parametrize("swept", [{"seeds": [0]}, {"cells": [{"method": "lora", "quant": "none"}]}])
+def test_one_seed_and_one_method(tmp_path, swept):
+    made = Made(_new(tmp_path, "made"), **swept)
+    told = gather(made.sweep, made.results)
+    assert all(row["state"] == "done" and row["score_mean"] for row in told["settings"])
+
+
+def test_no_results(tmp_path, made):
+    told = gather(made.sweep, _new(tmp_path, "results"))
+    assert told["states"] == {"missing": 10} and not told["curves"]
+
+
+def _new(folder, name):
+    (folder / name).mkdir()
+    return folder / name
