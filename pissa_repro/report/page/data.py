@@ -95,7 +95,7 @@ def _numbers(sweep: Sweep, fact: dict[str, str] | None, task: str) -> Row:
 def _curves(sweep: Sweep, results: Path, done: set[Path]) -> tuple[list[Row], dict[str, int]]:
     """The loss over the steps of each setting, over the seeds that are there, and the place of its curve by cell."""
     curves: list[Row] = []
-    place = {}
+    place: dict[str, int] = {}
     for cells in by_seed(sweep.cells.values()):
         there = [cell for cell in cells if paths.cell(cell.name).train in done]
         if there:
