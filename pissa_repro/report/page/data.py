@@ -43,6 +43,7 @@ def gather(sweep: Sweep, results: Path, files: Sequence[str] = ()) -> dict[str, 
         row["curve"] = curve_of.get(names[0])
         runs += [_run(sweep, name, row["task"], by_record, facts, files) for name in names]
         row["state"] = _together(runs[-len(names) :])
+    _pair(rows, runs)
     states = Counter(run["state"] for run in runs)
     meanings = {**STATES, MISSING: "not made yet"}
     return {
@@ -52,6 +53,14 @@ def gather(sweep: Sweep, results: Path, files: Sequence[str] = ()) -> dict[str, 
         "states": {state: states[state] for state in meanings if states[state]},
         "meanings": {state: meanings[state] for state in meanings if states[state]},
     }
+
+
+def _pair(rows: list[Row], runs: list[Row]) -> None:
+    """Each run of a setting with a reference also says the place of the reference's run of the same seed."""
+    places = {(row["task"], runs[place]["cell"]): place for row in rows for place in row["runs"]}
+    for row in rows:
+        for place, cell in zip(row["runs"], row.pop("against", ()), strict=False):  # some have none
+            runs[place]["against"] = places[row["task"], cell]
 
 
 def _together(runs: list[Row]) -> str:

@@ -2,7 +2,7 @@
 function drawHeader() {
   const of = (key) => (shared(key) ? `${LABELS[key].toLowerCase()} ${valuesOf(key)[0]}` : null);
   const alike = ["model", "data", "task", "quant"].map(of).filter(Boolean);
-  byId("summary").textContent = [`${DATA.settings.length} settings, ${DATA.runs.length} scored or to be scored.`,
+  byId("summary").textContent = [`${DATA.settings.length} settings with ${DATA.runs.length} runs.`,
     alike.length && `The same in all: ${alike.join("; ")}.`, `Made ${DATA.made} of ${DATA.config}.`].filter(Boolean).join(" ");
   const counts = Object.entries(DATA.states).map(([state, count]) => `${count} ${state}`);
   byId("states").textContent = `Runs: ${counts.join(", ") || "none"}.`;
@@ -19,6 +19,7 @@ function draw() {
   fillTools();
   fillAxes();
   drawTable(rows);
+  drawItems();
   clearTimeout(charts);
   charts = setTimeout(() => { drawScatter(rows); drawCurves(rows); }, 80);
 }
@@ -28,6 +29,7 @@ drawHeader();
 drawFilters();
 drawTools();
 drawAxes();
+drawItemsBar();
 draw();
 addEventListener("hashchange", () => { readState(); draw(); });
 dark.addEventListener("change", draw);

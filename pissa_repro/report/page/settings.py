@@ -9,7 +9,7 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables import captions, others
 from pissa_repro.report.tables.columns import COLUMNS, names, origin, scores
 from pissa_repro.report.tables.sweep import build, fetched
-from pissa_repro.results.rows import Line, Other, Scores, at_best_rate, lines
+from pissa_repro.results.rows import Line, Other, Scores, at_best_rate, lines, references
 from pissa_repro.results.table import COLUMNS as SCORES
 from pissa_repro.results.table import rows as recorded
 from pissa_repro.runtime import paths
@@ -23,7 +23,7 @@ def settings(sweep: Sweep, results: Path, done: Set[Path]) -> tuple[list[Row], S
 
     done: the records that are finished. Each row also has its "cells" by name. A setting of which seeds are missing
     has the mean of those that are there and no difference; "seeds" says how many these are, "of_seeds" of how many.
-    Raises UserError as tables do.
+    "against" are the cells of its reference, in the order of its own. Raises UserError as tables do.
     """
     rows: list[Row] = []
     facts: Scores = {}
@@ -102,7 +102,9 @@ def _keyed(
 ) -> Iterator[tuple[tuple[str, str], Row]]:
     if found:
         for line, row, claim in zip(found, *build(sweep, found, hashes, same_rate), strict=True):
-            yield (line.task, line.first.name), row | {"claim": claim}
+            beside = references(sweep, line, found, same_rate) if claim else []
+            against = [cell.name for one in beside for cell in one.cells]
+            yield (line.task, line.first.name), row | {"claim": claim, "against": against}
 
 
 def _part(sweep: Sweep, task: str, cells: list[Cell], line: Line | None) -> Row:
@@ -123,7 +125,7 @@ def _shown(row: Row) -> Row:
         kept["diff_half"] = (kept["diff_high"] - kept["diff_low"]) / 2
     kept["reference"] = kept.get("diff_verdict") == captions.REFERENCE
     kept["reasons"] = list(row.get("reasons") or ())
-    kept |= {key: row[key] for key in ("claim", "tuned") if row.get(key)}
+    kept |= {key: row[key] for key in ("claim", "tuned", "against") if row.get(key)}
     if measure:
         kept |= {"higher": measure.higher_is_better, "digits": measure.digits, "points": measure.points}
     return kept

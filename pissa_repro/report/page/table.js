@@ -94,17 +94,19 @@ function drawRow(row, index, columns) {
 function drawDetail(row) {
   const said = [row.claim?.replace(/^- /, ""), row.note && `Against the paper: ${row.verdict}. ${row.note}`,
     row.third_party && `Reported by others: ${row.third_party}`, ...row.reasons.map((why) => `Override: ${why}`)];
-  const heads = ["Seed", "State", "Score ± standard error", "Final loss", "Seconds", "Memory, GiB", "Commit", "Where", "Again"];
+  const heads = ["Seed", "State", "Score ± standard error", "Final loss", "Seconds", "Memory, GiB", "Commit", "Where", "Items", "Again"];
   const runs = row.runs.map((place) => drawRun(row, DATA.runs[place], place));
   return make("div", {class: "inner"}, ...said.filter(Boolean).map((text) => make("p", {}, text)),
-    make("table", {}, make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", {scope: "col"}, head)))),
-      make("tbody", {}, ...runs)));
+    make("div", {class: "runs"}, make("table", {},
+      make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", {scope: "col"}, head)))), make("tbody", {}, ...runs))));
 }
 
 function drawRun(row, run, place) {
   const number = (text) => make("td", {class: "number"}, text);
   const error = known(run.stderr) ? ` ± ${SCORE(run.stderr, row)}` : "";
   const where = make("td", {}, file(run.record, "record"), " · ", file(run.log, "log"));
+  const items = run.items && make("button", {type: "button", class: "items-button", "data-keep": "items " + place,
+    on: {click: () => openItems(place)}}, "Items");
   const copy = make("button", {type: "button", on: {click: () => copyText(run.command, copy)}}, "Copy");
   return make("tr", {},
     make("th", {scope: "row"}, known(run.seed) ? String(run.seed) : "–"),
@@ -114,7 +116,7 @@ function drawRun(row, run, place) {
     number(known(run.train_seconds) ? run.train_seconds.toFixed(1) : ""),
     number(known(run.memory_gib) ? run.memory_gib.toFixed(2) : ""),
     make("td", {}, make("code", {}, (run.commit ?? "").split(" ").map((one) => one.slice(0, 10)).join(" ")), run.dirty ? " + changes" : ""),
-    where, make("td", {}, make("details", {}, make("summary", {}, "reproduce this"), make("code", {}, run.command), " ", copy)));
+    where, make("td", {}, items), make("td", {}, make("details", {}, make("summary", {}, "reproduce this"), make("code", {}, run.command), " ", copy)));
 }
 
 // A link to a file of the sweep, from where the page lies.

@@ -1,7 +1,7 @@
 """Writes the report page: the data and all that shows them, in one file."""
 
-import json
 import os
+import re
 import time
 import urllib.parse
 from collections.abc import Sequence
@@ -13,12 +13,14 @@ from typing import Any
 from pissa_repro import __version__
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.page.data import gather
+from pissa_repro.report.page.items import CALL, embedded, samples_of, write_items
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.record import atomic, refuse_existing
+from pissa_repro.runtime.record import atomic, atomic_folder, refuse_existing, refuse_no_space
 
 HERE = Path(__file__).parent
-SCRIPTS = ("core.js", "table.js", "charts.js", "main.js")
+SCRIPTS = ("core.js", "table.js", "charts.js", "items.js", "main.js")
+ROOM = 2**22  # bytes of the page itself, at most about
 GENERATOR = "pissa-repro report"  # what tells a page of ours from another file of that name
 TITLE = "pissa-repro: what the sweep found"
 WORDS = {
@@ -31,18 +33,24 @@ WORDS = {
 
 
 def write(sweep: Sweep, results: Path, out: Path, files: Sequence[str] = (), again: bool = False) -> dict[str, Any]:
-    """Write the page of a sweep to `out`, whole or not at all, and give what it shows.
+    """Write the page of a sweep to `out`, whole or not at all, and give the data that it shows.
 
-    files: the config files, as the page names them. again: also over an older page. Raises UserError for a file that is
-    there and no page of ours, and as `gather` does.
+    files: the config files, as the page names them. again: also over an older page. The items of the runs are in a
+    folder beside it. Raises UserError for what is there and not ours, where there is no room, and as `gather` does.
     """
-    refuse(out, again)
-    vega = bundle()
+    folder = beside(out)
+    refuse(out, folder, again)
     data = gather(sweep, results, files)
+    sizes = (path.stat().st_size for path in samples_of(data["runs"], results).values())
+    refuse_no_space(out, ROOM + 2 * sum(sizes))
+    vega, stamp = bundle(), f"{time.time_ns():x}"
+    with atomic_folder(folder) as place:
+        asked = write_items(sweep, data["runs"], results, place, stamp)
     shown = data | {
         "config": ", ".join(files) or "the default config",
         "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "places": {"results": _link(results, out), "home": _link(paths.home(results), out)},
+        "items": {"folder": urllib.parse.quote(folder.name), "stamp": stamp, "call": CALL, "asked": asked},
         "words": WORDS,
     }
     with atomic(out) as file:
@@ -50,12 +58,20 @@ def write(sweep: Sweep, results: Path, out: Path, files: Sequence[str] = (), aga
     return data
 
 
-def refuse(out: Path, again: bool) -> None:
-    """Raise UserError unless the page may be written there."""
+def beside(out: Path) -> Path:
+    """The folder of items beside a page."""
+    return out.with_name(f"{out.stem}_items")
+
+
+def refuse(out: Path, folder: Path, again: bool) -> None:
+    """Raise UserError unless the page and its folder of items may be written there."""
     if not out.resolve().parent.is_dir():
         raise UserError(f"--out {out}: no such folder {out.resolve().parent}.")
-    if not (again and is_page(out)):
+    ours = again and is_page(out)
+    if not ours:
         refuse_existing(out, "file")
+    if folder.exists() and not (ours and all(re.fullmatch(r"\d+\.js", path.name) for path in folder.iterdir())):
+        raise UserError(f"--out {out}: the folder of its items, {folder}, is there already. Choose another name.")
 
 
 def is_page(path: Path) -> bool:
@@ -74,7 +90,7 @@ def bundle() -> str:
         raise UserError(
             "the report page needs vl-convert-python: pip install -e '.[report]' -c constraints.txt"
         ) from None
-    code: str = vl_convert.javascript_bundle()
+    code: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub asks for what has a default
     return _script(f"(function () {{\n{code}\n}})();")  # its names stay its own
 
 
@@ -90,14 +106,6 @@ def page(data: dict[str, Any], vega: str) -> str:
         script=_script(f'(function () {{\n"use strict";\n{code}\n}})();'),
         footer=f"pissa-repro {escape(__version__)}. Charts by Vega-Lite.",
     )
-
-
-def embedded(value: Any) -> str:
-    """JSON that may stand inside of a script element: no text in it can end that, or begin a comment."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text
 
 
 def _script(code: str) -> str:
