@@ -91,6 +91,13 @@ def test_one_seed_and_one_method(tmp_path, swept):
     assert all(row["state"] == "done" and row["score_mean"] for row in told["settings"])
 
 
+def test_a_start_on_a_quantized_base_has_its_error(tmp_path):
+    made = Made(_new(tmp_path, "made"), cells=[{"method": method, "quant": "nf4"} for method in ("lora", "pissa")])
+    told = gather(made.sweep, made.results)
+    assert [row["errors"] for row in told["settings"]] == 4 * [{"avg": 12.5}]
+    assert all(row["error_reduction_percent"] == 12.5 for row in told["settings"])
+
+
 def test_no_results(tmp_path, made):
     told = gather(made.sweep, _new(tmp_path, "results"))
     assert told["states"] == {"missing": 10} and not told["curves"]

@@ -18,6 +18,7 @@ from pissa_repro.runtime.record import read_lines, write_lines
 
 CHROMIUM = shutil.which("chromium")
 HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"> \u202eabc אבג"
+NF4 = {"cells": [{"method": "pissa", "quant": "nf4"}], "ranks": [4], "seeds": [0]}
 browsers = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: Debian's package of that name has it")
 
 
@@ -164,7 +165,7 @@ def test_it_fits_and_is_dark_where_that_is_wanted(browser, page, width):
 
 
 @browsers
-@pytest.mark.parametrize("swept", [{"seeds": [0]}, {"cells": [{"method": "pissa", "quant": "none"}]}, None])
+@pytest.mark.parametrize("swept", [{"seeds": [0]}, {"cells": [{"method": "pissa", "quant": "none"}]}, NF4, None])
 def test_a_small_or_an_empty_sweep_opens(tmp_path, browser, made, swept):
     results, sweep = tmp_path / "results", made.sweep
     if swept:
@@ -177,7 +178,9 @@ def test_a_small_or_an_empty_sweep_opens(tmp_path, browser, made, swept):
     tab.on("pageerror", lambda error: faults.append(str(error)))
     tab.goto((tmp_path / "page.html").as_uri())
     tab.wait_for_function("document.querySelector('#scatter-note').innerText")
-    assert len(methods(tab)) and not faults
+    if swept == NF4:
+        tab.wait_for_selector("#errors svg .mark-rect path")
+    assert len(methods(tab)) and not faults and tab.locator("#heat").is_visible() == (swept == NF4)
     tab.close()
 
 

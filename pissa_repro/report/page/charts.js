@@ -1,5 +1,5 @@
 // Two charts by Vega-Lite, of the rows that the table shows.
-const MOST_CURVES = 12, MOST_NAMES = 15, MOST_COLOURS = 24;
+const MOST_CURVES = 12, MOST_ERRORS = 40, MOST_NAMES = 15, MOST_COLOURS = 24;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 function themed() {
@@ -28,10 +28,10 @@ function nothing(id, text) {
   byId(id + "-note").textContent = text;
 }
 
-// What is not the same in all rows: enough to tell them apart.
-function named(row) {
+// What is not the same in all rows: enough to tell them apart. A start has no rate.
+function named(row, start = false) {
   const more = {model: row.model, data: row.data, quant: row.quant !== "none" && row.quant, rank: row.rank && `r${row.rank}`,
-    learning_rate: row.learning_rate && `lr ${row.learning_rate}`};
+    learning_rate: !start && row.learning_rate && `lr ${row.learning_rate}`};
   return [row.method, ...Object.keys(more).filter((key) => !shared(key) && more[key]).map((key) => more[key])].join(", ");
 }
 
@@ -88,7 +88,11 @@ function drawScatter(rows) {
   const best = STATE.front && ways ? front(points, x, y) : [];
   const names = points.length <= MOST_NAMES;  // else of the best alone: there is no room, and hover has all
   const plain = (some) => some.map(({row, ...rest}) => rest);
-  const field = (name, column) => ({field: name, type: "quantitative", title: column.label + (column.unit && unit === "percent" ? ", %" : ""), scale: {zero: false, nice: true}});
+  const wide = (name) => {  // rates and sizes, which double from one to the next
+    const values = points.map((point) => (name === "x" ? point.x : Math.min(point.y, point.low)));
+    return Math.min(...values) > 0 && Math.max(...values) > 20 * Math.min(...values);
+  };
+  const field = (name, column) => ({field: name, type: "quantitative", title: column.label + (column.unit && unit === "percent" ? ", %" : ""), scale: wide(name) ? {type: "log"} : {zero: false, nice: true}});
   const tooltip = [["name", "Setting"], ["task", "Task"], ["sx", x.label], ["sy", y.label], ["says", "To reference"]].map(([name, title]) => ({field: name, title}));
   const layer = [
     {mark: "rule", encoding: {x: field("x", x), y: field("low", y), y2: {field: "high"}, opacity: {value: 0.5}}},
@@ -117,7 +121,7 @@ function drawCurves(rows) {
     return curve.steps.map((step, n) => ({name, step, mean: curve.mean[n], low: curve.low[n], high: curve.high[n], seeds: curve.seeds}));
   }).filter((point) => point.mean !== null);
   const x = {field: "step", type: "quantitative", title: "training step", scale: {zero: false, nice: false}};
-  const y = (name) => ({field: name, type: "quantitative", title: "loss", scale: {type: STATE.scale, zero: false}});
+  const y = (name) => ({field: name, type: "quantitative", title: "loss", scale: STATE.scale === "log" ? {type: "log"} : {zero: false}});
   const color = {field: "name", type: "nominal", title: null, sort: drawn.map(([, name]) => name),
     legend: {symbolType: "stroke", symbolStrokeWidth: 3, symbolOpacity: 1}};
   const strokeDash = {field: "name", type: "nominal", legend: null, sort: color.sort, scale: {range: [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]}};
@@ -133,4 +137,28 @@ function drawCurves(rows) {
   const size = Math.max(...lines.map((curve) => (curve.steps.length > 1 ? Math.round(curve.steps[1] - curve.steps[0]) : 1)));
   byId("curves-note").textContent = [`Mean over seeds, band from least to greatest; each point is the mean of up to ${size} steps.`,
     kept.size > MOST_CURVES && `The first ${MOST_CURVES} of ${kept.size} curves: filter or sort to see others.`].filter(Boolean).join(" ");
+}
+
+function drawErrors(rows) {
+  const kept = new Map();
+  for (const row of rows) if (row.errors && !kept.has(named(row, true))) kept.set(named(row, true), row.errors);
+  byId("heat").hidden = !DATA.settings.some((row) => row.errors);
+  if (byId("heat").hidden) return;
+  if (!kept.size) return nothing("errors", "No row shown is on a quantized base.");
+  const drawn = [...kept].slice(0, MOST_ERRORS);
+  const values = drawn.flatMap(([name, errors]) => Object.entries(errors).map(([type, less]) => ({name, type: type === "avg" ? "mean" : type, less})));
+  const most = Math.max(1, ...values.map((value) => Math.abs(value.less)));
+  const roomy = byId("errors").clientWidth > 600;  // else hover has the numbers
+  const types = [...new Set(values.map((value) => value.type))];
+  const x = {field: "type", type: "ordinal", title: null, sort: types, axis: {orient: "top", labelAngle: roomy ? 0 : -90}};
+  const y = {field: "name", type: "nominal", title: null, sort: drawn.map(([name]) => name), axis: {labelLimit: byId("errors").clientWidth / 3}};
+  const tooltip = [{field: "name", title: "Setting"}, {field: "type", title: "Modules"}, {field: "less", title: "Less error, %", format: ".2f"}];
+  const ends = dark.matches ? ["#8c2f39", "#1a2129", "#1f6f43"] : ["#f2a0a8", "#ffffff", "#7fcf9a"];
+  const layer = [
+    {mark: "rect", encoding: {x, y, tooltip, color: {field: "less", type: "quantitative", legend: null, scale: {domain: [-most, 0, most], range: ends, interpolate: "rgb"}}}},
+    ...(roomy ? [{mark: {type: "text", fontSize: 11}, encoding: {x, y, tooltip, text: {field: "less", format: ".1f"}}}] : []),
+  ];
+  embed("errors", {height: 24 * drawn.length, data: {values}, layer});
+  byId("errors-note").textContent = ["By how many percent less than plain quantization the start errs, in the nuclear norm, by type of module. Below 0 it errs more.",
+    kept.size > MOST_ERRORS && `The first ${MOST_ERRORS} of ${kept.size} settings.`].filter(Boolean).join(" ");
 }

@@ -4,6 +4,7 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from pissa_repro.plan.batches import Batches
@@ -16,6 +17,7 @@ from pissa_repro.results.measure import measure_of
 from pissa_repro.results.rows import Scores
 from pissa_repro.results.status import STATES, Found, Status
 from pissa_repro.runtime import paths
+from pissa_repro.runtime.record import read_json
 from pissa_repro.tasks import METRIC
 
 POINTS = 60  # of a curve, about: each the mean of a block of steps
@@ -28,8 +30,9 @@ def gather(sweep: Sweep, results: Path, files: Sequence[str] = ()) -> dict[str, 
     """All that the page shows. files: the config files, for the commands that make a run again.
 
     {"settings", "runs", "curves", "states", "meanings"}: a row for each setting and task (see settings.py), which names
-    its "runs" and its "curve" by their place in these lists; "states" counts the runs, by state. Numbers are those of
-    scores.csv and of the sweep's tables. Raises UserError where the folder is none, and as tables do.
+    its "runs" and its "curve" by their place in these lists; "states" counts the runs, by state. "errors" of a setting
+    on a quantized base: by how many percent less than plain quantization its start errs, by type of module. Numbers are
+    those of scores.csv and of the sweep's tables. Raises UserError where the folder is none, and as tables do.
     """
     found = Status(jobs(sweep, Batches(sweep)), results).look()
     by_record = {one.job.record: one for one in found}
@@ -37,10 +40,11 @@ def gather(sweep: Sweep, results: Path, files: Sequence[str] = ()) -> dict[str, 
     rows, facts = settings(sweep, results, done)
     runs: list[Row] = []
     curves, curve_of = _curves(sweep, results, done)
+    errors = _errors(sweep, results, done)
     for row in rows:
         names = row.pop("cells")
         row["runs"] = list(range(len(runs), len(runs) + len(names)))
-        row["curve"] = curve_of.get(names[0])
+        row["curve"], row["errors"] = curve_of.get(names[0]), errors.get(names[0])
         runs += [_run(sweep, name, row["task"], by_record, facts, files) for name in names]
         row["state"] = _together(runs[-len(names) :])
     _pair(rows, runs)
@@ -117,6 +121,17 @@ def _curves(sweep: Sweep, results: Path, done: set[Path]) -> tuple[list[Row], di
                 {"seeds": len(there), "steps": _points(curve.steps), **{k: _points(v) for k, v in lines.items()}}
             )
     return curves, place
+
+
+def _errors(sweep: Sweep, results: Path, done: set[Path]) -> dict[str, dict[str, float]]:
+    """The error reductions of the starts of each setting, the mean over its starts, by its first cell."""
+    reductions = {}
+    for cells in by_seed(sweep.cells.values()):
+        records = [paths.start_error(start) for start in dict.fromkeys(cell.start for cell in cells)]
+        if all(record in done for record in records):  # none is of a base that is not quantized
+            found = [read_json(paths.at(record, results))["reduction"] for record in records]
+            reductions[cells[0].name] = {kind: fmean(one[kind] for one in found) for kind in found[0]}
+    return reductions
 
 
 def _points(values: Any) -> list[float | None]:

@@ -21,7 +21,7 @@ function draw() {
   drawTable(rows);
   drawItems();
   clearTimeout(charts);
-  charts = setTimeout(() => { drawScatter(rows); drawCurves(rows); }, 80);
+  charts = setTimeout(() => { drawScatter(rows); drawCurves(rows); drawErrors(rows); }, 80);
 }
 
 readState();
