@@ -98,6 +98,15 @@ def test_a_start_on_a_quantized_base_has_its_error(tmp_path):
     assert all(row["error_reduction_percent"] == 12.5 for row in told["settings"])
 
 
+@pytest.mark.parametrize("file", ["train.json", "eval/gsm-mini.json"])
+def test_a_record_that_was_deleted_after_the_table_is_missing(tmp_path, file):
+    made = Made(_new(tmp_path, "made"))
+    write_csv(paths.scores(made.results), SCORES, rows(made.sweep, made.results))
+    (paths.cell(next(iter(made.sweep.cells)), made.results).folder / file).unlink()
+    told = gather(made.sweep, made.results)
+    assert told["states"] == {"done": 9, "missing": 1} and told["runs"][0]["state"] == "missing"
+
+
 def test_no_results(tmp_path, made):
     told = gather(made.sweep, _new(tmp_path, "results"))
     assert told["states"] == {"missing": 10} and not told["curves"]

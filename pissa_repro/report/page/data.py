@@ -78,15 +78,18 @@ def _run(sweep: Sweep, name: str, task: str, by_record: dict[Path, Found], facts
     record = paths.cell(name).score(task)
     found = by_record[record]
     stopped = found.cause if found.cause and found.cause.state not in ("ready", "waiting") else found
-    state = MISSING if stopped.state in ("ready", "waiting") else stopped.state
+    fact = facts.get((name, task, METRIC))
+    gone = found.finished and fact is None  # the record of its training: a table may be there all the same
+    state = MISSING if gone or stopped.state in ("ready", "waiting") else stopped.state
     job = f"{stopped.job.stage} {stopped.job.name}: " if stopped is not found else ""
-    known = _numbers(sweep, facts.get((name, task, METRIC)), task)
+    why = f"{paths.cell(name).train}: no such record" if gone else f"{job}{stopped.why}".removesuffix(": ")
+    known = _numbers(sweep, fact, task)
     config = ["--configfile", *files] if files else []
     return known | {
         "cell": name,
         "seed": getattr(sweep.scored(name), "seed", None),
         "state": state,
-        "why": f"{job}{stopped.why}".removesuffix(": "),
+        "why": why,
         "record": str(record),
         "log": str(stopped.job.log),
         "command": shlex.join(["snakemake", "--cores", "all", str(record), *config]),
