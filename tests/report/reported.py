@@ -21,12 +21,12 @@ SWEPT = {
 
 
 class Made:
-    """The sweep, its config file, and its folder of records."""
+    """The sweep, its config file, and its folder of records. over: a shipped config below that file."""
 
-    def __init__(self, folder: Path, skip=(), **swept):
+    def __init__(self, folder: Path, skip=(), over: str = "config.yaml", **swept):
         self.results, self.config = folder / "results", folder / "mine.yaml"
         self.config.write_text(yaml.safe_dump({"sweep": SWEPT["sweep"] | swept}), encoding="utf-8")
-        self.sweep = Sweep(load(ROOT / "config/config.yaml", self.config))
+        self.sweep = Sweep(load(ROOT / "config/config.yaml", ROOT / "config" / over, self.config))
         self.results.mkdir()
         record(self.sweep, self.results, skip)
         for job in jobs(self.sweep, Batches(self.sweep)):

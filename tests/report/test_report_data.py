@@ -7,6 +7,7 @@ from recorded import ITEMS, right
 from reported import Made
 
 from pissa_repro.report.page.data import gather
+from pissa_repro.report.page.items import answered
 from pissa_repro.report.tables.sweep import table
 from pissa_repro.results.table import COLUMNS as SCORES
 from pissa_repro.results.table import rows
@@ -96,6 +97,32 @@ def test_a_start_on_a_quantized_base_has_its_error(tmp_path):
     told = gather(made.sweep, made.results)
     assert [row["errors"] for row in told["settings"]] == 4 * [{"avg": 12.5}]
     assert all(row["error_reduction_percent"] == 12.5 for row in told["settings"])
+
+
+def test_the_rate_that_validation_items_choose_has_a_difference_of_its_own(tmp_path):
+    """As the table's part at the best rates: all rates are alike here, and of equals the smallest is chosen."""
+    tasks = ["gsm-mini", "gsm-mini-validation"]
+    made = Made(_new(tmp_path, "made"), over="rates.yaml", tasks=tasks, ranks=[4], learning_rates=[0.003, 0.01])
+    told = gather(made.sweep, made.results)
+    chosen = [row for row in told["settings"] if "tuned" in row]
+    assert {row["task"] for row in chosen} == {"gsm-mini"} and {row["learning_rate"] for row in chosen} == {0.003}
+    assert [row["tuned"].get("diff_to_lora") for row in chosen] == [row.get("diff_to_lora") for row in chosen]
+    assert len(chosen) == 3 and sum("diff_to_lora" in row["tuned"] for row in chosen) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "target", "said", "read"),
+    [
+        ("gsm8k", "#### 7", "so\nThe answer is: 1,200.", "1200"),
+        ("gsm8k", "#### 7", "seven", None),
+        ("commonsense", "answer2", "the correct answer is answer1", "answer1"),
+        ("math", "7", "The answer is: $\\frac12$", "$\\frac12$"),
+        ("humaneval", "", "def f(): pass", None),
+    ],
+)
+def test_an_item_says_what_the_rule_reads(file, target, said, read):
+    row = {"id": 0, "prompt": "q", "target": target, "generated": said, "paper": 0.0}
+    assert [*answered(file, [row])] == [[said, read, 0.0]]
 
 
 @pytest.mark.parametrize("file", ["train.json", "eval/gsm-mini.json"])

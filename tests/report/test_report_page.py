@@ -146,6 +146,30 @@ def test_hovering_shows_numbers(tab):
     assert "Setting" in tab.inner_text("#vg-tooltip-element")
 
 
+def test_the_best_trade_offs_are_named_and_the_axes_are_any(tab, made):
+    """All cells take as long, so that the best score is the only best trade-off."""
+    best = max(made.sweep.cells.values(), key=lambda cell: right(cell, "gsm-mini"))
+    named = f"No other setting is better in both than these: {made.sweep.display(best)}"
+    assert named in tab.inner_text("#scatter-note")
+    tab.uncheck("input[name=front]")
+    tab.wait_for_function("!document.querySelector('#scatter-note').innerText.includes('No other setting')")
+    tab.select_option("select[name=x]", "trainable_parameters")
+    tab.wait_for_function("document.querySelector('#scatter svg').textContent.includes('Trained parameters')")
+
+
+def test_a_slider_goes_through_the_rates(tmp_path, browser):
+    made = Made(tmp_path, seeds=[0], ranks=[4], learning_rates=[0.001, 0.003, 0.01])
+    write(made.sweep, made.results, tmp_path / "page.html")
+    tab = browser.new_page()
+    tab.goto((tmp_path / "page.html").as_uri())
+    tab.focus("input[name=slide]")
+    for rate in ("0.001", "0.003"):
+        tab.keyboard.press("ArrowRight")
+        assert tab.input_value("select[name=learning_rate]") == rate and len(methods(tab)) == 3
+    tab.wait_for_function("location.hash.includes('learning_rate=0.003')")
+    tab.close()
+
+
 def test_rows_are_downloaded(tab):
     for kind, ending in (("CSV", "csv"), ("Markdown", "md"), ("LaTeX", "tex")):
         with tab.expect_download() as told:

@@ -104,7 +104,8 @@ def page(data: dict[str, Any], vega: str) -> str:
         data=embedded(data),
         vega=vega,
         script=_script(f'(function () {{\n"use strict";\n{code}\n}})();'),
-        footer=f"pissa-repro {escape(__version__)}. Charts by Vega-Lite.",
+        footer=f"pissa-repro {escape(__version__)}. Charts: Vega, Vega-Lite and vega-embed (BSD-3-Clause, University "
+        "of Washington Interactive Data Lab and contributors), D3 (ISC, Mike Bostock).",
     )
 
 
