@@ -1,6 +1,7 @@
 """What the report page shows: the numbers of scores.csv and of the tables, and every run in a state."""
 
 import json
+import shutil
 
 import pytest
 from recorded import ITEMS, right
@@ -90,6 +91,25 @@ def test_one_seed_and_one_method(tmp_path, swept):
     made = Made(_new(tmp_path, "made"), **swept)
     told = gather(made.sweep, made.results)
     assert all(row["state"] == "done" and row["score_mean"] for row in told["settings"])
+
+
+def test_a_base_as_it_is_has_a_row_before_and_after_it_is_scored(tmp_path):
+    made = Made(_new(tmp_path, "made"), bases=["none"], ranks=[4], seeds=[0])
+    (name, base), first = next(iter(made.sweep.others.items())), next(iter(made.sweep.cells))
+    told = gather(made.sweep, made.results)
+    assert told["states"] == {"done": 3, "missing": 1} and told["settings"][0]["state"] == "missing"
+    home, other = paths.cell(name, made.results), paths.cell(first, made.results)
+    shutil.copytree(other.score("gsm-mini").parent, home.score("gsm-mini").parent)
+    train = {**read_json(other.train), "spec": made.sweep.trained_spec(base), "trainable_parameters": 0}
+    write_json(home.train, train)
+    write_json(
+        home.score("gsm-mini"),
+        {**read_json(other.score("gsm-mini")), "spec": made.sweep.evaluate_spec(base, "gsm-mini")},
+    )
+    told = gather(made.sweep, made.results)
+    row = told["settings"][0]
+    assert told["states"] == {"done": 4} and row["score_mean"] == told["settings"][1]["score_mean"]
+    assert told["runs"][row["runs"][0]]["seed"] is None and "diff_to_lora" not in row
 
 
 def test_a_start_on_a_quantized_base_has_its_error(tmp_path):

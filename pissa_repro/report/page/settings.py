@@ -35,7 +35,7 @@ def settings(sweep: Sweep, results: Path, done: Set[Path]) -> tuple[list[Row], S
             facts |= kept
             found += some
             taken += more
-        rows += _bases(sweep, taken)
+        rows += _others(sweep, part.config["sweep"]["tasks"], taken)
         rows += _whole(sweep, part.config["sweep"]["tasks"], found, hashes)
     return rows, facts
 
@@ -63,9 +63,14 @@ def _as_read(row: Mapping[str, Any]) -> dict[str, str]:
     return {key: "" if row.get(key) is None else str(row[key]) for key in SCORES}
 
 
-def _bases(sweep: Sweep, taken: list[Other]) -> Iterator[Row]:
-    for line in taken:
-        yield _shown(others.row(sweep, line)) | {"cells": [line.adopted.name], "seeds": 1, "of_seeds": 1}
+def _others(sweep: Sweep, tasks: list[str], taken: list[Other]) -> Iterator[Row]:
+    """The rows of what was not trained here: bases as they are, and what was trained elsewhere."""
+    scored = {(line.task, line.adopted.name): line for line in taken}
+    for task in tasks:
+        for name, one in sweep.others.items():
+            line = scored.get((task, name))
+            row = others.row(sweep, line) if line else names(sweep, one, task)
+            yield _shown(row) | {"cells": [name], "seeds": 1 if line else 0, "of_seeds": 1}
 
 
 def _whole(sweep: Sweep, tasks: list[str], found: list[Line], hashes: Mapping[str, str]) -> Iterator[Row]:
