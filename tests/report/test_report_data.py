@@ -86,6 +86,17 @@ def test_a_training_that_diverged_and_a_record_of_another_config_are_told(tmp_pa
     assert told["settings"][0]["diverged"] == 1 and "score_mean" not in told["settings"][0]
 
 
+def test_settings_of_other_seeds_are_not_compared(tmp_path):
+    """As where an exhibit sweeps one method over more seeds than the config has."""
+    made = Made(_new(tmp_path, "made"), ranks=[4])
+    others = [name for name in made.sweep.cells if "/lora-" not in name or name.endswith("s0")]
+    told = gather(made.sweep.only(others), made.results)
+    assert told["states"] == {"done": 5}
+    assert not any("diff_to_lora" in row for row in told["settings"]) and all(
+        row["score_mean"] for row in told["settings"]
+    )
+
+
 @pytest.mark.parametrize("swept", [{"seeds": [0]}, {"cells": [{"method": "lora", "quant": "none"}]}])
 def test_one_seed_and_one_method(tmp_path, swept):
     made = Made(_new(tmp_path, "made"), **swept)

@@ -92,14 +92,25 @@ def _whole(sweep: Sweep, tasks: list[str], found: list[Line], hashes: Mapping[st
 def _built(sweep: Sweep, found: list[Line], hashes: Mapping[str, str]) -> dict[tuple[str, str], Row]:
     """The rows of settings that have all seeds, by task and first cell.
 
-    With several learning rates a setting is compared with LoRA at its own one; and where its rate is the one that
-    validation items choose, once more with LoRA at LoRA's ("tuned_…"). Else with LoRA at whichever rate it has.
+    Where settings have several learning rates, each is compared with LoRA at its own one; and where its rate is the one
+    that validation items choose, once more with LoRA at LoRA's ("tuned"). Else with LoRA at whichever rate it has.
+    Exhibits may sweep some settings over other seeds: those of the same seeds are compared, as a table of their own.
     """
-    several = len(sweep.config["sweep"]["learning_rates"]) > 1
-    rows = dict(_keyed(sweep, found, hashes, same_rate=several))
-    for key, row in _keyed(sweep, at_best_rate(found), hashes, same_rate=False) if several else ():
-        rows[key]["tuned"] = {name: row[name] for name in TUNED if row.get(name) is not None}
+    cells = sweep.cells.values()
+    several = len({_without_rate(cell) for cell in cells}) < len(cells)
+    rows: dict[tuple[str, str], Row] = {}
+    by_seeds: dict[tuple[int, ...], list[Line]] = {}
+    for line in found:
+        by_seeds.setdefault(tuple(cell.seed for cell in line.cells), []).append(line)
+    for alike in by_seeds.values():
+        rows |= _keyed(sweep, alike, hashes, same_rate=several)
+        for key, row in _keyed(sweep, at_best_rate(alike), hashes, same_rate=False) if several else ():
+            rows[key]["tuned"] = {name: row[name] for name in TUNED if row.get(name) is not None}
     return rows
+
+
+def _without_rate(cell: Cell) -> tuple[Any, ...]:
+    return cell.model, cell.data, cell.method, cell.quant, cell.rank, cell.seed
 
 
 def _keyed(

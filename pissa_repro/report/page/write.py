@@ -27,6 +27,8 @@ WORDS = {
     "An interval that holds 0": "shows no difference; it does not show equality.",
     "Verdict against the paper": "given only where model, data, recipe, rank and metric are the paper's; else the row "
     "is not comparable.",
+    "An empty difference": "there is no plain LoRA, or there are several, on the same base, of the same rank and seeds "
+    "and, where settings have several rates, at the same rate; or one of the two diverged.",
     "Mean of a setting": "over its seeds. Where one diverged there is none: a mean over the others would be of the "
     "lucky ones. Where seeds are missing it is of those that are there, and nothing is compared.",
 }
