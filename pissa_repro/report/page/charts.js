@@ -88,11 +88,12 @@ function drawScatter(rows) {
   const best = STATE.front && ways ? front(points, x, y) : [];
   const names = points.length <= MOST_NAMES;  // else of the best alone: there is no room, and hover has all
   const plain = (some) => some.map(({row, ...rest}) => rest);
-  const wide = (name) => {  // rates and sizes, which double from one to the next
+  const wide = (name, column) => {  // rates and sizes, which double from one to the next; scores do not
+    if (column.better === 0) return false;
     const values = points.map((point) => (name === "x" ? point.x : Math.min(point.y, point.low)));
     return Math.min(...values) > 0 && Math.max(...values) > 20 * Math.min(...values);
   };
-  const field = (name, column) => ({field: name, type: "quantitative", title: column.label + (column.unit && unit === "percent" ? ", %" : ""), scale: wide(name) ? {type: "log"} : {zero: false, nice: true}});
+  const field = (name, column) => ({field: name, type: "quantitative", title: column.label + (column.unit && unit === "percent" ? ", %" : ""), scale: wide(name, column) ? {type: "log"} : {zero: false, nice: true}});
   const tooltip = [["name", "Setting"], ["task", "Task"], ["sx", x.label], ["sy", y.label], ["says", "To reference"]].map(([name, title]) => ({field: name, title}));
   const layer = [
     {mark: "rule", encoding: {x: field("x", x), y: field("low", y), y2: {field: "high"}, opacity: {value: 0.5}}},
