@@ -19,6 +19,8 @@ SWEPT = {
     }
 }  # fmt: skip
 
+HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"> \u202eabc אבג"
+
 
 class Made:
     """The sweep, its config file, and its folder of records. over: a shipped config below that file."""
@@ -40,3 +42,9 @@ class Made:
         here = {"spec": job.spec(), "base": {"fingerprint": "f" * 64}, "data_sha256": rows, **origin}
         hashes = {"fingerprint": "f" * 64} if path.parent.name == "models" else {"sha256": job.name}
         write_json(path, here | hashes)
+
+
+def drawn(tab) -> None:
+    """Wait until the page in a browser has its charts."""
+    tab.wait_for_selector("#scatter svg .mark-symbol path")
+    tab.wait_for_selector("#curves svg .mark-line path")

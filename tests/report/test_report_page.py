@@ -2,73 +2,17 @@
 
 import json
 import shutil
-import time
 from pathlib import Path
 
 import pytest
 from commands import pissa
-from recorded import ITEMS, right
-from reported import Made
+from recorded import right
+from reported import Made, drawn
 from stage import says
 
-from pissa_repro.report.page.items import MOST, embedded, write_items
 from pissa_repro.report.page.write import write
-from pissa_repro.runtime import paths
-from pissa_repro.runtime.record import read_lines, write_lines
 
-CHROMIUM = shutil.which("chromium")
-HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"> \u202eabc אבג"
 NF4 = {"cells": [{"method": "pissa", "quant": "nf4"}], "ranks": [4], "seeds": [0]}
-browsers = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: Debian's package of that name has it")
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory, made) -> Path:
-    """The page of a sweep with a training that failed, whose log and whose data's name hold HTML."""
-    folder = tmp_path_factory.mktemp("page")
-    failed = next(name for name in made.sweep.cells if "/lora-none-r16" in name)
-    here = Made(folder, skip=[failed])
-    log = paths.at(paths.log("train", failed), here.results)
-    log.parent.mkdir(parents=True)
-    log.write_text(f"error: {HOSTILE}\n", encoding="utf-8")
-    here.sweep.config["datasets"]["gsm-mini-train"]["display"] = HOSTILE
-    started = time.process_time()
-    write(here.sweep, here.results, folder / "report.html", [str(here.config)])
-    size = (folder / "report.html").stat().st_size
-    print(f"report.html: {size / 1e6:.2f} MB in {time.process_time() - started:.2f} s of CPU")
-    return folder / "report.html"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no chromium: Debian's package of that name has it")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        yield driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-
-
-@pytest.fixture
-def tab(browser, page):
-    """The page, opened; afterwards it must have said nothing and asked nobody."""
-    tab, faults = browser.new_page(viewport={"width": 1400, "height": 900}), []
-    tab.on("console", lambda told: faults.append(told.text))
-    tab.on("pageerror", lambda error: faults.append(str(error)))
-    tab.on(
-        "request",
-        lambda asked: faults.append(asked.url) if not asked.url.startswith(("file:", "data:", "blob:")) else None,
-    )
-    tab.goto(page.as_uri())
-    drawn(tab)
-    yield tab
-    tab.close()
-    assert not faults
-
-
-def drawn(tab) -> None:
-    tab.wait_for_selector("#scatter svg .mark-symbol path")
-    tab.wait_for_selector("#curves svg .mark-line path")
 
 
 def methods(tab) -> list[str]:
@@ -188,7 +132,6 @@ def test_it_fits_and_is_dark_where_that_is_wanted(browser, page, width):
     tab.close()
 
 
-@browsers
 @pytest.mark.parametrize("swept", [{"seeds": [0]}, {"cells": [{"method": "pissa", "quant": "none"}]}, NF4, None])
 def test_a_small_or_an_empty_sweep_opens(tmp_path, browser, made, swept):
     results, sweep = tmp_path / "results", made.sweep
@@ -208,68 +151,6 @@ def test_a_small_or_an_empty_sweep_opens(tmp_path, browser, made, swept):
     tab.close()
 
 
-def test_the_items_of_a_run_are_searched_and_set_beside_the_reference(tab, made):
-    tab.locator("tr.row", has_text="PiSSA").first.locator("th button").click()
-    tab.locator(".items-button").first.click()
-    tab.wait_for_selector(".item")
-    assert tab.evaluate("document.activeElement.id") == "items-head"
-    cell = next(cell for cell in made.sweep.cells.values() if cell.method == "pissa" and cell.rank == 4)
-    base = next(cell for cell in made.sweep.cells.values() if cell.method == "lora" and cell.rank == 4)
-    here, there = right(cell, "gsm-mini"), right(base, "gsm-mini")
-    told = tab.inner_text("#items-note")
-    assert f"40 of 40 items. Against the reference (LoRA, r4), same seed: {max(0, here - there)} higher" in told
-    tab.select_option("select[name=show]", "wrong")
-    tab.wait_for_function(f"document.querySelectorAll('.item').length === {min(30, ITEMS - here)}")
-    tab.select_option("select[name=show]", "flips")
-    tab.wait_for_function(f"document.querySelectorAll('.item').length === {abs(here - there)}")
-    tab.select_option("select[name=show]", "")
-    tab.fill("input[name=find]", "q39")
-    tab.wait_for_function("document.querySelectorAll('.item').length === 1")
-    tab.wait_for_function("location.hash.includes('find=q39')")
-    assert "Item 39: wrong" in tab.inner_text(".item")
-
-
-def test_items_that_are_not_beside_the_page_are_missed_in_words(browser, page, tmp_path):
-    shutil.copy(page, tmp_path)
-    tab = browser.new_page()
-    tab.goto((tmp_path / page.name).as_uri())
-    tab.locator("tr.row > th button").first.click()
-    tab.locator(".items-button").first.click()
-    tab.wait_for_function("document.querySelector('#items-note').innerText.includes('report_items is not beside')")
-    tab.close()
-
-
-def test_texts_of_models_stay_texts(tmp_path, browser):
-    made = Made(tmp_path, seeds=[0], ranks=[4])
-    for name in made.sweep.cells:
-        path = paths.cell(name, made.results).samples("gsm-mini")
-        rows = read_lines(path)
-        rows[0] |= {"generated": f"{HOSTILE} The answer is: 1,2 ", "prompt": f"q0 {HOSTILE}", "target": HOSTILE}
-        write_lines(path, rows)
-    write(made.sweep, made.results, tmp_path / "page.html")
-    tab = browser.new_page()
-    tab.goto((tmp_path / "page.html").as_uri())
-    tab.locator("tr.row > th button").first.click()
-    tab.locator(".items-button").first.click()
-    tab.wait_for_selector(".item")
-    item = tab.locator(".item").first
-    assert item.inner_text().count("</script><script>") == 4 and item.locator("img, script").count() == 0
-    assert tab.title().startswith("pissa-repro") and item.locator("[dir=auto]").count() == 4
-    tab.close()
-
-
-def test_long_answers_are_parted(tmp_path, made):
-    """As 10,000 items of 20,000 characters are: files of a few MB each, none of them the page."""
-    rows = [{"id": n, "prompt": f"q{n}", "target": "", "generated": "x" * 20_000, "paper": 1.0} for n in range(250)]
-    name = next(iter(made.sweep.cells))
-    path = paths.cell(name, tmp_path).samples("gsm-mini")
-    write_lines(path, rows)
-    runs = [{"state": "done", "record": str(paths.cell(name).score("gsm-mini"))}, {"state": "missing"}]
-    asked = write_items(made.sweep, runs, tmp_path, tmp_path, "0")
-    sizes = [(tmp_path / f"{number}.js").stat().st_size for number in runs[0]["items"]]
-    assert len(sizes) == 3 and max(sizes) < 1.1 * MOST and len(asked["gsm-mini"]) == 1 and "items" not in runs[1]
-
-
 def test_only_a_page_of_ours_is_written_over(tmp_path, made, page):
     words = ("report", "--configfile", made.config, "--results", made.results, "--out")
     mine = tmp_path / "mine.html"
@@ -283,8 +164,3 @@ def test_only_a_page_of_ours_is_written_over(tmp_path, made, page):
     says(lambda: pissa(*words, tmp_path / "old.html", "--again"), "old_items", "there already")
     says(lambda: pissa(*words, tmp_path / "none" / "new.html"), "no such folder")
     assert mine.read_text(encoding="utf-8") == "<p>mine</p>"
-
-
-def test_no_text_ends_the_element_that_holds_it():
-    text = embedded({"a": f"{HOSTILE}<!-- \u2028 &amp;"})
-    assert not {"<", ">", "&", "\u2028"} & set(text) and json.loads(text)["a"].startswith(HOSTILE)

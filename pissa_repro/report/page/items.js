@@ -14,7 +14,6 @@ function load(number) {
     }));
   return LOADED.get(number);
 }
-const all = async (numbers) => (await Promise.all(numbers.map(load))).flat();
 
 const runKey = (place) => DATA.runs[place].record;
 const rowOf = (place) => DATA.settings.find((row) => row.runs.includes(place));
@@ -61,23 +60,34 @@ async function drawItems() {
     option.selected = option.value === STATE.show;
   }
   try {
-    const [prompts, own, theirs] = await Promise.all([DATA.items.asked[row.task], run.items, other?.items ?? []].map(all));
-    if (turn !== asked) return;  // the reader has gone on
-    const items = prompts.map(([id, prompt, target], n) => ({id, prompt, target, text: own[n][0], read: own[n][1], score: own[n][2],
-      otherText: theirs[n]?.[0], otherRead: theirs[n]?.[1], other: theirs[n]?.[2]}));
-    listItems(items, row, run, other);
+    const lists = [DATA.items.asked[row.task], run.items, ...(other?.items ? [other.items] : [])].map((numbers) => ({numbers, items: []}));
+    const last = Math.max(...lists.map((list) => list.numbers.length)) - 1;
+    for (let n = 0; n <= last; n++) {  // long texts are in many files: what is there is shown before the rest comes
+      await Promise.all(lists.map(async (list) => {
+        if (n < list.numbers.length) list.items = list.items.concat(await load(list.numbers[n]));
+      }));
+      if (turn !== asked) return;  // the reader has gone on
+      if (n === 0 || n === last) listItems(together(...lists.map((list) => list.items)), row, run, other, n < last);
+    }
   } catch (error) {
     byId("items-list").replaceChildren();
     byId("items-note").textContent = `The items cannot be shown: ${error.message}.`;
   }
 }
 
-function listItems(items, row, run, other) {
+// The items of which all parts are there.
+function together(prompts, own, theirs) {
+  const count = Math.min(prompts.length, own.length, theirs?.length ?? Infinity);
+  return prompts.slice(0, count).map(([id, prompt, target], n) => ({id, prompt, target, text: own[n][0], read: own[n][1], score: own[n][2],
+    otherText: theirs?.[n][0], otherRead: theirs?.[n][1], other: theirs?.[n][2]}));
+}
+
+function listItems(items, row, run, other, loading) {
   const [, fits] = CHOICES[STATE.show] ?? CHOICES[""], word = STATE.find.toLowerCase();
   const found = items.filter((item) => fits(item) &&
     (!word || [item.prompt, item.target, item.text, item.read].some((text) => String(text ?? "").toLowerCase().includes(word))));
   const gained = items.filter((item) => item.score > item.other).length, lost = items.filter((item) => item.score < item.other).length;
-  byId("items-note").textContent = `${named(row)}${known(run.seed) ? `, seed ${run.seed}` : ""}, task ${row.task}: ${found.length} of ${items.length} items. ` +
+  byId("items-note").textContent = `${named(row)}${known(run.seed) ? `, seed ${run.seed}` : ""}, task ${row.task}: ${found.length} of ${items.length} items${loading ? " so far, more are loading" : ""}. ` +
     (other ? `Against the reference (${named(rowOf(run.against))}), same seed: ${gained} higher, ${lost} lower.` : "No reference beside it.");
   const list = byId("items-list"), more = make("button", {type: "button", on: {click: () => add()}});
   let count = 0;
