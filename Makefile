@@ -62,7 +62,7 @@ docs: $(STAMP) ## build the site into build/site; a broken link stops it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 report: $(STAMP) ## write report.html from the results that are there
-	$(BIN)/python -m snakemake --report report.html
+	$(BIN)/python -m pissa_repro report --out report.html --again
 
 bench-init: $(STAMP) ## time initialisation beside torch's, PEFT's and the released code's (minutes)
 	$(BIN)/python benchmarks/init.py $(BENCH_INIT)
@@ -71,7 +71,7 @@ bench-evaluate: $(STAMP) ## time scoring by HF and vLLM, start-up and each furth
 	$(BIN)/python benchmarks/evaluate.py
 
 clean: ## remove caches, logs and checkpoints of unfinished runs; never results, figures or .venv
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache logs scratch report.html
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache logs scratch report.html report_items
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # A venv that was interrupted, or whose Python is gone, is made anew; one with older pins is brought up

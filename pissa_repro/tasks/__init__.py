@@ -101,6 +101,10 @@ class Rules(Protocol):
         """
         return {}
 
+    def extracted(self, target: str, generated: str) -> str | None:
+        """What the published rule reads from a kept answer, as the report page shows it; None where that is nothing."""
+        return None
+
 
 @dataclass(frozen=True)
 class Task:

@@ -4,7 +4,7 @@ import re
 
 from pissa_repro.runtime.errors import UserError
 
-__all__ = ["KINDS", "check", "choices", "kind", "paper_answer", "process_results", "strict_answer"]
+__all__ = ["KINDS", "check", "choices", "extracted", "kind", "paper_answer", "process_results", "strict_answer"]
 
 # The words that the published rule looks for, by kind of set (Hu et al. 2023; AGI-Edgerunners/LLM-Adapters
 # commonsense_evaluate.py, extract_answer; the same in GraphPKU/PiSSA test_acc.py). The eight sets:
@@ -74,3 +74,8 @@ def process_results(doc: dict[str, str], results: list[str]) -> dict[str, float]
         "paper": float(paper_answer(generated, labels) == wanted),
         "strict": float(strict_answer(generated, offered) == wanted),
     }
+
+
+def extracted(target: str, generated: str) -> str | None:
+    """The label that the published rule reads."""
+    return paper_answer(generated, kind(target))

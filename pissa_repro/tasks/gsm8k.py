@@ -6,7 +6,16 @@ from fractions import Fraction
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.prompt import MARKER
 
-__all__ = ["check", "last_number", "paper_answer", "process_results", "reference", "reread", "strict_answer"]
+__all__ = [
+    "check",
+    "extracted",
+    "last_number",
+    "paper_answer",
+    "process_results",
+    "reference",
+    "reread",
+    "strict_answer",
+]
 
 # The released rule's pattern (docs/paper_facts.md 3.5): one optional separator only, so that of
 # "1,234,567" it sees "1,234". Kept, because the published numbers were made with it.
@@ -93,3 +102,9 @@ def reread(target: str, generated: str) -> dict[str, float]:
         "last_number": float(last_number(generated) == reference(target)),
         "marker": float(MARKER in generated),
     }
+
+
+def extracted(target: str, generated: str) -> str | None:
+    """The number that the published rule reads."""
+    answer = paper_answer(generated)
+    return None if answer is None else str(answer)

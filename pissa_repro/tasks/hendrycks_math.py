@@ -7,7 +7,7 @@ from pissa_repro.grading.answers.latex import boxed, same_text
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.sources.prompt import MARKER
 
-__all__ = ["check", "facts", "last_answer", "paper_answer", "prepare", "process_results", "reference"]
+__all__ = ["check", "extracted", "facts", "last_answer", "paper_answer", "prepare", "process_results", "reference"]
 
 
 def reference(response: str) -> str:
@@ -56,3 +56,8 @@ def process_results(doc: dict[str, str], results: list[str]) -> dict[str, float]
         "paper": float(answer is not None and same_text(answer, wanted)),
         "math_verify": float(equivalence.equivalent(wanted, last_answer(generated))),
     }
+
+
+def extracted(target: str, generated: str) -> str | None:
+    """What the published rule compares with the reference."""
+    return paper_answer(generated)

@@ -1,0 +1,166 @@
+"""The report page in a browser: filter, sort, unfold, plot; by keyboard and by address; and nothing leaves the file."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from commands import pissa
+from recorded import right
+from reported import Made, drawn
+from stage import says
+
+from pissa_repro.report.page.write import write
+
+NF4 = {"cells": [{"method": "pissa", "quant": "nf4"}], "ranks": [4], "seeds": [0]}
+
+
+def methods(tab) -> list[str]:
+    return [text[2:] for text in tab.locator("tr.row > th button").all_inner_texts()]
+
+
+def test_filters_and_sorting_are_in_the_address_and_come_back_from_it(tab, browser, page):
+    assert len(methods(tab)) == 5
+    tab.select_option("select[name=method]", "PiSSA")
+    assert methods(tab) == ["PiSSA", "PiSSA"] and tab.inner_text("#count").startswith("2 of 5 settings")
+    tab.get_by_role("button", name="Rank").click()
+    assert tab.locator("th[aria-sort=descending]").inner_text().startswith("Rank")
+    tab.get_by_role("button", name="Rank").click()
+    ranks = tab.locator("tr.row > td:nth-child(4)").all_inner_texts()
+    assert ranks == sorted(ranks, key=int) and tab.locator("th[aria-sort=ascending]").count() == 1
+    tab.locator("tr.row > th button").first.click()
+    tab.select_option("select[name=y]", "final_loss_mean")
+    tab.wait_for_function("location.hash.includes('y=final_loss_mean')")
+    other = browser.new_page()
+    other.goto(tab.url)
+    drawn(other)
+    for look in ("document.querySelector('#table').innerText", "document.querySelector('[name=y]').value"):
+        assert other.evaluate(look) == tab.evaluate(look)
+    assert other.locator("td.detail").count() == 1
+    other.get_by_role("button", name="Show all").click()
+    other.wait_for_function("document.querySelectorAll('tr.row').length === 5")
+    other.close()
+
+
+def test_the_search_finds_and_says_when_nothing_is_left(tab):
+    tab.fill("input[name=q]", "full")
+    assert methods(tab) == ["full FT"]
+    tab.fill("input[name=q]", "no such thing")
+    assert methods(tab) == [] and tab.inner_text("#count").startswith("0 of 5")
+    tab.wait_for_function("document.querySelector('#scatter-note').innerText.startsWith('No row')")
+
+
+def test_what_failed_is_counted_and_its_log_is_text(tab):
+    assert "9 done, 1 failed" in tab.inner_text("#states")
+    tab.select_option("select[name=state]", "1 failed, 1 done")
+    tab.locator("tr.row > th button").click()
+    assert "error: </script><script>" in tab.inner_text("td.detail") and "אבג" in tab.inner_text("td.detail")
+    assert tab.title().startswith("pissa-repro") and tab.locator("main img").count() == 0
+
+
+def test_a_run_has_its_command_and_its_record(tab, page):
+    tab.locator("tr.row > th button").first.click()
+    tab.locator("td.detail summary").first.click()
+    assert tab.locator("td.detail details code").first.inner_text().startswith("snakemake --cores all results/cells/")
+    record = tab.locator("td.detail a", has_text="record").first.evaluate(
+        "link => decodeURI(new URL(link.href).pathname)"
+    )
+    assert json.loads(Path(record).read_text(encoding="utf-8"))["metrics"]
+
+
+def test_it_works_by_keyboard(tab):
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.innerText") == "To the table"
+    button = tab.locator("tr.row > th button").first
+    button.focus()
+    tab.keyboard.press("Enter")
+    assert tab.locator("tr.row > th button").first.get_attribute("aria-expanded") == "true"
+    assert tab.evaluate("document.activeElement.getAttribute('aria-expanded')") == "true", "the focus stays"
+    tab.locator("thead button").nth(1).focus()
+    tab.keyboard.press("Space")
+    assert tab.locator("th[aria-sort=ascending], th[aria-sort=descending]").count() == 1
+    every = "[...document.querySelectorAll('select, input, button')]"
+    unnamed = f"{every}.filter(one => !one.labels?.length && !one.textContent.trim())"
+    assert tab.evaluate(unnamed + ".length") == 0
+
+
+def test_hovering_shows_numbers(tab):
+    tab.locator("#scatter svg .mark-symbol path").first.hover(force=True)
+    tab.wait_for_selector("#vg-tooltip-element.visible")
+    assert "Setting" in tab.inner_text("#vg-tooltip-element")
+
+
+def test_the_best_trade_offs_are_named_and_the_axes_are_any(tab, made):
+    """All cells take as long, so that the best score is the only best trade-off."""
+    best = max(made.sweep.cells.values(), key=lambda cell: right(cell, "gsm-mini"))
+    named = f"No other setting is better in both than these: {made.sweep.display(best)}"
+    assert named in tab.inner_text("#scatter-note")
+    tab.uncheck("input[name=front]")
+    tab.wait_for_function("!document.querySelector('#scatter-note').innerText.includes('No other setting')")
+    tab.select_option("select[name=x]", "trainable_parameters")
+    tab.wait_for_function("document.querySelector('#scatter svg').textContent.includes('Trained parameters')")
+
+
+def test_a_slider_goes_through_the_rates(tmp_path, browser):
+    made = Made(tmp_path, seeds=[0], ranks=[4], learning_rates=[0.001, 0.003, 0.01])
+    write(made.sweep, made.results, tmp_path / "page.html")
+    tab = browser.new_page()
+    tab.goto((tmp_path / "page.html").as_uri())
+    tab.focus("input[name=slide]")
+    for rate in ("0.001", "0.003"):
+        tab.keyboard.press("ArrowRight")
+        assert tab.input_value("select[name=learning_rate]") == rate and len(methods(tab)) == 3
+    tab.wait_for_function("location.hash.includes('learning_rate=0.003')")
+    tab.close()
+
+
+def test_rows_are_downloaded(tab):
+    for kind, ending in (("CSV", "csv"), ("Markdown", "md"), ("LaTeX", "tex")):
+        with tab.expect_download() as told:
+            tab.get_by_role("button", name=kind).click()
+        assert told.value.suggested_filename.endswith(ending)
+        assert "PiSSA" in Path(told.value.path()).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_it_fits_and_is_dark_where_that_is_wanted(browser, page, width):
+    tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme="dark")
+    tab.goto(page.as_uri())
+    drawn(tab)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 20, 25)"
+    tab.close()
+
+
+@pytest.mark.parametrize("swept", [{"seeds": [0]}, {"cells": [{"method": "pissa", "quant": "none"}]}, NF4, None])
+def test_a_small_or_an_empty_sweep_opens(tmp_path, browser, made, swept):
+    results, sweep = tmp_path / "results", made.sweep
+    if swept:
+        sweep = Made(tmp_path, **swept).sweep
+    else:
+        results.mkdir()
+    write(sweep, results, tmp_path / "page.html")
+    tab, faults = browser.new_page(), []
+    tab.on("console", lambda told: faults.append(told.text))
+    tab.on("pageerror", lambda error: faults.append(str(error)))
+    tab.goto((tmp_path / "page.html").as_uri())
+    tab.wait_for_function("document.querySelector('#scatter-note').innerText")
+    if swept == NF4:
+        tab.wait_for_selector("#errors svg .mark-rect path")
+    assert len(methods(tab)) and not faults and tab.locator("#heat").is_visible() == (swept == NF4)
+    tab.close()
+
+
+def test_only_a_page_of_ours_is_written_over(tmp_path, made, page):
+    words = ("report", "--configfile", made.config, "--results", made.results, "--out")
+    mine = tmp_path / "mine.html"
+    mine.write_text("<p>mine</p>", encoding="utf-8")
+    says(lambda: pissa(*words, mine, "--again"), "exists already", str(mine))
+    shutil.copy(page, tmp_path / "old.html")
+    says(lambda: pissa(*words, tmp_path / "old.html"), "exists already")
+    for _ in range(2):
+        pissa(*words, tmp_path / "old.html", "--again")
+    (tmp_path / "old_items/mine.txt").touch()
+    says(lambda: pissa(*words, tmp_path / "old.html", "--again"), "old_items", "there already")
+    says(lambda: pissa(*words, tmp_path / "none" / "new.html"), "no such folder")
+    assert mine.read_text(encoding="utf-8") == "<p>mine</p>"
