@@ -29,7 +29,10 @@ WHOLE = {  # the test that runs the Python of a page
     "add_an_exhibit": "shown/test_exhibit_guide.py",
     "convert": "recipes/test_guides.py",
     "decompose": "recipes/test_guides.py",
+    "faults": "test_faults.py",
     "recipes": "recipes/page.py",
+    "sandbox": "test_concepts.py",
+    "statistics": "test_concepts.py",
 }
 ADDED = {"results/extra/losses.csv"}  # what the reader of add_an_exhibit.md adds
 PLUGGED = {"add_a_method"}  # its configs sweep the method that its reader adds: test_guide_methods.py
@@ -85,7 +88,8 @@ def test_the_test_of_a_page_reads_it(name):
     assert name in (ROOT / "tests" / WHOLE[name]).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("page", "text"), of("sh"))
+# Those of the faults are run, by test_faults.py.
+@pytest.mark.parametrize(("page", "text"), [one for one in of("sh") if one.values[0].stem != "faults"])
 def test_commands_are_ones(swept, page, text):
     check(swept, page, text)
 
