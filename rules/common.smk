@@ -28,8 +28,9 @@ from pissa_repro.runtime.record import canonical, unfinished
 from pissa_repro.scoring import engines, generations
 from pissa_repro.training import sinks
 
+FILES = sorted(workflow.configfiles, key=workflow.overwrite_configfiles.count)  # the Snakefile's own first
 try:
-    SWEEP, BATCHES = checked(config, workflow.configfiles)
+    SWEEP, BATCHES = checked(config, FILES, workflow.config_settings.config)
     exhibits.PLUGINS.check()
     exhibits.outputs(SWEEP)  # the names under `exhibits`
 except UserError as error:
