@@ -153,6 +153,17 @@ def check_backends():
 
 
 @told
+def check_scoring():
+    """Before the first job: a machine that cannot score a task would say so only after the trainings.
+
+    Where jobs go to other machines, this one says nothing of them.
+    """
+    asked = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "evaluate"] if workflow.local_exec else []
+    for name in sorted({job.wildcards.task for job in asked}):
+        tasks.check_ready(SWEEP.config["tasks"][name]["task"], f"config.tasks.{name}")
+
+
+@told
 def check_sinks():
     """Before the first job: a sink of training curves that is not installed would stop every training."""
     given = workflow.resource_settings.overwrite_resources.get("train", {})
