@@ -10,7 +10,12 @@ from test_workflow import snakemake
 from pissa_repro import tasks
 from pissa_repro.grading import sandbox
 
-ROW = {"prompt": "def one():\n", "response": "    return 1", "test": "def check(f): assert f() == 1", "entry_point": "one"}
+ROW = {
+    "prompt": "def one():\n",
+    "response": "    return 1",
+    "test": "def check(f): assert f() == 1",
+    "entry_point": "one",
+}
 
 
 @pytest.fixture
