@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -186,9 +187,14 @@ def costs(name: str) -> str:
 
 def entries(name: str) -> set[str]:
     """What the shipped configs call a method, and what they make of it with other options: `lora`, `dora`, `rslora`."""
-    configs = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "config").glob("*.yaml")]
-    defined = [config.get("methods", {}) for config in configs]
-    return {name, *(entry for some in defined for entry, given in some.items() if given["init"] == name)}
+    return {name, *(entry for entry, init in named(ROOT) if init == name)}
+
+
+@cache
+def named(root: Path) -> list[tuple[str, str]]:
+    """The methods that the shipped configs name, with their files: read once, as YAML is slow to parse."""
+    configs = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (root / "config").glob("*.yaml")]
+    return [(entry, given["init"]) for config in configs for entry, given in config.get("methods", {}).items()]
 
 
 def share(row: dict[str, str]) -> str:

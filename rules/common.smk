@@ -28,8 +28,9 @@ from pissa_repro.runtime.record import canonical, unfinished
 from pissa_repro.scoring import engines, generations
 from pissa_repro.training import sinks
 
+FILES = sorted(workflow.configfiles, key=workflow.overwrite_configfiles.count)  # the Snakefile's own first
 try:
-    SWEEP, BATCHES = checked(config, workflow.configfiles)
+    SWEEP, BATCHES = checked(config, FILES, workflow.config_settings.config)
     exhibits.PLUGINS.check()
     exhibits.outputs(SWEEP)  # the names under `exhibits`
 except UserError as error:
@@ -149,6 +150,17 @@ def check_backends():
     for name in ASKED:
         if not paths.batch(name).exists():
             engines.check(BATCHES.named(name).backend, gpus(BATCHES.named(name).model))
+
+
+@told
+def check_scoring():
+    """Before the first job: a machine that cannot score a task would say so only after the trainings.
+
+    Where jobs go to other machines, this one says nothing of them.
+    """
+    asked = [job for job in workflow.dag.needrun_jobs() if job.rule.name == "evaluate"] if workflow.local_exec else []
+    for name in sorted({job.wildcards.task for job in asked}):
+        tasks.check_ready(SWEEP.config["tasks"][name]["task"], f"config.tasks.{name}")
 
 
 @told

@@ -68,9 +68,10 @@ def loading(model: str, name: str, rank: int, config: dict[str, Any], head: Mapp
     head: what transformers is told of a head for classes (classes.loading).
     """
     kind = of_task(config.get("task_type"))
+    folder = "" if "/" in model else f"# where no hub has {model}: the folder of that model in its place\n"
     lines = [
         "## How to load it",
-        f"```python\nfrom peft import PeftModel\nfrom transformers import {kind.auto_class}\n\n"
+        f"```python\nfrom peft import PeftModel\nfrom transformers import {kind.auto_class}\n\n{folder}"
         f'base = {kind.auto_class}.from_pretrained("{model}"{_revision(config)}{keywords(head)})\n'
         f'model = PeftModel.from_pretrained(base, "{name}")\n```',
     ]

@@ -34,7 +34,7 @@ def adopt(
     prompt: Annotated[
         str | None, typer.Option(help="How it is asked: alpaca, chat or plain (default: as the sweep).")
     ] = None,
-    trust: Annotated[bool, typer.Option("--trust", help="It is what is said, whatever its numbers look like.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Take it for what is said, whatever its numbers are.")] = False,
     name: Annotated[str | None, typer.Option(help="Its name in the config (default: its folder's).")] = None,
     model: Annotated[str, typer.Option(help="The base's name in the config.")] = "MODEL",
     dataset: Annotated[str, typer.Option(help="The config's name of what it was trained on.")] = "DATASET",

@@ -8,7 +8,7 @@ OUT is a model folder, like those that PiSSA and LoftQ publish: the frozen base 
 place of every target weight, and the adapter A, B in OUT/pissa_init (loftq_init, ...), for PEFT. README.md in it says
 how both are loaded, trained and converted. Several ranks are OUT/r16, ...: each weight is read and decomposed once.
 
-Says first what it will cost; a shard of the model is in no moment whole in memory. Stopped and run again, it goes on at
+Says first what it will cost; a file of weights is at no moment whole in memory. Stopped and run again, it goes on at
 the file of weights where it stopped. With --factors no model is written, but the folders of initial factors that a
 sweep makes, with init.json: start-up equality, norms of A, B and of what was taken out of W.
 """

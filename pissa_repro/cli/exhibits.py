@@ -4,8 +4,8 @@
     pissa exhibits --configfile config/paper_embedded.yaml
 
 They are targets of snakemake; `snakemake paper` makes all that the paper numbers and the config can carry. Without
---configfile it is config/config.yaml. The paper's names are those of its version 4. What one of them takes says `pissa
-plan`.
+--configfile it is config/config.yaml. The paper's names are those of its version 4. `pissa plan` says what one of
+them takes.
 """
 
 from pissa_repro.cli._configs import Files, swept

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def info(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder.")],
     base: Annotated[Path | None, typer.Option(help="A model folder: is it the base that DIR needs?")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, for scripts.")] = False,
 ) -> None:
     """A few lines, or JSON."""
     from pissa_repro.adapters.info import examine  # with torch, which --help does not need

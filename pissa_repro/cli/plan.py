@@ -4,9 +4,10 @@
     pissa plan table2 --configfile config/paper.yaml
 
 EXHIBIT is a name of `pissa exhibits` without its folder; without one, all that the paper numbers and the config can
-carry. Hours are of GPUs where the config gives the model any, else of CPU cores. They come from the records of such
-trainings in --results where there are any, else from arithmetic, and each line says which. Cells on GPUs that do not
-fit one card are marked by *, with what would fit. Needs no GPU and no network.
+carry. A line is for the cells that differ in their seed alone; where lines differ in training data or learning rate,
+they have a column for it. Hours are of GPUs where the config gives the model any, else of CPU cores. They come from the
+records of such trainings in --results where there are any, else from arithmetic, and each line says which. Cells on
+GPUs that do not fit one card are marked by *, with what would fit. Needs no GPU and no network.
 """
 
 from pathlib import Path
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from pissa_repro.plan.sweep import Sweep
     from pissa_repro.results.forecast import Item
 
-HEADS = ("model", "what", "base", "rank", "cells", "made", "hours", "scoring", "memory, GiB", "disk, GiB", "from")
+SOMETIMES = ("data", "rate")  # columns for lines that differ in them
+NUMBERS = ("cells", "made", "hours", "scoring", "memory, GiB", "disk, GiB")
+HEADS = ("model", "what", "base", "rank", *SOMETIMES, *NUMBERS, "from")
 
 
 def plan(
@@ -46,7 +49,7 @@ def plan(
     if not items:
         print("Nothing is trained or measured for it.")
         return
-    show(HEADS, [_row(sweep, item, card) for item in items])
+    show(*_differing([_row(sweep, item, card) for item in items]))
     print(_sum(items))
     if any(item.source == "arithmetic" for item in items):
         print(f"{ASSUMED}.")
@@ -111,8 +114,16 @@ def _row(sweep: "Sweep", item: "Item", card: float) -> tuple[str, ...]:
     name, memory = _shown(sweep, item.model), _short(item.memory) + (" *" if _over(item, card) else "")
     numbers = (_short(item.hours), _short(item.scoring), memory, _short(item.disk))
     rank, cells = (str(value or "") for value in (item.rank, item.cells))
+    rate = "" if item.rate is None else f"{item.rate:g}"
     made = str(item.made) if item.cells else ""
-    return (name, item.what, item.quant, rank, cells, made, *numbers, item.source)
+    return (name, item.what, item.quant, rank, item.data, rate, cells, made, *numbers, item.source)
+
+
+def _differing(rows: list[tuple[str, ...]]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows without those columns of SOMETIMES that tell no two lines apart."""
+    alike = [head for head, *values in zip(HEADS, *rows, strict=True) if len({*values} - {""}) < 2]
+    kept = [number for number, head in enumerate(HEADS) if head not in SOMETIMES or head not in alike]
+    return [HEADS[number] for number in kept], [[row[number] for number in kept] for row in rows]
 
 
 def _sum(items: "list[Item]") -> str:

@@ -21,7 +21,7 @@ def report(
     out: Annotated[Path, typer.Option(help="The HTML file to write.")],
     configfile: Files = None,
     results: Annotated[Path, typer.Option(help="The folder of records.")] = Path("results"),
-    again: Annotated[bool, typer.Option("--again", help="Also over an older page.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Replace an older page.")] = False,
 ) -> None:
     """The page, and a line on what it holds."""
     from pissa_repro.report.page.write import write

@@ -133,14 +133,19 @@ def unlinked(sweep: Sweep, cell: Cell, task: str) -> str | None:
     definition = config["tasks"][task]
     test, model, data = definition["dataset"], config["models"][cell.model], config["datasets"][cell.data]
     if definition.get("paper") not in TRAINED_ON:
-        return f"{config['datasets'][test].get('display', test)} is not a benchmark of the paper"
+        return _unsaid(config["datasets"][test].get("display", test), "a benchmark")
     if "paper" not in model:
-        return f"{model.get('display', cell.model)} is not a model of the paper"
+        return _unsaid(model.get("display", cell.model), "a model")
     if "paper" not in data:
-        return f"{data.get('display', cell.data)} is not training data of the paper"
+        return _unsaid(data.get("display", cell.data), "training data")
     if paper_method(sweep.definition(cell.method)) is None:
         return f"{cell.method} (lora: {sweep.definition(cell.method)['lora']}) is not a method of the paper"
     return None
+
+
+def _unsaid(name: str, what: str) -> str:
+    """It may well be the paper's: a user who calls rows GSM8K has not said that they are the paper's GSM8K."""
+    return f"no `paper:` in the config says that {name} is {what} of the paper"
 
 
 def source(published: list[Published]) -> str:

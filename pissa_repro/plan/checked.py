@@ -8,6 +8,7 @@ from typing import Any
 from pissa_repro import methods, quantizers, tasks
 from pissa_repro.plan import adopted, architectures, elsewhere
 from pissa_repro.plan.batches import Batches
+from pissa_repro.plan.layers import replaced_by, settled
 from pissa_repro.plan.reading import read
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime.errors import UserError
@@ -15,14 +16,15 @@ from pissa_repro.runtime.errors import UserError
 LONGEST_SPEC = 120_000  # bytes of a quoted spec: Linux takes 131,072 for a whole command
 
 
-def checked(raw: Mapping[str, Any], files: Iterable[str | Path] = ()) -> tuple[Sweep, Batches]:
+def checked(
+    raw: Mapping[str, Any], files: Iterable[str | Path] = (), last: Mapping[str, Any] | None = None
+) -> tuple[Sweep, Batches]:
     """The sweep of a config and its batches. Raises UserError for what makes no sense, also in a plug-in.
 
-    files: those that somebody else has read the config from. They are read again: of a key that is given twice only
-    the file still knows.
+    files: those that somebody else has merged the config from, the last one wins, and `last` over them. They are read
+    again: a key that is given twice, and which file gave a key, only they still know.
     """
-    for file in files:
-        read(file)
+    raw = settled(raw, replaced_by([*map(read, files), last or {}]))
     for room in (methods, quantizers, tasks):
         room.PLUGINS.check()
     sweep = Sweep(raw)

@@ -12,6 +12,7 @@ import jsonschema
 
 from pissa_repro import methods, quantizers, tasks
 from pissa_repro.plan import adopted, bases, classes, datasets, elsewhere, lora, statistics
+from pissa_repro.plan.layers import replaced_by, settled
 from pissa_repro.plan.parts import parts, trained_on
 from pissa_repro.plan.reading import merge, plain, read, short
 from pissa_repro.plan.sections import Config, NamedMethod, WrittenMethod
@@ -67,11 +68,13 @@ def validator() -> jsonschema.Draft202012Validator:
 
 
 def load(*paths: str | Path) -> Config:
-    """Read config files as Snakemake does: later files win, mappings merge, lists are replaced."""
+    """Read config files as Snakemake does: later files win, mappings merge, lists are replaced; and plan/layers.py."""
     merged: dict[str, Any] = {}
-    for path in paths:
-        merge(merged, read(path))
-    return check(merged)
+    files = [read(path) for path in paths]
+    replaced = replaced_by(files)  # before the merge, which writes into the first one
+    for file in files:
+        merge(merged, file)
+    return check(settled(merged, replaced))
 
 
 def check(given: Mapping[str, Any]) -> Config:

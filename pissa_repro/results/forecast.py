@@ -50,6 +50,8 @@ class Item:
     what: str
     quant: str = ""
     rank: int = 0
+    data: str = ""
+    rate: float | None = None
     cells: int = 0
     made: int = 0
     hours: float | None = None
@@ -90,8 +92,9 @@ class Forecast:
     def _training(self, cells: list[Cell]) -> Item:
         first, config = cells[0], self.sweep.config
         gpus = config["models"][first.model].get("gpus", 0)
-        item = Item(first.model, self.sweep.display(first), first.quant, first.rank, len(cells))
+        item = Item(first.model, self.sweep.display(first), first.quant, first.rank, first.data, first.learning_rate)
         item.names, item.device = [cell.name for cell in cells], "GPU" if gpus else "core"
+        item.cells = len(cells)
         item.made = sum(self._made(cell) for cell in cells)
         if alike := self._alike(first):
             steps = self._steps(first) or statistics.median(r["steps"] for r in alike)

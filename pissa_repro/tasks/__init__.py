@@ -90,6 +90,9 @@ class Rules(Protocol):
         """A context around scoring: `path` is a file beside the generations for what must not be asked twice."""
         return nullcontext()
 
+    def ready(self) -> None:
+        """Raise UserError where this machine lacks what scoring needs; called before the first job of a sweep here."""
+
     def facts(self) -> dict[str, Any]:
         """After scoring: what belongs into its record, such as the sandbox."""
         return {}
@@ -227,6 +230,14 @@ names, load = PLUGINS.names, PLUGINS.load
 def metadata(name: str) -> dict[str, Any]:
     """`metadata` of a task file: version, `fields` (what it reads: {role: kind}) and the `unit` of scores."""
     return load(name).file.metadata
+
+
+def check_ready(name: str, place: str) -> None:
+    """Raise UserError, with its place in the config, where this machine lacks what scoring a task file needs."""
+    try:
+        load(name).rules.ready()
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
 
 
 def rereads(name: str) -> bool:

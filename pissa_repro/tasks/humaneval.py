@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from pissa_repro.grading.answers.programs import INSTRUCTION, cuts, facts, run_all, score
+from pissa_repro.grading.answers.programs import INSTRUCTION, cuts, facts, ready, run_all, score
 from pissa_repro.runtime.errors import UserError
 
-__all__ = ["check", "facts", "prepare", "process_results", "programs", "prompt"]
+__all__ = ["check", "facts", "prepare", "process_results", "programs", "prompt", "ready"]
 
 
 def check(doc: dict[str, Any]) -> None:

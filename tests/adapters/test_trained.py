@@ -58,6 +58,7 @@ def test_a_cell_on_a_plain_base_is_a_lora_on_the_untouched_model(
     assert str(tmp_path) not in text and str(tiny_model) not in text
     assert f"| final loss | {read_json(run.record)['final_loss']:.4f} |" in card(run)
     assert f"--max-lora-rank {8 if config['r'] <= 8 else 16}" in card(run)
+    assert "# where no hub has model: the folder of that model" in card(run), "as written, the line asks a hub"
 
 
 def test_the_modules_of_gpt2_have_the_names_of_the_model(tiny_gpt2, tiny_rows, tmp_path):

@@ -9,6 +9,8 @@ from pissa_repro.paper import published
 from pissa_repro.paper import verdict as paper_verdict
 from pissa_repro.plan.config import ROOT, load
 
+UNSAID = "no `paper:` in the config says that"
+
 
 def test_agreement_ends_at_196_combined_standard_errors(config):
     """Pitfall 25. Newcombe's interval is that of the normal distribution here, to a tenth of a point."""
@@ -168,23 +170,22 @@ def test_other_reasons_not_to_compare(config, arguments, word):
 
 def test_the_embedded_sweep_is_not_comparable():
     found = verdict(load(ROOT / "config/config.yaml"), 30.0, n=300, task="gsm-mini")
-    assert found == paper_verdict.Verdict(
-        None, None, "not comparable", "gsm-mini (generated) is not a benchmark of the paper"
-    )
+    reason = f"{UNSAID} gsm-mini (generated) is a benchmark of the paper"
+    assert found == paper_verdict.Verdict(None, None, "not comparable", reason)
 
 
 @pytest.mark.parametrize(
     ("section", "name", "reason"),
     [
-        ("models", "llama-2-7b", "LLaMA-2-7B is not a model of the paper"),
-        ("datasets", "metamath-100k", "MetaMathQA-100K is not training data of the paper"),
-        ("tasks", "gsm8k", "GSM8K is not a benchmark of the paper"),
+        ("models", "llama-2-7b", "LLaMA-2-7B is a model of the paper"),
+        ("datasets", "metamath-100k", "MetaMathQA-100K is training data of the paper"),
+        ("tasks", "gsm8k", "GSM8K is a benchmark of the paper"),
     ],
 )
 def test_without_a_link_in_the_config_nothing_is_compared(config, section, name, reason):
     changed = copy.deepcopy(config)
     del changed[section][name]["paper"]
-    assert verdict(changed) == paper_verdict.Verdict(None, None, "not comparable", reason)
+    assert verdict(changed) == paper_verdict.Verdict(None, None, "not comparable", f"{UNSAID} {reason}")
 
 
 def test_a_method_with_other_adapter_fields_is_not_the_papers(config):

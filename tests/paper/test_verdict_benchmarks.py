@@ -95,5 +95,5 @@ def test_a_task_that_is_no_benchmark_of_the_paper_is_not_compared(config, benchm
     changed = copy.deepcopy(config)
     changed["tasks"]["gsm8k"]["paper"] = benchmark
     assert verdict(changed) == paper_verdict.Verdict(
-        None, None, "not comparable", "GSM8K is not a benchmark of the paper"
+        None, None, "not comparable", "no `paper:` in the config says that GSM8K is a benchmark of the paper"
     )

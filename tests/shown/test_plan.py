@@ -1,6 +1,7 @@
 """`pissa plan` and `pissa exhibits`: what a config can make, what the rest needs, and what it takes."""
 
 import copy
+import re
 
 import pytest
 from commands import pissa
@@ -109,6 +110,24 @@ def test_a_record_of_another_kind_of_machine_is_no_measurement(swept, tmp_path):
         write_json(path, facts)
     items = Forecast(swept, tmp_path).items(own, [paths.cell(name).train for name in own.cells])
     assert {item.source for item in items} == {"arithmetic"}
+
+
+def test_lines_that_differ_in_the_rate_or_the_data_say_so(tmp_path, capsys):
+    """And others have no such column: config/rates.yaml sweeps five rates over several seeds."""
+    both = load(ROOT / "config/config.yaml", ROOT / "config/rates.yaml")["sweep"]
+    pissa("plan", "two_rates", "--configfile", ROOT / "config/rates.yaml", "--results", tmp_path)
+    _, heads, *lines = capsys.readouterr().out.splitlines()
+    assert "  rate  " in heads and "  data  " not in heads
+    of_lora = [line for line in lines if re.search(r"\) +LoRA  ", line)]
+    assert len(of_lora) == len(both["learning_rates"])
+    for rate in both["learning_rates"]:
+        (line,) = [line for line in of_lora if f"  {rate:g}  " in line]
+        assert line[heads.index("cells") :].split()[0] == str(len(both["seeds"]))
+    more = tmp_path / "more.yaml"
+    more.write_text("sweep: {datasets: [gsm-mini-train, gsm-mini-test]}", encoding="utf-8")
+    pissa("plan", "gsm8k_table", "--configfile", more, "--results", tmp_path)
+    heads = capsys.readouterr().out.splitlines()[1]
+    assert "  data  " in heads and "  rate  " not in heads
 
 
 def test_every_cell_is_in_one_line_of_the_whole_plan(swept, tmp_path, capsys):

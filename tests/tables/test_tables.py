@@ -72,7 +72,7 @@ def test_missing_numbers_are_empty_and_zero_is_zero(embedded):
     assert [row["error_reduction_percent"] for row in rows] == ["", "", "", "0", "5", "15.5"]
     for row in rows:
         assert (row["paper_value"], row["paper_std"], row["verdict"]) == ("", "", "not comparable")
-        assert row["note"] == "gsm-mini (generated) is not a benchmark of the paper"
+        assert row["note"] == "no `paper:` in the config says that gsm-mini (generated) is a benchmark of the paper"
 
 
 def test_the_markdown_says_what_the_data_say(embedded):
@@ -82,7 +82,7 @@ def test_the_markdown_says_what_the_data_say(embedded):
     assert "- QPiSSA against QLoRA (rank 16, nf4): accuracy -" in text
     assert "worse; final loss higher by 0.1000 on average, lower in 0 of 3 seeds." in text
     assert "final loss equal to four digits on average" in text
-    assert "No published numbers beside these: gsm-mini (generated) is not a benchmark of the paper." in text
+    assert "No published numbers beside these: no `paper:` in the config says that gsm-mini (generated) is a" in text
     assert "200 items of gsm-mini (generated)" in text
     assert "paired bootstrap over items and seeds, widened for few seeds." in text
     assert "| verdict |" not in text

@@ -71,6 +71,11 @@ def score(programs: dict[str, str | None]) -> dict[str, float]:
     return {name: float(text is not None and sandbox.outcome(text).passed) for name, text in programs.items()}
 
 
+def ready() -> None:
+    """Raise UserError where no sandbox works."""
+    sandbox.kind()
+
+
 def facts() -> dict[str, Any]:
     """How programs were run, for the score's record."""
     return {"sandbox": sandbox.facts()}
