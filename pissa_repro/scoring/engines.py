@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pissa_repro.model.architecture import CLASSIFICATION, SEQ2SEQ, Architecture, architecture
 from pissa_repro.model.tokens import align
+from pissa_repro.runtime import walltime
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _launch(folder: str, options: Options) -> Any:
     for key, value in (SETTINGS | ({} if _cuda() else CPU_SETTINGS)).items():
         os.environ.setdefault(key, value)
     more = {} if _cuda() else {"distributed_executor_backend": "uni", "enforce_eager": True}
-    with _refusals():
+    with _refusals(), walltime.late():  # its workers would end by a warning that is meant for this process
         return _wrapper()(
             pretrained=folder,
             dtype=options.dtype,
