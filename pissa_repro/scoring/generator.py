@@ -219,8 +219,10 @@ class Generator:
         self.engine = BACKENDS[spec["backend"]](tokenizer, options)
 
     def _cell(self, left: list[Job], kept: dict[Job, Journal]) -> None:
-        prompts = self.prompts.some()
-        model = merged_model(left[0].cell, self.stored, prompts, self.engine.device)
+        prompts, merge = self.prompts.some(), merged_model
+        if self.engine.reads:
+            from pissa_repro.model.merging import streamed_model as merge
+        model = merge(left[0].cell, self.stored, prompts, self.engine.device)
         lm, checks = self.engine.take(model, prompts)
         for job in left:
             asked = self.styles[job.prompt]
