@@ -28,6 +28,8 @@ from pissa_repro.training import diverged
 from pissa_repro.training.cell import verified
 
 if TYPE_CHECKING:
+    from pissa_repro.model.merged import Merged
+    from pissa_repro.model.merging import Streamed
     from pissa_repro.scoring.harness import Task
 
 log = logging.getLogger(__name__)
@@ -218,11 +220,17 @@ class Generator:
         options = Options(spec["dtype"], self.batch_size, self.prompts.length, self.tensor_parallel)
         self.engine = BACKENDS[spec["backend"]](tokenizer, options)
 
+    def _merged(self, cell: TrainedCell) -> "Merged | Streamed":
+        """The cell's model, in memory or as an engine reads it."""
+        prompts, device = self.prompts.some(), self.engine.device
+        if not self.engine.reads:
+            return merged_model(cell, self.stored, prompts, device)
+        from pissa_repro.model.merging import streamed_model
+
+        return streamed_model(cell, self.stored, prompts, device)
+
     def _cell(self, left: list[Job], kept: dict[Job, Journal]) -> None:
-        prompts, merge = self.prompts.some(), merged_model
-        if self.engine.reads:
-            from pissa_repro.model.merging import streamed_model as merge
-        model = merge(left[0].cell, self.stored, prompts, self.engine.device)
+        prompts, model = self.prompts.some(), self._merged(left[0].cell)
         lm, checks = self.engine.take(model, prompts)
         for job in left:
             asked = self.styles[job.prompt]
