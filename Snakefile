@@ -27,6 +27,7 @@ include: "rules/exhibits.smk"
 
 onstart:
     check_backends()
+    check_cards()
     check_scoring()
     check_sinks()
     preload()

@@ -6,6 +6,9 @@ from pissa_repro.results.sizes import size_of
 LARGE = 8_000_000_000  # parameters of a model whose size is not known before it is fetched
 # The cards of a job are on one machine. The plug-in would start as many tasks as cards, each with the whole job.
 ONE_NODE = {"nodes": 1, "tasks_per_gpu": 0}
+# Five minutes to end a step and write a checkpoint, or to end a batch of prompts; Slurm's own log goes on, too, when the
+# job does.
+WARNED = {"slurm_extra": "--signal=USR1@300 --open-mode=append"}
 LIGHT = {"runtime": 60, "mem_mb": 8_000}  # loads no model; without `nodes`, which a group of jobs would sum
 
 

@@ -24,6 +24,7 @@ from pissa_repro.plan.checked import checked, fitting, warnings
 from pissa_repro.results import records
 from pissa_repro.runtime import paths, preloaded, walltime
 from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.gpus import check_build
 from pissa_repro.runtime.record import canonical, unfinished
 from pissa_repro.scoring import engines, generations
 from pissa_repro.training import sinks
@@ -150,6 +151,18 @@ def check_backends():
     for name in ASKED:
         if not paths.batch(name).exists():
             engines.check(BATCHES.named(name).backend, gpus(BATCHES.named(name).model))
+
+
+@told
+def check_cards():
+    """Before the first job: a torch without CUDA would be found out by jobs with cards, after their queue.
+
+    Where Snakemake makes the environments of jobs (--sdm), theirs is another torch.
+    """
+    on_cards = any(gpus(model) for model in SWEEP.config["sweep"]["models"])
+    to_come = any(job.rule.name in LOADING for job in workflow.dag.needrun_jobs())
+    if on_cards and to_come and not workflow.deployment_settings.deployment_method:
+        check_build()
 
 
 @told

@@ -20,6 +20,7 @@ rule generate:
     threads: 1
     resources:
         **loads(lambda w: batch_of(w).model, runtime=720),
+        **WARNED,
         tensor_parallel=1,
         batch_size=batch_prompts,
     params:

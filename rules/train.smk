@@ -20,12 +20,11 @@ rule train:
     threads: 1
     resources:
         **loads(lambda w: cell_of(w).model, runtime=1440, cards=gpus),
+        **WARNED,
         micro_batch_size=lambda w: SWEEP.config["models"][cell_of(w).model].get("micro_batch_size", 4),
         sharding=lambda w: SWEEP.config["models"][cell_of(w).model].get("sharding", "none"),
         checkpoint_steps=50,
         report_to="none",
-        # Five minutes to end a step and write a checkpoint; Slurm's own log goes on, too, when the job does.
-        slurm_extra="--signal=USR1@300 --open-mode=append",
     params:
         content=content(of_cell),
         spec=spec(lambda w: SWEEP.train_spec(cell_of(w))),

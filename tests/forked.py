@@ -1,8 +1,10 @@
 """Trainings in several processes on the CPU, one after the other, with one import of torch for all.
 
 python tests/forked.py JOBS.json, a list of {"count": processes, "argv": of the train stage, "fail_at": a step or null,
-"copy": a folder to copy before and its new place, or null}.
-Each process has the variables that torchrun sets. It prints what a process ended with that did not end well.
+"copy": a folder to copy before and its new place, or null, "memory": a folder, or null}. Into this each process writes
+what it takes at the end of its last step, and at most within it: {"steady", "peak"}, bytes beside what it began with.
+Each of several processes has the variables that torchrun sets. It prints what a process ended with that did not end
+well.
 """
 
 import json
@@ -22,8 +24,12 @@ from pissa_repro.plan.config import ROOT
 def trained(folder: Path, *jobs: dict) -> str:
     """Run the jobs in a process of their own, and return what they log; all end well, those told to fail do so."""
     listed = folder / "jobs.json"
-    listed.write_text(json.dumps([{"fail_at": None, "copy": None, **job} for job in jobs]), encoding="utf-8")
+    listed.write_text(
+        json.dumps([{"fail_at": None, "copy": None, "memory": None, **job} for job in jobs]), encoding="utf-8"
+    )
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    if any(job.get("memory") for job in jobs):
+        environment["MALLOC_MMAP_THRESHOLD_"] = "262144"  # freed memory goes back to the system at once
     command = [sys.executable, str(Path(__file__)), str(listed)]
     with open(folder / "jobs.log", "w+", encoding="utf-8") as said:
         done = subprocess.run(command, cwd=ROOT, env=environment, stdout=said, stderr=said, timeout=1800)
@@ -39,8 +45,9 @@ def _work(rank: int, job: dict, port: int) -> int:
     from pissa_repro.stages import train
     from pissa_repro.training.trainer import Watch
 
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(job["count"])}
-    os.environ |= {"LOCAL_WORLD_SIZE": str(job["count"]), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    if job["count"] > 1:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(job["count"])}
+        os.environ |= {"LOCAL_WORLD_SIZE": str(job["count"]), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
 
     def fail(watch, args, state, control, **_):
         if state.global_step == job["fail_at"]:
@@ -48,6 +55,8 @@ def _work(rank: int, job: dict, port: int) -> int:
 
     if job["fail_at"]:
         Watch.on_step_end = fail
+    if job["memory"]:
+        _measure(Watch, Path(job["memory"], f"{rank}.json"))
     try:
         train.main(job["argv"])
     except BaseException as error:
@@ -56,6 +65,29 @@ def _work(rank: int, job: dict, port: int) -> int:
         traceback.print_exc()
         return 1
     return 1 if job["fail_at"] else 0
+
+
+def _measure(watch: type, place: Path) -> None:
+    """Let a training say what it takes. Linux's VmHWM is a peak that can be begun anew."""
+    before, honest = _now("VmRSS"), watch.on_step_end
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == state.max_steps - 1:
+            Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+    def on_step_end(self, args, state, control, **given):
+        if state.global_step == state.max_steps:
+            found = {"steady": _now("VmRSS") - before, "peak": _now("VmHWM") - before}
+            place.write_text(json.dumps(found), encoding="utf-8")
+        return honest(self, args, state, control, **given)
+
+    watch.on_step_begin, watch.on_step_end = on_step_begin, on_step_end
+
+
+def _now(what: str) -> int:
+    """Bytes, of a line of /proc/self/status."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))
 
 
 def _run(job: dict) -> bool:

@@ -162,3 +162,33 @@ def test_a_negative_number_of_cards_is_refused():
     """Case 7: it waited for ever."""
     with pytest.raises(UserError, match="--gpus -1: choices"):
         gpus.take(-1)
+
+
+def built(folder, version: str) -> str:
+    """A folder for the path of Python in which torch is installed in this version."""
+    place = folder / f"torch-{version}.dist-info"
+    place.mkdir()
+    (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n", encoding="utf-8")
+    return str(folder)
+
+
+def test_a_torch_without_cuda_is_told_by_its_version(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(built(tmp_path, "9.1+cu130"))
+    gpus.check_build()
+    (tmp_path / "cpu").mkdir()
+    monkeypatch.syspath_prepend(built(tmp_path / "cpu", "9.1+cpu"))
+    with pytest.raises(UserError, match=r"models.<name>.gpus: torch 9.1\+cpu is built without CUDA.*--gpus"):
+        gpus.check_build()
+
+
+def test_jobs_with_cards_are_not_begun_without_cuda(tmp_path):
+    """Else each would wait in a queue for a card, and then say that it sees none."""
+    (tmp_path / "built").mkdir()
+    ours = environment(tmp_path, "") | {"PYTHONPATH": built(tmp_path / "built", "9.1+cpu")}
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", tmp_path, "--cores", "1", "train_all"]
+    (tmp_path / "mine.yaml").write_text("models: {mini-llama: {gpus: 1}}", encoding="utf-8")
+    command += ["--resources", "gpu=1", "--configfile", tmp_path / "mine.yaml"]
+    done = subprocess.run([*map(str, command)], env=ours, capture_output=True, encoding="utf-8")
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and "torch 9.1+cpu is built without CUDA" in said, said[-3000:]
+    assert "Traceback" not in said and not (tmp_path / "results").exists()

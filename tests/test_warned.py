@@ -8,6 +8,7 @@ import sys
 import pytest
 from helpers import Run
 from stage import says
+from transformers import Trainer
 
 from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime.errors import Stopped
@@ -74,6 +75,24 @@ def test_a_warned_training_goes_on_where_it_stopped_and_changes_no_bit(cell, who
         assert (cell.scratch / f"checkpoint-{step}" / WHOLE).is_file()
         assert not cell.record.exists() and not cell.steps.exists() and not cell.trained.exists()
     assert cell.train("--checkpoint-steps", str(EVERY), "--micro-batch-size", "2")["resumed_from"] == 5
+    assert results(cell) == results(whole)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_warning_while_a_checkpoint_is_written_spoils_nothing(cell, whole, monkeypatch, number):
+    """The checkpoint is written to its end, and the training stops a step later, with another."""
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        saved = Trainer._save_checkpoint
+
+        def save(self, *args):
+            if self.state.global_step == EVERY:
+                signal.raise_signal(number)
+            return saved(self, *args)
+
+        patch.setattr(Trainer, "_save_checkpoint", save)
+        train.main(argv(cell))
+    assert sorted(path.parent.name for path in cell.scratch.rglob(WHOLE)) == [f"checkpoint-{EVERY + n}" for n in (0, 1)]
+    assert cell.train("--checkpoint-steps", str(EVERY), "--micro-batch-size", "2")["resumed_from"] == EVERY + 1
     assert results(cell) == results(whole)
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pissa_repro.adapters import bases, card, folder, logits, stacked, streamed
+from pissa_repro.adapters import bases, card, folder, logits, stacked
 from pissa_repro.adapters.folder import ADAPTER, CONFIG, TAKING, Adapter
 from pissa_repro.adapters.pair import FAR, Pair, Survey, compare, ends_in_start, survey
+from pissa_repro.model import streamed
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import atomic, atomic_folder, refuse_existing, refuse_no_space, write_json
 

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from pissa_repro.adapters import cell_card, classifier, folder, logits, lowrank, trained, whole
+from pissa_repro.adapters import cell_card, classifier, folder, logits, lowrank, trained
 from pissa_repro.adapters.cells import StoredCell
 from pissa_repro.adapters.exportable import Asked, refuse, refuse_factors
 from pissa_repro.adapters.parts import Parts
-from pissa_repro.model import factors
+from pissa_repro.model import factors, whole
 from pissa_repro.model.merged import Merged, merged_model
 from pissa_repro.model.naming import natural
 from pissa_repro.model.peft_words import ONLY_FACTORS

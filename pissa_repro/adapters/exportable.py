@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pissa_repro.adapters import whole
 from pissa_repro.adapters.cell_card import WHAT
 from pissa_repro.adapters.cells import StoredCell
 from pissa_repro.adapters.parts import Parts
+from pissa_repro.model import whole
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import refuse_existing, refuse_no_space
 

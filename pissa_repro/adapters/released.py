@@ -16,10 +16,11 @@ import torch
 from safetensors import safe_open
 
 from pissa_repro import methods, quantizers
-from pissa_repro.adapters import released_card, streamed, whole
+from pissa_repro.adapters import released_card
 from pissa_repro.adapters.folder import ADAPTER, CONFIG
 from pissa_repro.adapters.released_plan import Plan, adapter_config
 from pissa_repro.linalg.gram import frobenius
+from pissa_repro.model import streamed, whole
 from pissa_repro.model.factors import BASE, FORMAT, USUAL, alpha_of, product, scaling
 from pissa_repro.model.header import header
 from pissa_repro.model.keys import PREFIX

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pissa_repro import methods
-from pissa_repro.adapters import bases, whole
+from pissa_repro.adapters import bases
 from pissa_repro.adapters.trained import SAVED
-from pissa_repro.model import checkpoint, targets
+from pissa_repro.model import checkpoint, targets, whole
 from pissa_repro.model.base import module_name
 from pissa_repro.model.skeleton import folder_architecture, skeleton
 from pissa_repro.plan.sweep import SOLVER_VERSION

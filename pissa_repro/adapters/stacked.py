@@ -8,10 +8,10 @@ import torch
 
 from pissa_repro.adapters.folder import Adapter, Module
 from pissa_repro.adapters.pair import Pair, Survey
-from pissa_repro.adapters.streamed import Entry
 from pissa_repro.model.factors import scaling
 from pissa_repro.model.keys import PREFIX
 from pissa_repro.model.peft_words import FROZEN, done
+from pissa_repro.model.streamed import Entry
 
 SCALES = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora")
 

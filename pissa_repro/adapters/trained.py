@@ -10,17 +10,17 @@ from typing import Any, TypeAlias
 
 import torch
 
-from pissa_repro.adapters import cell_card, folder, stacked, streamed
+from pissa_repro.adapters import cell_card, folder, stacked
 from pissa_repro.adapters.cell_card import Trained
 from pissa_repro.adapters.cells import StoredCell
 from pissa_repro.adapters.folder import Adapter
 from pissa_repro.adapters.pair import Pair, compare, survey
 from pissa_repro.adapters.parts import Parts
-from pissa_repro.adapters.streamed import Entry
-from pissa_repro.model import factors, keys, patterns
+from pissa_repro.model import factors, keys, patterns, streamed
 from pissa_repro.model.architecture import CLASSIFICATION
 from pissa_repro.model.header import header
 from pissa_repro.model.peft_words import DONE
+from pissa_repro.model.streamed import Entry
 from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError

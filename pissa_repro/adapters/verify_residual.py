@@ -5,11 +5,11 @@ from pathlib import Path
 from safetensors import safe_open
 
 from pissa_repro import quantizers
-from pissa_repro.adapters import export, folder, logits, whole
+from pissa_repro.adapters import export, folder, logits
 from pissa_repro.adapters.arrows import START_RECORD, near
 from pissa_repro.adapters.verify_cell import Steps, same_weights
 from pissa_repro.linalg.gram import frobenius
-from pissa_repro.model import checkpoint, factors
+from pissa_repro.model import checkpoint, factors, whole
 from pissa_repro.model.checks import relative_difference
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json, sha256

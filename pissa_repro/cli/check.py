@@ -5,7 +5,9 @@
 
 As the dry run does: the configs are laid over config/config.yaml and over each other like those of `snakemake
 --configfile`, so that mappings merge and lists are replaced. Exit code 1 where something makes no sense, with its
-place and the nearest known word. Models and rows are not looked at: the workflow's `admit` does that first.
+place and the nearest known word. Warns of trainings that take more than a card of 80 GiB, where the size of the model
+is known (`pissa plan --card` for another card). Models and rows are not looked at: the workflow's `admit` does that
+first.
 """
 
 from pathlib import Path
@@ -19,6 +21,9 @@ from pissa_repro.plan.batches import Batches
 from pissa_repro.plan.checked import checked, warnings
 from pissa_repro.plan.sections import Config, Dataset
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.results import fitting
+from pissa_repro.results.sizes import size_of
+from pissa_repro.runtime import paths
 
 
 def check(
@@ -28,7 +33,9 @@ def check(
     exhibits.PLUGINS.check()
     sweep, batches = checked(config.load(config.ROOT / "config" / "config.yaml", *(configs or ())))
     exhibits.outputs(sweep)  # the names under `exhibits`
-    told = [f"warning: {text}" for text in warnings(sweep)]
+    sizes = {model: size_of(sweep, model, paths.RESULTS) for model in sweep.config["sweep"]["models"]}
+    large = fitting.told(sweep, fitting.asked(sweep, sizes), sizes, fitting.CARD)
+    told = [f"warning: {text}" for text in (*warnings(sweep), *large)]
     print("\n".join([*cells(sweep), *jobs(sweep, batches), *tasks(sweep.config), *told]))
 
 

@@ -17,6 +17,7 @@ import typer
 
 from pissa_repro.cli._configs import Files, swept
 from pissa_repro.cli._table import show
+from pissa_repro.results.fitting import CARD, Asked, short, told
 
 if TYPE_CHECKING:
     from pissa_repro.exhibits import Output
@@ -32,7 +33,7 @@ def plan(
     exhibit: Annotated[str | None, typer.Argument(help="One table or figure, such as table2.")] = None,
     configfile: Files = None,
     results: Annotated[Path, typer.Option(help="The folder of records.")] = Path("results"),
-    card: Annotated[float, typer.Option(help="Memory of one GPU, in GiB.", min=1)] = 80.0,
+    card: Annotated[float, typer.Option(help="Memory of one GPU, in GiB.", min=1)] = CARD,
 ) -> None:
     """A line for each setting, and a sum."""
     from pissa_repro.results.forecast import ASSUMED, Forecast
@@ -53,7 +54,9 @@ def plan(
     print(_sum(items))
     if any(item.source == "arithmetic" for item in items):
         print(f"{ASSUMED}.")
-    print(*too_large(sweep, items, card), sep="", end="")
+    on_cards = [Asked(item.cell, item.what, item.memory) for item in items if item.cell and item.device == "GPU"]
+    for text in told(sweep, on_cards, forecast.sizes, card):
+        print(f"* {text} Else take these out of sweep.cells, or say --card for a larger one.")
 
 
 def wanted(sweep: "Sweep", exhibit: str | None) -> "list[Output]":
@@ -86,22 +89,6 @@ def _once(items: "list[Item]") -> "list[Item]":
     return sorted(kept, key=items.index)
 
 
-def too_large(sweep: "Sweep", items: "list[Item]", card: float) -> list[str]:
-    """A line for each model that has cells larger than a card of so many GiB: which, and which others fit."""
-    lines = []
-    for model in dict.fromkeys(item.model for item in items if _over(item, card)):
-        own = [item for item in items if item.model == model and item.cells]
-        over = [item for item in own if _over(item, card)]
-        fit = dict.fromkeys(item.what for item in own if not _over(item, card))
-        told = ", ".join(dict.fromkeys(f"{item.what} ({_short(item.memory)} GiB)" for item in over))
-        instead = f"{', '.join(fit)} of it would fit" if fit else "none of its cells would fit"
-        lines.append(
-            f"* {_shown(sweep, model)}: more than one card of {_short(card)} GiB: {told}; {instead}. Give the model "
-            "more 'gpus' and 'sharding: full', take these out of sweep.cells, or say --card for a larger one.\n"
-        )
-    return lines
-
-
 def _over(item: "Item", card: float) -> bool:
     return item.device == "GPU" and item.memory is not None and item.memory > card
 
@@ -111,8 +98,8 @@ def _shown(sweep: "Sweep", model: str) -> str:
 
 
 def _row(sweep: "Sweep", item: "Item", card: float) -> tuple[str, ...]:
-    name, memory = _shown(sweep, item.model), _short(item.memory) + (" *" if _over(item, card) else "")
-    numbers = (_short(item.hours), _short(item.scoring), memory, _short(item.disk))
+    name, memory = _shown(sweep, item.model), short(item.memory) + (" *" if _over(item, card) else "")
+    numbers = (short(item.hours), short(item.scoring), memory, short(item.disk))
     rank, cells = (str(value or "") for value in (item.rank, item.cells))
     rate = "" if item.rate is None else f"{item.rate:g}"
     made = str(item.made) if item.cells else ""
@@ -135,12 +122,12 @@ def _sum(items: "list[Item]") -> str:
         scoring = [item.scoring for item in here if item.scoring is not None]
         if here:
             unknown = sum(item.hours is None for item in here)
-            words = f"{_short(sum(known))} {device} hours to go" + (f", {unknown} lines not known" if unknown else "")
-            parts.append(words + (f", and {_short(sum(scoring))} of scoring" if scoring else ", scoring not counted"))
+            words = f"{short(sum(known))} {device} hours to go" + (f", {unknown} lines not known" if unknown else "")
+            parts.append(words + (f", and {short(sum(scoring))} of scoring" if scoring else ", scoring not counted"))
     most = max((item.memory for item in items if item.memory is not None), default=None)
     disk = sum(item.disk for item in items if item.disk is not None)
-    parts += [f"{_short(most)} GiB of memory at most"] if most is not None else []
-    return f"Sum: {'; '.join([*parts, f'{_short(disk)} GiB on disk beside the models'])}."
+    parts += [f"{short(most)} GiB of memory at most"] if most is not None else []
+    return f"Sum: {'; '.join([*parts, f'{short(disk)} GiB on disk beside the models'])}."
 
 
 def _left(item: "Item") -> float:
@@ -148,10 +135,3 @@ def _left(item: "Item") -> float:
     if item.cells:
         return 1 - item.made / item.cells
     return 0.0 if item.source.endswith("this record") else 1.0
-
-
-def _short(value: float | None) -> str:
-    """Two digits that matter; nothing for what is not known."""
-    if value is None:
-        return ""
-    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"

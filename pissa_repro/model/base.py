@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from pissa_repro.model.lent import Lent
+
+Changes = dict[str, Callable[[torch.Tensor], torch.Tensor]]
 
 
 def module_name(model: "PreTrainedModel", name: str) -> str:
@@ -58,11 +60,7 @@ def set_base(
     gets its base transposed and is never packed, nor is T5's `wo`. Raises UserError for a module that the model does
     not have, or that shares its weight with another.
     """
-    counts = uses(model)
-    for name in factors.A:
-        module = module_name(model, name)
-        if counts[id(model.get_parameter(f"{module}.weight"))] > 1:
-            raise UserError(f"config.train.target_modules: {name} shares its weight with the embedding; take it out.")
+    for name, module in _own(model, factors.A).items():
         if lent is not None:
             lent.put(model.get_submodule(module))
         packs = pack and _packable(model, module, quant)
@@ -71,6 +69,35 @@ def set_base(
             layer = model.get_submodule(module)
             lent.settle(layer)
             lent.changes[f"{module}.weight"] = partial(_made, factors, name, quant, stores_transposed(layer))
+
+
+def changes(model: "PreTrainedModel", factors: Factors, quant: str) -> Changes:
+    """What makes the base of every target weight, as `set_base` makes it, by the weight's name in the model.
+
+    Each takes a weight W in float32 as its layer stores it, which it may overwrite. Raises UserError as set_base.
+    """
+    return {
+        f"{module}.weight": partial(_made, factors, name, quant, stores_transposed(model.get_submodule(module)))
+        for name, module in _own(model, factors.A).items()
+    }
+
+
+def quantizing(model: "PreTrainedModel", names: Iterable[str], quant: str) -> Changes:
+    """The same of `quantize`."""
+    modules = [module_name(model, name) for name in names]
+    flips = {module: stores_transposed(model.get_submodule(module)) for module in modules}
+    return {
+        f"{name}.weight": partial(_based, offset=None, quant=quant, transposed=flip) for name, flip in flips.items()
+    }
+
+
+def _own(model: "PreTrainedModel", names: Iterable[str]) -> dict[str, str]:
+    """The model's names of the modules that the safetensors call so, each of which has its weight for itself."""
+    counts, found = uses(model), {name: module_name(model, name) for name in names}
+    for name, module in found.items():
+        if counts[id(model.get_parameter(f"{module}.weight"))] > 1:
+            raise UserError(f"config.train.target_modules: {name} shares its weight with the embedding; take it out.")
+    return found
 
 
 def _replace(

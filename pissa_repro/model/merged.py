@@ -37,6 +37,12 @@ class Merged(NamedTuple):
     logits: "torch.Tensor"
     untrained: "torch.Tensor"
 
+    def save(self, folder: str | Path, dtype: str) -> None:
+        """Write the model into a folder in a dtype, which it then has in memory, too."""
+        from pissa_repro.model.load import DTYPES
+
+        self.model.to(DTYPES[dtype]).save_pretrained(folder)
+
 
 def merged_model(
     cell: TrainedCell, stored: ModelRecord, prompts: list[list[int]], device: "torch.device | str | None" = None
@@ -65,14 +71,13 @@ def merged_model(
         after = model_checks.logits(wrapped, prompts)
         model = wrapped.merge_and_unload()
         merged = model_checks.logits(model, prompts)
-        merge_error = model_checks.relative_difference(merged, after)
     elif spec["stage"] == "base":
-        model, merge_error = untrained(base, stored["path"], train), 0.0
+        model = untrained(base, stored["path"], train)
         before = after = merged = model_checks.logits(model, prompts)
     elif train["init"] is None:
         before = model_checks.logits(base, prompts)
         del base
-        model, merge_error = load_base(trained, device=device, head=head), 0.0
+        model = load_base(trained, device=device, head=head)
         after = merged = model_checks.logits(model, prompts)
     elif init is None:
         raise UserError(f"{trained}: the folder of the factors that it was trained from is not given (--init).")
@@ -86,13 +91,21 @@ def merged_model(
         after = model_checks.logits(wrapped, prompts)
         model = wrapped.merge_and_unload()
         merged = model_checks.logits(model, prompts)
-        merge_error = model_checks.relative_difference(merged, after)
-    effect = model_checks.relative_difference(after, before)
-    if not effect > 0 and not (effect == 0 and spec["stage"] == "base"):  # NaN too
-        raise UserError(f"{trained}: the trained weights do not change the model's output, or make it NaN.")
-    if not merge_error <= MERGED:
-        raise UserError(f"{trained}: merging changes the logits by {merge_error:.1e} (limit {MERGED}).")
-    return Merged(model.eval(), {"training_effect": effect, "merge_error": merge_error}, merged, before)
+    return Merged(model.eval(), checked(cell, before, after, merged), merged, before)
+
+
+def checked(
+    cell: TrainedCell, before: "torch.Tensor", after: "torch.Tensor", merged: "torch.Tensor"
+) -> dict[str, float]:
+    """How far the training, and the merge, have moved the logits. Raises UserError as merged_model."""
+    from pissa_repro.model.checks import relative_difference
+
+    effect, error = relative_difference(after, before), 0.0 if merged is after else relative_difference(merged, after)
+    if not effect > 0 and not (effect == 0 and cell.spec["stage"] == "base"):  # NaN too
+        raise UserError(f"{cell.trained}: the trained weights do not change the model's output, or make it NaN.")
+    if not error <= MERGED:
+        raise UserError(f"{cell.trained}: merging changes the logits by {error:.1e} (limit {MERGED}).")
+    return {"training_effect": effect, "merge_error": error}
 
 
 def untrained(base: Any, place: str | Path, spec: Mapping[str, Any]) -> Any:

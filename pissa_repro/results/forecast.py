@@ -10,17 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pissa_repro import quantizers
 from pissa_repro.plan import studies
 from pissa_repro.plan.cells import Cell, by_seed
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.quantizers import Quantizer
 from pissa_repro.results.costs import GIB, peak
+from pissa_repro.results.fitting import memory, trained
 from pissa_repro.results.records import checked
 from pissa_repro.results.sizes import Size, size_of
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.processes import FULL
 from pissa_repro.runtime.record import read_json
 from pissa_repro.sources.split import span
 
@@ -28,10 +26,7 @@ from pissa_repro.sources.split import span
 # (float32) tera-operations, and a CPU core as the embedded sweep's trainings did.
 SPEED = {"bfloat16": 125e12, "float32": 7.8e12}
 CORE = 2.5e10
-BYTES = {"bfloat16": 2.0, "float32": 4.0}
 NO_MODEL = "none"  # of a study without one
-PACKED = 0.5625  # bytes a weight in 4 bits, with a float32 scale for 64 weights
-TRAINED = 16  # bytes a trained parameter: float32 weight, gradient, and Adam's two moments
 ASSUMED = (
     "arithmetic: 2 operations a parameter and token forward, as many back, and as many for weights that train; rows of "
     "half of max_length tokens; 40 % of an A100's peak, or 2.5e10 operations a second of a CPU core; memory without "
@@ -61,6 +56,7 @@ class Item:
     device: str = "core"
     source: str = ""
     names: list[str] = field(default_factory=list)
+    cell: Cell | None = None  # one of them
 
 
 class Forecast:
@@ -93,7 +89,7 @@ class Forecast:
         first, config = cells[0], self.sweep.config
         gpus = config["models"][first.model].get("gpus", 0)
         item = Item(first.model, self.sweep.display(first), first.quant, first.rank, first.data, first.learning_rate)
-        item.names, item.device = [cell.name for cell in cells], "GPU" if gpus else "core"
+        item.cell, item.names, item.device = first, [cell.name for cell in cells], "GPU" if gpus else "core"
         item.cells = len(cells)
         item.made = sum(self._made(cell) for cell in cells)
         if alike := self._alike(first):
@@ -103,12 +99,13 @@ class Forecast:
             item.memory = max(peak(r["provenance"]) for r in alike)
             item.source = f"measured, {len(alike)} records"
         elif size := self.sizes[first.model]:
-            item.hours, item.memory = self._hours(first, size), self._memory(first, size)
+            item.hours, item.memory = self._hours(first, size), memory(self.sweep, first, size)
             item.source = "arithmetic"
         else:
             item.source = "not known: its files are not here"
         if size := self.sizes[first.model]:
-            item.disk = len(cells) * self._trained(first, size) * (2 if self.sweep.has_factors(first) else 1) * 4 / GIB
+            kept = 2 if self.sweep.has_factors(first) else 1
+            item.disk = len(cells) * trained(self.sweep, first, size) * kept * 4 / GIB
         item.hours = None if item.hours is None else item.hours * len(cells)
         item.scoring = self._scoring(cells)
         return item
@@ -142,34 +139,16 @@ class Forecast:
         first, stop = span(rows)
         return float(train["epochs"]) * math.ceil((stop - first) / train["batch_size"])
 
-    def _trained(self, cell: Cell, size: Size) -> int:
-        """Trained parameters."""
-        if not self.sweep.has_factors(cell):
-            return size.parameters
-        targets = self.sweep.targets(cell)["target_modules"]
-        kinds = {kind for kind, _ in size.matrices}
-        return size.factors(cell.rank, targets if isinstance(targets, list | tuple) else kinds)
-
     def _hours(self, cell: Cell, size: Size) -> float | None:
         """Hours of a training of one seed by its operations."""
         train, steps = dict(cell.train), self._steps(cell)
         if steps is None:
             return None
-        trained = self._trained(cell, size)
-        a_token = 4 * size.parameters + 2 * trained + (4 * trained if self.sweep.has_factors(cell) else 0)
+        own = trained(self.sweep, cell, size)
+        a_token = 4 * size.parameters + 2 * own + (4 * own if self.sweep.has_factors(cell) else 0)
         tokens = steps * train["batch_size"] * train["max_length"] / 2
         on_gpu = self.sweep.config["models"][cell.model].get("gpus", 0)
         return a_token * tokens / (SPEED[train["dtype"]] if on_gpu else CORE) / 3600
-
-    def _memory(self, cell: Cell, size: Size) -> float:
-        """GiB of base and trained parameters while training, on a card. Adapters are not shared among cards."""
-        trained, each = self._trained(cell, size), BYTES[dict(cell.train)["dtype"]]
-        model = self.sweep.config["models"][cell.model]
-        cards = model["gpus"] if model.get("sharding") == FULL else 1
-        if not self.sweep.has_factors(cell):
-            return TRAINED * trained / cards / GIB
-        packed = size.linear() if packs(cell.quant) else 0
-        return ((each * (size.parameters - packed) + PACKED * packed) / cards + TRAINED * trained) / GIB
 
     def _scoring(self, cells: list[Cell]) -> float | None:
         """Hours of generating and scoring on all swept tasks, by scores of the model; None where one has none."""
@@ -201,12 +180,6 @@ class Forecast:
         item.hours = operations / (SPEED["float32"] if item.device == "GPU" else CORE) / 3600
         item.source = "arithmetic"
         return item
-
-
-def packs(quant: str) -> bool:
-    """Whether a base is kept in few bits in training, and not dequantized."""
-    packable = quantizers.find(quant).quantizer.packable
-    return getattr(packable, "__func__", None) is not Quantizer.packable
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -5,7 +5,9 @@ that jobs side by side get cards of their own. Call before anything starts CUDA;
 where a card is taken.
 """
 
+import contextlib
 import fcntl
+import importlib.metadata
 import itertools
 import logging
 import os
@@ -18,6 +20,7 @@ from pissa_repro.runtime.errors import UserError
 
 log = logging.getLogger(__name__)
 ELSE = "Change models.<name>.gpus (--gpus); 0 computes on the CPU."
+CPU_BUILD = "+cpu"  # the end of the version of PyTorch's wheels for CPUs
 _held: list[int] = []  # open locks; they end with the last process that holds them, and pass through exec
 
 
@@ -94,6 +97,16 @@ def _confirm(count: int) -> None:
             f"gpus: {count} asked for, torch {torch.__version__} sees {seen} "
             f"(CUDA_VISIBLE_DEVICES is '{shown}').{why} {ELSE}"
         )
+
+
+def check_build() -> None:
+    """Raise UserError for a torch that is built for CPUs alone, as its version says; torch is not imported.
+
+    For the process that submits jobs with cards: it would be found out on a node only, after the queue.
+    """
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        if (version := importlib.metadata.version("torch")).endswith(CPU_BUILD):
+            raise UserError(f"models.<name>.gpus: torch {version} is built without CUDA. Install another. {ELSE}")
 
 
 def _lock(cards: list[str], count: int) -> dict[str, int]:

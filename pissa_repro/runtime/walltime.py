@@ -12,6 +12,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from pissa_repro.runtime.errors import Stopped
+
 log = logging.getLogger(__name__)
 
 
@@ -23,6 +25,17 @@ class Stop:
     def _ask(self, number: int, frame: object) -> None:
         self.number = number
 
+    def leave(self) -> None:
+        """Raise Stopped where a signal has asked for it; the warning also puts the job back into the queue.
+
+        For a stage between two parts of its work, of which what is done is on the disk.
+        """
+        if self.number:
+            log.info("%s: stopped, what is finished is kept", signal.Signals(self.number).name)
+            if self.number == signal.SIGUSR1:
+                requeue()
+            raise Stopped(self.number)
+
     @contextlib.contextmanager
     def listening(self, *signals: int) -> Iterator["Stop"]:
         """Take note of these signals, instead of ending by them. For the main thread alone (ValueError elsewhere)."""
@@ -32,6 +45,16 @@ class Stop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@contextlib.contextmanager
+def late() -> Iterator[None]:
+    """Within, the warning waits, and ends nothing that is started: a program inherits none of Python's handlers."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def ignored() -> None:

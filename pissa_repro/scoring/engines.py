@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from pissa_repro.model.architecture import CLASSIFICATION, SEQ2SEQ, Architecture, architecture
 from pissa_repro.model.tokens import align
+from pissa_repro.runtime import walltime
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from pissa_repro.model.merged import Merged
+    from pissa_repro.model.merging import Streamed
     from pissa_repro.scoring.harness import Task
 
 TOP = 20  # most probable next tokens that are compared
@@ -54,7 +56,7 @@ class Options:
 class HF:
     """transformers' generate on the model in memory; prompts are tokenized as in training."""
 
-    device = None  # models are merged where this process computes
+    device, reads = None, False  # models are merged where this process computes
 
     def __init__(self, tokenizer: Any, options: Options):
         self.tokenizer, self.options, self.start_seconds = tokenizer, options, 0.0
@@ -79,23 +81,21 @@ class HF:
 class VLLM:
     """vLLM. It reads weights from a folder, so each cell's merged model is saved to a temporary one."""
 
-    device = "cpu"  # the engine has the GPU; models are merged beside it
+    device, reads = "cpu", True  # the engine has the GPU; models are merged beside it, weight by weight
 
     def __init__(self, tokenizer: Any, options: Options):
         self.tokenizer, self.options, self.start_seconds = tokenizer, options, 0.0
         self.lm: Any = None
 
-    def take(self, merged: "Merged", prompts: list[list[int]]) -> tuple[Any, dict[str, float]]:
+    def take(self, merged: "Merged | Streamed", prompts: list[list[int]]) -> tuple[Any, dict[str, float]]:
         """The lm-eval model of these weights, and how its log-probabilities differ from the merged model's.
 
         Raises UserError when the engine does not compute with these weights (pitfall 20), and EngineError
         when it does not start.
         """
-        from pissa_repro.model.load import DTYPES
-
         with tempfile.TemporaryDirectory(prefix="pissa-repro-merged-") as folder:
             align(merged.model, self.tokenizer)
-            merged.model.to(DTYPES[self.options.dtype]).save_pretrained(folder)
+            merged.save(folder, self.options.dtype)
             if self.lm is None:
                 self.tokenizer.save_pretrained(folder)
                 started = time.perf_counter()
@@ -117,7 +117,7 @@ class VLLM:
             )
         return self.lm, {"logprob_error": error, "logprob_effect": effect}
 
-    def _logprobs(self, merged: "Merged", prompts: list[list[int]]) -> tuple[float, float]:
+    def _logprobs(self, merged: "Merged | Streamed", prompts: list[list[int]]) -> tuple[float, float]:
         """Root mean squares (nats): the engine against the merged model, and that against the model before training."""
         import torch
         from vllm import SamplingParams, TokensPrompt
@@ -146,7 +146,7 @@ def _launch(folder: str, options: Options) -> Any:
     for key, value in (SETTINGS | ({} if _cuda() else CPU_SETTINGS)).items():
         os.environ.setdefault(key, value)
     more = {} if _cuda() else {"distributed_executor_backend": "uni", "enforce_eager": True}
-    with _refusals():
+    with _refusals(), walltime.late():  # its workers would end by a warning that is meant for this process
         return _wrapper()(
             pretrained=folder,
             dtype=options.dtype,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pissa_repro.model import classes, tokens
 from pissa_repro.model.architecture import architecture
 from pissa_repro.model.merged import TrainedCell, merged_model
-from pissa_repro.runtime import paths
+from pissa_repro.runtime import paths, walltime
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.provenance import end, provenance
@@ -28,6 +28,8 @@ from pissa_repro.training import diverged
 from pissa_repro.training.cell import verified
 
 if TYPE_CHECKING:
+    from pissa_repro.model.merged import Merged
+    from pissa_repro.model.merging import Streamed
     from pissa_repro.scoring.harness import Task
 
 log = logging.getLogger(__name__)
@@ -150,10 +152,16 @@ def _ids(task: "Task", style: Style) -> list[list[int]]:
 
 
 class Generator:
-    """Generates jobs with one engine, which starts at the first job that has anything left to do."""
+    """Generates jobs with one engine, which starts at the first job that has anything left to do.
 
-    def __init__(self, stored: ModelRecord, batch_size: int, tensor_parallel: int = 1):
+    stop: what asks it to end before the next batch of prompts.
+    """
+
+    def __init__(
+        self, stored: ModelRecord, batch_size: int, tensor_parallel: int = 1, stop: walltime.Stop | None = None
+    ):
         self.stored, self.batch_size, self.tensor_parallel = stored, batch_size, tensor_parallel
+        self.stop = stop or walltime.Stop()
         self.started = time.perf_counter()
         self.origin = provenance(self.started)
         self.engine: Any = None
@@ -162,7 +170,7 @@ class Generator:
         """Generate what is missing, cell after cell: {job: reason} for those of cells that were refused.
 
         Of a cell whose training diverged it is noted that there is nothing to generate with. Raises EngineError when
-        the engine itself fails.
+        the engine itself fails, and Stopped when it was asked to stop with work left.
         """
         refused, work = {}, self._without_diverged(work)
         cells = [list(own) for _, own in itertools.groupby(work, key=lambda job: job.trained)]
@@ -173,6 +181,7 @@ class Generator:
                 if not left:
                     log.info("%s: nothing left to generate", own[0].trained)
                     continue
+                self.stop.leave()
                 if self.engine is None:
                     self._start(work)
                 try:
@@ -211,22 +220,34 @@ class Generator:
         options = Options(spec["dtype"], self.batch_size, self.prompts.length, self.tensor_parallel)
         self.engine = BACKENDS[spec["backend"]](tokenizer, options)
 
+    def _merged(self, cell: TrainedCell) -> "Merged | Streamed":
+        """The cell's model, in memory or as an engine reads it."""
+        prompts, device = self.prompts.some(), self.engine.device
+        if not self.engine.reads:
+            return merged_model(cell, self.stored, prompts, device)
+        from pissa_repro.model.merging import streamed_model
+
+        return streamed_model(cell, self.stored, prompts, device)
+
     def _cell(self, left: list[Job], kept: dict[Job, Journal]) -> None:
-        prompts = self.prompts.some()
-        model = merged_model(left[0].cell, self.stored, prompts, self.engine.device)
+        prompts, model = self.prompts.some(), self._merged(left[0].cell)
         lm, checks = self.engine.take(model, prompts)
         for job in left:
             asked = self.styles[job.prompt]
             run = {**self.origin, "checks": model.checks | checks, "prompts_cut": self.prompts.cut(job.task, asked)}
             kept[job].begin(run | facts(asked) | {"start_seconds": round(self.engine.start_seconds, 3)})
-            generate(job, asked, kept[job], lm, self.prompts.lengths(job.task, asked), self.batch_size)
+            lengths = self.prompts.lengths(job.task, asked)
+            generate(job, asked, kept[job], lm, lengths, self.batch_size, self.stop)
             kept[job].finish(end(self.started))
 
 
-def generate(job: Job, style: Style, kept: Journal, lm: Any, lengths: dict[int, int], batch_size: int) -> None:
+def generate(
+    job: Job, style: Style, kept: Journal, lm: Any, lengths: dict[int, int], batch_size: int, stop: walltime.Stop
+) -> None:
     """Generate what each item lacks, turn by turn, long prompts first; a batch is kept when it is done.
 
-    Batches are those of all items, not of the missing ones: who goes on gets the same batches.
+    Batches are those of all items, not of the missing ones: who goes on gets the same batches. Raises Stopped between
+    two of them where `stop` was asked.
     """
     lm.style = style
     order = sorted(job.task.ids, key=lambda i: (-lengths[i], i))
@@ -234,6 +255,7 @@ def generate(job: Job, style: Style, kept: Journal, lm: Any, lengths: dict[int, 
     for turn in range(job.task.turns):
         todo = [group for group in (kept.pending(batch, turn) for batch in batches) if group]
         for group in track(todo, f"{job.name}, turn {turn + 1}" if turn else job.name, len(todo)):
+            stop.leave()
             before = time.perf_counter()
             answers = job.task.ask(lm, [job.task.request(i, kept.turns.get(i, []), style) for i in group])
             seconds = (time.perf_counter() - before) / len(group)

@@ -10,7 +10,7 @@ from commands import pissa
 from peer import changed, train
 from stage import says
 
-from pissa_repro.adapters import streamed
+from pissa_repro.model import streamed
 from pissa_repro.runtime.errors import run_stage
 
 A_KEY = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"

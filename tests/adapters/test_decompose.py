@@ -177,7 +177,7 @@ def test_loftq_with_one_turn_takes_nothing_out_and_is_copied(tiny_model, tmp_pat
 
 
 def test_several_ranks_are_the_bytes_of_each_alone_from_one_walk(sharded, tmp_path, monkeypatch):
-    from pissa_repro.adapters import whole
+    from pissa_repro.model import whole
 
     honest, read = whole.safe_open, []
     monkeypatch.setattr(whole, "safe_open", lambda path, **words: read.append(path) or honest(path, **words))

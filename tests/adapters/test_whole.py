@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 from stage import says
 from transformers import AutoModelForCausalLM
 
-from pissa_repro.adapters import whole
-from pissa_repro.model import checkpoint
+from pissa_repro.model import checkpoint, whole
 from pissa_repro.model.folder import INDEX, SINGLE
 
 

@@ -60,6 +60,7 @@ def test_a_word_on_the_command_line_changes_its_value_alone(asked):
     job = of_llama(asked, "train")
     assert job["runtime"] == "7" and job["gpu"] == "1" and job["slurm_extra"].startswith("--signal=USR1@")
     assert of_llama(asked, "generate")["runtime"] == "720"
+    assert of_llama(asked, "generate")["slurm_extra"] == job["slurm_extra"], "both are warned of their walltime"
 
 
 def test_memory_holds_the_weights_in_float32(asked):

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from pathlib import Path
 
 import pytest
 from commands import pissa
@@ -11,7 +12,8 @@ from pissa_repro.exhibits import outputs
 from pissa_repro.paper.published import printed
 from pissa_repro.plan.config import ROOT, load
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.results.forecast import Forecast, packs
+from pissa_repro.results.fitting import packs, ways
+from pissa_repro.results.forecast import Forecast
 from pissa_repro.results.sizes import size_of
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
@@ -66,6 +68,7 @@ def test_cells_larger_than_a_card_are_marked_with_what_would_fit(tmp_path, capsy
     marked = [line for line in shown.splitlines() if " *  " in line]
     assert len(marked) == 4 and all(" full FT " in line for line in marked)
     assert "\n* LLaMA-2-7B: more than one card of 80 GiB: full FT (100 GiB); LoRA, PiSSA" in shown
+    assert "full FT fits with sharding: full and gpus: 2 (50 GiB each). Else take" in shown
     pissa("plan", "table2", "--configfile", PAPER, "--results", tmp_path, "--card", "141")
     assert "*" not in capsys.readouterr().out
 
@@ -83,6 +86,35 @@ def test_cards_that_share_the_weights_hold_a_part_each(real, tmp_path):
     factors = 16 * size_of(real, "llama-2-7b", tmp_path).factors(128, real.config["train"]["target_modules"])
     one, four = (memory[name, "llama-2-7b", "QLoRA"] - factors for name in ("one", "four"))
     assert four == pytest.approx(one / 4)
+
+
+def large(given, cell: str, card: float) -> list[str]:
+    """What would let a cell of the paper's Mistral fit a card of so many GiB, by the names that tables show."""
+    sweep, place = Sweep(given), Path("nowhere")
+    (one,) = (one for one in sweep.cells.values() if (one.model, sweep.display(one)) == ("mistral-7b", cell))
+    return ways(sweep, one, size_of(sweep, one.model, place), card)
+
+
+def test_what_would_let_a_cell_fit_is_computed(real):
+    """Cards that share the weights, of a number that divides the batch; few bits; a lower rank."""
+    config = copy.deepcopy(real.config)
+    config["sweep"] |= {"seeds": [0], "models": ["mistral-7b"]}
+    assert large(config, "full FT", 30) == ["sharding: full and gpus: 4 (27 GiB each)"]
+    assert large(config, "PiSSA", 12) == ["sharding: full and gpus: 4 (9.2 GiB each)", "nf4 (7.1 GiB)"]
+    assert large(config, "full FT", 1) == [] and large(config, "PiSSA", 2) == ["a lower rank"]
+    config["models"]["mistral-7b"] |= {"gpus": 4}
+    assert large(config, "full FT", 30) == ["sharding: full on its 4 cards (27 GiB each)"]
+    config["models"]["mistral-7b"] |= {"sharding": "full"}
+    assert large(config, "full FT", 20) == ["sharding: full and gpus: 8 (13 GiB each)"]
+    assert large(config, "full FT", 30) == ["a lower micro_batch_size"]
+
+
+def test_a_check_warns_of_what_no_card_holds(capsys):
+    pissa("check", PAPER)
+    (warned,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: LLaMA-2-7B")]
+    assert "more than one card of 80 GiB: full FT (100 GiB); " in warned and "sharding: full and gpus: 2" in warned
+    pissa("check", EMBEDDED)
+    assert "more than one card" not in capsys.readouterr().out
 
 
 def test_measured_records_come_before_arithmetic(swept, recorded, tmp_path):

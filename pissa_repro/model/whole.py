@@ -16,10 +16,10 @@ from typing import NamedTuple
 import torch
 from safetensors import safe_open
 
-from pissa_repro.adapters.streamed import Place, opened, order
 from pissa_repro.model import checkpoint
 from pissa_repro.model import folder as model_folder
 from pissa_repro.model.header import Stored, header
+from pissa_repro.model.streamed import Place, opened, order
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import atomic, write_json
 
@@ -142,11 +142,12 @@ def write_beside(source: str | Path, folders: Sequence[Path], files: Sequence[Sh
             json.dump(config, file, indent=2, sort_keys=True)  # not write_json: a config may hold infinite numbers
             file.write("\n")
         if model_folder.is_file(source / model_folder.INDEX):
-            write_json(folder / model_folder.INDEX, _index(files))
+            write_json(folder / model_folder.INDEX, index(files))
         for path in dict.fromkeys([*model_folder.tokenizer_files(source), *beside]):
             shutil.copyfile(path, folder / path.name)
 
 
-def _index(files: Sequence[Shard]) -> dict[str, object]:
+def index(files: Sequence[Shard]) -> dict[str, object]:
+    """What the index of a model in several files says."""
     places = {name: shard.source.name for shard in files for name in shard.places}
     return {"metadata": {"total_size": sum(shard.size for shard in files)}, "weight_map": places}

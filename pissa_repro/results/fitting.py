@@ -1,0 +1,121 @@
+"""Whether a training fits a card, by arithmetic, and what would let it fit."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from pissa_repro import quantizers
+from pissa_repro.plan.cells import Cell
+from pissa_repro.plan.sweep import Sweep
+from pissa_repro.quantizers import Quantizer
+from pissa_repro.results.costs import GIB
+from pissa_repro.results.sizes import Size
+from pissa_repro.runtime.processes import FULL
+
+CARD = 80.0  # GiB of the card that is meant where none is named
+BYTES = {"bfloat16": 2.0, "float32": 4.0}
+PACKED = 0.5625  # bytes a weight in 4 bits, with a float32 scale for 64 weights
+TRAINED = 16  # bytes a trained parameter: float32 weight, gradient, and Adam's two moments
+MOST_CARDS = 64
+FOUR_BITS = "nf4"
+
+
+class Asked(NamedTuple):
+    """A cell that trains on cards, its method's name in tables, and the GiB that it takes of each; None: not known."""
+
+    cell: Cell
+    what: str
+    memory: float | None
+
+
+def packs(quant: str) -> bool:
+    """Whether a base is kept in few bits in training, and not dequantized."""
+    packable = quantizers.find(quant).quantizer.packable
+    return getattr(packable, "__func__", None) is not Quantizer.packable
+
+
+def trained(sweep: Sweep, cell: Cell, size: Size) -> int:
+    """Trained parameters."""
+    if not sweep.has_factors(cell):
+        return size.parameters
+    targets = sweep.targets(cell)["target_modules"]
+    kinds = {kind for kind, _ in size.matrices}
+    return size.factors(cell.rank, targets if isinstance(targets, list | tuple) else kinds)
+
+
+def memory(sweep: Sweep, cell: Cell, size: Size, cards: int | None = None, quant: str | None = None) -> float:
+    """GiB of base and trained parameters while training, on a card, without activations.
+
+    cards: that share the weights; None for those that the config says. quant: None for the cell's. What trains of an
+    adapter is not shared.
+    """
+    own, model = trained(sweep, cell, size), sweep.config["models"][cell.model]
+    if cards is None:
+        cards = model["gpus"] if model.get("sharding") == FULL else 1
+    if not sweep.has_factors(cell):
+        return TRAINED * own / cards / GIB
+    packed = size.linear() if packs(quant or cell.quant) else 0
+    each = BYTES[dict(cell.train)["dtype"]]
+    return ((each * (size.parameters - packed) + PACKED * packed) / cards + TRAINED * own) / GIB
+
+
+def asked(sweep: Sweep, sizes: Mapping[str, Size | None]) -> Iterator[Asked]:
+    """Each setting of the sweep that trains on cards and whose model's size is known, once; by arithmetic."""
+    seen = set()
+    for cell in sweep.cells.values():
+        size, what = sizes.get(cell.model), sweep.display(cell)
+        key = (cell.model, what, cell.quant, cell.rank, dict(cell.train)["dtype"])
+        if size and key not in seen and sweep.config["models"][cell.model].get("gpus", 0):
+            seen.add(key)
+            yield Asked(cell, what, memory(sweep, cell, size))
+
+
+def told(sweep: Sweep, settings: Iterable[Asked], sizes: Mapping[str, Size | None], card: float) -> Iterator[str]:
+    """A text for each model with cells that take more than a card has: which, which others fit, and what would help."""
+    by_model: dict[str, list[Asked]] = {}
+    for one in settings:
+        by_model.setdefault(one.cell.model, []).append(one)
+    for model, own in by_model.items():
+        large = {f"{one.what} ({short(one.memory)} GiB)": one for one in own if one.memory and one.memory > card}
+        fit = dict.fromkeys(one.what for one in own if one not in large.values())
+        if large:
+            size, shown = sizes[model], sweep.config["models"][model].get("display", model)
+            yield " ".join([
+                f"{shown}: more than one card of {short(card)} GiB: {', '.join(large)};",
+                f"{', '.join(fit)} of it would fit." if fit else "none of its cells would fit.",
+                *(dict.fromkeys(_helps(sweep, one, size, card) for one in large.values()) if size else ()),
+            ])  # fmt: skip
+
+
+def _helps(sweep: Sweep, one: Asked, size: Size, card: float) -> str:
+    if found := ways(sweep, one.cell, size, card):
+        return f"{one.what} fits with {', or '.join(found)}."
+    return f"{one.what} fits no {MOST_CARDS} such cards."
+
+
+def ways(sweep: Sweep, cell: Cell, size: Size, card: float) -> list[str]:
+    """What would let a cell fit a card of so many GiB, in words; nothing where neither cards nor bits would."""
+    model, batch, found = sweep.config["models"][cell.model], dict(cell.train)["batch_size"], []
+    if memory(sweep, cell, size) <= card:
+        return ["a lower micro_batch_size"]  # what was measured is more: activations
+    here = model.get("gpus", 0)
+    for count in (here, *range(2, MOST_CARDS + 1)):
+        if count < 2 or batch % count or (each := memory(sweep, cell, size, count)) > card:
+            continue
+        same = count == here and model.get("sharding") != FULL
+        words = f"sharding: full on its {count} cards" if same else f"sharding: full and gpus: {count}"
+        found.append(f"{words} ({short(each)} GiB each)")
+        break
+    if sweep.has_factors(cell):
+        packed = memory(sweep, cell, size, quant=FOUR_BITS)
+        if not packs(cell.quant) and packed <= card:
+            found.append(f"{FOUR_BITS} ({short(packed)} GiB)")
+        if TRAINED * trained(sweep, cell, size) / GIB > card:
+            found.append("a lower rank")
+    return found
+
+
+def short(value: float | None) -> str:
+    """Two digits that matter; nothing for what is not known."""
+    if value is None:
+        return ""
+    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
