@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from reported import HOSTILE, Made, drawn
+from reported import HOSTILE, Made, opened
 
 from pissa_repro.report.page.write import write
 from pissa_repro.runtime import paths
@@ -48,16 +48,6 @@ def browser():
 
 @pytest.fixture
 def tab(browser, page):
-    """The page, opened; afterwards it must have said nothing and asked nobody."""
-    tab, faults = browser.new_page(viewport={"width": 1400, "height": 900}), []
-    tab.on("console", lambda told: faults.append(told.text))
-    tab.on("pageerror", lambda error: faults.append(str(error)))
-    tab.on(
-        "request",
-        lambda asked: faults.append(asked.url) if not asked.url.startswith(("file:", "data:", "blob:")) else None,
-    )
-    tab.goto(page.as_uri())
-    drawn(tab)
-    yield tab
-    tab.close()
-    assert not faults
+    """The page, opened."""
+    with opened(browser, page) as tab:
+        yield tab

@@ -20,7 +20,8 @@ function embed(id, spec) {
   const options = {mode: "vega-lite", renderer: "svg", actions: {export: true, source: false, compiled: false, editor: false},
     config: themed(), tooltip: {theme: dark.matches ? "dark" : "light"}};
   const whole = {width: "container", autosize: {type: "fit-x", contains: "padding"}, ...spec};
-  embed.last = (embed.last ?? Promise.resolve()).then(() => vegaEmbed(byId(id), whole, options));  // one after the other
+  embed.last = (embed.last ?? Promise.resolve()).then(() => vegaEmbed(byId(id), whole, options))  // one after the other
+    .then(() => byId(id).querySelector("summary").setAttribute("aria-label", "Save this chart"));
 }
 
 function nothing(id, text) {

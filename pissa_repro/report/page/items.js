@@ -16,11 +16,18 @@ function load(number) {
 }
 
 const runKey = (place) => DATA.runs[place].record;
+const runPlace = () => DATA.runs.findIndex((run) => STATE.run && run.record === STATE.run && run.items);
 const rowOf = (place) => DATA.settings.find((row) => row.runs.includes(place));
 function openItems(place) {
   change({run: runKey(place), show: "", find: ""});
   byId("items-head").focus();
   byId("items").scrollIntoView();
+}
+
+function closeItems() {
+  const place = runPlace();
+  change({run: "", show: "", find: ""});
+  (document.querySelector(`[data-keep="items ${place}"]`) ?? byId("items-head")).focus();  // its setting may be folded
 }
 
 const CHOICES = {
@@ -36,12 +43,13 @@ function drawItemsBar() {
   const input = make("input", {type: "search", name: "find", on: {input: (event) => change({find: event.target.value})}});
   const select = make("select", {name: "show", on: {change: (event) => change({show: event.target.value})}},
     ...Object.entries(CHOICES).map(([value, [label]]) => make("option", {value}, label)));
-  byId("items-bar").append(make("label", {class: "field"}, "Search in texts", input), make("label", {class: "field"}, "Show", select));
+  const close = make("button", {type: "button", id: "items-close", on: {click: closeItems}}, "Close");
+  byId("items-bar").append(make("label", {class: "field"}, "Search in texts", input), make("label", {class: "field"}, "Show", select), close);
 }
 
 let asked = 0, drawnFor = "";
 async function drawItems() {
-  const place = DATA.runs.findIndex((run) => STATE.run && run.record === STATE.run && run.items);
+  const place = runPlace();
   byId("items-bar").hidden = place < 0;
   if (place < 0) {
     drawnFor = "";

@@ -135,6 +135,9 @@ function copyText(text, button) {
   button.textContent = done ? "Copied" : "Select the text";
 }
 
+// A browser takes a head of which a strip is in sight for one that is seen.
+byId("table").addEventListener("focusin", (event) => event.target.scrollIntoView({block: "nearest", inline: "nearest"}));
+
 function drawTools() {
   const tick = (column) => make("label", {class: "tick"},
     make("input", {type: "checkbox", name: "column", value: column.key, on: {change: pickColumns}}), column.label);
