@@ -27,11 +27,14 @@ HOSTILE = "</script><script>document.title='taken'</script><img src=x onerror=\"
 
 
 class Made:
-    """The sweep, its config file, and its folder of records. over: a shipped config below that file."""
+    """The sweep, its config file, and its folder of records.
 
-    def __init__(self, folder: Path, skip=(), over: str = "config.yaml", **swept):
+    over: a shipped config below that file. more: other sections of the file.
+    """
+
+    def __init__(self, folder: Path, skip=(), over: str = "config.yaml", more=None, **swept):
         self.results, self.config = folder / "results", folder / "mine.yaml"
-        self.config.write_text(yaml.safe_dump({"sweep": SWEPT["sweep"] | swept}), encoding="utf-8")
+        self.config.write_text(yaml.safe_dump({"sweep": SWEPT["sweep"] | swept} | (more or {})), encoding="utf-8")
         self.sweep = Sweep(load(ROOT / "config/config.yaml", ROOT / "config" / over, self.config))
         self.results.mkdir()
         record(self.sweep, self.results, skip)

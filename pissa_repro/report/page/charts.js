@@ -1,5 +1,5 @@
 // Two charts by Vega-Lite, of the rows that the table shows.
-const MOST_CURVES = 12, MOST_ERRORS = 40, MOST_NAMES = 15, MOST_COLOURS = 24;
+const MOST_CURVES = 12, MOST_ERRORS = 40, MOST_NAMES = 15, REST = "other methods";
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 function themed() {
@@ -96,10 +96,14 @@ function drawScatter(rows) {
   };
   const field = (name, column) => ({field: name, type: "quantitative", title: column.label + (column.unit && unit === "percent" ? ", %" : ""), scale: wide(name, column) ? {type: "log"} : {zero: false, nice: true}});
   const tooltip = [["name", "Setting"], ["task", "Task"], ["sx", x.label], ["sy", y.label], ["says", "To reference"]].map(([name, title]) => ({field: name, title}));
+  const palette = themed().range.category, all = new Set([...best, ...points].map((point) => point.method));
+  const coloured = [...all].slice(0, palette.length).sort(order), rest = all.size > coloured.length ? [REST] : [];
+  for (const point of points) point.colour = coloured.includes(point.method) ? point.method : REST;  // no colour has two methods
+  const colours = {domain: [...coloured, ...rest], range: [...palette.slice(0, coloured.length), ...rest.map(() => themed().rule.color)]};
   const layer = [
     {mark: "rule", encoding: {x: field("x", x), y: field("low", y), y2: {field: "high"}, opacity: {value: 0.5}}},
     {mark: {type: "point", filled: true, size: 90, opacity: 1}, encoding: {x: field("x", x), y: field("y", y), tooltip,
-      color: {field: "method", type: "nominal", legend: names || valuesOf("method").length > MOST_COLOURS ? null : {title: null}},
+      color: {field: "colour", type: "nominal", scale: colours, legend: names ? null : {title: null}},
       shape: {field: "quant", type: "nominal", legend: shared("quant") ? null : {title: "base"}}}},
   ];
   if (best.length)
@@ -110,6 +114,7 @@ function drawScatter(rows) {
   const left = rows.length - points.length;
   byId("scatter-note").textContent = [`${points.length} settings; a line through a point is its spread over seeds where that is known.`,
     best.length && `No other setting is better in both than these: ${best.map((point) => point.name).join("; ")}.`,
+    rest.length && `${coloured.length} of ${all.size} methods have a colour, the best trade-offs first.`,
     left && `${left} rows are not drawn: without a number, or in another unit.`].filter(Boolean).join(" ");
 }
 
