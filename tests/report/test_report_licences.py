@@ -1,4 +1,4 @@
-"""The report page carries the licence of every package whose code is in it."""
+"""The report page carries the licence of every package whose code is in it, and says how to cite the work."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import vl_convert
 
+from pissa_repro import __version__
 from pissa_repro.report.page import licences as module
 from pissa_repro.report.page.licences import FREE, licences
 from pissa_repro.runtime.errors import UserError
@@ -34,3 +35,10 @@ def test_a_text_that_is_not_installed_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "files", lambda package: tmp_path / package)
     with pytest.raises(UserError, match="vega/LICENSE: no such licence text"):
         next(licences())
+
+
+def test_it_says_how_to_cite_the_work_and_the_paper(tab):
+    told = tab.inner_text("#cite")
+    assert f"version = {{{__version__}}}" in told and "author = {{The pissa-repro authors}}" in told
+    assert "@inproceedings{meng2024," in told and "eprint = {2404.02948}" in told
+    assert "author = {Meng, Fanxu and Wang, Zhaohui and Zhang, Muhan}" in told

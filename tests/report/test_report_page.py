@@ -1,5 +1,7 @@
 """The report page in a browser: filter, sort, unfold, plot; by keyboard and by address; and nothing leaves the file."""
 
+import csv
+import io
 import json
 import shutil
 from pathlib import Path
@@ -87,12 +89,29 @@ def test_a_slider_goes_through_the_rates(tmp_path, browser):
         tab.wait_for_function("location.hash.includes('learning_rate=0.003')")
 
 
-def test_rows_are_downloaded(tab):
-    for kind, ending in (("CSV", "csv"), ("Markdown", "md"), ("LaTeX", "tex")):
-        with tab.expect_download() as told:
-            tab.get_by_role("button", name=kind).click()
-        assert told.value.suggested_filename.endswith(ending)
-        assert "PiSSA" in Path(told.value.path()).read_text(encoding="utf-8")
+def saved(tab, kind: str, name: str) -> str:
+    """The text that a button of the page downloads."""
+    with tab.expect_download() as told:
+        tab.get_by_role("button", name=f"{kind} of the {name}").click()
+    assert told.value.suggested_filename == f"{name}.{ {'CSV': 'csv', 'Markdown': 'md', 'LaTeX': 'tex'}[kind] }"
+    return Path(told.value.path()).read_text(encoding="utf-8")
+
+
+def test_tables_and_data_of_charts_are_downloaded(tab, made):
+    for kind in ("CSV", "Markdown", "LaTeX"):
+        assert "PiSSA" in saved(tab, kind, "settings")
+    runs = [*csv.DictReader(io.StringIO(saved(tab, "CSV", "runs")))]
+    pissa = [run for run in runs if run["method"] == "PiSSA"]
+    assert len(runs) == 10 and len(pissa) == 4
+    for run in pissa:
+        assert float(run["value"]) == pytest.approx(100 * right(made.sweep.cells[run["cell"]], "gsm-mini") / 40)
+    tab.select_option("select[name=method]", "PiSSA")
+    tab.wait_for_function("document.querySelector('#scatter-note').innerText.startsWith('2 settings')")
+    points = [*csv.DictReader(io.StringIO(saved(tab, "CSV", "points")))]
+    assert [point["setting"] for point in points] == ["PiSSA, r4", "PiSSA, r16"]
+    curves = [*csv.DictReader(io.StringIO(saved(tab, "CSV", "curves")))]
+    assert len(curves) == 2 * 24 and all(float(one["low"]) <= float(one["mean"]) for one in curves)
+    assert saved(tab, "LaTeX", "curves").startswith("\\begin{tabular}{llllll}")
 
 
 @pytest.mark.parametrize("width", [390, 1400])

@@ -16,7 +16,16 @@ function themed() {
   };
 }
 
-function embed(id, spec) {
+// A chart, and its data for those who want to draw it themselves.
+const DRAWN = {}, CALLED = {scatter: "points", curves: "curves", errors: "errors"};
+function embed(id, spec, data) {
+  if (!byId(id + "-data")) {
+    const buttons = downloads(CALLED[id], () => DRAWN[id]);
+    buttons.id = id + "-data";
+    byId(id + "-note").after(buttons);
+  }
+  byId(id + "-data").hidden = false;
+  DRAWN[id] = data;
   const options = {mode: "vega-lite", renderer: "svg", actions: {export: true, source: false, compiled: false, editor: false},
     config: themed(), tooltip: {theme: dark.matches ? "dark" : "light"}};
   const whole = {width: "container", autosize: {type: "fit-x", contains: "padding"}, ...spec};
@@ -26,6 +35,7 @@ function embed(id, spec) {
 
 function nothing(id, text) {
   byId(id).replaceChildren();
+  if (byId(id + "-data")) byId(id + "-data").hidden = true;
   byId(id + "-note").textContent = text;
 }
 
@@ -110,7 +120,8 @@ function drawScatter(rows) {
     layer.unshift({mark: {type: "line", strokeDash: [5, 4], color: themed().rule.color}, data: {values: plain(best)}, encoding: {x: field("x", x), y: field("y", y), order: {field: "x"}}});
   if (byId("scatter").clientWidth > 600 && (names || best.length))
     layer.push({data: {values: plain(names ? points : best)}, mark: {type: "text", align: "left", dx: 8, fontSize: 11}, encoding: {x: field("x", x), y: field("y", y), text: {field: "method"}}});
-  embed("scatter", {height: 380, data: {values: plain(points)}, layer});
+  embed("scatter", {height: 380, data: {values: plain(points)}, layer},
+    points.map((point) => ({setting: point.name, task: point.task, [x.key]: point.x, [y.key]: point.y, low: point.low, high: point.high})));
   const left = rows.length - points.length;
   byId("scatter-note").textContent = [`${points.length} settings; a line through a point is its spread over seeds where that is known.`,
     best.length && `No other setting is better in both than these: ${best.map((point) => point.name).join("; ")}.`,
@@ -140,7 +151,7 @@ function drawCurves(rows) {
     {params: [near], mark: {type: "point", filled: true, size: 70}, encoding: {x, y: y("mean"), color, tooltip,
       opacity: {condition: {param: "near", empty: false, value: 1}, value: 0}}},
   ];
-  embed("curves", {height: 360, data: {values}, layer});
+  embed("curves", {height: 360, data: {values}, layer}, values);
   const size = Math.max(...lines.map((curve) => (curve.steps.length > 1 ? Math.round(curve.steps[1] - curve.steps[0]) : 1)));
   byId("curves-note").textContent = [`Mean over seeds, band from least to greatest; each point is the mean of up to ${size} steps.`,
     kept.size > MOST_CURVES && `The first ${MOST_CURVES} of ${kept.size} curves: filter or sort to see others.`].filter(Boolean).join(" ");
@@ -165,7 +176,7 @@ function drawErrors(rows) {
     {mark: "rect", encoding: {x, y, tooltip, color: {field: "less", type: "quantitative", legend: null, scale: {domain: [-most, 0, most], range: ends, interpolate: "rgb"}}}},
     ...(roomy ? [{mark: {type: "text", fontSize: 11}, encoding: {x, y, tooltip, text: {field: "less", format: ".1f"}}}] : []),
   ];
-  embed("errors", {height: 24 * drawn.length, data: {values}, layer});
+  embed("errors", {height: 24 * drawn.length, data: {values}, layer}, values);
   byId("errors-note").textContent = ["By how many percent less than plain quantization the start errs, in the nuclear norm, by type of module. Below 0 it errs more.",
     kept.size > MOST_ERRORS && `The first ${MOST_ERRORS} of ${kept.size} settings.`].filter(Boolean).join(" ");
 }

@@ -12,6 +12,7 @@ from typing import Any
 
 from pissa_repro import __version__
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.report.page.cite import bibtex
 from pissa_repro.report.page.data import gather
 from pissa_repro.report.page.items import CALL, embedded, samples_of, write_items
 from pissa_repro.report.page.licences import licences
@@ -109,6 +110,7 @@ def page(data: dict[str, Any], vega: str) -> str:
         script=_script(f'(function () {{\n"use strict";\n{code}\n}})();'),
         footer=f"pissa-repro {escape(__version__)}. Charts: Vega, Vega-Lite and vega-embed (BSD-3-Clause, University "
         "of Washington Interactive Data Lab and contributors), D3 (ISC, Mike Bostock) and what they need.",
+        cite=escape(bibtex()),
         licences="\n".join(f"<h3>{escape(name)}</h3><pre>{escape(text)}</pre>" for name, text in licences()),
     )
 
