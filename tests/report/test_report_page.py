@@ -121,6 +121,15 @@ def test_it_fits_and_is_dark_where_that_is_wanted(browser, page, width):
         assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 20, 25)"
 
 
+def test_print_fits_a_page_and_has_no_controls(browser, page):
+    """A4 on its side, 277 mm at 96 dots per inch."""
+    with opened(browser, page, viewport={"width": 1047, "height": 730}) as tab:
+        tab.emulate_media(media="print")
+        tab.wait_for_function("document.documentElement.scrollWidth <= 1047")
+        assert not any(one.is_visible() for one in tab.locator("select, input, #items, .downloads button").all())
+        assert tab.locator("tr.row").count() == 5 and tab.locator("#scatter svg.marks").is_visible()
+
+
 @pytest.mark.parametrize("swept", [{"seeds": [0]}, {"cells": [{"method": "pissa", "quant": "none"}]}, NF4, None])
 def test_a_small_or_an_empty_sweep_opens(tmp_path, browser, made, swept):
     results, sweep = tmp_path / "results", made.sweep

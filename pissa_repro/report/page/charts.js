@@ -7,7 +7,7 @@ function themed() {
   const words = {labelColor: colour("--ink"), titleColor: colour("--ink")};
   return {
     background: null, font: "system-ui, sans-serif", view: {stroke: colour("--line")},
-    axis: {...words, gridColor: colour("--line"), gridOpacity: 0.5, domainColor: colour("--line"), tickColor: colour("--line"), labelFontSize: 12, titleFontSize: 12},
+    axis: {...words, gridColor: colour("--line"), gridOpacity: 0.5, domainColor: colour("--line"), tickColor: colour("--line"), labelFontSize: 12, titleFontSize: 12, labelSeparation: 6},
     legend: {...words, labelFontSize: 12, labelLimit: 260, orient: "bottom", symbolOpacity: 1, symbolBaseFillColor: colour("--ink"), symbolBaseStrokeColor: colour("--ink"), columns: byId("scatter").clientWidth > 700 ? 4 : 1},
     text: {color: colour("--ink")}, rule: {color: colour("--soft")},
     range: {category: dark.matches

@@ -84,7 +84,7 @@ function drawRow(row, index, columns) {
   const open = STATE.open.has(row.key), id = "detail-" + index;
   const toggle = () => { open ? STATE.open.delete(row.key) : STATE.open.add(row.key); change({}); };
   const button = make("button", {type: "button", "aria-expanded": String(open), "aria-controls": open ? id : undefined,
-    "data-keep": "open " + row.key, on: {click: toggle}}, (open ? "▾ " : "▸ ") + (row.method ?? ""));
+    "data-keep": "open " + row.key, on: {click: toggle}}, (open ? "▾\u00a0" : "▸\u00a0") + (row.method ?? ""));
   const cells = columns.filter((column) => column.key !== "method").map((column) => drawCell(column, row));
   const line = make("tr", {class: open ? "row open" : "row"}, make("td", {class: "number spread"}, String(index + 1)),
     make("th", {scope: "row"}, button), ...cells);
