@@ -55,10 +55,11 @@ def test_a_run_has_its_command_and_its_record(tab, page):
     tab.locator("tr.row > th button").first.click()
     tab.locator("td.detail summary").first.click()
     assert tab.locator("td.detail details code").first.inner_text().startswith("snakemake --cores all results/cells/")
-    record = tab.locator("td.detail a", has_text="record").first.evaluate(
-        "link => decodeURI(new URL(link.href).pathname)"
-    )
+    place = "link => decodeURI(new URL(link.href).pathname)"
+    record = tab.locator("td.detail a", has_text="record").first.evaluate(place)
     assert json.loads(Path(record).read_text(encoding="utf-8"))["metrics"]
+    made = [Path(one.evaluate(place)) for one in tab.locator("#files a").all()]
+    assert made == [page.parent / "results" / "gsm8k_table.csv"], "the tables that are there, as links"
 
 
 def test_hovering_shows_numbers(tab):

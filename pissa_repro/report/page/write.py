@@ -14,6 +14,7 @@ from pissa_repro import __version__
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.page.cite import bibtex
 from pissa_repro.report.page.data import gather
+from pissa_repro.report.page.files import files as files_of
 from pissa_repro.report.page.items import CALL, embedded, samples_of, write_items
 from pissa_repro.report.page.licences import licences
 from pissa_repro.runtime import paths
@@ -55,6 +56,7 @@ def write(sweep: Sweep, results: Path, out: Path, files: Sequence[str] = (), aga
         "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "places": {"results": _link(results, out), "home": _link(paths.home(results), out)},
         "items": {"folder": urllib.parse.quote(folder.name), "stamp": stamp, "call": CALL, "asked": asked},
+        "files": files_of(results),
         "words": WORDS,
     }
     with atomic(out) as file:
