@@ -59,6 +59,7 @@ def opened(browser, page: Path, address: str = "", charts: bool = True, said: in
     view: as the browser's new_page wants it.
     """
     tab, faults = browser.new_page(**{"viewport": {"width": 1400, "height": 900}} | view), []
+    tab.set_default_timeout(300_000)  # milliseconds: a machine may have other work
     own = (page.as_uri(), beside(page).as_uri() + "/", "data:", "blob:")
 
     def asked(request):

@@ -135,8 +135,10 @@ function copyText(text, button) {
   button.textContent = done ? "Copied" : "Select the text";
 }
 
-// A browser takes a head of which a strip is in sight for one that is seen.
-byId("table").addEventListener("focusin", (event) => event.target.scrollIntoView({block: "nearest", inline: "nearest"}));
+// A browser takes a head of which a strip is in sight for one that is seen. By keyboard only: a click must not be moved.
+byId("table").addEventListener("focusin", ({target}) => {
+  if (target.matches(":focus-visible")) target.scrollIntoView({block: "nearest", inline: "nearest"});
+});
 
 function drawTools() {
   const tick = (column) => make("label", {class: "tick"},
