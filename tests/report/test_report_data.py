@@ -8,6 +8,7 @@ from recorded import ITEMS, right
 from reported import Made
 
 from pissa_repro.report.page.data import gather
+from pissa_repro.report.page.files import files
 from pissa_repro.report.page.items import answered
 from pissa_repro.report.tables.sweep import table
 from pissa_repro.results.table import COLUMNS as SCORES
@@ -163,6 +164,18 @@ def test_a_record_that_was_deleted_after_the_table_is_missing(tmp_path, file):
     (paths.cell(next(iter(made.sweep.cells)), made.results).folder / file).unlink()
     told = gather(made.sweep, made.results)
     assert told["states"] == {"done": 9, "missing": 1} and told["runs"][0]["state"] == "missing"
+
+
+def test_tables_and_figures_that_are_there_are_found(tmp_path):
+    names = ["results/scores.csv", "results/gsm8k_table.csv", "results/gsm8k_table.md", "results/paper/table8.csv"]
+    names += ["figures/paper/figure14.svg", "figures/paper/figure14.png", "figures/extra/depth.svg"]
+    assert files(_new(tmp_path, "results")) == {}
+    for name in [*names, "results/cells/a/table.csv", "figures/README.md"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = files(tmp_path / "results")
+    assert sorted(name for some in found.values() for name in some) == sorted(names)
+    assert [*found] == ["scores", "gsm8k_table", "paper/table8", "extra/depth", "paper/figure14"]
 
 
 def test_no_results(tmp_path, made):

@@ -1,10 +1,11 @@
 """The items of a run on the report page, from the files beside it."""
 
 import json
+import re
 import shutil
 
 from recorded import ITEMS, right
-from reported import HOSTILE, Made
+from reported import HOSTILE, Made, first_items, opened
 
 from pissa_repro.report.page import items
 from pissa_repro.report.page.items import MOST, embedded, write_items
@@ -14,8 +15,7 @@ from pissa_repro.runtime.record import read_lines, write_lines
 
 
 def test_the_items_of_a_run_are_searched_and_set_beside_the_reference(tab, made):
-    tab.locator("tr.row", has_text="PiSSA").first.locator("th button").click()
-    tab.locator(".items-button").first.click()
+    first_items(tab, "PiSSA")
     tab.wait_for_selector(".item")
     assert tab.evaluate("document.activeElement.id") == "items-head"
     cell = next(cell for cell in made.sweep.cells.values() if cell.method == "pissa" and cell.rank == 4)
@@ -36,27 +36,38 @@ def test_the_items_of_a_run_are_searched_and_set_beside_the_reference(tab, made)
 
 def test_items_that_are_not_beside_the_page_are_missed_in_words(browser, page, tmp_path):
     shutil.copy(page, tmp_path)
-    tab = browser.new_page()
-    tab.goto((tmp_path / page.name).as_uri())
-    tab.locator("tr.row > th button").first.click()
-    tab.locator(".items-button").first.click()
-    tab.wait_for_function("document.querySelector('#items-note').innerText.includes('report_items is not beside')")
-    tab.close()
+    with opened(browser, tmp_path / page.name, said=3) as tab:  # the browser names the files
+        first_items(tab)
+        tab.wait_for_function("document.querySelector('#items-note').innerText.includes('report_items is not beside')")
 
 
-def test_items_in_many_files_come_together(tmp_path, browser, made, monkeypatch):
-    monkeypatch.setattr(items, "MOST", 200)
+def test_long_runs_are_read_file_by_file(tmp_path, browser, made, monkeypatch):
+    """What is shown and searched is read as far as it must be, said, and given free again."""
+    monkeypatch.setattr(items, "MOST", 100)
     write(made.sweep, made.results, tmp_path / "page.html")
-    assert len(list((tmp_path / "page_items").iterdir())) > 30
-    tab = browser.new_page()
-    tab.goto((tmp_path / "page.html").as_uri())
-    tab.locator("tr.row > th button").first.click()
-    tab.locator(".items-button").first.click()
-    tab.wait_for_function("document.querySelector('#items-note').innerText.includes('40 of 40 items.')")
-    tab.get_by_role("button", name="Show more (10 left)").click()
-    ids = [text.split(":")[0] for text in tab.locator(".item strong").all_inner_texts()]
-    assert ids == [f"Item {n}" for n in range(40)]
-    tab.close()
+    assert len(list((tmp_path / "page_items").iterdir())) > 50
+    with opened(browser, tmp_path / "page.html") as tab:
+        asked = []
+        tab.on("request", lambda request: asked.append(request.url))
+        first_items(tab, "PiSSA")
+        told = "document.querySelector('#items-note').innerText.includes('{}')"
+        tab.wait_for_function("document.querySelectorAll('.item').length === 30")
+        found = re.search(
+            r"(\d+) in the first (\d+) of 40 items, which are all that was read", tab.inner_text("#items-note")
+        )
+        assert found[1] == found[2] and 30 <= int(found[1]) < 40
+        assert 0 < len(asked) < 30 and tab.locator("script[src]").count() == 0
+        counts = tab.inner_text("#items-note").partition("Against")[2]
+        tab.get_by_role("button", name="Read on").click()
+        tab.wait_for_function(told.format("40 of 40 items."))
+        assert counts and tab.inner_text("#items-note").partition("Against")[2] == counts, "are of all from the start"
+        ids = [text.split(":")[0] for text in tab.locator(".item strong").all_inner_texts()]
+        assert ids == [f"Item {n}" for n in range(40)] and not tab.locator("#items-more").is_visible()
+        tab.fill("input[name=find]", "q3")
+        tab.wait_for_function(told.format("11 of 40 items."))
+        tab.fill("input[name=find]", "no such word")
+        tab.wait_for_function(told.format(" 0 of 40 items."))
+        assert tab.locator(".item").count() == 0
 
 
 def test_texts_of_models_stay_texts(tmp_path, browser):
@@ -64,18 +75,23 @@ def test_texts_of_models_stay_texts(tmp_path, browser):
     for name in made.sweep.cells:
         path = paths.cell(name, made.results).samples("gsm-mini")
         rows = read_lines(path)
+        rows[1] |= {"generated": f"{4000 * 'x'} needle"}
         rows[0] |= {"generated": f"{HOSTILE} The answer is: 1,2 ", "prompt": f"q0 {HOSTILE}", "target": HOSTILE}
         write_lines(path, rows)
     write(made.sweep, made.results, tmp_path / "page.html")
-    tab = browser.new_page()
-    tab.goto((tmp_path / "page.html").as_uri())
-    tab.locator("tr.row > th button").first.click()
-    tab.locator(".items-button").first.click()
-    tab.wait_for_selector(".item")
-    item = tab.locator(".item").first
-    assert item.inner_text().count("</script><script>") == 4 and item.locator("img, script").count() == 0
-    assert tab.title().startswith("pissa-repro") and item.locator("[dir=auto]").count() == 4
-    tab.close()
+    with opened(browser, tmp_path / "page.html") as tab:
+        first_items(tab)
+        tab.wait_for_selector(".item")
+        item = tab.locator(".item").first
+        assert item.inner_text().count("</script><script>") == 4 and item.locator("img, script").count() == 0
+        assert tab.title().startswith("pissa-repro") and item.locator("[dir=auto]").count() == 4
+        long = tab.locator(".item").nth(1)
+        assert "needle" not in long.inner_text()
+        long.get_by_role("button", name="All 4,007 characters").first.click()
+        assert "needle" in long.inner_text()
+        tab.fill("input[name=find]", "needle")
+        tab.wait_for_function("document.querySelectorAll('.item').length === 1")
+        assert "needle" in tab.inner_text(".item"), "what is searched is shown"
 
 
 def test_long_answers_are_parted(tmp_path, made):

@@ -1,5 +1,7 @@
 """The report page in a browser: filter, sort, unfold, plot; by keyboard and by address; and nothing leaves the file."""
 
+import csv
+import io
 import json
 import shutil
 from pathlib import Path
@@ -7,16 +9,10 @@ from pathlib import Path
 import pytest
 from commands import pissa
 from recorded import right
-from reported import Made, drawn
+from reported import NF4, Made, methods, opened
 from stage import says
 
 from pissa_repro.report.page.write import write
-
-NF4 = {"cells": [{"method": "pissa", "quant": "nf4"}], "ranks": [4], "seeds": [0]}
-
-
-def methods(tab) -> list[str]:
-    return [text[2:] for text in tab.locator("tr.row > th button").all_inner_texts()]
 
 
 def test_filters_and_sorting_are_in_the_address_and_come_back_from_it(tab, browser, page):
@@ -31,15 +27,12 @@ def test_filters_and_sorting_are_in_the_address_and_come_back_from_it(tab, brows
     tab.locator("tr.row > th button").first.click()
     tab.select_option("select[name=y]", "final_loss_mean")
     tab.wait_for_function("location.hash.includes('y=final_loss_mean')")
-    other = browser.new_page()
-    other.goto(tab.url)
-    drawn(other)
-    for look in ("document.querySelector('#table').innerText", "document.querySelector('[name=y]').value"):
-        assert other.evaluate(look) == tab.evaluate(look)
-    assert other.locator("td.detail").count() == 1
-    other.get_by_role("button", name="Show all").click()
-    other.wait_for_function("document.querySelectorAll('tr.row').length === 5")
-    other.close()
+    with opened(browser, page, tab.url.partition("#")[2]) as other:
+        for look in ("document.querySelector('#table').innerText", "document.querySelector('[name=y]').value"):
+            assert other.evaluate(look) == tab.evaluate(look)
+        assert other.locator("td.detail").count() == 1
+        other.get_by_role("button", name="Show all").click()
+        other.wait_for_function("document.querySelectorAll('tr.row').length === 5")
 
 
 def test_the_search_finds_and_says_when_nothing_is_left(tab):
@@ -62,26 +55,11 @@ def test_a_run_has_its_command_and_its_record(tab, page):
     tab.locator("tr.row > th button").first.click()
     tab.locator("td.detail summary").first.click()
     assert tab.locator("td.detail details code").first.inner_text().startswith("snakemake --cores all results/cells/")
-    record = tab.locator("td.detail a", has_text="record").first.evaluate(
-        "link => decodeURI(new URL(link.href).pathname)"
-    )
+    place = "link => decodeURI(new URL(link.href).pathname)"
+    record = tab.locator("td.detail a", has_text="record").first.evaluate(place)
     assert json.loads(Path(record).read_text(encoding="utf-8"))["metrics"]
-
-
-def test_it_works_by_keyboard(tab):
-    tab.keyboard.press("Tab")
-    assert tab.evaluate("document.activeElement.innerText") == "To the table"
-    button = tab.locator("tr.row > th button").first
-    button.focus()
-    tab.keyboard.press("Enter")
-    assert tab.locator("tr.row > th button").first.get_attribute("aria-expanded") == "true"
-    assert tab.evaluate("document.activeElement.getAttribute('aria-expanded')") == "true", "the focus stays"
-    tab.locator("thead button").nth(1).focus()
-    tab.keyboard.press("Space")
-    assert tab.locator("th[aria-sort=ascending], th[aria-sort=descending]").count() == 1
-    every = "[...document.querySelectorAll('select, input, button')]"
-    unnamed = f"{every}.filter(one => !one.labels?.length && !one.textContent.trim())"
-    assert tab.evaluate(unnamed + ".length") == 0
+    made = [Path(one.evaluate(place)) for one in tab.locator("#files a").all()]
+    assert made == [page.parent / "results" / "gsm8k_table.csv"], "the tables that are there, as links"
 
 
 def test_hovering_shows_numbers(tab):
@@ -104,32 +82,53 @@ def test_the_best_trade_offs_are_named_and_the_axes_are_any(tab, made):
 def test_a_slider_goes_through_the_rates(tmp_path, browser):
     made = Made(tmp_path, seeds=[0], ranks=[4], learning_rates=[0.001, 0.003, 0.01])
     write(made.sweep, made.results, tmp_path / "page.html")
-    tab = browser.new_page()
-    tab.goto((tmp_path / "page.html").as_uri())
-    tab.focus("input[name=slide]")
-    for rate in ("0.001", "0.003"):
-        tab.keyboard.press("ArrowRight")
-        assert tab.input_value("select[name=learning_rate]") == rate and len(methods(tab)) == 3
-    tab.wait_for_function("location.hash.includes('learning_rate=0.003')")
-    tab.close()
+    with opened(browser, tmp_path / "page.html") as tab:
+        tab.focus("input[name=slide]")
+        for rate in ("0.001", "0.003"):
+            tab.keyboard.press("ArrowRight")
+            assert tab.input_value("select[name=learning_rate]") == rate and len(methods(tab)) == 3
+        tab.wait_for_function("location.hash.includes('learning_rate=0.003')")
 
 
-def test_rows_are_downloaded(tab):
-    for kind, ending in (("CSV", "csv"), ("Markdown", "md"), ("LaTeX", "tex")):
-        with tab.expect_download() as told:
-            tab.get_by_role("button", name=kind).click()
-        assert told.value.suggested_filename.endswith(ending)
-        assert "PiSSA" in Path(told.value.path()).read_text(encoding="utf-8")
+def saved(tab, kind: str, name: str) -> str:
+    """The text that a button of the page downloads."""
+    with tab.expect_download() as told:
+        tab.get_by_role("button", name=f"{kind} of the {name}").click()
+    assert told.value.suggested_filename == f"{name}.{ {'CSV': 'csv', 'Markdown': 'md', 'LaTeX': 'tex'}[kind] }"
+    return Path(told.value.path()).read_text(encoding="utf-8")
+
+
+def test_tables_and_data_of_charts_are_downloaded(tab, made):
+    for kind in ("CSV", "Markdown", "LaTeX"):
+        assert "PiSSA" in saved(tab, kind, "settings")
+    runs = [*csv.DictReader(io.StringIO(saved(tab, "CSV", "runs")))]
+    pissa = [run for run in runs if run["method"] == "PiSSA"]
+    assert len(runs) == 10 and len(pissa) == 4
+    for run in pissa:
+        assert float(run["value"]) == pytest.approx(100 * right(made.sweep.cells[run["cell"]], "gsm-mini") / 40)
+    tab.select_option("select[name=method]", "PiSSA")
+    tab.wait_for_function("document.querySelector('#scatter-note').innerText.startsWith('2 settings')")
+    points = [*csv.DictReader(io.StringIO(saved(tab, "CSV", "points")))]
+    assert [point["setting"] for point in points] == ["PiSSA, r4", "PiSSA, r16"]
+    curves = [*csv.DictReader(io.StringIO(saved(tab, "CSV", "curves")))]
+    assert len(curves) == 2 * 24 and all(float(one["low"]) <= float(one["mean"]) for one in curves)
+    assert saved(tab, "LaTeX", "curves").startswith("\\begin{tabular}{llllll}")
 
 
 @pytest.mark.parametrize("width", [390, 1400])
 def test_it_fits_and_is_dark_where_that_is_wanted(browser, page, width):
-    tab = browser.new_page(viewport={"width": width, "height": 800}, color_scheme="dark")
-    tab.goto(page.as_uri())
-    drawn(tab)
-    assert tab.evaluate("document.documentElement.scrollWidth") <= width
-    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 20, 25)"
-    tab.close()
+    with opened(browser, page, viewport={"width": width, "height": 800}, color_scheme="dark") as tab:
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 20, 25)"
+
+
+def test_print_fits_a_page_and_has_no_controls(browser, page):
+    """A4 on its side, 277 mm at 96 dots per inch."""
+    with opened(browser, page, viewport={"width": 1047, "height": 730}) as tab:
+        tab.emulate_media(media="print")
+        tab.wait_for_function("document.documentElement.scrollWidth <= 1047")
+        assert not any(one.is_visible() for one in tab.locator("select, input, #items, .downloads button").all())
+        assert tab.locator("tr.row").count() == 5 and tab.locator("#scatter svg.marks").is_visible()
 
 
 @pytest.mark.parametrize("swept", [{"seeds": [0]}, {"cells": [{"method": "pissa", "quant": "none"}]}, NF4, None])
@@ -140,15 +139,11 @@ def test_a_small_or_an_empty_sweep_opens(tmp_path, browser, made, swept):
     else:
         results.mkdir()
     write(sweep, results, tmp_path / "page.html")
-    tab, faults = browser.new_page(), []
-    tab.on("console", lambda told: faults.append(told.text))
-    tab.on("pageerror", lambda error: faults.append(str(error)))
-    tab.goto((tmp_path / "page.html").as_uri())
-    tab.wait_for_function("document.querySelector('#scatter-note').innerText")
-    if swept == NF4:
-        tab.wait_for_selector("#errors svg .mark-rect path")
-    assert len(methods(tab)) and not faults and tab.locator("#heat").is_visible() == (swept == NF4)
-    tab.close()
+    with opened(browser, tmp_path / "page.html", charts=False) as tab:
+        tab.wait_for_function("document.querySelector('#scatter-note').innerText")
+        if swept == NF4:
+            tab.wait_for_selector("#errors svg .mark-rect path")
+        assert len(methods(tab)) and tab.locator("#heat").is_visible() == (swept == NF4)
 
 
 def test_only_a_page_of_ours_is_written_over(tmp_path, made, page):

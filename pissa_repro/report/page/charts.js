@@ -1,5 +1,5 @@
 // Two charts by Vega-Lite, of the rows that the table shows.
-const MOST_CURVES = 12, MOST_ERRORS = 40, MOST_NAMES = 15, MOST_COLOURS = 24;
+const MOST_CURVES = 12, MOST_ERRORS = 40, MOST_NAMES = 15, REST = "other methods";
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 function themed() {
@@ -7,7 +7,7 @@ function themed() {
   const words = {labelColor: colour("--ink"), titleColor: colour("--ink")};
   return {
     background: null, font: "system-ui, sans-serif", view: {stroke: colour("--line")},
-    axis: {...words, gridColor: colour("--line"), gridOpacity: 0.5, domainColor: colour("--line"), tickColor: colour("--line"), labelFontSize: 12, titleFontSize: 12},
+    axis: {...words, gridColor: colour("--line"), gridOpacity: 0.5, domainColor: colour("--line"), tickColor: colour("--line"), labelFontSize: 12, titleFontSize: 12, labelSeparation: 6},
     legend: {...words, labelFontSize: 12, labelLimit: 260, orient: "bottom", symbolOpacity: 1, symbolBaseFillColor: colour("--ink"), symbolBaseStrokeColor: colour("--ink"), columns: byId("scatter").clientWidth > 700 ? 4 : 1},
     text: {color: colour("--ink")}, rule: {color: colour("--soft")},
     range: {category: dark.matches
@@ -16,15 +16,26 @@ function themed() {
   };
 }
 
-function embed(id, spec) {
+// A chart, and its data for those who want to draw it themselves.
+const DRAWN = {}, CALLED = {scatter: "points", curves: "curves", errors: "errors"};
+function embed(id, spec, data) {
+  if (!byId(id + "-data")) {
+    const buttons = downloads(CALLED[id], () => DRAWN[id]);
+    buttons.id = id + "-data";
+    byId(id + "-note").after(buttons);
+  }
+  byId(id + "-data").hidden = false;
+  DRAWN[id] = data;
   const options = {mode: "vega-lite", renderer: "svg", actions: {export: true, source: false, compiled: false, editor: false},
     config: themed(), tooltip: {theme: dark.matches ? "dark" : "light"}};
   const whole = {width: "container", autosize: {type: "fit-x", contains: "padding"}, ...spec};
-  embed.last = (embed.last ?? Promise.resolve()).then(() => vegaEmbed(byId(id), whole, options));  // one after the other
+  embed.last = (embed.last ?? Promise.resolve()).then(() => vegaEmbed(byId(id), whole, options))  // one after the other
+    .then(() => byId(id).querySelector("summary").setAttribute("aria-label", "Save this chart"));
 }
 
 function nothing(id, text) {
   byId(id).replaceChildren();
+  if (byId(id + "-data")) byId(id + "-data").hidden = true;
   byId(id + "-note").textContent = text;
 }
 
@@ -95,20 +106,26 @@ function drawScatter(rows) {
   };
   const field = (name, column) => ({field: name, type: "quantitative", title: column.label + (column.unit && unit === "percent" ? ", %" : ""), scale: wide(name, column) ? {type: "log"} : {zero: false, nice: true}});
   const tooltip = [["name", "Setting"], ["task", "Task"], ["sx", x.label], ["sy", y.label], ["says", "To reference"]].map(([name, title]) => ({field: name, title}));
+  const palette = themed().range.category, all = new Set([...best, ...points].map((point) => point.method));
+  const coloured = [...all].slice(0, palette.length).sort(order), rest = all.size > coloured.length ? [REST] : [];
+  for (const point of points) point.colour = coloured.includes(point.method) ? point.method : REST;  // no colour has two methods
+  const colours = {domain: [...coloured, ...rest], range: [...palette.slice(0, coloured.length), ...rest.map(() => themed().rule.color)]};
   const layer = [
     {mark: "rule", encoding: {x: field("x", x), y: field("low", y), y2: {field: "high"}, opacity: {value: 0.5}}},
     {mark: {type: "point", filled: true, size: 90, opacity: 1}, encoding: {x: field("x", x), y: field("y", y), tooltip,
-      color: {field: "method", type: "nominal", legend: names || valuesOf("method").length > MOST_COLOURS ? null : {title: null}},
+      color: {field: "colour", type: "nominal", scale: colours, legend: names ? null : {title: null}},
       shape: {field: "quant", type: "nominal", legend: shared("quant") ? null : {title: "base"}}}},
   ];
   if (best.length)
     layer.unshift({mark: {type: "line", strokeDash: [5, 4], color: themed().rule.color}, data: {values: plain(best)}, encoding: {x: field("x", x), y: field("y", y), order: {field: "x"}}});
   if (byId("scatter").clientWidth > 600 && (names || best.length))
     layer.push({data: {values: plain(names ? points : best)}, mark: {type: "text", align: "left", dx: 8, fontSize: 11}, encoding: {x: field("x", x), y: field("y", y), text: {field: "method"}}});
-  embed("scatter", {height: 380, data: {values: plain(points)}, layer});
+  embed("scatter", {height: 380, data: {values: plain(points)}, layer},
+    points.map((point) => ({setting: point.name, task: point.task, [x.key]: point.x, [y.key]: point.y, low: point.low, high: point.high})));
   const left = rows.length - points.length;
   byId("scatter-note").textContent = [`${points.length} settings; a line through a point is its spread over seeds where that is known.`,
     best.length && `No other setting is better in both than these: ${best.map((point) => point.name).join("; ")}.`,
+    rest.length && `${coloured.length} of ${all.size} methods have a colour, the best trade-offs first.`,
     left && `${left} rows are not drawn: without a number, or in another unit.`].filter(Boolean).join(" ");
 }
 
@@ -134,7 +151,7 @@ function drawCurves(rows) {
     {params: [near], mark: {type: "point", filled: true, size: 70}, encoding: {x, y: y("mean"), color, tooltip,
       opacity: {condition: {param: "near", empty: false, value: 1}, value: 0}}},
   ];
-  embed("curves", {height: 360, data: {values}, layer});
+  embed("curves", {height: 360, data: {values}, layer}, values);
   const size = Math.max(...lines.map((curve) => (curve.steps.length > 1 ? Math.round(curve.steps[1] - curve.steps[0]) : 1)));
   byId("curves-note").textContent = [`Mean over seeds, band from least to greatest; each point is the mean of up to ${size} steps.`,
     kept.size > MOST_CURVES && `The first ${MOST_CURVES} of ${kept.size} curves: filter or sort to see others.`].filter(Boolean).join(" ");
@@ -159,7 +176,7 @@ function drawErrors(rows) {
     {mark: "rect", encoding: {x, y, tooltip, color: {field: "less", type: "quantitative", legend: null, scale: {domain: [-most, 0, most], range: ends, interpolate: "rgb"}}}},
     ...(roomy ? [{mark: {type: "text", fontSize: 11}, encoding: {x, y, tooltip, text: {field: "less", format: ".1f"}}}] : []),
   ];
-  embed("errors", {height: 24 * drawn.length, data: {values}, layer});
+  embed("errors", {height: 24 * drawn.length, data: {values}, layer}, values);
   byId("errors-note").textContent = ["By how many percent less than plain quantization the start errs, in the nuclear norm, by type of module. Below 0 it errs more.",
     kept.size > MOST_ERRORS && `The first ${MOST_ERRORS} of ${kept.size} settings.`].filter(Boolean).join(" ");
 }

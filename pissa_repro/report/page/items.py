@@ -39,16 +39,19 @@ def samples_of(runs: Iterable[Row], results: Path) -> dict[int, Path]:
 def write_items(sweep: Sweep, runs: list[Row], results: Path, folder: Path, stamp: str) -> dict[str, list[int]]:
     """Write the files 0.js, 1.js, … into a folder; each run gets "items", the numbers of its own.
 
-    Gives the numbers of the files with the prompts of each task. stamp: says to which page they belong. A prompt's item
-    is [id, the user's words, target]; a run's is [text, what the answer rule reads from it, score], None for what is
-    not there. Raises UserError for samples that are damaged.
+    And "many", how many items these are; "higher" and "lower", of how many the score is more or less than that of the
+    reference. Gives the numbers of the files with the prompts of each task. stamp: says to which page they belong. A
+    prompt's item is [id, the user's words, target]; a run's is [text, what the answer rule reads from it, score], None
+    for what is not there. Raises UserError for samples that are damaged.
     """
     asked: dict[str, list[int]] = {}
+    scores = {}
     count = 0
     for place, path in samples_of(runs, results).items():
         run = runs[place]
         task = Path(run["record"]).stem
-        rows, _ = read_items(path)
+        rows, scores[place] = read_items(path)
+        run["many"] = len(rows)
         kinds = [(run.setdefault("items", []), answered(sweep.config["tasks"][task]["task"], rows))]
         if task not in asked:
             kinds.append(
@@ -59,6 +62,11 @@ def write_items(sweep: Sweep, runs: list[Row], results: Path, folder: Path, stam
                 (folder / f"{count}.js").write_text(f'{CALL}("{stamp}",{count},[{part}]);\n', encoding="utf-8")
                 numbers.append(count)
                 count += 1
+    for place, own in scores.items():
+        against = runs[place].get("against")
+        if against in scores:
+            runs[place]["higher"] = int((own > scores[against]).sum())
+            runs[place]["lower"] = int((own < scores[against]).sum())
     return asked
 
 

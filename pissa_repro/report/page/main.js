@@ -12,6 +12,16 @@ function drawHeader() {
   for (const [word, meaning] of Object.entries(DATA.words)) say(word, meaning);
 }
 
+// The tables and figures that were there when the page was made.
+function drawFiles() {
+  const entries = Object.entries(DATA.files);
+  byId("files").hidden = !entries.length;
+  for (const [place, paths] of entries) {
+    const links = paths.map((path) => file(path, path.split(".").pop())).flatMap((link) => [" · ", link]).slice(1);
+    byId("files-list").append(make("li", {}, place + ": ", ...links));
+  }
+}
+
 let charts = 0;
 function draw() {
   const rows = rowsShown();
@@ -26,6 +36,7 @@ function draw() {
 
 readState();
 drawHeader();
+drawFiles();
 drawFilters();
 drawTools();
 drawAxes();

@@ -84,7 +84,7 @@ function drawRow(row, index, columns) {
   const open = STATE.open.has(row.key), id = "detail-" + index;
   const toggle = () => { open ? STATE.open.delete(row.key) : STATE.open.add(row.key); change({}); };
   const button = make("button", {type: "button", "aria-expanded": String(open), "aria-controls": open ? id : undefined,
-    "data-keep": "open " + row.key, on: {click: toggle}}, (open ? "▾ " : "▸ ") + (row.method ?? ""));
+    "data-keep": "open " + row.key, on: {click: toggle}}, (open ? "▾\u00a0" : "▸\u00a0") + (row.method ?? ""));
   const cells = columns.filter((column) => column.key !== "method").map((column) => drawCell(column, row));
   const line = make("tr", {class: open ? "row open" : "row"}, make("td", {class: "number spread"}, String(index + 1)),
     make("th", {scope: "row"}, button), ...cells);
@@ -135,12 +135,16 @@ function copyText(text, button) {
   button.textContent = done ? "Copied" : "Select the text";
 }
 
+// A browser takes a head of which a strip is in sight for one that is seen. By keyboard only: a click must not be moved.
+byId("table").addEventListener("focusin", ({target}) => {
+  if (target.matches(":focus-visible")) target.scrollIntoView({block: "nearest", inline: "nearest"});
+});
+
 function drawTools() {
   const tick = (column) => make("label", {class: "tick"},
     make("input", {type: "checkbox", name: "column", value: column.key, on: {change: pickColumns}}), column.label);
-  const download = (kind) => make("button", {type: "button", on: {click: () => save(kind)}}, kind);
   byId("tools").append(make("details", {}, make("summary", {}, "Columns"), make("div", {class: "bar"}, ...COLUMNS.slice(1).map(tick))),
-    make("span", {class: "note"}, "Download the rows shown:"), ...Object.keys(FORMATS).map(download));
+    downloads("settings", settingsAsText, "Download the rows shown:"), downloads("runs", runsAsText, "and their runs:"));
 }
 function pickColumns() {
   const ticked = [...byId("tools").querySelectorAll("input:checked")].map((box) => box.value);
@@ -158,11 +162,29 @@ const FORMATS = {
   Markdown: (heads, lines) => [heads, heads.map(() => "---"), ...lines].map((line) => `| ${line.map((text) => text.replaceAll("|", "\\|")).join(" | ")} |`).join("\n"),
   LaTeX: (heads, lines) => [`\\begin{tabular}{${"l".repeat(heads.length)}}`, ...[heads, ...lines].map((line) => line.map(latex).join(" & ") + " \\\\"), "\\end{tabular}"].join("\n"),
 };
-function save(kind) {
+function settingsAsText(kind) {
   const columns = columnsShown().flatMap((column) => [column.key, column.spread, ...(column.interval ?? [])]).filter(Boolean);
-  const field = (row, key) => (kind === "CSV" ? String(row[key] ?? "") : COLUMN[key] ? shown(COLUMN[key], row) : known(row[key]) ? SCORE(row[key], row) : "");
-  const text = FORMATS[kind](columns, rowsShown().map((row) => columns.map((key) => field(row, key)))) + "\n";
-  const link = make("a", {href: URL.createObjectURL(new Blob([text], {type: "text/plain"})), download: `settings.${{CSV: "csv", Markdown: "md", LaTeX: "tex"}[kind]}`});
+  const field = (row, key) => (kind === "CSV" ? row[key] : COLUMN[key] ? shown(COLUMN[key], row) : known(row[key]) ? SCORE(row[key], row) : "");
+  return rowsShown().map((row) => Object.fromEntries(columns.map((key) => [key, field(row, key)])));
+}
+
+const OF_RUN = ["cell", "seed", "state", "value", "stderr", "n", "final_loss", "train_seconds", "memory_gib", "commit", "record"];
+function runsAsText() {
+  const own = (row) => NAMES.filter((key) => key !== "state").map((key) => [key, row[key]]);
+  return rowsShown().flatMap((row) => row.runs.map((place) =>
+    Object.fromEntries([...own(row), ...OF_RUN.map((key) => [key, DATA.runs[place][key]])])));
+}
+
+// Buttons that save a list of rows, each {name: value}, in every format. of: gives the rows for a format.
+function downloads(name, of, label = "Download its data:") {
+  const button = (kind) => make("button", {type: "button", "aria-label": `${kind} of the ${name}`, on: {click: () => save(kind, name, of(kind))}}, kind);
+  return make("span", {class: "bar downloads"}, make("span", {class: "note"}, label), ...Object.keys(FORMATS).map(button));
+}
+
+function save(kind, name, rows) {
+  const heads = Object.keys(rows[0] ?? {}), lines = rows.map((row) => heads.map((key) => String(row[key] ?? "")));
+  const text = FORMATS[kind](heads, lines) + "\n";
+  const link = make("a", {href: URL.createObjectURL(new Blob([text], {type: "text/plain"})), download: `${name}.${{CSV: "csv", Markdown: "md", LaTeX: "tex"}[kind]}`});
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }

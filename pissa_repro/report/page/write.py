@@ -12,8 +12,11 @@ from typing import Any
 
 from pissa_repro import __version__
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.report.page.cite import bibtex
 from pissa_repro.report.page.data import gather
+from pissa_repro.report.page.files import files as files_of
 from pissa_repro.report.page.items import CALL, embedded, samples_of, write_items
+from pissa_repro.report.page.licences import licences
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import atomic, atomic_folder, refuse_existing, refuse_no_space
@@ -53,6 +56,7 @@ def write(sweep: Sweep, results: Path, out: Path, files: Sequence[str] = (), aga
         "made": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "places": {"results": _link(results, out), "home": _link(paths.home(results), out)},
         "items": {"folder": urllib.parse.quote(folder.name), "stamp": stamp, "call": CALL, "asked": asked},
+        "files": files_of(results),
         "words": WORDS,
     }
     with atomic(out) as file:
@@ -107,7 +111,9 @@ def page(data: dict[str, Any], vega: str) -> str:
         vega=vega,
         script=_script(f'(function () {{\n"use strict";\n{code}\n}})();'),
         footer=f"pissa-repro {escape(__version__)}. Charts: Vega, Vega-Lite and vega-embed (BSD-3-Clause, University "
-        "of Washington Interactive Data Lab and contributors), D3 (ISC, Mike Bostock).",
+        "of Washington Interactive Data Lab and contributors), D3 (ISC, Mike Bostock) and what they need.",
+        cite=escape(bibtex()),
+        licences="\n".join(f"<h3>{escape(name)}</h3><pre>{escape(text)}</pre>" for name, text in licences()),
     )
 
 
