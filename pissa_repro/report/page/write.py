@@ -90,12 +90,8 @@ def is_page(path: Path) -> bool:
 
 def bundle() -> str:
     """Vega, Vega-Lite and vega-embed as one script, by vl-convert, without a network."""
-    try:
-        import vl_convert
-    except ImportError:
-        raise UserError(
-            "the report page needs vl-convert-python: pip install -e '.[report]' -c constraints.txt"
-        ) from None
+    import vl_convert  # 84 MB, which --help does not need
+
     code: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub asks for what has a default
     return _script(f"(function () {{\n{code}\n}})();")  # its names stay its own
 
