@@ -23,3 +23,11 @@ def test_every_score_of_the_paper_page_is_in_a_table_or_a_figure_of_that_run():
     lines = [line for line in (folder / "index.md").read_text(encoding="utf-8").split("\n- ") if "Table" in line[:9]]
     said = {number for line in lines for number in re.findall(r"\d+\.\d\d", line)}
     assert len(said) > 15 and not {number for number in said if number not in tables}
+
+
+def test_every_number_of_the_smollm2_page_is_in_its_tables():
+    folder = ROOT / "docs/reproduction/smollm2"
+    tables = (folder / "tables.md").read_text(encoding="utf-8")
+    text = (folder / "index.md").read_text(encoding="utf-8")
+    said = set(re.findall(r"[+-]?\d+\.\d\d+", text))
+    assert len(said) > 20 and not {number for number in said if number not in tables}
