@@ -109,6 +109,15 @@ def test_what_five_more_cells_cost_an_engine():
     assert said == tuple(f"{line[f'ratio_{key}']:.2f}" for key in ("median", "min", "max"))
 
 
+def test_how_much_faster_sorted_rows_are_trained():
+    text = " ".join((DOCS / "project/decisions/training.md").read_text(encoding="utf-8").split())
+    for line in records("train"):
+        if line["contender"] == "plain Trainer":
+            said = "{median:.2f} [{low:.2f}, {high:.2f}] times".format(**line["ours"])
+            assert said in text and f"{line['padding']:.1%}".replace("%", " %") in text
+            assert line["loss_difference"] < 3.5e-07
+
+
 def test_how_near_the_forms_of_a_cell_are():
     def shown(value) -> str:
         return NONE if value is None else "refused" if isinstance(value, str) else f"{value:.0e}" if value else "0"
