@@ -126,7 +126,7 @@ function drawScatter(rows) {
   byId("scatter-note").textContent = [`${points.length} settings; a line through a point is its spread over seeds where that is known.`,
     best.length && `No other setting is better in both than these: ${best.map((point) => point.name).join("; ")}.`,
     rest.length && `${coloured.length} of ${all.size} methods have a colour, the best trade-offs first.`,
-    left && `${left} rows are not drawn: without a number, or in another unit.`].filter(Boolean).join(" ");
+    left && `${left} ${left === 1 ? "row is" : "rows are"} not drawn: without a number, or in another unit.`].filter(Boolean).join(" ");
 }
 
 function drawCurves(rows) {
