@@ -68,6 +68,16 @@ def test_hovering_shows_numbers(tab):
     assert "Setting" in tab.inner_text("#vg-tooltip-element")
 
 
+def test_a_method_keeps_its_colour_in_every_chart(tab):
+    point = "[...document.querySelectorAll('#scatter .mark-symbol path')].at(-1).getAttribute('fill')"
+    line = "document.querySelector('#curves .role-legend-symbol path').getAttribute('stroke')"
+    before = tab.evaluate(point)  # the last row's
+    tab.select_option("select[name=method]", "PiSSA")
+    tab.select_option("select[name=rank]", "16")
+    tab.wait_for_function("document.querySelectorAll('#curves .role-legend-symbol path').length === 1")
+    assert before == tab.evaluate(point) == tab.evaluate(line)
+
+
 def test_the_best_trade_offs_are_named_and_the_axes_are_any(tab, made):
     """All cells take as long, so that the best score is the only best trade-off."""
     best = max(made.sweep.cells.values(), key=lambda cell: right(cell, "gsm-mini"))

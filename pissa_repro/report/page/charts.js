@@ -46,6 +46,13 @@ function named(row, start = false) {
   return [row.method, ...Object.keys(more).filter((key) => !shared(key) && more[key]).map((key) => more[key])].join(", ");
 }
 
+// A method has one colour in all charts, as long as there are enough of them.
+const METHODS = valuesOf("method");
+function colourOf(method) {
+  const palette = themed().range.category;
+  return METHODS.length <= palette.length ? palette[METHODS.indexOf(method)] : undefined;
+}
+
 const numeric = () => COLUMNS.filter((column) => column.format && column.key !== "seeds");
 function axes() {
   const usable = numeric().map((column) => column.key), first = (...keys) => keys.find((key) => usable.includes(key));
@@ -109,7 +116,7 @@ function drawScatter(rows) {
   const palette = themed().range.category, all = new Set([...best, ...points].map((point) => point.method));
   const coloured = [...all].slice(0, palette.length).sort(order), rest = all.size > coloured.length ? [REST] : [];
   for (const point of points) point.colour = coloured.includes(point.method) ? point.method : REST;  // no colour has two methods
-  const colours = {domain: [...coloured, ...rest], range: [...palette.slice(0, coloured.length), ...rest.map(() => themed().rule.color)]};
+  const colours = {domain: [...coloured, ...rest], range: [...coloured.map((method, n) => colourOf(method) ?? palette[n]), ...rest.map(() => themed().rule.color)]};
   const layer = [
     {mark: "rule", encoding: {x: field("x", x), y: field("low", y), y2: {field: "high"}, opacity: {value: 0.5}}},
     {mark: {type: "point", filled: true, size: 90, opacity: 1}, encoding: {x: field("x", x), y: field("y", y), tooltip,
@@ -131,8 +138,8 @@ function drawScatter(rows) {
 
 function drawCurves(rows) {
   const kept = new Map();
-  for (const row of rows) if (known(row.curve) && !kept.has(row.curve)) kept.set(row.curve, named(row));
-  const drawn = [...kept].slice(0, MOST_CURVES), lines = drawn.map(([place]) => DATA.curves[place]);
+  for (const row of rows) if (known(row.curve) && !kept.has(row.curve)) kept.set(row.curve, row);
+  const drawn = [...kept].slice(0, MOST_CURVES).map(([place, row]) => [place, named(row), row.method]), lines = drawn.map(([place]) => DATA.curves[place]);
   if (!drawn.length) return nothing("curves", "No row shown has a training that is finished.");
   const values = drawn.flatMap(([place, name]) => {
     const curve = DATA.curves[place];
@@ -140,7 +147,9 @@ function drawCurves(rows) {
   }).filter((point) => point.mean !== null);
   const x = {field: "step", type: "quantitative", title: "training step", scale: {zero: false, nice: false}};
   const y = (name) => ({field: name, type: "quantitative", title: "loss", scale: STATE.scale === "log" ? {type: "log"} : {zero: false}});
+  const hues = drawn.map(([, , method]) => colourOf(method)), apart = new Set(hues).size === drawn.length;
   const color = {field: "name", type: "nominal", title: null, sort: drawn.map(([, name]) => name),
+    ...(apart ? {scale: {domain: drawn.map(([, name]) => name), range: hues}} : {}),
     legend: {symbolType: "stroke", symbolStrokeWidth: 3, symbolOpacity: 1}};
   const strokeDash = {field: "name", type: "nominal", legend: null, sort: color.sort, scale: {range: [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3]]}};
   const tooltip = [["name", "Setting"], ["step", "Step"], ["mean", "Mean"], ["low", "Least"], ["high", "Greatest"], ["seeds", "Seeds"]].map(([field, title]) => ({field, title, format: field === "name" ? undefined : ".4~g"}));
