@@ -3,6 +3,7 @@
 import json
 import shutil
 
+from pissa_repro.plan.batches import Batches
 from pissa_repro.runtime.record import content, read_json, write_json, write_lines
 from pissa_repro.scoring.generator import Job
 
@@ -25,6 +26,19 @@ def trained_copy(run, folder, source=None):
     shutil.copytree(source or run.trained, folder / "trained")
     shutil.copy(run.record, folder / "train.json")
     return folder / "trained"
+
+
+def as_swept(run, results):
+    """The cell as the folders of a sweep have it. Returns its batch's name, its folder, and the stage's arguments."""
+    (name,) = Batches(run.sweep).by_name
+    cell = results / "cells" / run.cell.name
+    trained_copy(run, cell)
+    shutil.copytree(run.start, results / "init" / run.cell.start)
+    rows = results / "fetch" / "data" / "rows.jsonl"
+    rows.parent.mkdir(parents=True)
+    shutil.copy(run.rows, rows)
+    spec = json.dumps(Batches(run.sweep).spec(name))
+    return name, cell, ["--spec", spec, "--model", str(run.model), "--results", str(results)]
 
 
 def recorded(run, trained):

@@ -7,11 +7,10 @@ import signal
 import subprocess
 import sys
 
-from generated_cells import ITEMS, comparable, items, recorded, trained_copy
+from generated_cells import ITEMS, as_swept, comparable, items, recorded, trained_copy
 from helpers import counted
 
 from pissa_repro.model import load
-from pissa_repro.plan.batches import Batches
 from pissa_repro.plan.config import ROOT
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.record import read_json, read_lines
@@ -123,20 +122,14 @@ def test_many_cells_share_one_engine_and_a_refused_one_does_not_stop_the_others(
 def test_the_batch_of_a_sweep_as_the_workflow_runs_it(fresh, tmp_path, monkeypatch):
     """Paths follow from names; the mark says which jobs are done; then scoring needs no model."""
     results, sweep = tmp_path / "results", fresh.sweep
-    (name,) = Batches(sweep).by_name
-    cell = results / "cells" / fresh.cell.name
-    trained_copy(fresh, cell)
-    shutil.copytree(fresh.start, results / "init" / fresh.cell.start)
-    rows = results / "fetch" / "data" / "rows.jsonl"
-    rows.parent.mkdir(parents=True)
-    shutil.copy(fresh.rows, rows)
-    spec, out = json.dumps(Batches(sweep).spec(name)), results / "generated" / f"{name}.json"
-    generate.main(["--spec", spec, "--model", str(fresh.model), "--results", str(results), "--out", str(out)])
+    name, cell, argv = as_swept(fresh, results)
+    out = results / "generated" / f"{name}.json"
+    generate.main([*argv, "--out", str(out)])
     assert read_json(out)["jobs"] == [f"{fresh.cell.name} task"]
     loaded = counted(monkeypatch, load, "load_base")
     kept = generations.place(paths.Cell(cell), "task", sweep.generate_spec(fresh.cell, "task"))
     evaluate.main([
-        "--spec", json.dumps(sweep.evaluate_spec(fresh.cell, "task")), "--data", str(rows),
+        "--spec", json.dumps(sweep.evaluate_spec(fresh.cell, "task")), "--data", str(fresh.rows),
         "--generations", str(kept), "--record", str(cell / "eval" / "task.json"),
         "--samples", str(cell / "eval" / "task.samples.jsonl"),
     ])  # fmt: skip

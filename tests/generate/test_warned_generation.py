@@ -1,15 +1,12 @@
 """The end of a job's time while answers are generated: the prompts at hand are kept, and the job goes on later."""
 
-import json
-import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
-from generated_cells import ITEMS, items, trained_copy
+from generated_cells import ITEMS, as_swept, items
 
-from pissa_repro.plan.batches import Batches
 from pissa_repro.runtime import paths, walltime
 from pissa_repro.runtime.errors import Stopped
 from pissa_repro.runtime.record import read_json
@@ -24,17 +21,10 @@ def batch(fresh, tmp_path, monkeypatch):
     """The arguments of the stage for the cell's batch, its record, and where the cell's items are kept."""
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     results = tmp_path / "results"
-    (name,) = Batches(fresh.sweep).by_name
-    cell = results / "cells" / fresh.cell.name
-    trained_copy(fresh, cell)
-    shutil.copytree(fresh.start, results / "init" / fresh.cell.start)
-    rows = results / "fetch" / "data" / "rows.jsonl"
-    rows.parent.mkdir(parents=True)
-    shutil.copy(fresh.rows, rows)
-    spec, out = json.dumps(Batches(fresh.sweep).spec(name)), tmp_path / "batch.json"
+    _, cell, argv = as_swept(fresh, results)
     kept = generations.place(paths.Cell(cell), "task", fresh.sweep.generate_spec(fresh.cell, "task"))
-    argv = ["--spec", spec, "--model", str(fresh.model), "--results", str(results), "--out", str(out)]
-    return [*argv, "--batch-size", str(SIZE)], out, kept
+    out = tmp_path / "batch.json"
+    return [*argv, "--out", str(out), "--batch-size", str(SIZE)], out, kept
 
 
 def warned_after(monkeypatch, count):
