@@ -151,8 +151,10 @@ class Engine:
         return {"seconds": seconds, "tokens": sum(self.counts), "texts": texts}
 
     def _stage(self, job: Any, lengths: dict[int, int]) -> list[str]:
+        from pissa_repro.runtime import walltime
+
         with self.generate.journal(job.out, {}) as kept:
-            self.generate.generate(job, self.style, kept, self.lm, lengths, self.args.batch_size)
+            self.generate.generate(job, self.style, kept, self.lm, lengths, self.args.batch_size, walltime.Stop())
             return [kept.turns[i][0] for i in job.task.ids]
 
     def facts(self) -> dict[str, Any]:

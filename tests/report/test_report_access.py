@@ -20,9 +20,18 @@ SEEN = """() => {
 FOCUS = "document.activeElement"
 
 
+STILL = """() => {
+  const size = document.documentElement.getBoundingClientRect(), now = `${size.width} ${size.height}`;
+  window.same = now === window.before ? window.same + 1 : 0;
+  window.before = now;
+  return window.same >= 5;
+}"""  # whether the page has kept its size for half a second: its charts are drawn
+
+
 def breaches(tab) -> list[str]:
     """What axe-core finds, the least of it too, and texts of which it cannot say the contrast; charts it cannot see."""
     tab.add_style_tag(content=FLAT)
+    tab.wait_for_function(STILL, polling=100)
     told = Axe().run(tab, options={"resultTypes": ["violations", "incomplete"]}).response
     open_ = [node for one in told["incomplete"] for node in one["nodes"] if not node["html"].startswith("<text")]
     found = [(one["impact"], one["id"], one["nodes"][0]) for one in told["violations"]]
