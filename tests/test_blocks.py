@@ -39,7 +39,7 @@ PLUGGED = {"add_a_method"}  # its configs sweep the method that its reader adds:
 STANDS_FOR = {"whole-fine": "nf4-b32", "METHOD": "corda"}  # what a reader adds or chooses, and one that is there
 # What a page may call beside our programs.
 OTHERS = {"make", "pip", "docker", "apptainer", "tensorboard", "python", "git", "cd", "export", "."}
-OWN = re.compile(r"(?:/opt/pissa-repro/)?((?:config|profiles|tests|containers)/\S+)")  # a file of the checkout
+OWN = re.compile(r"(?:/pissa-repro/)?((?:config|profiles|tests|containers)/\S+)")  # a file of the checkout or an image
 ROWS = {"path": "train.jsonl", "fields": {"prompt": "question", "response": "answer"}}
 THEIRS = {  # what a page takes as already there: the reader's own model, rows and task
     "models": {name: {"path": "model"} for name in ("llama", "llama-3.2-3b")},
