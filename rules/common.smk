@@ -25,9 +25,10 @@ from pissa_repro.results import records
 from pissa_repro.runtime import paths, preloaded, walltime
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.gpus import check_build
+from pissa_repro.runtime.processes import NONE
 from pissa_repro.runtime.record import canonical, unfinished
 from pissa_repro.scoring import engines, generations
-from pissa_repro.training import sinks
+from pissa_repro.training import sinks, ways
 
 FILES = sorted(workflow.configfiles, key=workflow.overwrite_configfiles.count)  # the Snakefile's own first
 try:
@@ -138,6 +139,16 @@ def weighing_folder(wildcards):
 
 def gpus(model):
     return SWEEP.config["models"][model].get("gpus", 0)
+
+
+def way(key, usual):
+    """A resource: how the trainings of a cell's model run."""
+
+    def of(wildcards):
+        value = SWEEP.config["models"][cell_of(wildcards).model].get(key, usual)
+        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+
+    return of
 
 
 @told

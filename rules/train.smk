@@ -21,8 +21,10 @@ rule train:
     resources:
         **loads(lambda w: cell_of(w).model, runtime=1440, cards=gpus),
         **WARNED,
-        micro_batch_size=lambda w: SWEEP.config["models"][cell_of(w).model].get("micro_batch_size", 4),
-        sharding=lambda w: SWEEP.config["models"][cell_of(w).model].get("sharding", "none"),
+        micro_batch_size=way("micro_batch_size", ways.MICRO),
+        sharding=way("sharding", NONE),
+        gradient_checkpointing=way("gradient_checkpointing", ways.ON_CARDS),
+        compile=way("compile", False),
         checkpoint_steps=50,
         report_to="none",
     params:
@@ -34,5 +36,6 @@ rule train:
         f"--scratch {paths.SCRATCH}/{{wildcards.cell:q}} "
         "--record {output.record:q} --steps {output.steps:q} --gpus {resources.gpu:q} "
         "--micro-batch-size {resources.micro_batch_size:q} --checkpoint-steps {resources.checkpoint_steps:q} "
-        "--sharding {resources.sharding:q} --report-to {resources.report_to:q} "
+        "--sharding {resources.sharding:q} --gradient-checkpointing {resources.gradient_checkpointing:q} "
+        "--compile {resources.compile:q} --report-to {resources.report_to:q} "
         ">> {log:q} 2>&1"

@@ -40,7 +40,7 @@ def plan(
 
     sweep = swept(configfile)
     asked = wanted(sweep, exhibit)
-    forecast = Forecast(sweep, results)
+    forecast = Forecast(sweep, results, card)
     lines: dict[tuple[object, ...], Item] = {}
     for output in asked:
         for item in forecast.items(output.sweep, output.needs()):

@@ -14,6 +14,8 @@ from pissa_repro.runtime.errors import unknown
 from pissa_repro.runtime.record import canonical
 from pissa_repro.runtime.specs import TaskSpec
 
+READ = ("max_length", "prompt", "loss")  # settings by which rows are read
+
 
 def spec(sweep: Sweep, purpose: str, model: str) -> AdmitSpec:
     """Spec of the admission of a model to a purpose: "sweep" or "studies". Raises UserError for another."""
@@ -63,7 +65,7 @@ def _targets(sweep: Sweep, cells: list[Cell]) -> Iterator[AdmitTargets]:
 
 def _training(cells: list[Cell]) -> Iterator[AdmitRows]:
     """The datasets that the cells train on, each once with every length, prompt and loss."""
-    keys = ("max_length", *UNWRITTEN, "task")
+    keys = (*READ, "task")
     for data, *values in dict.fromkeys((cell.data, *(dict(cell.train).get(key) for key in keys)) for cell in cells):
         named = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
         yield cast("AdmitRows", {"rows": data, **written(named)})
@@ -73,7 +75,7 @@ def _seen(sweep: Sweep, cells: list[Cell]) -> Iterator[AdmitRows]:
     """The same of the datasets that starts see, or that errors are weighed by, and no cell trains on."""
     trained_on, found = {cell.data for cell in cells}, []
     for one in (one for cell in cells for one in sweep.measured(cell) if one.data not in trained_on):
-        settings = {key: one.spec[key] for key in ("max_length", *UNWRITTEN) if key in one.spec}  # type: ignore[literal-required]
+        settings = {key: one.spec[key] for key in READ if key in one.spec}  # type: ignore[literal-required]
         asked = cast("AdmitRows", {"rows": one.data, **settings})
         found += [asked] if asked not in found else []
     yield from found

@@ -38,7 +38,7 @@ DEFAULTS = {
 }
 
 # Settings that a spec holds only at another value: specs from before these existed are those of the same training.
-UNWRITTEN = {"prompt": "alpaca", "loss": "response"}
+UNWRITTEN = {"prompt": "alpaca", "loss": "response", "tf32": False}
 NUMBER = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 SCORING = {"cells_per_engine": 8}
 MOST_SCORES = 100_000  # of a sweep, unless it says `max_scores`

@@ -18,7 +18,7 @@ from pissa_repro.plan.cells import Cell, Point
 from pissa_repro.plan.labels import labels
 from pissa_repro.plan.sections import NamedMethod
 from pissa_repro.runtime import paths
-from pissa_repro.runtime.errors import unknown
+from pissa_repro.runtime.errors import UserError, unknown
 
 
 class Grid:
@@ -100,6 +100,8 @@ class Grid:
         train = {key: changed.get(key, value) for key, value in self.config["train"].items()}
         train |= lora.replaced(definition["lora"])
         lora.check_dtype(definition["lora"], train["dtype"], f"config.methods.{point.method}.lora")
+        if train["tf32"] and not self.config["models"][point.model].get("gpus", 0):
+            raise UserError(f"config.train.tf32: true is for cards, and models.{point.model} has gpus: 0.")
         if isinstance(train["target_modules"], list):
             train["target_modules"] = tuple(train["target_modules"])
         loss = train["loss"]

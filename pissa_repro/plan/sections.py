@@ -16,8 +16,10 @@ class Model(ModelSource, total=False):
     display: str
     paper: str
     gpus: int
-    sharding: Literal["none", "full"]
-    micro_batch_size: int
+    sharding: Literal["none", "full", "auto"]
+    micro_batch_size: int | Literal["auto"]
+    gradient_checkpointing: bool
+    compile: bool
 
 
 class Dataset(DataSource, total=False):

@@ -55,7 +55,8 @@ class Costs:
 
     def _alike(self, cell: Cell) -> tuple[Any, ...]:
         record = self.training(cell)
-        return record["steps"], record["batch"], record.get("sharding"), record["provenance"]["hardware"]
+        how = [record.get(key) for key in ("sharding", "gradient_checkpointing", "compile")]
+        return record["steps"], record["batch"], *how, record["provenance"]["hardware"]
 
     def start(self, cells: Sequence[Cell]) -> dict[str, float]:
         """Seconds and peak memory of making the factors, and of what they have to know of data, where there is any.

@@ -3,18 +3,14 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from pissa_repro import quantizers
+from pissa_repro.model.size import Size
 from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.quantizers import Quantizer
 from pissa_repro.results.costs import GIB
-from pissa_repro.results.sizes import Size
-from pissa_repro.runtime.processes import FULL
+from pissa_repro.runtime.processes import AUTO, FULL, NONE
+from pissa_repro.training.memory import TRAINED, held, packs, shares
 
 CARD = 80.0  # GiB of the card that is meant where none is named
-BYTES = {"bfloat16": 2.0, "float32": 4.0}
-PACKED = 0.5625  # bytes a weight in 4 bits, with a float32 scale for 64 weights
-TRAINED = 16  # bytes a trained parameter: float32 weight, gradient, and Adam's two moments
 MOST_CARDS = 64
 FOUR_BITS = "nf4"
 
@@ -27,46 +23,43 @@ class Asked(NamedTuple):
     memory: float | None
 
 
-def packs(quant: str) -> bool:
-    """Whether a base is kept in few bits in training, and not dequantized."""
-    packable = quantizers.find(quant).quantizer.packable
-    return getattr(packable, "__func__", None) is not Quantizer.packable
-
-
 def trained(sweep: Sweep, cell: Cell, size: Size) -> int:
     """Trained parameters."""
     if not sweep.has_factors(cell):
         return size.parameters
     targets = sweep.targets(cell)["target_modules"]
-    kinds = {kind for kind, _ in size.matrices}
-    return size.factors(cell.rank, targets if isinstance(targets, list | tuple) else kinds)
+    return size.factors(cell.rank, targets if isinstance(targets, list | tuple) else None)
 
 
-def memory(sweep: Sweep, cell: Cell, size: Size, cards: int | None = None, quant: str | None = None) -> float:
+def memory(
+    sweep: Sweep, cell: Cell, size: Size, cards: int | None = None, quant: str | None = None, card: float = CARD
+) -> float:
     """GiB of base and trained parameters while training, on a card, without activations.
 
-    cards: that share the weights; None for those that the config says. quant: None for the cell's. What trains of an
-    adapter is not shared.
+    cards: that share the weights; None for those that the config says, or `sharding: auto` chooses on cards of `card`
+    GiB. quant: None for the cell's. What trains of an adapter is not shared.
     """
-    own, model = trained(sweep, cell, size), sweep.config["models"][cell.model]
+    own = trained(sweep, cell, size) if sweep.has_factors(cell) else None
+    given = (size, own, quant or cell.quant, dict(cell.train)["dtype"])
     if cards is None:
-        cards = model["gpus"] if model.get("sharding") == FULL else 1
-    if not sweep.has_factors(cell):
-        return TRAINED * own / cards / GIB
-    packed = size.linear() if packs(quant or cell.quant) else 0
-    each = BYTES[dict(cell.train)["dtype"]]
-    return ((each * (size.parameters - packed) + PACKED * packed) / cards + TRAINED * own) / GIB
+        model, whole = sweep.config["models"][cell.model], held(*given)
+        way = model.get("sharding", NONE)
+        cards = model["gpus"] if way == FULL or (way == AUTO and shares(whole, card * GIB)) else 1
+    return held(*given, cards) / GIB
 
 
-def asked(sweep: Sweep, sizes: Mapping[str, Size | None]) -> Iterator[Asked]:
-    """Each setting of the sweep that trains on cards and whose model's size is known, once; by arithmetic."""
+def asked(sweep: Sweep, sizes: Mapping[str, Size | None], card: float = CARD) -> Iterator[Asked]:
+    """Each setting of the sweep that trains on cards and whose model's size is known, once; by arithmetic.
+
+    card: GiB of a card.
+    """
     seen = set()
     for cell in sweep.cells.values():
         size, what = sizes.get(cell.model), sweep.display(cell)
         key = (cell.model, what, cell.quant, cell.rank, dict(cell.train)["dtype"])
         if size and key not in seen and sweep.config["models"][cell.model].get("gpus", 0):
             seen.add(key)
-            yield Asked(cell, what, memory(sweep, cell, size))
+            yield Asked(cell, what, memory(sweep, cell, size, card=card))
 
 
 def told(sweep: Sweep, settings: Iterable[Asked], sizes: Mapping[str, Size | None], card: float) -> Iterator[str]:
@@ -95,13 +88,13 @@ def _helps(sweep: Sweep, one: Asked, size: Size, card: float) -> str:
 def ways(sweep: Sweep, cell: Cell, size: Size, card: float) -> list[str]:
     """What would let a cell fit a card of so many GiB, in words; nothing where neither cards nor bits would."""
     model, batch, found = sweep.config["models"][cell.model], dict(cell.train)["batch_size"], []
-    if memory(sweep, cell, size) <= card:
+    if memory(sweep, cell, size, card=card) <= card:
         return ["a lower micro_batch_size"]  # what was measured is more: activations
     here = model.get("gpus", 0)
     for count in (here, *range(2, MOST_CARDS + 1)):
         if count < 2 or batch % count or (each := memory(sweep, cell, size, count)) > card:
             continue
-        same = count == here and model.get("sharding") != FULL
+        same = count == here and model.get("sharding") not in (FULL, AUTO)
         words = f"sharding: full on its {count} cards" if same else f"sharding: full and gpus: {count}"
         found.append(f"{words} ({short(each)} GiB each)")
         break

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pissa_repro.model.size import Size
 from pissa_repro.plan import studies
 from pissa_repro.plan.cells import Cell, by_seed
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.costs import GIB, peak
-from pissa_repro.results.fitting import memory, trained
+from pissa_repro.results.fitting import CARD, memory, trained
 from pissa_repro.results.records import checked
-from pissa_repro.results.sizes import Size, size_of
+from pissa_repro.results.sizes import size_of
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
@@ -60,10 +61,10 @@ class Item:
 
 
 class Forecast:
-    """Reads the records of trainings of the config's models, each once."""
+    """Reads the records of trainings of the config's models, each once. card: GiB of a GPU."""
 
-    def __init__(self, sweep: Sweep, results: Path):
-        self.sweep, self.results = sweep, results
+    def __init__(self, sweep: Sweep, results: Path, card: float = CARD):
+        self.sweep, self.results, self.card = sweep, results, card
         self.records = {model: list(self._records(model)) for model in sweep.config["models"]}
         self.sizes = {model: size_of(sweep, model, results) for model in sweep.config["models"]}
 
@@ -99,7 +100,7 @@ class Forecast:
             item.memory = max(peak(r["provenance"]) for r in alike)
             item.source = f"measured, {len(alike)} records"
         elif size := self.sizes[first.model]:
-            item.hours, item.memory = self._hours(first, size), memory(self.sweep, first, size)
+            item.hours, item.memory = self._hours(first, size), memory(self.sweep, first, size, card=self.card)
             item.source = "arithmetic"
         else:
             item.source = "not known: its files are not here"

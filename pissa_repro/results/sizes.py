@@ -1,19 +1,16 @@
-"""How large a model is, without loading it: by the headers of its files where they are at hand, else by known shapes.
+"""How large a model of a config is: by its files where they are at hand, else by known shapes.
 
 The shapes of the models of shipped configs are data, reference/model_shapes.yaml.
 """
 
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pissa_repro.model.folder import weight_files
-from pissa_repro.model.header import header
+from pissa_repro.model.size import Shape, Size, of_folder
 from pissa_repro.plan.config import ROOT
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime import paths
@@ -22,24 +19,6 @@ from pissa_repro.runtime.record import read_json
 
 SHAPES = ROOT / "reference" / "model_shapes.yaml"
 EMBEDDED = ROOT / "pissa_repro" / "embedded" / "model"
-Shape = tuple[int, int]  # (out, in)
-
-
-@dataclass(frozen=True)
-class Size:
-    """All parameters of a model, and how many matrices of each type and shape its layers have."""
-
-    parameters: int
-    matrices: Counter[tuple[str, Shape]]
-
-    def linear(self) -> int:
-        """Parameters of the layers' matrices, which are what is quantized."""
-        return sum(count * out * into for (_, (out, into)), count in self.matrices.items())
-
-    def factors(self, rank: int, targets: Collection[str]) -> int:
-        """Parameters of A and B of a rank on the matrices of these types."""
-        sides = ((count, sum(shape)) for (kind, shape), count in self.matrices.items() if kind in targets)
-        return sum(rank * count * both for count, both in sides)
 
 
 def size_of(sweep: Sweep, model: str, results: Path) -> Size | None:
@@ -50,7 +29,7 @@ def size_of(sweep: Sweep, model: str, results: Path) -> Size | None:
     if record.is_file() and "path" in (found := read_json(record)):
         folder = Path(found["path"])
     try:
-        return _of_files(folder)
+        return of_folder(folder)
     except (UserError, OSError):
         known = _known().get(source.get("hub", ""))
         return _of_shapes(known) if known else None
@@ -59,21 +38,6 @@ def size_of(sweep: Sweep, model: str, results: Path) -> Size | None:
 @cache
 def _known() -> dict[str, dict[str, Any]]:
     return yaml.safe_load(SHAPES.read_text(encoding="utf-8"))
-
-
-def _of_files(folder: Path) -> Size:
-    """By the headers of the weights' files: matrices with a number in their name, which are a layer's."""
-    parameters, matrices = 0, Counter[tuple[str, Shape]]()
-    for file in weight_files(folder):
-        for name, tensor in header(file).items():
-            count = 1
-            for side in tensor.shape:
-                count *= side
-            parameters += count
-            kind = name.removesuffix(".weight").rpartition(".")[2]
-            if len(tensor.shape) == 2 and any(part.isdigit() for part in name.split(".")):
-                matrices[kind, (tensor.shape[0], tensor.shape[1])] += 1
-    return Size(parameters, matrices)
 
 
 def _of_shapes(given: dict[str, Any]) -> Size:

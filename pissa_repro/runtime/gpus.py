@@ -51,6 +51,14 @@ def held() -> tuple[int, ...]:
     return tuple(_held)
 
 
+def smallest() -> int:
+    """Bytes of memory of the smallest of the cards that this process has taken."""
+    import torch
+
+    cards = (torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count()))
+    return min(int(card.total_memory) for card in cards)
+
+
 def take(count: int) -> None:
     """Show this process exactly `count` cards, waiting until so many are free; 0 shows it none.
 

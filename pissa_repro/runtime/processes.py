@@ -19,7 +19,8 @@ from typing import IO
 
 log = logging.getLogger(__name__)
 LAUNCHER = "PISSA_REPRO_LAUNCHER"  # the pid of the process that has started this one here
-NONE, FULL = SHARDING = ("none", "full")  # what the processes of a training share: nothing of the weights, or all
+# What the processes of a training share: nothing of the weights, all, or what the memory of the cards asks for.
+NONE, FULL, AUTO = SHARDING = ("none", "full", "auto")
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 ALONE, ASKED = 2.0, 60.0  # seconds for the others to end by themselves, and after they were asked to
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGUSR1, 128 + signal.SIGTERM)  # told to stop: no failure

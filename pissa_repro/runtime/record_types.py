@@ -155,7 +155,7 @@ class TrainFacts(Identity, Asked):
 
     architecture: causal, seq2seq or classification (model/architecture.py). diverged: the step at which the training
     diverged and ended; records of others do not have it. final_loss: None for such a training. sharding: how the
-    processes shared the weights, where they did.
+    processes shared the weights, where they did. gradient_checkpointing, compile: true, where it ran so.
     """
 
     spec: TrainSpec
@@ -170,6 +170,8 @@ class TrainFacts(Identity, Asked):
     lengths: dict[str, int]
     batch: dict[str, int]
     sharding: NotRequired[str]
+    gradient_checkpointing: NotRequired[bool]
+    compile: NotRequired[bool]
 
 
 class TrainRecord(TrainFacts):

@@ -140,7 +140,7 @@ class TrainSettings(TypedDict):
     """The training settings that do not belong to the start (`train:` in the config).
 
     prompt: a style of sources/prompt.py; not there for the released prompt. loss: "all"; not there for the response.
-    task: "classification"; not there where words are trained.
+    task: "classification"; not there where words are trained. tf32: not there for full float32.
     """
 
     epochs: float
@@ -159,6 +159,7 @@ class TrainSettings(TypedDict):
     prompt: NotRequired[str]
     loss: NotRequired[str]
     task: NotRequired[str]
+    tf32: NotRequired[bool]
 
 
 class TrainSpec(TypedDict):

@@ -2,11 +2,16 @@
 
 import argparse
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
-from pissa_repro.runtime import paths
+from pissa_repro.runtime import paths, processes
+from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.gpus import visible
+from pissa_repro.training import ways
+
+log = logging.getLogger(__name__)
 
 
 def known() -> dict[str, dict[str, Any]]:
@@ -42,3 +47,45 @@ def stage_parser(doc: str | None, *names: str, **files: str) -> argparse.Argumen
     for name, words in files.items():
         parser.add_argument(f"--{name}", required=True, type=Path, help=words)
     return parser
+
+
+def _micro(text: str) -> int | None:
+    """Sequences in a forward pass; None for `auto`."""
+    if text == ways.AUTO:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of sequences, nor {ways.AUTO}")
+    return int(text)
+
+
+def add_ways(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how a training runs."""
+    parser.add_argument(
+        "--micro-batch-size", type=_micro, default=ways.MICRO, metavar="N",
+        help=f"sequences in one forward pass (default {ways.MICRO}), or {ways.AUTO}: the fastest that fits, by trial",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sharding", choices=processes.SHARDING, default=processes.NONE,
+        help="share the weights among the processes of a training: full, none (default), or auto: full where one card "
+        "has no room for them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gradient-checkpointing", choices=(ways.YES, ways.NO, ways.ON_CARDS), default=ways.ON_CARDS,
+        help="compute the activations of a block again instead of keeping them (default: on cards)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--compile", choices=(ways.YES, ways.NO), default=ways.NO, help="run the model through torch.compile"
+    )
+
+
+def ways_of(args: argparse.Namespace, world: int) -> ways.Ways:
+    """What the options say for a training in `world` processes. Raises UserError for what has to be chosen before."""
+    sharding = args.sharding if world > 1 else processes.NONE
+    if sharding == processes.AUTO:
+        raise UserError("--sharding auto: who has started these processes has to choose. Choices: none, full.")
+    micro = args.micro_batch_size
+    if sharding == processes.FULL and micro is None:
+        micro = ways.MICRO
+        log.info("micro_batch_size: %d. None is tried where the weights are shared.", micro)
+    checkpointing = {ways.YES: True, ways.NO: False}.get(args.gradient_checkpointing)
+    return ways.Ways(micro, sharding, checkpointing, args.compile == ways.YES)

@@ -27,8 +27,8 @@ from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import atomic_folder, content, write_json
 from pissa_repro.runtime.record_types import TrainRecord
 from pissa_repro.sources.fetched import identities, stored_model
-from pissa_repro.stages.options import stage_parser
-from pissa_repro.training import diverged, sinks, stopping
+from pissa_repro.stages.options import add_ways, stage_parser, ways_of
+from pissa_repro.training import diverged, sinks, stopping, ways
 from pissa_repro.training.cell import (
     build_record,
     check_dtypes,
@@ -50,12 +50,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         record="the record to write",
         steps="the CSV of every step to write",
     )  # fmt: skip
-    parser.add_argument("--micro-batch-size", type=int, default=4, help="sequences in one forward pass (default 4)")
     parser.add_argument("--checkpoint-steps", type=int, default=50, help="steps between checkpoints (default 50)")
-    parser.add_argument(
-        "--sharding", choices=processes.SHARDING, default=processes.NONE,
-        help="share the weights among the processes of a training: full, or none (default)",
-    )  # fmt: skip
+    add_ways(parser)
     parser.add_argument(
         "--report-to", default=sinks.NONE, help=f"show the curve in: {', '.join(sinks.MODULES)}; or none"
     )
@@ -75,9 +71,22 @@ def main(argv: list[str] | None = None) -> None:
         if args.gpus > 1 and "WORLD_SIZE" not in os.environ:  # one process a card
             walltime.ignored()  # by the processes, too, until each of them listens
             command = [sys.executable, "-m", __spec__.name, *(sys.argv[1:] if argv is None else argv)]
+            if args.sharding == processes.AUTO:
+                command += ["--sharding", chosen(args)]
             processes.run(command, args.gpus, (*gpus.held(), lock))
         else:
             run(args, watch, stop)
+
+
+def chosen(args: argparse.Namespace) -> str:
+    """What `--sharding auto` is on the cards that this process has."""
+    from pissa_repro.model.size import of_folder
+    from pissa_repro.training import memory
+
+    size = of_folder(Path(stored_model(args.model)["path"]))
+    sharding, why = memory.chosen(size, args.spec, args.gpus, gpus.smallest())
+    log.info("%s", why)
+    return sharding
 
 
 def run(args: argparse.Namespace, watch: sinks.Watched, stop: walltime.Stop) -> None:
@@ -85,28 +94,30 @@ def run(args: argparse.Namespace, watch: sinks.Watched, stop: walltime.Stop) -> 
     started = time.perf_counter()
     from pissa_repro.adapters.trained import Trained, finish
     from pissa_repro.model.update import mean_update
+    from pissa_repro.training import micro
     from pissa_repro.training import trainer as trainers
+    from pissa_repro.training.precision import products
     from pissa_repro.training.sharding import make_whole
 
     stored, spec = stored_model(args.model), args.spec
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    shards = args.sharding if world > 1 else processes.NONE
-    if shards != args.sharding:
-        log.info("sharding: one process has all of the weights")
-    host = "cpu" if shards == processes.FULL else None  # the whole model may not fit a card
+    how = ways_of(args, world)
+    host = "cpu" if how.sharding == processes.FULL else None  # the whole model may not fit a card
     prepared = prepare(spec, stored, args.data, args.init, host)
     log.info("%s", {k: v for k, v in prepared.lengths.as_dict().items() if v})
     identity = identities(stored, args.data)
     made = made_from(spec, identity, args.init)
     scratch = trainers.Scratch(args.scratch, made)
-    share = split_batch(spec["settings"]["batch_size"], args.micro_batch_size, world)
+    share = split_batch(spec["settings"]["batch_size"], how.micro or 1, world)
     sinks.start(watch)
-    trainer = trainers.build(prepared, spec, scratch, share, args.checkpoint_steps, watch, stop, shards)
+    trainer = trainers.build(prepared, spec, scratch, share, args.checkpoint_steps, watch, stop, how)
     dtypes = check_dtypes(trainer.model, spec)
     if trainer.args.train_batch_size != share.micro:  # the Trainer would use every GPU that it sees
         raise UserError(f"--gpus: a process has to see one GPU, this one sees {trainer.args.n_gpu}.")
     before = time.perf_counter()
-    with writing(args.scratch), stop.listening(signal.SIGTERM):
+    with writing(args.scratch), stop.listening(signal.SIGTERM), products(spec["settings"]):
+        if how.micro is None:
+            micro.choose(trainer, prepared.examples, share.accumulation)
         trainer.train(resume_from_checkpoint=scratch.last())
     stopping.check_ended(trainer.state, stop)
     seconds = time.perf_counter() - before
@@ -130,7 +141,7 @@ def run(args: argparse.Namespace, watch: sinks.Watched, stop: walltime.Stop) -> 
         train_seconds=scratch.seconds_before + seconds,
         update=None if lost else mean_update(trainer.model, stored, spec["quant"], args.init),
         resumed_from=scratch.resumed_from,
-        **({} if shards == processes.NONE else {"sharding": shards}),  # type: ignore[typeddict-item]
+        **ways.recorded(how, trainer.args.gradient_checkpointing),  # type: ignore[typeddict-item]
         provenance=provenance(started),
     )
     write_json(args.record, record)

@@ -27,7 +27,7 @@ from trl import SFTConfig, SFTTrainer
 from pissa_repro.model.architecture import CLASSIFICATION, SEQ2SEQ, architecture
 from pissa_repro.runtime import walltime
 from pissa_repro.runtime.errors import UserError
-from pissa_repro.runtime.processes import FULL, NONE, is_first
+from pissa_repro.runtime.processes import FULL, is_first
 from pissa_repro.runtime.progress import Plain
 from pissa_repro.runtime.record import read_json, write_json
 from pissa_repro.runtime.record_types import MadeFrom
@@ -37,10 +37,12 @@ from pissa_repro.training.cell import Prepared, Share
 from pissa_repro.training.hooks import hooks
 from pissa_repro.training.order import by_length
 from pissa_repro.training.sinks import UNWATCHED, Watched
+from pissa_repro.training.ways import Ways
 
 log = logging.getLogger(__name__)
 WHOLE = "whole.json"  # written into a checkpoint after everything else in it
 MARK = "made_from.json"  # what the checkpoints of a folder were made from
+PLAIN = Ways()
 Kind: TypeAlias = Callable[[type[Trainer]], type[Trainer]]  # the class to make of a trainer's
 
 
@@ -147,15 +149,15 @@ def build(
     checkpoint_steps: int,
     watch: Watched = UNWATCHED,
     stop: walltime.Stop | None = None,
-    shards: str = NONE,
+    how: Ways = PLAIN,
 ) -> Trainer:
     """The trainer of a cell. The examples are tokenized already, with their labels.
 
     watch: where its curve is shown. stop: what asks it to write a checkpoint and to end; None for nothing.
-    shards: one of processes.SHARDING; `full` shards the model of `prepared`, on the host, over all processes.
+    how: it runs; with `sharding: full` the model of `prepared` is on the host, and is shared by all processes.
     """
     added = hooks(spec, scratch.folder)
-    options = _options(spec, checkpoint_steps) | {
+    options = _options(spec, checkpoint_steps, how) | {
         **watch.options(),
         "output_dir": str(scratch.folder),
         "per_device_train_batch_size": share.micro,
@@ -169,7 +171,7 @@ def build(
         "callbacks": [*([added] if added else []), Watch(scratch, stop)],  # last: the mark of a checkpoint
     }
     make = {SEQ2SEQ: _seq2seq, CLASSIFICATION: _classifier}.get(architecture(prepared.model.config), _causal)
-    trainer = make(options, given, sharding.sharded if shards == FULL else _same)
+    trainer = make(options, given, sharding.sharded if how.sharding == FULL else _same)
     by_length(trainer, prepared.examples)
     trainer.remove_callback(PrinterCallback)  # a line of numbers per step; train_steps.csv has them
     if added:
@@ -220,7 +222,7 @@ def _mean(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor) 
     return torch.nn.functional.cross_entropy(logits, labels.flatten(), reduction="sum") / num_items_in_batch
 
 
-def _options(spec: TrainSpec, checkpoint_steps: int) -> dict[str, Any]:
+def _options(spec: TrainSpec, checkpoint_steps: int, how: Ways) -> dict[str, Any]:
     """What every trainer is told of a cell, under the names of transformers' TrainingArguments."""
     settings = spec["settings"]
     return {
@@ -240,7 +242,8 @@ def _options(spec: TrainSpec, checkpoint_steps: int) -> dict[str, Any]:
         # released scripts; adapters stay float32 on a base that is stored in bfloat16.
         "bf16": settings["dtype"] == "bfloat16" and spec["init"] is None,
         "fp16": False,
-        "gradient_checkpointing": torch.cuda.is_available(),
+        "gradient_checkpointing": torch.cuda.is_available() if how.checkpointing is None else how.checkpointing,
+        "torch_compile": how.compiled,
         "use_cpu": not torch.cuda.is_available(),
         "ddp_broadcast_buffers": False,  # the parts that do not train are buffers, the same in all processes
         "logging_steps": 1,

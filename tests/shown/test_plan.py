@@ -12,12 +12,13 @@ from pissa_repro.exhibits import outputs
 from pissa_repro.paper.published import printed
 from pissa_repro.plan.config import ROOT, load
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.results.fitting import packs, ways
+from pissa_repro.results.fitting import ways
 from pissa_repro.results.forecast import Forecast
 from pissa_repro.results.sizes import size_of
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json, write_json
+from pissa_repro.training.memory import packs
 
 PAPER = ROOT / "config/paper.yaml"
 EMBEDDED = ROOT / "config/paper_embedded.yaml"
@@ -105,6 +106,23 @@ def test_what_would_let_a_cell_fit_is_computed(real):
     config["models"]["mistral-7b"] |= {"gpus": 4}
     assert large(config, "full FT", 30) == ["sharding: full on its 4 cards (27 GiB each)"]
     config["models"]["mistral-7b"] |= {"sharding": "full"}
+    assert large(config, "full FT", 20) == ["sharding: full and gpus: 8 (13 GiB each)"]
+    assert large(config, "full FT", 30) == ["a lower micro_batch_size"]
+
+
+def test_a_plan_shares_where_auto_would(real, tmp_path, capsys):
+    """On cards of the size that is asked about."""
+    config = copy.deepcopy(real.config)
+    config["sweep"] |= {"seeds": [0], "models": ["llama-2-7b", "mistral-7b"]}
+    for model in config["models"].values():
+        model |= {"gpus": 4, "sharding": "auto"}
+    auto, memory = Sweep(config), {}
+    for card in (80, 141):
+        for item in Forecast(auto, tmp_path, card).items(auto, [paths.cell(name).train for name in auto.cells]):
+            memory[card, item.model, item.what] = item.memory
+    full, lora = (("llama-2-7b", what) for what in ("full FT", "LoRA"))
+    assert memory[80, *full] == pytest.approx(memory[141, *full] / 4)
+    assert memory[80, *lora] == memory[141, *lora], "it has room on either"
     assert large(config, "full FT", 20) == ["sharding: full and gpus: 8 (13 GiB each)"]
     assert large(config, "full FT", 30) == ["a lower micro_batch_size"]
 

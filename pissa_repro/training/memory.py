@@ -1,0 +1,52 @@
+"""What a training holds in the memory of each card, by arithmetic, and whether its cards have to share the weights."""
+
+from pissa_repro import quantizers
+from pissa_repro.model.size import Size
+from pissa_repro.quantizers import Quantizer
+from pissa_repro.runtime.processes import FULL, NONE
+from pissa_repro.runtime.specs import TrainSpec
+
+BYTES = {"bfloat16": 2.0, "float32": 4.0}
+PACKED = 0.5625  # bytes a weight in 4 bits, with a float32 scale for 64 weights
+TRAINED = 16  # bytes a trained parameter: float32 weight, gradient, and Adam's two moments
+ROOM = 0.8  # of a card that a model which is not shared may take: the rest is for activations, and blocks being used
+
+
+def packs(quant: str) -> bool:
+    """Whether a base is kept in few bits in training, and not dequantized."""
+    packable = quantizers.find(quant).quantizer.packable
+    return getattr(packable, "__func__", None) is not Quantizer.packable
+
+
+def held(size: Size, own: int | None, quant: str, dtype: str, cards: int = 1) -> float:
+    """Bytes of base and trained parameters on each of the cards that share the weights, without activations.
+
+    own: parameters of an adapter, which are not shared; None where all of the model is trained.
+    """
+    if own is None:
+        return TRAINED * size.parameters / cards
+    packed = size.linear() if packs(quant) else 0
+    return (BYTES[dtype] * (size.parameters - packed) + PACKED * packed) / cards + TRAINED * own
+
+
+def shares(whole: float, card: float) -> bool:
+    """Whether `sharding: auto` shares weights of so many bytes among cards of so many."""
+    return whole > ROOM * card
+
+
+def chosen(size: Size, spec: TrainSpec, cards: int, card: int) -> tuple[str, str]:
+    """What `sharding: auto` is for a training on `cards` cards, of which the smallest has `card` bytes, and why.
+
+    An adapter's parameters are counted as if all matrices of the layers had factors where its targets are no names.
+    """
+    own, dtype = None, spec["settings"]["dtype"]
+    if spec["init"] is not None:
+        named = spec["init"]["target_modules"]
+        own = size.factors(spec["init"]["rank"], named if isinstance(named, list) else None)
+    whole, each = (held(size, own, spec["quant"], dtype, count) / 1e9 for count in (1, cards))
+    way = FULL if shares(whole, card / 1e9) else NONE
+    said = (
+        f"sharding: {way}. Not shared, the weights and what trains take {whole:.3g} GB of each card, shared {each:.3g} "
+        f"GB; the smallest has {card / 1e9:.3g} GB, of which {ROOM:.0%} are for them."
+    )
+    return way, said + (" It will hardly fit." if shares(each if way == FULL else 0, card / 1e9) else "")
