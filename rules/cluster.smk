@@ -30,13 +30,5 @@ def one_card(model):
 
 def loads(model, runtime, cards=one_card):
     """The resources of a job that loads a model. model, cards: functions, of the wildcards and of the model's name."""
-
-    @told
-    def gpu(wildcards):
-        return cards(model(wildcards))
-
-    @told
-    def mem_mb(wildcards):
-        return memory(model(wildcards), cards(model(wildcards)))
-
-    return {**ONE_NODE, "runtime": runtime, "gpu": gpu, "mem_mb": mem_mb}
+    mem_mb = by_model(model, lambda name: memory(name, cards(name)))
+    return {**ONE_NODE, "runtime": runtime, "gpu": by_model(model, cards), "mem_mb": mem_mb}

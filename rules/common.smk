@@ -1,5 +1,7 @@
 # Functions that the rules share. The sweep itself is pissa_repro/plan/sweep.py.
 import functools
+import gc
+import inspect
 import os
 import re
 import shlex
@@ -10,6 +12,7 @@ from snakemake.logging import logger
 
 # The checkout is the package, installed or not, whatever folder the sweep runs in.
 sys.path.insert(0, str(workflow.basedir))
+gc.set_threshold(200_000, 50, 100)  # the jobs of a large sweep are millions of objects, none of which goes again
 # No stage may ask anything, and all read and write UTF-8, whatever the locale. The warning before a job's time is up
 # (runtime/walltime.py) ends no stage but one that listens.
 PREFIX = (
@@ -95,6 +98,7 @@ def told(function):
         except UserError as error:
             raise WorkflowError(str(error)) from None
 
+    call.__signature__ = inspect.signature(function)  # which Snakemake asks for, for each job anew
     return call
 
 
@@ -138,17 +142,33 @@ def weighing_folder(wildcards):
 
 
 def gpus(model):
+    """Cards of a training of a model."""
     return SWEEP.config["models"][model].get("gpus", 0)
+
+
+# Models that a job may be of.
+USED = {model for part in parts.parts(SWEEP.config).values() for model in part["models"]}
+USED |= {*SWEEP.config["studies"]["models"], *(one.model for one in SWEEP.others.values())}
+
+
+def by_model(model, value):
+    """A resource: the value of a job's model. A plain one where all have the same: a function is called for each job.
+
+    model: a function of the wildcards. value: of a model's name.
+    """
+    if len(found := {value(name) for name in USED}) == 1:
+        return found.pop()
+    return told(lambda wildcards: value(model(wildcards)))
 
 
 def way(key, usual):
     """A resource: how the trainings of a cell's model run."""
 
-    def of(wildcards):
-        value = SWEEP.config["models"][cell_of(wildcards).model].get(key, usual)
-        return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+    def value(model):
+        found = SWEEP.config["models"][model].get(key, usual)
+        return {True: "yes", False: "no"}[found] if isinstance(found, bool) else found
 
-    return of
+    return by_model(lambda w: cell_of(w).model, value)
 
 
 @told

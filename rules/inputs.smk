@@ -38,6 +38,7 @@ def fetched(files):
     They are `ancient`: neither their age nor their place decides a rerun, their content does. See `content`.
     """
 
+    @told
     def inputs(wildcards):
         uses = files(wildcards)
         found = {use: [ancient(path) for path in some] for use, some in uses.items() if use != "before"}

@@ -13,14 +13,17 @@ from pissa_repro.plan.config import ROOT
 
 PROFILE = ROOT / "profiles" / "slurm" / "profile.yaml"
 GIVEN = ["--set-resources", "train:runtime=7"]
+OWN = {"gpus": 4, "sharding": "auto", "micro_batch_size": "auto", "gradient_checkpointing": False, "compile": True}
 LLAMA_2_7B = 6_738_415_616  # parameters
 
 
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory) -> dict[str, list[dict[str, str]]]:
     """The resources of each job of a dry run, with its wildcards, by rule."""
-    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", tmp_path_factory.mktemp("dry"), "-n"]
-    command += ["results/scores.csv", "--cores", "1", *GIVEN, "--configfile", ROOT / "config" / "paper.yaml"]
+    folder = tmp_path_factory.mktemp("dry")
+    (folder / "own.yaml").write_text(yaml.safe_dump({"models": {"gemma-7b": OWN}}), encoding="utf-8")
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", folder, "-n", "results/scores.csv"]
+    command += ["--cores", "1", *GIVEN, "--configfile", ROOT / "config" / "paper.yaml", folder / "own.yaml"]
     done = subprocess.run([*map(str, command)], capture_output=True, encoding="utf-8", env=os.environ)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     jobs: dict[str, list[dict[str, str]]] = {}
@@ -35,8 +38,15 @@ def asked(tmp_path_factory) -> dict[str, list[dict[str, str]]]:
     return jobs
 
 
-def of_llama(asked, rule: str) -> dict[str, str]:
-    return next(job for job in asked[rule] if "llama-2-7b" in job["wildcards"].lower())
+def of(asked, rule: str, model: str = "llama-2-7b") -> dict[str, str]:
+    return next(job for job in asked[rule] if model in job["wildcards"].lower())
+
+
+def test_each_model_trains_in_its_way(asked):
+    keys = ("gpu", "sharding", "micro_batch_size", "gradient_checkpointing", "compile")
+    own, other = (of(asked, "train", model) for model in ("gemma-7b", "llama-2-7b"))
+    assert [own[key] for key in keys] == ["4", "auto", "auto", "no", "yes"]
+    assert [other[key] for key in keys] == ["1", "none", "4", "cards", "no"]
 
 
 def test_every_job_of_the_cluster_says_how_long_and_how_much(asked):
@@ -57,14 +67,14 @@ def test_what_the_profile_groups_sums_to_one_node(asked):
 
 
 def test_a_word_on_the_command_line_changes_its_value_alone(asked):
-    job = of_llama(asked, "train")
+    job = of(asked, "train")
     assert job["runtime"] == "7" and job["gpu"] == "1" and job["slurm_extra"].startswith("--signal=USR1@")
-    assert of_llama(asked, "generate")["runtime"] == "720"
-    assert of_llama(asked, "generate")["slurm_extra"] == job["slurm_extra"], "both are warned of their walltime"
+    assert of(asked, "generate")["runtime"] == "720"
+    assert of(asked, "generate")["slurm_extra"] == job["slurm_extra"], "both are warned of their walltime"
 
 
 def test_memory_holds_the_weights_in_float32(asked):
-    assert int(of_llama(asked, "train")["mem_mb"]) * 1_000_000 > 4 * LLAMA_2_7B
+    assert int(of(asked, "train")["mem_mb"]) * 1_000_000 > 4 * LLAMA_2_7B
     assert int(asked["evaluate"][0]["mem_mb"]) < 10_000, "scoring loads no model"
 
 
