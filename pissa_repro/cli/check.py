@@ -67,7 +67,7 @@ def jobs(sweep: Sweep, batches: Batches) -> list[str]:
     scores = (len(sweep.cells) + len(sweep.others)) * len(sweep.config["sweep"]["tasks"])
     return [
         f"{len(sweep.starts)} starts ({quantized} quantized), {len(sweep.cells)} trainings, "
-        f"{len(batches.by_name)} launches of an engine, {scores} scores"
+        f"{len(batches.by_name)} {'launch' if len(batches.by_name) == 1 else 'launches'} of an engine, {scores} scores"
     ]
 
 

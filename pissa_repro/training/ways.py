@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from pissa_repro.runtime import processes
 
-AUTO = "auto"
+AUTO = processes.AUTO
 MICRO = 4  # sequences; released code, and on CPUs the fastest (benchmarks/train.py)
 YES, NO = ("yes", "no")
 ON_CARDS = "cards"

@@ -119,6 +119,13 @@ def test_one_seed_has_no_spread_and_says_so(tmp_path, config):
     assert "paired bootstrap over items." in text
 
 
+@pytest.mark.parametrize("seeds", [[0], [0, 1]])
+def test_of_items_that_score_alike_no_error_is_said(tmp_path, config, seeds):
+    wrong = ([0.0] * ITEMS, 0.0)
+    _, text = run(tmp_path, config, scored=lambda cell, task: {"paper": wrong, "strict": wrong}, seeds=seeds)
+    assert "not known: all items score alike" in text and "about 0.0 points" not in text
+
+
 def test_full_fine_tuning_is_compared_with_the_largest_rank(tmp_path, config):
     rows, text = run(tmp_path, config, ranks=[2, 8, 4], seeds=[0])
     assert [row["rank"] for row in rows if row["method"] == "LoRA"] == ["2", "8", "4"]

@@ -32,9 +32,8 @@ CAPTION = {
     "accuracy": "Accuracy in percent on the {n} items of {benchmark}, by the published answer rule (metric `paper`).",
     "score": "Score (metric `paper` of the task file) in {unit} on the {n} items of {benchmark}; {way} is better.",
     "seeds": "Mean ± sample standard deviation over {seeds} seeds; ± does not hold the error of having only {n} items "
-    "(about {items:.{digits}f} {points}, column score_stderr_items of the CSV).",
-    "seed": "One seed: the spread over seeds is not measured. The standard error over items is about "
-    "{items:.{digits}f} {points}.",
+    "({error}, column score_stderr_items of the CSV).",
+    "seed": "One seed: the spread over seeds is not measured. The standard error over items is {error}.",
     "one item, seeds": "There is one item: its error is not known, and methods are not compared; ± is the sample "
     "standard deviation over seeds.",
     "one item, seed": "There is one item and one seed: no spread is known, and methods are not compared.",
@@ -200,7 +199,10 @@ def scored(rows: list[Row]) -> list[str]:
     seeds, shown = rows[0]["seeds"], rows[0]["measure"]
     items = [row["score_stderr_items"] for row in rows if row["score_stderr_items"] is not None]
     words = {"n": first["n"], "benchmark": first["benchmark"], "seeds": seeds, "unit": shown.unit, **_words(shown)}
-    words |= {"items": max(items, default=None), "digits": shown.digits - 1}  # an error is known less well
+    known = max(items, default=0)  # 0: no two items of a run differ, of which no error can be taken
+    words["error"] = (
+        f"about {known:.{shown.digits - 1}f} {words['points']}" if known else "not known: all items score alike"
+    )
     words["way"] = "higher" if shown.higher_is_better else "lower"
     kind = "accuracy" if shown.unit == PERCENT and shown.higher_is_better else "score"
     spread = ("one item, " if first["n"] == 1 else "") + ("seeds" if seeds > 1 else "seed")
