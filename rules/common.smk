@@ -15,7 +15,7 @@ sys.path.insert(0, str(workflow.basedir))
 gc.set_threshold(200_000, 50, 100)  # the jobs of a large sweep are millions of objects, none of which goes again
 # No stage may ask anything, and all read and write UTF-8, whatever the locale. The warning before a job's time is up
 # (runtime/walltime.py) ends no stage but one that listens. glibc keeps up to 1 GiB that was freed: given back to the
-# system and asked for again in each step, it cost a tenth of a training on CPUs. Weights above 32 MiB go back at once.
+# system and asked for again in each step, it costs trainings on CPUs 5 %. Weights above 32 MiB go back at once.
 PREFIX = (
     "export MALLOC_MMAP_THRESHOLD_=${MALLOC_MMAP_THRESHOLD_:-33554432} "
     "MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-1073741824}; "
@@ -34,7 +34,7 @@ from pissa_repro.runtime.gpus import check_build
 from pissa_repro.runtime.processes import NONE
 from pissa_repro.runtime.record import canonical, unfinished
 from pissa_repro.scoring import engines, generations
-from pissa_repro.training import sinks, ways
+from pissa_repro.training import how, sinks
 
 FILES = sorted(workflow.configfiles, key=workflow.overwrite_configfiles.count)  # the Snakefile's own first
 try:
@@ -164,7 +164,7 @@ def by_model(model, value):
     return told(lambda wildcards: value(model(wildcards)))
 
 
-def way(key, usual):
+def how_it_runs(key, usual):
     """A resource: how the trainings of a cell's model run."""
 
     def value(model):

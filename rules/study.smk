@@ -151,7 +151,7 @@ rule study_gradients:
     threads: 1
     resources:
         **loads(lambda w: w.model, runtime=240),
-        micro_batch_size=lambda w: ways.number(SWEEP.config["models"][w.model].get("micro_batch_size")),
+        micro_batch_size=lambda w: how.number(SWEEP.config["models"][w.model].get("micro_batch_size")),
     params:
         content=content(of_gradients),
         spec=spec(lambda w: gradients.spec(SWEEP, w.model)),

@@ -21,10 +21,10 @@ rule train:
     resources:
         **loads(lambda w: cell_of(w).model, runtime=1440, cards=gpus),
         **WARNED,
-        micro_batch_size=way("micro_batch_size", ways.MICRO),
-        sharding=way("sharding", NONE),
-        gradient_checkpointing=way("gradient_checkpointing", ways.ON_CARDS),
-        compile=way("compile", False),
+        micro_batch_size=how_it_runs("micro_batch_size", how.MICRO),
+        sharding=how_it_runs("sharding", NONE),
+        gradient_checkpointing=how_it_runs("gradient_checkpointing", how.ON_CARDS),
+        compile=how_it_runs("compile", False),
         checkpoint_steps=50,
         report_to="none",
     params:

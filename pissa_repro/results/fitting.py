@@ -44,7 +44,7 @@ def memory(
     if cards is None:
         model, whole = sweep.config["models"][cell.model], held(*given)
         way = model.get("sharding", NONE)
-        cards = model["gpus"] if way == FULL or (way == AUTO and shares(whole, card * GIB)) else 1
+        cards = max(1, model.get("gpus", 0)) if way == FULL or (way == AUTO and shares(whole, card * GIB)) else 1
     return held(*given, cards) / GIB
 
 

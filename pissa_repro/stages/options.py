@@ -9,7 +9,7 @@ from typing import Any
 from pissa_repro.runtime import paths, processes
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.gpus import visible
-from pissa_repro.training import ways
+from pissa_repro.training import how
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +51,18 @@ def stage_parser(doc: str | None, *names: str, **files: str) -> argparse.Argumen
 
 def _micro(text: str) -> int | None:
     """Sequences in a forward pass; None for `auto`."""
-    if text == ways.AUTO:
+    if text == how.AUTO:
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number of sequences, nor {ways.AUTO}")
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of sequences, nor {how.AUTO}")
     return int(text)
 
 
-def add_ways(parser: argparse.ArgumentParser) -> None:
+def add_how(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how a training runs."""
     parser.add_argument(
-        "--micro-batch-size", type=_micro, default=ways.MICRO, metavar="N",
-        help=f"sequences in one forward pass (default {ways.MICRO}), or {ways.AUTO}: the fastest that fits, by trial",
+        "--micro-batch-size", type=_micro, default=how.MICRO, metavar="N",
+        help=f"sequences in one forward pass (default {how.MICRO}), or {how.AUTO}: the fastest that fits, by trial",
     )  # fmt: skip
     parser.add_argument(
         "--sharding", choices=processes.SHARDING, default=processes.NONE,
@@ -70,22 +70,22 @@ def add_ways(parser: argparse.ArgumentParser) -> None:
         "has no room for them",
     )  # fmt: skip
     parser.add_argument(
-        "--gradient-checkpointing", choices=(ways.YES, ways.NO, ways.ON_CARDS), default=ways.ON_CARDS,
+        "--gradient-checkpointing", choices=(how.YES, how.NO, how.ON_CARDS), default=how.ON_CARDS,
         help="compute the activations of a block again instead of keeping them (default: on cards)",
     )  # fmt: skip
     parser.add_argument(
-        "--compile", choices=(ways.YES, ways.NO), default=ways.NO, help="run the model through torch.compile"
+        "--compile", choices=(how.YES, how.NO), default=how.NO, help="run the model through torch.compile"
     )
 
 
-def ways_of(args: argparse.Namespace, world: int) -> ways.Ways:
+def how_of(args: argparse.Namespace, world: int) -> how.How:
     """What the options say for a training in `world` processes. Raises UserError for what has to be chosen before."""
     sharding = args.sharding if world > 1 else processes.NONE
     if sharding == processes.AUTO:
         raise UserError("--sharding auto: who has started these processes has to choose. Choices: none, full.")
     micro = args.micro_batch_size
     if sharding == processes.FULL and micro is None:
-        micro = ways.MICRO
+        micro = how.MICRO
         log.info("micro_batch_size: %d. None is tried where the weights are shared.", micro)
-    checkpointing = {ways.YES: True, ways.NO: False}.get(args.gradient_checkpointing)
-    return ways.Ways(micro, sharding, checkpointing, args.compile == ways.YES)
+    checkpointing = {how.YES: True, how.NO: False}.get(args.gradient_checkpointing)
+    return how.How(micro, sharding, checkpointing, args.compile == how.YES)

@@ -27,8 +27,8 @@ from pissa_repro.runtime.provenance import provenance
 from pissa_repro.runtime.record import atomic_folder, content, write_json
 from pissa_repro.runtime.record_types import TrainRecord
 from pissa_repro.sources.fetched import identities, stored_model
-from pissa_repro.stages.options import add_ways, stage_parser, ways_of
-from pissa_repro.training import diverged, sinks, stopping, ways
+from pissa_repro.stages.options import add_how, how_of, stage_parser
+from pissa_repro.training import diverged, sinks, stopping
 from pissa_repro.training.cell import (
     build_record,
     check_dtypes,
@@ -51,7 +51,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         steps="the CSV of every step to write",
     )  # fmt: skip
     parser.add_argument("--checkpoint-steps", type=int, default=50, help="steps between checkpoints (default 50)")
-    add_ways(parser)
+    add_how(parser)
     parser.add_argument(
         "--report-to", default=sinks.NONE, help=f"show the curve in: {', '.join(sinks.MODULES)}; or none"
     )
@@ -101,7 +101,7 @@ def run(args: argparse.Namespace, watch: sinks.Watched, stop: walltime.Stop) -> 
 
     stored, spec = stored_model(args.model), args.spec
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    how = ways_of(args, world)
+    how = how_of(args, world)
     host = "cpu" if how.sharding == processes.FULL else None  # the whole model may not fit a card
     prepared = prepare(spec, stored, args.data, args.init, host)
     log.info("%s", {k: v for k, v in prepared.lengths.as_dict().items() if v})
@@ -141,7 +141,7 @@ def run(args: argparse.Namespace, watch: sinks.Watched, stop: walltime.Stop) -> 
         train_seconds=scratch.seconds_before + seconds,
         update=None if lost else mean_update(trainer.model, stored, spec["quant"], args.init),
         resumed_from=scratch.resumed_from,
-        **ways.recorded(how, trainer.args.gradient_checkpointing),  # type: ignore[typeddict-item]
+        **how.recorded(trainer.args.gradient_checkpointing),  # type: ignore[typeddict-item]
         provenance=provenance(started),
     )
     write_json(args.record, record)

@@ -35,14 +35,14 @@ from pissa_repro.runtime.specs import TrainSpec
 from pissa_repro.training import diverged, sharding, stopping
 from pissa_repro.training.cell import Prepared, Share
 from pissa_repro.training.hooks import hooks
+from pissa_repro.training.how import How
 from pissa_repro.training.order import by_length
 from pissa_repro.training.sinks import UNWATCHED, Watched
-from pissa_repro.training.ways import Ways
 
 log = logging.getLogger(__name__)
 WHOLE = "whole.json"  # written into a checkpoint after everything else in it
 MARK = "made_from.json"  # what the checkpoints of a folder were made from
-PLAIN = Ways()
+PLAIN = How()
 Kind: TypeAlias = Callable[[type[Trainer]], type[Trainer]]  # the class to make of a trainer's
 
 
@@ -149,7 +149,7 @@ def build(
     checkpoint_steps: int,
     watch: Watched = UNWATCHED,
     stop: walltime.Stop | None = None,
-    how: Ways = PLAIN,
+    how: How = PLAIN,
 ) -> Trainer:
     """The trainer of a cell. The examples are tokenized already, with their labels.
 
@@ -222,7 +222,7 @@ def _mean(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor) 
     return torch.nn.functional.cross_entropy(logits, labels.flatten(), reduction="sum") / num_items_in_batch
 
 
-def _options(spec: TrainSpec, checkpoint_steps: int, how: Ways) -> dict[str, Any]:
+def _options(spec: TrainSpec, checkpoint_steps: int, how: How) -> dict[str, Any]:
     """What every trainer is told of a cell, under the names of transformers' TrainingArguments."""
     settings = spec["settings"]
     return {

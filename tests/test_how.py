@@ -12,7 +12,7 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime import processes
 from pissa_repro.runtime.record import read_json
 from pissa_repro.stages import train
-from pissa_repro.stages.options import ways_of
+from pissa_repro.stages.options import how_of
 from pissa_repro.training import micro
 from pissa_repro.training.precision import products
 
@@ -120,8 +120,8 @@ def test_nothing_is_tried_where_weights_are_shared(tmp_path, tiny_model, tiny_ro
     caplog.set_level(logging.INFO)
     run = Run(tmp_path, tiny_model, tiny_rows, "full")
     args = train.arguments(run.train_argv("--micro-batch-size", "auto", "--sharding", "full"))
-    assert ways_of(args, 2).micro == 4 and "None is tried" in caplog.text
-    assert ways_of(args, 1).micro is None
+    assert how_of(args, 2).micro == 4 and "None is tried" in caplog.text
+    assert how_of(args, 1).micro is None
 
 
 def test_the_options_say_what_they_take(tmp_path, tiny_model, tiny_rows, capsys):

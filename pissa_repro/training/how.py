@@ -10,7 +10,7 @@ YES, NO = ("yes", "no")
 ON_CARDS = "cards"
 
 
-class Ways(NamedTuple):
+class How(NamedTuple):
     """micro: sequences in a forward pass; None for what a trial finds. sharding: of processes.SHARDING.
 
     checkpointing: whether activations of a block are computed again instead of kept; None: on cards. compiled: whether
@@ -22,17 +22,16 @@ class Ways(NamedTuple):
     checkpointing: bool | None = None
     compiled: bool = False
 
+    def recorded(self, checkpointing: bool) -> dict[str, Any]:
+        """What a record says of it, beside the batch. checkpointing: whether it was so."""
+        said = {
+            "sharding": self.sharding if self.sharding != processes.NONE else None,
+            "gradient_checkpointing": checkpointing or None,
+            "compile": self.compiled or None,
+        }
+        return {key: value for key, value in said.items() if value is not None}
+
 
 def number(micro: int | str | None) -> int:
     """Sequences in a forward pass, of what tries none; AUTO and nothing are the usual number."""
     return micro if isinstance(micro, int) else MICRO
-
-
-def recorded(ways: Ways, checkpointing: bool) -> dict[str, Any]:
-    """What a record says of it, beside the batch. checkpointing: what it was."""
-    said = {
-        "sharding": ways.sharding if ways.sharding != processes.NONE else None,
-        "gradient_checkpointing": checkpointing or None,
-        "compile": ways.compiled or None,
-    }
-    return {key: value for key, value in said.items() if value is not None}
