@@ -149,7 +149,7 @@ def gpus(model):
     return SWEEP.config["models"][model].get("gpus", 0)
 
 
-# Models that a job may be of.
+# Models that a job may be of; the studies of gradients have no others.
 USED = {model for part in parts.parts(SWEEP.config).values() for model in part["models"]}
 USED |= {*SWEEP.config["studies"]["models"], *(one.model for one in SWEEP.others.values())}
 
@@ -159,7 +159,7 @@ def by_model(model, value):
 
     model: a function of the wildcards. value: of a model's name.
     """
-    if len(found := {value(name) for name in USED}) == 1:
+    if len(found := told(lambda: {value(name) for name in USED})()) == 1:
         return found.pop()
     return told(lambda wildcards: value(model(wildcards)))
 

@@ -7,16 +7,26 @@ import pytest
 import torch
 from helpers import Run, config
 from stage import says
+from trl import SFTTrainer
 
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime import processes
 from pissa_repro.runtime.record import read_json
 from pissa_repro.stages import train
 from pissa_repro.stages.options import how_of
-from pissa_repro.training import micro
+from pissa_repro.training import micro, trainer
+from pissa_repro.training.how import How
 from pissa_repro.training.precision import products
 
 LARGE = 1e9
+TRYING = """
+from pissa_repro.runtime.errors import run_stage
+from pissa_repro.stages import train
+from pissa_repro.training import micro
+
+micro.TRIED_ON = ("cpu",)
+run_stage(train.main)
+"""
 
 
 def passes(speeds: dict[int, float], fits: int = 64, peaks: dict[int, float] | None = None):
@@ -39,22 +49,30 @@ def passes(speeds: dict[int, float], fits: int = 64, peaks: dict[int, float] | N
 )  # fmt: skip
 def test_the_fastest_that_fits_is_taken(speeds, fits, best):
     """About as fast is no reason for more memory; far slower ends the trials."""
-    assert micro.fastest(micro.tried(passes(speeds, fits), 8, LARGE)) == best
+    assert micro.fastest(micro.tried(passes(speeds, fits), [*speeds], LARGE)) == best
 
 
 def test_a_part_of_the_card_stays_free():
     run = passes({1: 1, 2: 2, 4: 4}, peaks={1: 30, 2: 50, 4: 90})
-    assert list(micro.tried(run, 4, 80)) == [1, 2]
+    assert list(micro.tried(run, [1, 2, 4], 80)) == [1, 2]
 
 
 def test_micro_batches_divide_the_batch():
-    assert list(micro.sizes(12)) == [1, 2, 3, 4, 6, 12] and max(micro.sizes(512)) == 64
+    assert micro.sizes(12, 100) == [1, 2, 3, 4, 6, 12] and max(micro.sizes(512, 1000)) == 64
+    assert micro.sizes(16, 5) == [1, 2, 4], "no more rows than there are"
+
+
+def test_processes_try_what_leaves_an_epoch_its_rows():
+    """10 rows on two processes: 1 row at a time fills up none; 2 would take two rows twice, 4 six."""
+    assert micro.sizes(4, 10, world=2) == [1] and micro.sizes(4, 12, world=2) == [1, 2]
+    assert micro.sizes(4, 16, world=2) == [1, 2, 4] and micro.sizes(4, 10) == [1, 2, 4]
 
 
 def test_trials_leave_no_trace(tmp_path, tiny_model, tiny_rows, monkeypatch, caplog):
     """The steps are those of that micro-batch to the last bit, with dropout, too."""
     runs = [Run(tmp_path / n, tiny_model, tiny_rows, "pissa", steps=5, dropout=0.2) for n in ("given", "tried")]
     chosen, by_itself = {}, micro.fastest
+    monkeypatch.setattr(micro, "TRIED_ON", ("cpu",))
     monkeypatch.setattr(micro, "fastest", lambda seconds: chosen.update(seconds) or 2)
     caplog.set_level(logging.INFO)
     for run, size in zip(runs, ("2", "auto"), strict=True):
@@ -67,14 +85,13 @@ def test_trials_leave_no_trace(tmp_path, tiny_model, tiny_rows, monkeypatch, cap
         given["trained_sha256"]["factors/factors.safetensors"] == tried["trained_sha256"]["factors/factors.safetensors"]
     )
     assert set(chosen) <= {1, 2, 4} and all(seconds > 0 for seconds in chosen.values()) and by_itself(chosen) in chosen
-    assert "micro_batch_size: 2. Rows a second of the longest rows, by micro-batch: 1: " in caplog.text
+    assert "micro_batch_size: 2; rows a second of the longest rows, by micro-batch: 1: " in caplog.text
 
 
 def test_processes_choose_the_same(tmp_path, tiny_model, tiny_rows, capfd):
     """Each tries for itself: no process may wait for one that has run out of memory."""
     run = Run(tmp_path, tiny_model, tiny_rows, "full", steps=2)
-    argv = run.train_argv("--micro-batch-size", "auto")
-    processes.run([sys.executable, "-m", "pissa_repro.stages.train", *argv], 2)
+    processes.run([sys.executable, "-c", TRYING, *run.train_argv("--micro-batch-size", "auto")], 2)
     batch = read_json(run.record)["batch"]
     assert (batch["effective"], batch["processes"]) == (4, 2) and batch["micro"] * batch["accumulation"] == 2
     assert capfd.readouterr().err.count("micro_batch_size: ") == 1
@@ -101,6 +118,13 @@ def test_a_compiled_model_trains_alike(tmp_path, tiny_model, tiny_rows):
     assert {*read_json(runs[0].record)["trained_sha256"]} == {*read_json(runs[1].record)["trained_sha256"]}
 
 
+def test_a_compiled_model_is_not_switched_to_tf32(tmp_path, tiny_model, tiny_rows):
+    """transformers does so on cards that have it, unless it is told."""
+    spec = Run(tmp_path, tiny_model, tiny_rows, "full").spec
+    assert trainer._options(spec, 50, How(compiled=True))["tf32"] is False
+    assert "tf32" not in trainer._options(spec, 50, How())
+
+
 def test_tf32_is_part_of_what_a_cell_is(tmp_path, tiny_model, tiny_rows):
     """It changes results, unlike the rest; and is for cards."""
     given = config(tiny_model, tiny_rows, "pissa", "none", tf32=True)
@@ -116,12 +140,35 @@ def test_tf32_is_part_of_what_a_cell_is(tmp_path, tiny_model, tiny_rows):
         says(products(settings).__enter__, "config.train.tf32", "Ampere")
 
 
-def test_nothing_is_tried_where_weights_are_shared(tmp_path, tiny_model, tiny_rows, caplog):
+def test_nothing_is_tried_on_a_processor(tmp_path, tiny_model, tiny_rows, caplog):
     caplog.set_level(logging.INFO)
+    run = Run(tmp_path, tiny_model, tiny_rows, "full", steps=1)
+    assert run.train("--micro-batch-size", "auto")["batch"]["micro"] == 4
+    assert "micro_batch_size: 4; none is tried on a processor" in caplog.text
+
+
+def test_a_bf16_model_is_tried_in_bf16(tmp_path, tiny_model, tiny_rows, monkeypatch):
+    run, seen = Run(tmp_path, tiny_model, tiny_rows, "full", steps=1, dtype="bfloat16"), []
+    monkeypatch.setattr(micro, "TRIED_ON", ("cpu",))
+    step = SFTTrainer.training_step
+
+    def stepping(*args):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return step(*args)
+
+    monkeypatch.setattr(SFTTrainer, "training_step", stepping)
+    run.train("--micro-batch-size", "auto")
+    assert len(seen) > 2 and all(seen[:2])
+
+
+def test_what_is_shared_is_not_compiled(tmp_path, tiny_model, tiny_rows):
     run = Run(tmp_path, tiny_model, tiny_rows, "full")
-    args = train.arguments(run.train_argv("--micro-batch-size", "auto", "--sharding", "full"))
-    assert how_of(args, 2).micro == 4 and "None is tried" in caplog.text
-    assert how_of(args, 1).micro is None
+    args = train.arguments(run.train_argv("--compile", "yes", "--sharding", "full"))
+    says(lambda: how_of(args, 2), "--compile yes", "shared")
+    assert how_of(args, 1).compiled
+    given = config(tiny_model, tiny_rows, "full", "none")
+    given["models"]["tiny"] |= {"gpus": 2, "sharding": "auto", "compile": True}
+    says(lambda: Sweep(given), "config.models.tiny.compile", "sharding is auto")
 
 
 def test_the_options_say_what_they_take(tmp_path, tiny_model, tiny_rows, capsys):

@@ -50,7 +50,7 @@ def test_what_no_cards_hold_is_said(real, tmp_path):
 @pytest.mark.parametrize("fits", [True, False])
 def test_a_launcher_chooses_for_its_processes(tmp_path, tiny_model, tiny_rows, monkeypatch, caplog, fits):
     run, commands = Run(tmp_path, tiny_model, tiny_rows, "full"), []
-    needed = memory.held(of_folder(tiny_model), None, "none", "float32")
+    needed = memory.held(of_folder(tiny_model), None, "none", "float32", cards=2)
     monkeypatch.setattr(gpus, "take", lambda count: None)
     monkeypatch.setattr(gpus, "smallest", lambda: int(needed * (1.3 if fits else 1.2)))
     monkeypatch.setattr(walltime, "ignored", lambda: None)

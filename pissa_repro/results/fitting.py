@@ -36,16 +36,18 @@ def memory(
 ) -> float:
     """GiB of base and trained parameters while training, on a card, without activations.
 
-    cards: that share the weights; None for those that the config says, or `sharding: auto` chooses on cards of `card`
-    GiB. quant: None for the cell's. What trains of an adapter is not shared.
+    cards: that share the weights; None for those of the config, which share them where it says so, or where
+    `sharding: auto` does on cards of `card` GiB. quant: None for the cell's. What trains of an adapter is not shared.
     """
     own = trained(sweep, cell, size) if sweep.has_factors(cell) else None
     given = (size, own, quant or cell.quant, dict(cell.train)["dtype"])
-    if cards is None:
-        model, whole = sweep.config["models"][cell.model], held(*given)
-        way = model.get("sharding", NONE)
-        cards = max(1, model.get("gpus", 0)) if way == FULL or (way == AUTO and shares(whole, card * GIB)) else 1
-    return held(*given, cards) / GIB
+    if cards is not None:
+        return held(*given, cards, shared=True) / GIB
+    model = sweep.config["models"][cell.model]
+    cards, way = max(1, model.get("gpus", 0)), model.get("sharding", NONE)
+    alone = held(*given, cards)
+    shared = way == FULL or (way == AUTO and cards > 1 and shares(alone, card * GIB))
+    return (held(*given, cards, shared) if shared else alone) / GIB
 
 
 def asked(sweep: Sweep, sizes: Mapping[str, Size | None], card: float = CARD) -> Iterator[Asked]:

@@ -12,6 +12,8 @@ import itertools
 import logging
 import os
 import re
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +23,9 @@ from pissa_repro.runtime.errors import UserError
 log = logging.getLogger(__name__)
 ELSE = "Change models.<name>.gpus (--gpus); 0 computes on the CPU."
 CPU_BUILD = "+cpu"  # the end of the version of PyTorch's wheels for CPUs
+SMALLEST = (
+    "import torch.cuda as c; print(min(c.get_device_properties(n).total_memory for n in range(c.device_count())))"
+)
 _held: list[int] = []  # open locks; they end with the last process that holds them, and pass through exec
 
 
@@ -52,11 +57,9 @@ def held() -> tuple[int, ...]:
 
 
 def smallest() -> int:
-    """Bytes of memory of the smallest of the cards that this process has taken."""
-    import torch
-
-    cards = (torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count()))
-    return min(int(card.total_memory) for card in cards)
+    """Bytes of memory of the smallest of the cards that this process has taken; another one asks, and starts CUDA."""
+    done = subprocess.run([sys.executable, "-c", SMALLEST], check=True, stdout=subprocess.PIPE, encoding="utf-8")
+    return int(done.stdout)
 
 
 def take(count: int) -> None:

@@ -79,13 +79,13 @@ def add_how(parser: argparse.ArgumentParser) -> None:
 
 
 def how_of(args: argparse.Namespace, world: int) -> how.How:
-    """What the options say for a training in `world` processes. Raises UserError for what has to be chosen before."""
-    sharding = args.sharding if world > 1 else processes.NONE
+    """What the options say for a training in `world` processes. Raises UserError for what does not go together."""
+    sharding, compiled = args.sharding if world > 1 else processes.NONE, args.compile == how.YES
     if sharding == processes.AUTO:
         raise UserError("--sharding auto: who has started these processes has to choose. Choices: none, full.")
-    micro = args.micro_batch_size
-    if sharding == processes.FULL and micro is None:
-        micro = how.MICRO
-        log.info("micro_batch_size: %d. None is tried where the weights are shared.", micro)
+    if sharding == processes.FULL and compiled:
+        raise UserError("--compile yes: a model whose weights are shared is not compiled. Choices: no.")
+    if sharding != args.sharding == processes.FULL:
+        log.info("sharding: one process has all of the weights")
     checkpointing = {how.YES: True, how.NO: False}.get(args.gradient_checkpointing)
-    return how.How(micro, sharding, checkpointing, args.compile == how.YES)
+    return how.How(args.micro_batch_size, sharding, checkpointing, compiled)

@@ -114,10 +114,10 @@ def run(args: argparse.Namespace, watch: sinks.Watched, stop: walltime.Stop) -> 
     dtypes = check_dtypes(trainer.model, spec)
     if trainer.args.train_batch_size != share.micro:  # the Trainer would use every GPU that it sees
         raise UserError(f"--gpus: a process has to see one GPU, this one sees {trainer.args.n_gpu}.")
-    before = time.perf_counter()
     with writing(args.scratch), stop.listening(signal.SIGTERM), products(spec["settings"]):
         if how.micro is None:
-            micro.choose(trainer, prepared.examples, share.accumulation)
+            micro.choose(trainer, prepared.examples, share.accumulation, how.sharding == processes.FULL)
+        before = time.perf_counter()
         trainer.train(resume_from_checkpoint=scratch.last())
     stopping.check_ended(trainer.state, stop)
     seconds = time.perf_counter() - before

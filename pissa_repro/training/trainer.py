@@ -108,6 +108,7 @@ class Watch(TrainerCallback):
     ) -> None:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()  # of the training alone: the start-up check took more
+        self.started = time.perf_counter()  # again: a micro-batch may have been tried
         self.plain = Plain("train", state.max_steps, state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -244,6 +245,7 @@ def _options(spec: TrainSpec, checkpoint_steps: int, how: How) -> dict[str, Any]
         "fp16": False,
         "gradient_checkpointing": torch.cuda.is_available() if how.checkpointing is None else how.checkpointing,
         "torch_compile": how.compiled,
+        **({"tf32": False} if how.compiled else {}),  # else transformers switches it on (training/precision.py)
         "use_cpu": not torch.cuda.is_available(),
         "ddp_broadcast_buffers": False,  # the parts that do not train are buffers, the same in all processes
         "logging_steps": 1,

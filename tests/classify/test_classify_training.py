@@ -18,6 +18,7 @@ from pissa_repro.model.checks import logits
 from pissa_repro.model.load import load_base, window
 from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime.record import read_json, read_lines
+from pissa_repro.training import micro
 from pissa_repro.training.examples import classified
 
 HEAD = classes.Head(("0", "1"), 0)
@@ -169,3 +170,13 @@ def test_what_only_the_files_of_the_head_may_lack(tmp_path, models):
     says(lambda: load_base(folder, head=HEAD), str(folder), "classifier.bias", "do not hold")
     edit(folder / "config.json", architectures=["BertForTokenClassification"])
     says(lambda: load_base(folder, head=HEAD), "BertForTokenClassification", "something else", "Choices:")
+
+
+def test_a_micro_batch_is_tried_without_a_trace(tmp_path, models, rows, monkeypatch):
+    """Its trainer takes other columns, and another loss, than TRL's."""
+    monkeypatch.setattr(micro, "TRIED_ON", ("cpu",))
+    monkeypatch.setattr(micro, "fastest", lambda seconds: 2)
+    runs = [run_of(tmp_path / size, models["bert"], rows["one"], "pissa", steps=3) for size in ("2", "auto")]
+    for run in runs:
+        assert run.train("--micro-batch-size", run.folder.name)["batch"]["micro"] == 2
+    assert runs[0].steps.read_bytes() == runs[1].steps.read_bytes()

@@ -20,6 +20,7 @@ from pissa_repro.model.factors import load
 from pissa_repro.model.load import load_base
 from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime.record import read_json, read_lines, write_lines
+from pissa_repro.training import micro
 from pissa_repro.training.examples import tokenize
 
 STEPS, RATE, BATCH = 8, 3e-3, 8  # twelve rows: two steps an epoch, the second of four
@@ -161,3 +162,13 @@ def test_prompt_and_response_are_cut_each_by_itself(models):
     assert written[0] == tokenizer("one")["input_ids"] and written[0][-1] == eos
     assert len(written[1]) == 128 and eos not in written[1]
     assert lengths.truncated == 2 and lengths.dropped == 0 and lengths.response_tokens == sum(map(len, written))
+
+
+def test_a_micro_batch_is_tried_without_a_trace(tmp_path, models, tiny_rows, monkeypatch):
+    """Its trainer takes other columns, and another loss, than TRL's."""
+    monkeypatch.setattr(micro, "TRIED_ON", ("cpu",))
+    monkeypatch.setattr(micro, "fastest", lambda seconds: 2)
+    runs = [run_of(tmp_path / size, models, tiny_rows, "t5", "pissa", steps=3) for size in ("2", "auto")]
+    for run in runs:
+        assert run.train("--micro-batch-size", run.folder.name)["batch"]["micro"] == 2
+    assert runs[0].steps.read_bytes() == runs[1].steps.read_bytes()
