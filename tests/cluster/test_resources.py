@@ -13,7 +13,10 @@ from pissa_repro.plan.config import ROOT
 
 PROFILE = ROOT / "profiles" / "slurm" / "profile.yaml"
 GIVEN = ["--set-resources", "train:runtime=7"]
-OWN = {"gpus": 4, "sharding": "auto", "micro_batch_size": "auto", "gradient_checkpointing": False, "compile": True}
+OWN = {
+    "gemma-7b": {"gpus": 4, "sharding": "auto", "gradient_checkpointing": False},
+    "mistral-7b": {"micro_batch_size": "auto", "compile": True},
+}
 LLAMA_2_7B = 6_738_415_616  # parameters
 
 
@@ -21,7 +24,7 @@ LLAMA_2_7B = 6_738_415_616  # parameters
 def asked(tmp_path_factory) -> dict[str, list[dict[str, str]]]:
     """The resources of each job of a dry run, with its wildcards, by rule."""
     folder = tmp_path_factory.mktemp("dry")
-    (folder / "own.yaml").write_text(yaml.safe_dump({"models": {"gemma-7b": OWN}}), encoding="utf-8")
+    (folder / "own.yaml").write_text(yaml.safe_dump({"models": OWN}), encoding="utf-8")
     command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", folder, "-n", "results/scores.csv"]
     command += ["--cores", "1", *GIVEN, "--configfile", ROOT / "config" / "paper.yaml", folder / "own.yaml"]
     done = subprocess.run([*map(str, command)], capture_output=True, encoding="utf-8", env=os.environ)
@@ -44,9 +47,10 @@ def of(asked, rule: str, model: str = "llama-2-7b") -> dict[str, str]:
 
 def test_each_model_trains_in_its_way(asked):
     keys = ("gpu", "sharding", "micro_batch_size", "gradient_checkpointing", "compile")
-    own, other = (of(asked, "train", model) for model in ("gemma-7b", "llama-2-7b"))
-    assert [own[key] for key in keys] == ["4", "auto", "auto", "no", "yes"]
-    assert [other[key] for key in keys] == ["1", "none", "4", "cards", "no"]
+    found = {model: [of(asked, "train", model)[key] for key in keys] for model in (*OWN, "llama-2-7b")}
+    assert found["gemma-7b"] == ["4", "auto", "4", "no", "no"]
+    assert found["mistral-7b"] == ["1", "none", "auto", "cards", "yes"]
+    assert found["llama-2-7b"] == ["1", "none", "4", "cards", "no"]
 
 
 def test_every_job_of_the_cluster_says_how_long_and_how_much(asked):
