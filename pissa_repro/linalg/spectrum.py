@@ -204,15 +204,23 @@ class Spectrum:
         if part not in self._slices:
             triples = self._keep(part, compute) if self._keep else compute()
             side = triples.U if triples.U.shape[0] <= triples.Vh.shape[1] else triples.Vh.mT
-            off = (side.mT @ side - torch.eye(side.shape[1]).to(side)).abs().max().item()
+            # Values that are zero to rounding have no direction: their vectors are what rounding leaves. NaN stays.
+            s = triples.S
+            side = side[:, ~(s <= self._floor(s, s.max()))]
+            apart = (side.mT @ side - torch.eye(side.shape[1]).to(side)).abs()
+            off = apart.max().item() if apart.numel() else 0.0
             if not off <= ORTHOGONAL:
                 raise UserError(f"{self.name}: singular vectors miss orthogonality by {off:.1e} (limit {ORTHOGONAL}).")
             self._slices[part] = triples
         return self._slices[part]
 
+    def _floor(self, s: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
+        """What a singular value is that is zero to rounding, at most."""
+        return 2 * max(self.weight.shape) ** 0.5 * torch.finfo(s.dtype).eps * largest
+
     def check(self, s: torch.Tensor, largest: torch.Tensor, part: str = "") -> None:
         """Raise UserError for singular values that are zero to rounding: their columns of A and B would never train."""
-        floor = 2 * max(self.weight.shape) ** 0.5 * torch.finfo(s.dtype).eps * largest
+        floor = self._floor(s, largest)
         if s[-1] <= floor:
             place = f"{self.name} ({part.strip('-')})" if part else self.name
             if not largest > 0:
