@@ -42,7 +42,8 @@ def fetched(files):
     def inputs(wildcards):
         uses = files(wildcards)
         found = {use: [ancient(path) for path in some] for use, some in uses.items() if use != "before"}
-        return {**found, "records": [ancient(path) for path in fetch_records(uses)]}
+        listed = uses.get("model", [])  # whose file is its record
+        return {**found, "records": [ancient(path) for path in fetch_records(uses) if path not in listed]}
 
     return inputs
 

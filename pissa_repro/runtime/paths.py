@@ -1,8 +1,10 @@
 """Where everything lies below results/, figures/, logs/ and scratch/. No other module spells these paths.
 
-The rules give wildcards for names ("{cell}"). `results` is the folder of records: another one in tests and by hand.
+The rules give wildcards for names ("{cell}"), and ask for the same paths for each job: what many jobs share is kept.
+`results` is the folder of records: another one in tests and by hand.
 """
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +96,7 @@ def cells(results: Path = RESULTS) -> Path:
     return results / "cells"
 
 
+@functools.cache
 def cell(name: str, results: Path = RESULTS) -> Cell:
     """The files of a cell: model/data/method-quant-rank-rate-seed."""
     return Cell(cells(results) / name)
@@ -104,6 +107,7 @@ def scratch(name: str) -> Path:
     return SCRATCH / name
 
 
+@functools.cache
 def model(name: str, results: Path = RESULTS) -> Path:
     """The record of a fetched model."""
     return results / "fetch" / "models" / f"{name}.json"
@@ -114,11 +118,13 @@ def rows_folder(results: Path = RESULTS) -> Path:
     return results / "fetch" / "data"
 
 
+@functools.cache
 def rows(data: str, results: Path = RESULTS) -> Path:
     """The rows of a fetched dataset."""
     return rows_folder(results) / f"{data}.jsonl"
 
 
+@functools.cache
 def data(name: str, results: Path = RESULTS) -> Path:
     """The record of a fetched dataset."""
     return rows_folder(results) / f"{name}.json"
@@ -154,6 +160,7 @@ def starts(results: Path = RESULTS) -> Path:
     return results / "init"
 
 
+@functools.cache
 def start(name: str, results: Path = RESULTS) -> Path:
     """The folder of initial factors: model/method-quant-rank-seed."""
     return starts(results) / name
@@ -174,6 +181,7 @@ def batches(results: Path = RESULTS) -> Path:
     return results / "generated"
 
 
+@functools.cache
 def batch(name: str, results: Path = RESULTS) -> Path:
     """The record of a batch of cells that one launch of an engine has generated."""
     return batches(results) / f"{name}.json"

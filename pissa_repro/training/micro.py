@@ -9,8 +9,7 @@ import gc
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -116,21 +115,10 @@ def _trials(trainer: Trainer, examples: Sequence[Mapping[str, Any]], possible: S
                 torch.cuda.synchronize(device)
         return time.perf_counter() - before, torch.cuda.max_memory_allocated(device) if cuda else 0
 
-    with torch.random.fork_rng(devices=[device] if cuda else []), _apart(trainer):
+    with torch.random.fork_rng(devices=[device] if cuda else []):
         found = tried(run, possible, room)
     _forget(trainer)
     return found
-
-
-@contextmanager
-def _apart(trainer: Trainer) -> Iterator[None]:
-    """Let no process wait for another: one may run out of memory, or try more than another."""
-    accelerator: Any = trainer.accelerator
-    accelerator.gather_for_metrics = lambda value: value  # which TRL calls in each pass
-    try:
-        yield
-    finally:
-        del accelerator.gather_for_metrics
 
 
 def _agreed(found: dict[int, float], possible: Sequence[int], device: torch.device) -> dict[int, float]:
@@ -143,12 +131,8 @@ def _agreed(found: dict[int, float], possible: Sequence[int], device: torch.devi
 
 
 def _forget(trainer: Trainer) -> None:
-    """Drop the gradients of the trials, and what TRL's trainer has counted in them."""
+    """Drop the gradients of the trials."""
     trainer.model.zero_grad(set_to_none=True)  # type: ignore[union-attr]
-    for metrics in getattr(trainer, "_metrics", {}).values():
-        metrics.clear()
-    if hasattr(trainer, "_total_train_tokens"):
-        trainer._total_train_tokens = 0
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -22,7 +22,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_callback import PrinterCallback
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from pissa_repro.model.architecture import CLASSIFICATION, SEQ2SEQ, architecture
 from pissa_repro.runtime import walltime
@@ -33,6 +33,7 @@ from pissa_repro.runtime.record import read_json, write_json
 from pissa_repro.runtime.record_types import MadeFrom
 from pissa_repro.runtime.specs import TrainSpec
 from pissa_repro.training import diverged, sharding, stopping
+from pissa_repro.training.causal import CausalTrainer
 from pissa_repro.training.cell import Prepared, Share
 from pissa_repro.training.hooks import hooks
 from pissa_repro.training.how import How
@@ -191,7 +192,7 @@ def _causal(options: dict[str, Any], given: dict[str, Any], of: Kind) -> Trainer
         dataset_kwargs={"skip_prepare_dataset": True},  # tokenized and cut by training/examples.py
         max_length=None,
     )
-    return of(SFTTrainer)(args=config, **given)
+    return of(CausalTrainer)(args=config, **given)
 
 
 def _seq2seq(options: dict[str, Any], given: dict[str, Any], of: Kind) -> Trainer:
