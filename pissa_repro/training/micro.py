@@ -1,8 +1,7 @@
 """The micro-batch of `micro_batch_size: auto`: the fastest that fits, by trial on the longest rows of the training.
 
-Nothing of a trial stays: no gradient, no drawn number, no metric. What is chosen changes the results of a training no
-more than the order of a sum does, but another run, or this one after a stop, may choose otherwise: its last bits are
-then others.
+Nothing of a trial stays: no gradient, no drawn number. What is chosen changes the results of a training no more than
+the order of a sum does, but another run, or this one after a stop, may choose otherwise: its last bits are then others.
 """
 
 import gc
