@@ -43,7 +43,7 @@ table: $(STAMP) ## run the sweep of config/config.yaml and print its table
 	@cat results/gsm8k_table.md
 
 test: $(STAMP) ## run the test suite (GPU tests skip themselves without one)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
 lint: types ## check style, spelling and types, changing nothing
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -14,11 +15,6 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # `pytest` alone does not put the checkout on the path
     sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-LONGEST = [
-    f"tests/{name}.py"
-    for name in "cluster/test_profile test_workflow studies/test_studies cluster/test_warned_jobs test_vllm "
-    "test_load_memory test_bench_evaluate test_sharding test_resume test_sharded_memory test_moves".split()
-]
 # The same examples in every run, and no folder of failures: a test that fails once fails for everybody.
 hypothesis.settings.register_profile("seeded", derandomize=True, database=None, deadline=None)
 hypothesis.settings.load_profile("seeded")
@@ -28,12 +24,6 @@ def pytest_configure(config):
     """Tests run on the CPU, also where there is a GPU; `pytest -m gpu` runs those that need one."""
     if config.getoption("-m") != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-
-
-def pytest_collection_modifyitems(items):
-    """The modules that take longest begin first: else one worker is alone with them at the end."""
-    order = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(item.nodeid.split("::")[0], len(order)))
 
 
 def pytest_report_header():
@@ -101,7 +91,8 @@ def known_starts(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bench():
-    """Imports a module of benchmarks/ by its name."""
+    """Imports a module of benchmarks/ by its name. Some of them silence the log."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "benchmarks")
         yield importlib.import_module
+    logging.disable(logging.NOTSET)
