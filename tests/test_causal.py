@@ -20,13 +20,13 @@ def made(kind, **more):
     return kind(kind.config_class(vocab_size=len(byte_tokenizer()), intermediate_size=48, **{**SHAPE, **more})).float()
 
 
-def training(model, folder, rows=ROWS, **options):
-    """A trainer of the model, and its first micro-batch of `rows`."""
+def training(model, folder, **options):
+    """A trainer of the model, and its first micro-batch."""
     examples = [
-        {"input_ids": ids, "labels": [-100] * hidden + ids[hidden:]} for ids, hidden in zip(rows, PROMPTS, strict=False)
+        {"input_ids": ids, "labels": [-100] * hidden + ids[hidden:]} for ids, hidden in zip(ROWS, PROMPTS, strict=True)
     ]
     args = SFTConfig(
-        output_dir=str(folder), use_cpu=True, report_to="none", max_length=None, per_device_train_batch_size=len(rows),
+        output_dir=str(folder), use_cpu=True, report_to="none", max_length=None, per_device_train_batch_size=len(ROWS),
         dataset_kwargs={"skip_prepare_dataset": True}, **{"bf16": False, "gradient_checkpointing": False, **options},
     )  # fmt: skip
     trainer = CausalTrainer(
