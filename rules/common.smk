@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 
+from snakemake.common import overwrite_function_params
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
@@ -101,7 +102,7 @@ def told(function):
         except UserError as error:
             raise WorkflowError(str(error)) from None
 
-    call.__signature__ = inspect.signature(function)  # which Snakemake asks for, for each job anew
+    overwrite_function_params(call, inspect.signature(function).parameters)  # asked for by each job anew
     return call
 
 

@@ -182,6 +182,15 @@ def test_what_was_generated_and_then_deleted_is_said(swept):
     snakemake("--cores", "2", "all", "--configfile", config(swept), folder=swept)
 
 
+def test_scores_are_made_again_without_the_weights(swept):
+    """Which `pissa clean` removes: what was generated with them is all that a score is made of."""
+    weights = swept / "results/cells/mini-llama/gsm-mini-train/full-none-r0-lr0.003-s0/trained"
+    away = weights.rename(swept / "away")
+    done = snakemake("-n", "results/scores.csv", "-R", "evaluate", "--configfile", config(swept), folder=swept)
+    away.rename(weights)
+    assert jobs(done) == {"evaluate": 6, "collect": 1, "total": 7}
+
+
 def test_a_changed_recipe_trains_again(swept):
     path = Path(config(swept))
     path.write_text(yaml.safe_dump(TINY | {"train": {"weight_decay": 0.1}}), encoding="utf-8")
