@@ -188,15 +188,18 @@ def check_backends():
             engines.check(BATCHES.named(name).backend, gpus(BATCHES.named(name).model))
 
 
+def loading():
+    """The jobs to come that load a model: they say how many cards they take, none too."""
+    return [job for job in workflow.dag.needrun_jobs() if "gpu" in job.rule.resources]
+
+
 @told
 def check_cards():
     """Before the first job: a torch without CUDA would be found out by jobs with cards, after their queue.
 
     Where Snakemake makes the environments of jobs (--sdm), theirs is another torch.
     """
-    on_cards = any(gpus(model) for model in SWEEP.config["sweep"]["models"])
-    to_come = any(job.rule.name in LOADING for job in workflow.dag.needrun_jobs())
-    if on_cards and to_come and not workflow.deployment_settings.deployment_method:
+    if any(job.resources.gpu for job in loading()) and not workflow.deployment_settings.deployment_method:
         check_build()
 
 
@@ -219,18 +222,16 @@ def check_sinks():
         sinks.named(str(given[sinks.OPTION].raw).strip("'\""))
 
 
-# Rules whose processes are short beside the import of their libraries, and the modules that bring these.
-LOADING = {"init", "quant_error", "train", "generate"}
+# Modules that bring the libraries whose import is long beside what jobs of a small model do.
 PRELOADED = ("pissa_repro.training.trainer", "pissa_repro.adapters.trained", "pissa_repro.starts.make")
 PRELOADED += ("pissa_repro.starts.error", "pissa_repro.model.adapter", "pissa_repro.scoring.generator")
 
 
 def preload():
     """Before the first job: where many of this machine's CPU are to come, one process imports for them all."""
-    on_cards = any(gpus(model) for model in SWEEP.config["sweep"]["models"])
-    backends = {batch.backend for batch in BATCHES.by_name.values()}
-    count = sum(job.rule.name in LOADING for job in workflow.dag.needrun_jobs())
-    if count < 4 or on_cards or backends != {"hf"} or not workflow.local_exec or not preloaded.possible():
+    jobs, backends = loading(), {batch.backend for batch in BATCHES.by_name.values()}
+    on_cards = any(job.resources.gpu for job in jobs)
+    if len(jobs) < 4 or on_cards or backends != {"hf"} or not workflow.local_exec or not preloaded.possible():
         return
     libraries = ("OMP", "GOTO", "OPENBLAS", "MKL", "NUMEXPR")  # as Snakemake tells each job
     threads = {"VECLIB_MAXIMUM_THREADS": "1"} | {f"{name}_NUM_THREADS": "1" for name in libraries}
