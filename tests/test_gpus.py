@@ -181,11 +181,12 @@ def test_a_torch_without_cuda_is_told_by_its_version(tmp_path, monkeypatch):
         gpus.check_build()
 
 
-def test_jobs_with_cards_are_not_begun_without_cuda(tmp_path):
+@pytest.mark.parametrize("target", ["train_all", "studies"])
+def test_jobs_with_cards_are_not_begun_without_cuda(tmp_path, target):
     """Else each would wait in a queue for a card, and then say that it sees none."""
     (tmp_path / "built").mkdir()
     ours = environment(tmp_path, "") | {"PYTHONPATH": built(tmp_path / "built", "9.1+cpu")}
-    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", tmp_path, "--cores", "1", "train_all"]
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", tmp_path, "--cores", "1", target]
     (tmp_path / "mine.yaml").write_text("models: {mini-llama: {gpus: 1}}", encoding="utf-8")
     command += ["--resources", "gpu=1", "--configfile", tmp_path / "mine.yaml"]
     done = subprocess.run([*map(str, command)], env=ours, capture_output=True, encoding="utf-8")
