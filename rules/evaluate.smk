@@ -49,7 +49,7 @@ rule evaluate:
     params:
         content=content(of_task),
         spec=spec(lambda w: SWEEP.evaluate_spec(scored_of(w), w.task)),
-        generations=told(lambda w: generated(w, w.task)),
+        generations=lambda w: generated(w, w.task),
     shell:
         "python -m pissa_repro.stages.evaluate --spec {params.spec:q} --data {input.data:q} "
         "--trained-on {input.trained_on:q} "

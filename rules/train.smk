@@ -6,7 +6,7 @@ rule train:
     input:
         cell_admitted,
         unpack(fetched(of_cell)),
-        init=told(lambda w: init_folder(cell_of(w))),
+        init=lambda w: init_folder(cell_of(w)),
     output:
         record=paths.cell("{cell}").train,
         steps=paths.cell("{cell}").steps,
