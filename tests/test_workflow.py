@@ -248,12 +248,6 @@ def test_the_report_is_made(swept):
     assert "gsm8k_table.csv" in (swept / "report.html").read_text(encoding="utf-8")
 
 
-def test_lint_and_format():
-    assert "good condition" in (done := snakemake("--lint")).stdout + done.stderr
-    files = [ROOT / "Snakefile", *sorted((ROOT / "rules").glob("*.smk"))]
-    subprocess.run([BIN / "snakefmt", "--check", "-l", "120", *files], check=True, capture_output=True)
-
-
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_config_dry_runs_offline(path, tmp_path):
     if path.stem == "schema":
