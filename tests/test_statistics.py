@@ -1,6 +1,5 @@
 """Statistics of data equal those of the whole model by autograd, outlast a kill, and take memory of one block."""
 
-import itertools
 from collections import Counter
 
 import pytest
@@ -137,7 +136,10 @@ def deep(layers):
 
 
 def most_bytes(layers, kind, folder):
-    """The most bytes that a measurement has allocated at a time, the model aside: counted in torch's allocator."""
+    """The most bytes that a measurement has allocated at a time, counted in torch's allocator.
+
+    By their addresses: of a block that was allocated before, the allocator may tell the size of an older one.
+    """
     from torch.profiler import ProfilerActivity, profile
 
     model, rows, names = deep(layers)
@@ -145,9 +147,27 @@ def most_bytes(layers, kind, folder):
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         for _ in measure(model, rows, names, kind, CPU, Notes(folder)):
             pass
-    events = [event for event in watched.profiler.kineto_results.events() if event.name() == "[memory]"]
-    sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
-    return max(itertools.accumulate(sizes))
+    alive, most = {}, 0
+    for event in sorted(allocations(watched.profiler.kineto_results.experimental_event_tree()), key=by_time):
+        block = event.extra_fields
+        if block.alloc_size > 0:
+            alive[block.ptr] = block.alloc_size
+            most = max(most, sum(alive.values()))
+        else:
+            alive.pop(block.ptr, None)
+    return most
+
+
+def allocations(events):
+    """The events of the allocator in a profile's tree."""
+    for event in events:
+        if event.name == "[memory]":
+            yield event
+        yield from allocations(event.children)
+
+
+def by_time(event):
+    return event.start_time_ns
 
 
 @pytest.mark.parametrize("kind", ["gradient", "covariance"])
