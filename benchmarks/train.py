@@ -21,6 +21,7 @@ from common import RESULTS, keep
 from methods import ratios
 from train_models import OURS, PLAIN, TRL, Ran, Training
 
+KEYS = ("model", "rows", "width", "compiled")  # options that say what is trained
 LIMIT = 1e-5  # of the losses, relatively: orders of a sum in float32
 
 
@@ -39,6 +40,7 @@ def lines(bench: Training, micro: int, repeats: int) -> list[dict[str, Any]]:
             "method": bench.method,
             "quant": bench.quant,
             "micro": micro,
+            "compiled": bench.compiled and name == OURS,
             "tokens": turns[0][name].tokens,
             "padding": turns[0][name].padding,
             "tokens_per_second": [turn[name].speed for turn in turns],
@@ -77,6 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--batch", type=int, default=128, help="rows of a step (default 128, the paper's)")
     parser.add_argument("--micro", type=int, nargs="+", default=[4, 8], help="rows of a micro-batch")
+    parser.add_argument("--compiled", action="store_true", help="this project's blocks, through torch.compile")
     parser.add_argument("--steps", type=int, default=20, help="that are timed")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of train.jsonl")
@@ -86,8 +89,8 @@ def main(argv: list[str] | None = None) -> None:
         args.repeats, args.steps, args.batch, args.micro = 1, 2, 8, [2]
     logging.disable(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
-        cell, source = (args.method, args.quant, args.rank), {key: getattr(args, key) for key in ("model", "rows")}
-        bench = Training(Path(folder), cell, args.batch, args.steps, width=args.width, **source)
+        cell, source = (args.method, args.quant, args.rank), {key: getattr(args, key) for key in KEYS}
+        bench = Training(Path(folder), cell, args.batch, args.steps, **source)
         found = [line for micro in args.micro for line in shown(bench, micro, args)]
     if wrong := apart(found):
         sys.exit(f"error: losses differ by more than {LIMIT:.0e}: {'; '.join(wrong)}")

@@ -24,6 +24,7 @@ from pissa_repro.plan.config import ROOT, load
 from pissa_repro.sources.fetched import identities
 from pissa_repro.training import trainer as trainers
 from pissa_repro.training.cell import Prepared, Share, made_from, prepare, split_batch
+from pissa_repro.training.how import How
 
 if TYPE_CHECKING:
     from pissa_repro.runtime.specs import TrainSpec
@@ -97,7 +98,8 @@ def _peak() -> int:
 class Training(Bench):
     """One cell on a model, trained by any contender. model: a folder, or the embedded one; width: as of `Bench`.
 
-    rows: a file of rows as GSM8K's, with `question` and `answer`; None: the generated problems.
+    rows: a file of rows as GSM8K's, with `question` and `answer`; None: the generated problems. compiled: whether this
+    project's blocks run through torch.compile; its first steps, which are not timed, compile them.
     """
 
     def __init__(self, folder: Path, cell: tuple[str, str, int], batch: int, steps: int, **source: Any):
@@ -107,6 +109,7 @@ class Training(Bench):
         raw["train"]["batch_size"] = batch
         raw["sweep"]["learning_rates"] = [RATE]
         self.method, self.quant, rank = cell
+        self.compiled = source.get("compiled", False)
         super().__init__(folder, source.get("width", 0), rank, steps, raw)
         self.prepare(self.method, self.quant)
 
@@ -119,7 +122,8 @@ class Training(Bench):
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):  # lines of progress
             prepared = prepare(spec, self.stored, self.data, init)
             if name == OURS:
-                trainer = trainers.build(prepared, spec, scratch, share, checkpoint_steps=10 * self.steps)
+                how = How(micro, compiled=self.compiled)
+                trainer = trainers.build(prepared, spec, scratch, share, checkpoint_steps=10 * self.steps, how=how)
             else:
                 trainer = {PLAIN: plain, TRL: trl_defaults}[name](prepared, recipe(spec, share, scratch.folder))
             meter = Meter(trainer.model)

@@ -95,7 +95,6 @@ def test_positions_without_a_label_are_left_out(tmp_path, heads):
         ("scaled", {}),
         ("multiplied", {}),
         ("plain", {"bf16": True}),
-        ("plain", {"torch_compile": True}),
     ],
 )
 def test_what_is_no_plain_product_in_float32_has_trls_head(tmp_path, head, options):

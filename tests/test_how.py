@@ -13,9 +13,7 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime import processes
 from pissa_repro.runtime.record import read_json
 from pissa_repro.stages import train
-from pissa_repro.stages.options import how_of
-from pissa_repro.training import micro, trainer
-from pissa_repro.training.how import How
+from pissa_repro.training import micro
 from pissa_repro.training.precision import products
 
 LARGE = 1e9
@@ -108,23 +106,6 @@ def test_activations_that_are_computed_again_are_the_same(tmp_path, tiny_model, 
     assert steps["yes"] == steps["no"]
 
 
-def test_a_compiled_model_trains_alike(tmp_path, tiny_model, tiny_rows):
-    runs = [Run(tmp_path / n, tiny_model, tiny_rows, "pissa", steps=1) for n in ("plain", "compiled")]
-    for run, way in zip(runs, ("no", "yes"), strict=True):
-        run.init()
-        assert run.train("--compile", way, "--micro-batch-size", "4").get("compile") == (True if way == "yes" else None)
-    for first, second in zip(*(run.history() for run in runs), strict=True):
-        assert second.loss == pytest.approx(first.loss, rel=1e-5)
-    assert {*read_json(runs[0].record)["trained_sha256"]} == {*read_json(runs[1].record)["trained_sha256"]}
-
-
-def test_a_compiled_model_is_not_switched_to_tf32(tmp_path, tiny_model, tiny_rows):
-    """transformers does so on cards that have it, unless it is told."""
-    spec = Run(tmp_path, tiny_model, tiny_rows, "full").spec
-    assert trainer._options(spec, 50, How(compiled=True))["tf32"] is False
-    assert "tf32" not in trainer._options(spec, 50, How())
-
-
 def test_tf32_is_part_of_what_a_cell_is(tmp_path, tiny_model, tiny_rows):
     """It changes results, unlike the rest; and is for cards."""
     given = config(tiny_model, tiny_rows, "pissa", "none", tf32=True)
@@ -159,16 +140,6 @@ def test_a_bf16_model_is_tried_in_bf16(tmp_path, tiny_model, tiny_rows, monkeypa
     monkeypatch.setattr(SFTTrainer, "training_step", stepping)
     run.train("--micro-batch-size", "auto")
     assert len(seen) > 2 and all(seen[:2])
-
-
-def test_what_is_shared_is_not_compiled(tmp_path, tiny_model, tiny_rows):
-    run = Run(tmp_path, tiny_model, tiny_rows, "full")
-    args = train.arguments(run.train_argv("--compile", "yes", "--sharding", "full"))
-    says(lambda: how_of(args, 2), "--compile yes", "shared")
-    assert how_of(args, 1).compiled
-    given = config(tiny_model, tiny_rows, "full", "none")
-    given["models"]["tiny"] |= {"gpus": 2, "sharding": "auto", "compile": True}
-    says(lambda: Sweep(given), "config.models.tiny.compile", "sharding is auto")
 
 
 def test_the_options_say_what_they_take(tmp_path, tiny_model, tiny_rows, capsys):

@@ -17,7 +17,7 @@ from pissa_repro.plan.parts import parts, trained_on
 from pissa_repro.plan.reading import merge, plain, read, short
 from pissa_repro.plan.sections import Config, NamedMethod, WrittenMethod
 from pissa_repro.runtime.errors import UserError, unknown
-from pissa_repro.runtime.processes import FULL, NONE
+from pissa_repro.runtime.processes import FULL
 
 Section = Literal["models", "datasets", "tasks"]  # those that a sweep takes names of
 SECTIONS: tuple[Section, ...] = ("models", "datasets", "tasks")
@@ -141,11 +141,6 @@ def _check_sharding(config: Config) -> None:
             raise UserError(
                 f"config.models.{name}.sharding: full shares the weights among the cards of a training, and gpus is "
                 f"{cards}. Give it 2 or more, or leave sharding out."
-            )
-        if model.get("compile") and model.get("sharding", NONE) != NONE:
-            raise UserError(
-                f"config.models.{name}.compile: true is not for a model whose weights are shared, and sharding is "
-                f"{model['sharding']}. Leave one of them out."
             )
 
 

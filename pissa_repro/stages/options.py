@@ -74,7 +74,7 @@ def add_how(parser: argparse.ArgumentParser) -> None:
         help="compute the activations of a block again instead of keeping them (default: on cards)",
     )  # fmt: skip
     parser.add_argument(
-        "--compile", choices=(how.YES, how.NO), default=how.NO, help="run the model through torch.compile"
+        "--compile", choices=(how.YES, how.NO), default=how.NO, help="run the blocks of the model through torch.compile"
     )
 
 
@@ -83,8 +83,6 @@ def how_of(args: argparse.Namespace, world: int) -> how.How:
     sharding, compiled = args.sharding if world > 1 else processes.NONE, args.compile == how.YES
     if sharding == processes.AUTO:
         raise UserError("--sharding auto: who has started these processes has to choose. Choices: none, full.")
-    if sharding == processes.FULL and compiled:
-        raise UserError("--compile yes: a model whose weights are shared is not compiled. Choices: no.")
     if sharding != args.sharding == processes.FULL:
         log.info("sharding: one process has all of the weights")
     checkpointing = {how.YES: True, how.NO: False}.get(args.gradient_checkpointing)

@@ -96,12 +96,15 @@ def run(args: argparse.Namespace, watch: sinks.Watched, stop: walltime.Stop) -> 
     from pissa_repro.model.update import mean_update
     from pissa_repro.training import micro
     from pissa_repro.training import trainer as trainers
+    from pissa_repro.training.compiled import check_compiler
     from pissa_repro.training.precision import products
     from pissa_repro.training.sharding import make_whole
 
     stored, spec = stored_model(args.model), args.spec
     world = int(os.environ.get("WORLD_SIZE", "1"))
     how = how_of(args, world)
+    if how.compiled:
+        check_compiler()
     host = "cpu" if how.sharding == processes.FULL else None  # the whole model may not fit a card
     prepared = prepare(spec, stored, args.data, args.init, host)
     log.info("%s", {k: v for k, v in prepared.lengths.as_dict().items() if v})

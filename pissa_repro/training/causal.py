@@ -49,7 +49,7 @@ def fits(model: Any, args: TrainingArguments) -> bool:
     text = model.config.get_text_config()
     plain = all(getattr(text, name, None) in (None, 1) for name in CHANGED)
     exact = model.get_output_embeddings().weight.dtype == torch.float32 and not args.bf16
-    return args.device.type == "cpu" and plain and exact and not args.torch_compile
+    return args.device.type == "cpu" and plain and exact
 
 
 def add_head(model: Any) -> None:

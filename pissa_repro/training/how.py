@@ -14,7 +14,7 @@ class How(NamedTuple):
     """micro: sequences in a forward pass; None for what a trial finds. sharding: of processes.SHARDING.
 
     checkpointing: whether activations of a block are computed again instead of kept; None: on cards. compiled: whether
-    the model runs through torch.compile.
+    the blocks of the model run through torch.compile.
     """
 
     micro: int | None = MICRO

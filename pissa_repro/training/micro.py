@@ -87,7 +87,7 @@ def choose(trainer: Trainer, examples: Sequence[Mapping[str, Any]], share: int, 
 
 
 def _trials(trainer: Trainer, examples: Sequence[Mapping[str, Any]], possible: Sequence[int]) -> dict[int, float]:
-    """Seconds of a pass of each micro-batch that fits here. Of a compiled model, as it is before."""
+    """Seconds of a pass of each micro-batch that fits here."""
     args, device, model = trainer.args, trainer.args.device, cast("Any", trainer.model)
     cuda = device.type == "cuda"
     longest = sorted(range(len(examples)), key=lambda row: length(examples[row]), reverse=True)

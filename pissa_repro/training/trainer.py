@@ -35,6 +35,7 @@ from pissa_repro.runtime.specs import TrainSpec
 from pissa_repro.training import diverged, sharding, stopping
 from pissa_repro.training.causal import CausalTrainer
 from pissa_repro.training.cell import Prepared, Share
+from pissa_repro.training.compiled import compile_blocks
 from pissa_repro.training.hooks import hooks
 from pissa_repro.training.how import How
 from pissa_repro.training.order import by_length
@@ -175,6 +176,8 @@ def build(
     make = {SEQ2SEQ: _seq2seq, CLASSIFICATION: _classifier}.get(architecture(prepared.model.config), _causal)
     trainer = make(options, given, sharding.sharded if how.sharding == FULL else _same)
     by_length(trainer, prepared.examples)
+    if how.compiled:
+        compile_blocks(prepared.model)
     trainer.remove_callback(PrinterCallback)  # a line of numbers per step; train_steps.csv has them
     if added:
         added.join(trainer)
@@ -199,6 +202,7 @@ def _seq2seq(options: dict[str, Any], given: dict[str, Any], of: Kind) -> Traine
     """SFTTrainer takes causal models only. The decoder sees the labels as the model itself shifts them."""
     collator = DataCollatorForSeq2Seq(given["processing_class"], model=given["model"])
     config = Seq2SeqTrainingArguments(**options)
+    given["model"].get_decoder().config.use_cache = False  # T5's has one of its own, that the Trainer does not know
     trainer = of(Seq2SeqTrainer)(args=config, data_collator=collator, compute_loss_func=_mean, **given)
     trainer.model_accepts_loss_kwargs = False  # T5 takes the number of tokens, and does not divide by it
     return trainer
@@ -245,8 +249,6 @@ def _options(spec: TrainSpec, checkpoint_steps: int, how: How) -> dict[str, Any]
         "bf16": settings["dtype"] == "bfloat16" and spec["init"] is None,
         "fp16": False,
         "gradient_checkpointing": torch.cuda.is_available() if how.checkpointing is None else how.checkpointing,
-        "torch_compile": how.compiled,
-        **({"tf32": False} if how.compiled else {}),  # else transformers switches it on (training/precision.py)
         "use_cpu": not torch.cuda.is_available(),
         "ddp_broadcast_buffers": False,  # the parts that do not train are buffers, the same in all processes
         "logging_steps": 1,

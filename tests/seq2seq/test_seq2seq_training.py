@@ -164,6 +164,18 @@ def test_prompt_and_response_are_cut_each_by_itself(models):
     assert lengths.truncated == 2 and lengths.dropped == 0 and lengths.response_tokens == sum(map(len, written))
 
 
+@pytest.mark.parametrize("kind", TARGETS)
+def test_nothing_is_cached_for_generating(tmp_path, models, tiny_rows, kind, monkeypatch):
+    keep = transformers.DynamicCache.update
+
+    def update(*given, **named):
+        assert not torch.is_grad_enabled(), "keys and values are kept in a training"
+        return keep(*given, **named)
+
+    monkeypatch.setattr(transformers.DynamicCache, "update", update)
+    run_of(tmp_path, models, tiny_rows, kind, "full", steps=1).train()
+
+
 def test_a_micro_batch_is_tried_without_a_trace(tmp_path, models, tiny_rows, monkeypatch):
     """Its trainer takes other columns, and another loss, than TRL's."""
     monkeypatch.setattr(micro, "TRIED_ON", ("cpu",))
