@@ -4,7 +4,7 @@ python tests/forked.py JOBS.json, a list of {"count": processes, "argv": of the 
 "copy": a folder to copy before and its new place, or null, "memory": a folder, or null}. Into this each process writes
 what it takes at the end of its last step, and at most within it: {"steady", "peak"}, bytes beside what it began with.
 Each of several processes has the variables that torchrun sets. It prints what a process ended with that did not end
-well.
+well, and how many graphs one that ended well has compiled, where these are any.
 """
 
 import ctypes
@@ -43,6 +43,8 @@ def trained(folder: Path, *jobs: dict) -> str:
 
 def _work(rank: int, job: dict, port: int) -> int:
     """One process of a job; the code that it ends with."""
+    from torch._dynamo.utils import counters
+
     from pissa_repro.runtime.errors import UserError
     from pissa_repro.stages import train
     from pissa_repro.training.trainer import Watch
@@ -66,6 +68,8 @@ def _work(rank: int, job: dict, port: int) -> int:
             return 0
         traceback.print_exc()
         return 1
+    if graphs := counters["stats"]["unique_graphs"]:
+        print(f"graphs: {graphs}")
     return 1 if job["fail_at"] else 0
 
 

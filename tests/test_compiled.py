@@ -11,22 +11,27 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from pissa_repro.runtime.record import read_json
 from pissa_repro.training.compiled import compile_blocks
 
-WAYS = {"plain": (1, "none", "no"), "compiled": (1, "none", "yes"), "shared": (2, "full", "yes")}
+WAYS = {  # processes, and options
+    "plain": (1, "--sharding", "none"),
+    "compiled": (1, "--compile", "yes", "--gradient-checkpointing", "yes"),
+    "shared": (2, "--compile", "yes", "--sharding", "full"),
+}
 
 
 def test_a_compiled_model_trains_alike(tmp_path, tiny_model, tiny_rows):
     runs, jobs = {}, []
-    for way, (count, sharding, compiled) in WAYS.items():
-        runs[way] = Run(tmp_path / way, tiny_model, tiny_rows, "full", steps=2)
+    for way, (count, *options) in WAYS.items():
+        runs[way] = Run(tmp_path / way, tiny_model, tiny_rows, "pissa", steps=2)
         runs[way].init()
-        options = ["--micro-batch-size", str(4 // count), "--sharding", sharding, "--compile", compiled]
-        jobs.append({"count": count, "argv": runs[way].train_argv(*options)})
-    trained(tmp_path, *jobs)
+        argv = runs[way].train_argv("--micro-batch-size", str(4 // count), *options)
+        jobs.append({"count": count, "argv": argv})
+    said = trained(tmp_path, *jobs)
     plain, *others = runs.values()
     for run in others:
         assert [row.loss for row in run.history()] == pytest.approx([row.loss for row in plain.history()], rel=1e-5)
         assert {*read_json(run.record)["trained_sha256"]} == {*read_json(plain.record)["trained_sha256"]}
     assert [read_json(run.record).get("compile") for run in runs.values()] == [None, True, True]
+    assert said.count("graphs: ") == 3, "one process, and two"
 
 
 def test_blocks_of_one_form_are_compiled_once(count=5):
@@ -46,6 +51,24 @@ def test_blocks_of_one_form_are_compiled_once(count=5):
         assert made.item() == pytest.approx(loss, rel=1e-5)
     assert counters["stats"]["unique_graphs"] == 1
     assert list(model.state_dict()) == names
+
+
+def test_blocks_that_differ_are_compiled_each_by_itself(count=9):
+    """torch gives up after eight forms."""
+
+    class Block(torch.nn.Linear):
+        def forward(self, given):
+            return super().forward(given).sum(-1, keepdim=True).expand_as(given)
+
+    torch._dynamo.reset()
+    counters.clear()
+    model = torch.nn.Module()
+    model.layers = torch.nn.ModuleList(Block(8, 3 + number) for number in range(count))
+    compile_blocks(model)
+    given = torch.ones(2, 8)
+    for block in model.layers:
+        given = block(given)
+    assert counters["stats"]["unique_graphs"] == count
 
 
 def test_a_model_without_a_list_of_blocks_is_compiled_as_a_whole():

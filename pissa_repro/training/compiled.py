@@ -15,6 +15,8 @@ import torch
 from pissa_repro.model.blocks import listed
 from pissa_repro.runtime.errors import UserError
 
+FORMS = 4  # of a block at most: with a mask and without, with an input that has a gradient and without
+
 
 def check_compiler() -> None:
     """Raise UserError where torch.compile has no C++ compiler here, or no headers of Python."""
@@ -31,7 +33,10 @@ def check_compiler() -> None:
 def compile_blocks(model: torch.nn.Module) -> None:
     """Compile each block at its first call, for rows of all lengths; a model without a list of blocks as a whole.
 
-    It changes results no more than rounding does, but with dropout, whose masks it draws by itself.
+    Where all blocks differ, as by ranks of their own, each is compiled by itself: torch would leave them as they are
+    from the ninth on, with a warning. It changes results no more than rounding does, but with dropout, whose masks it
+    draws by itself.
     """
-    for name in listed(model) or [""]:
-        model.get_submodule(name).compile(dynamic=True)
+    names = listed(model) or [""]
+    for name in names:
+        model.get_submodule(name).compile(dynamic=True, recompile_limit=FORMS * len(names))

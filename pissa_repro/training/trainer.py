@@ -198,12 +198,18 @@ def _causal(options: dict[str, Any], given: dict[str, Any], of: Kind) -> Trainer
     return of(CausalTrainer)(args=config, **given)
 
 
+class _Uncached(Seq2SeqTrainer):
+    """A trainer whose decoder keeps no keys and values: T5's has its own config, which the Trainer does not know."""
+
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **given: Any) -> Any:
+        return super().compute_loss(model, {**inputs, "use_cache": False}, *args, **given)
+
+
 def _seq2seq(options: dict[str, Any], given: dict[str, Any], of: Kind) -> Trainer:
     """SFTTrainer takes causal models only. The decoder sees the labels as the model itself shifts them."""
     collator = DataCollatorForSeq2Seq(given["processing_class"], model=given["model"])
     config = Seq2SeqTrainingArguments(**options)
-    given["model"].get_decoder().config.use_cache = False  # T5's has one of its own, that the Trainer does not know
-    trainer = of(Seq2SeqTrainer)(args=config, data_collator=collator, compute_loss_func=_mean, **given)
+    trainer = of(_Uncached)(args=config, data_collator=collator, compute_loss_func=_mean, **given)
     trainer.model_accepts_loss_kwargs = False  # T5 takes the number of tokens, and does not divide by it
     return trainer
 
