@@ -115,7 +115,7 @@ def test_how_much_faster_sorted_rows_are_trained():
         if line["contender"] == "plain Trainer":
             said = "{median:.2f} [{low:.2f}, {high:.2f}] times".format(**line["ours"])
             assert said in text and f"{line['padding']:.1%}".replace("%", " %") in text
-            assert line["loss_difference"] < {"embedded": 3.5e-07, "smollm2": 6.5e-06}[line["model"]]
+            assert line["loss_difference"] < {"embedded": 3.5e-07, "smollm2": 7.2e-06}[line["model"]]
 
 
 def test_how_near_the_forms_of_a_cell_are():
