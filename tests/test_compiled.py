@@ -8,8 +8,9 @@ from stage import says
 from torch._dynamo.utils import counters
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record import read_json
-from pissa_repro.training.compiled import compile_blocks
+from pissa_repro.training.compiled import check_compiler, compile_blocks
 
 WAYS = {  # processes, and options
     "plain": (1, "--sharding", "none"),
@@ -18,6 +19,15 @@ WAYS = {  # processes, and options
 }
 
 
+@pytest.fixture(scope="module")
+def compiler():
+    try:
+        check_compiler()
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.usefixtures("compiler")
 def test_a_compiled_model_trains_alike(tmp_path, tiny_model, tiny_rows):
     runs, jobs = {}, []
     for way, (count, *options) in WAYS.items():
@@ -34,6 +44,7 @@ def test_a_compiled_model_trains_alike(tmp_path, tiny_model, tiny_rows):
     assert said.count("graphs: ") == 3, "one process, and two"
 
 
+@pytest.mark.usefixtures("compiler")
 def test_blocks_of_one_form_are_compiled_once(count=5):
     config = LlamaConfig(
         vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=count, num_attention_heads=2,
@@ -53,6 +64,7 @@ def test_blocks_of_one_form_are_compiled_once(count=5):
     assert list(model.state_dict()) == names
 
 
+@pytest.mark.usefixtures("compiler")
 def test_blocks_that_differ_are_compiled_each_by_itself(count=9):
     """torch gives up after eight forms."""
 
@@ -71,6 +83,7 @@ def test_blocks_that_differ_are_compiled_each_by_itself(count=9):
     assert counters["stats"]["unique_graphs"] == count
 
 
+@pytest.mark.usefixtures("compiler")
 def test_a_model_without_a_list_of_blocks_is_compiled_as_a_whole():
     class Alone(torch.nn.Linear):
         def forward(self, given):

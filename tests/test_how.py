@@ -1,4 +1,4 @@
-"""How a training runs: micro-batches by trial, recomputed activations, compiled models, TF32."""
+"""How a training runs: micro-batches by trial, recomputed activations, TF32."""
 
 import logging
 import sys
