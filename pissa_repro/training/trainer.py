@@ -13,6 +13,7 @@ from datasets import Dataset
 from transformers import (
     DataCollatorForSeq2Seq,
     DataCollatorWithPadding,
+    PreTrainedConfig,
     Seq2SeqTrainer,
     Seq2SeqTrainingArguments,
     Trainer,
@@ -144,6 +145,18 @@ class Watch(TrainerCallback):
         write_json(self.scratch.folder / f"checkpoint-{state.global_step}" / WHOLE, {"seconds": seconds})
 
 
+class UseCache(TrainerCallback):
+    """Puts a config's `use_cache` back when a training ends: the Trainer turns it off, and config.json would say so."""
+
+    def __init__(self, config: PreTrainedConfig):
+        self.config, self.before = config, getattr(config, "use_cache", False)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.config.use_cache = self.before
+
+
 def build(
     prepared: Prepared,
     spec: TrainSpec,
@@ -159,7 +172,7 @@ def build(
     watch: where its curve is shown. stop: what asks it to write a checkpoint and to end; None for nothing.
     how: it runs; with `sharding: full` the model of `prepared` is on the host, and is shared by all processes.
     """
-    added = hooks(spec, scratch.folder)
+    added, config = hooks(spec, scratch.folder), prepared.model.config
     options = _options(spec, checkpoint_steps, how) | {
         **watch.options(),
         "output_dir": str(scratch.folder),
@@ -171,9 +184,9 @@ def build(
         "model": prepared.model,
         "train_dataset": Dataset.from_list(prepared.examples),
         "processing_class": prepared.tokenizer,
-        "callbacks": [*([added] if added else []), Watch(scratch, stop)],  # last: the mark of a checkpoint
+        "callbacks": [UseCache(config), *([added] if added else []), Watch(scratch, stop)],  # last: marks checkpoints
     }
-    make = {SEQ2SEQ: _seq2seq, CLASSIFICATION: _classifier}.get(architecture(prepared.model.config), _causal)
+    make = {SEQ2SEQ: _seq2seq, CLASSIFICATION: _classifier}.get(architecture(config), _causal)
     trainer = make(options, given, sharding.sharded if how.sharding == FULL else _same)
     by_length(trainer, prepared.examples)
     if how.compiled:
