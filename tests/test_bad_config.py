@@ -125,3 +125,13 @@ def test_cells_that_would_share_a_start_but_differ():
     two["sweep"]["datasets"] = ["sums", "others"]
     two["overrides"] = [{"where": {"dataset": "others"}, "set": {"alpha": 8}, "why": "a reason of ten letters"}]
     says(lambda: Sweep(two).starts, "config.overrides", "/others/", "Give one of them")
+
+
+def test_a_rate_is_chosen_on_rows_that_are_not_scored():
+    new, validation = changed("sweep.tasks", ["score", "score-validation"]), GOOD["tasks"]["score"]
+    new["tasks"]["score-validation"] = validation
+    says(lambda: config.check(new), "config.tasks.score-validation.dataset", "'tests'", "'score' scores")
+    new["tasks"]["score-validation"] = validation | {"task": "math"}
+    says(lambda: config.check(new), "config.tasks.score-validation.task", "math", "gsm8k")
+    new["tasks"]["score-validation"] = validation | {"dataset": "sums"}
+    config.check(new)

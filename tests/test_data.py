@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from stage import says
 from tiny import byte_tokenizer
 
 from pissa_repro.runtime.errors import UserError
@@ -48,6 +49,11 @@ def test_gsm8k_response(answer, expected):
 def test_gsm8k_response_without_a_number(answer):
     with pytest.raises(UserError, match="#### N"):
         gsm8k_response(answer)
+
+
+def test_a_row_without_a_number_is_named():
+    source = {"fields": {"prompt": "q", "response": "a"}, "response_format": "gsm8k"}
+    says(lambda: select([{"q": "1", "a": "#### 1"}, {"q": "2", "a": "two"}], source, "mine"), "mine: row 1:", "#### N")
 
 
 def test_every_real_answer_converts(shared_data):

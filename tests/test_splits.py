@@ -152,6 +152,10 @@ WRONG = {
     "a file of its own": ({"a": {"of": "all", "share": 0.1, "path": "b.jsonl"}}, ["datasets.a"]),
     "fields of its own": ({"a": {"of": "all", "share": 0.1, "fields": FIELDS}}, ["datasets.a", "'fields'", "'all'"]),
     "no fields": ({"a": {"path": "a.jsonl"}}, ["datasets.a", "no 'fields'"]),
+    "a share of nothing": ({"a": {**ALL, "share": 0.1}}, ["datasets.a", "'share'", "'of'"]),
+    "the rest of nothing": ({"a": {**ALL, "without": "all"}}, ["datasets.a", "'without'", "'of'"]),
+    "two sources": ({"a": {**ALL, "hub": "owner/name"}}, ["datasets.a", "either 'path', or 'hub'", "path, hub"]),
+    "a file's revision": ({"a": {**ALL, "revision": "main", "file": "b.json"}}, ["datasets.a", "path, revision, file"]),
     "a seed for nothing": ({"a": {**ALL, "seed": 1}}, ["datasets.a", "'seed'", "'share'"]),
     "no prompt and no text": (
         {"t": {"path": "t.jsonl", "fields": {"turns": "turns"}}, "a": {"of": "t", "share": 0.1}},

@@ -41,8 +41,8 @@ def matching(names: list[str], targets: list[str]) -> dict[str, list[str]]:
         if not hits:
             layers = sorted({name.rsplit(".", 1)[-1] for name in modules})
             raise UserError(
-                f"config.train.target_modules, or a method's: '{target}' matches no module of the model. "
-                f"Its modules end in: {', '.join(layers)}."
+                f"target_modules of config.train, config.studies or a method: '{target}' matches no module of the "
+                f"model. Its modules end in: {', '.join(layers)}."
             )
     return matches
 

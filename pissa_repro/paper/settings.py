@@ -9,6 +9,7 @@ from pissa_repro.paper.published import ADAPTER, ITEMS, RECIPE, ROWS, STEPS, TRA
 from pissa_repro.paper.words import Ours
 from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.sources.split import span
 from pissa_repro.tasks import METRIC
 
 if TYPE_CHECKING:
@@ -78,12 +79,13 @@ def _recipe(sweep: Sweep, cell: Cell) -> list[str]:
 
 
 def _data(sweep: Sweep, cell: Cell, benchmark: str) -> list[str]:
-    datasets, reasons = sweep.config["datasets"], []
-    data, rows = datasets[cell.data]["paper"], datasets[cell.data].get("rows")
+    definition, reasons = sweep.config["datasets"][cell.data], []
+    data, rows = definition["paper"], definition.get("rows")
     if data != TRAINED_ON[benchmark]:
         reasons.append(f"trained on {data}, the paper on {TRAINED_ON[benchmark]}")
-    if rows != ROWS.get(data, rows):
-        reasons.append(f"trained on {rows} rows, the paper on {ROWS[data]}")
+    if data in ROWS and (rows is None or span(rows) != (0, ROWS[data])):
+        taken = "all rows of its file" if rows is None else f"rows {rows}" if isinstance(rows, str) else f"{rows} rows"
+        reasons.append(f"trained on {taken}, the paper on the first {ROWS[data]:,} (rows: {ROWS[data]})")
     return reasons
 
 
@@ -139,6 +141,8 @@ def remarks(sweep: Sweep, cell: Cell, task: str, entry: Published) -> list[str]:
         for key, value in SCORED.items()
         if asked[key] != value
     ]
+    if dict(cell.train).get("tf32"):
+        notes.append("products of float32 in TF32 here, not said there")
     if dtype != (expected := expected_dtype(sweep, cell)):
         notes.append(f"dtype {dtype} here, the paper's {expected}")
     if asked["max_new_tokens"] not in (NEW_TOKENS, OLDER_NEW_TOKENS.get(entry.benchmark)):

@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import jsonschema
 
 from pissa_repro import methods, quantizers, tasks
-from pissa_repro.plan import adopted, bases, classes, datasets, elsewhere, lora, statistics
+from pissa_repro.plan import adopted, bases, classes, datasets, elsewhere, lora, statistics, validation
 from pissa_repro.plan.layers import replaced_by, settled
 from pissa_repro.plan.parts import parts, trained_on
 from pissa_repro.plan.reading import merge, plain, read, short
@@ -39,6 +39,7 @@ DEFAULTS = {
 
 # Settings that a spec holds only at another value: specs from before these existed are those of the same training.
 UNWRITTEN = {"prompt": "alpaca", "loss": "response", "tf32": False}
+SOURCES = ("path", "hub", "revision", "file", "of", "share", "without")  # keys that say where something is from
 NUMBER = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 SCORING = {"cells_per_engine": 8}
 MOST_SCORES = 100_000  # of a sweep, unless it says `max_scores`
@@ -88,6 +89,7 @@ def check(given: Mapping[str, Any]) -> Config:
     raw["studies"] = STUDIES | {"models": raw["sweep"]["models"]} | raw.get("studies", {})
     config = cast("Config", raw)  # what the schema has checked, and the defaults
     _check_names(config)
+    validation.check(config)
     _check_sharding(config)
     _check_methods(config)
     _check_cells(config)
@@ -111,7 +113,9 @@ def _check_schema(config: dict[str, Any]) -> None:
         raise unknown("key", stranger, known, place)
     if error.validator == "oneOf" and "required" in error.validator_value[0]:
         part = ", or 'of' with 'share' or 'without'" if error.absolute_path[0] == "datasets" else ""
-        raise UserError(f"{place}: give either 'path', or 'hub' with 'revision' (and 'file' for a dataset){part}.")
+        found = ", ".join(key for key in error.instance if key in SOURCES) or "none of these"
+        either = "give either 'path', or 'hub' with 'revision' (and 'file' for a dataset)"
+        raise UserError(f"{place}: {either}{part}. It has {found}.")
     reasons = " / ".join(map(_reason, error.context)) if error.validator == "oneOf" else _reason(error)
     raise UserError(f"{place}: {reasons}.{_hint(error)}")
 

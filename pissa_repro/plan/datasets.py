@@ -94,6 +94,8 @@ def _check(definition: Mapping[str, Any], place: str) -> None:
         raise UserError(f"{place}: '{given[0]}' is that of '{definition['of']}', and is not given for a part of it.")
     if "of" not in definition and "fields" not in definition:
         raise UserError(f"{place}: no 'fields': which columns are prompt and response, or what its task reads.")
+    if "of" not in definition and (given := [key for key in ("share", "without") if key in definition]):
+        raise UserError(f"{place}: '{given[0]}' takes a part of a dataset, and no 'of' says of which.")
     if "seed" in definition and "share" not in definition:
         raise UserError(f"{place}: 'seed' draws a 'share', and there is none here.")
     try:

@@ -11,8 +11,9 @@ import numpy as np
 
 from pissa_repro.plan.cells import Point
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.plan.validation import VALIDATION
 from pissa_repro.results import stats
-from pissa_repro.results.rows import VALIDATION, Line, chosen_rates, lines, place, read_scores, references
+from pissa_repro.results.rows import Line, chosen_rates, lines, place, read_scores, references
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 

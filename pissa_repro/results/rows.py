@@ -12,6 +12,7 @@ from pissa_repro import methods
 from pissa_repro.plan.adopted import Adopted
 from pissa_repro.plan.cells import Cell, Point, by_seed
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.plan.validation import VALIDATION
 from pissa_repro.results.measure import Measure, measure_of
 from pissa_repro.results.scored import keys, read_items
 from pissa_repro.runtime import paths
@@ -19,7 +20,6 @@ from pissa_repro.runtime.errors import UserError
 from pissa_repro.tasks import METRIC
 
 Scores = dict[tuple[str, str, str | None], dict[str, str]]  # the rows of scores.csv by (cell, task, metric)
-VALIDATION = "-validation"  # the swept task <task>-validation may choose the learning rate for <task>
 
 
 @dataclass(frozen=True, eq=False)

@@ -133,18 +133,22 @@ def select(rows: Iterable[Any], source: DataSource, place: str) -> list[dict[str
     `rows` and `parts` say which; every value is a text, or a list of texts (roles.role_values). Raises UserError for
     a field that is missing, empty (null) or no text, for no rows at all, or for fewer rows than asked for.
     """
-    picked: Iterable[dict[str, Any]] = _named(taken(enumerate(rows), source.get("rows"), place), source, place)
+    formed: Iterable[dict[str, Any]] = _formed(taken(enumerate(rows), source.get("rows"), place), source, place)
     for depth, wanted in enumerate(source.get("parts", [])):
-        picked = part(picked, wanted, depth, place)
-    form = RESPONSES[source.get("response_format", "plain")]
-    formed = [row | {"response": form(row["response"])} if "response" in row else row for row in picked]
-    if not formed:
+        formed = part(formed, wanted, depth, place)
+    if not (picked := list(formed)):
         raise UserError(f"{place}: the dataset is empty.")
-    return formed
+    return picked
 
 
-def _named(rows: Iterable[tuple[int, Any]], source: DataSource, place: str) -> Iterator[dict[str, Any]]:
+def _formed(rows: Iterable[tuple[int, Any]], source: DataSource, place: str) -> Iterator[dict[str, Any]]:
+    """The rows under the names of their roles, with responses in their form."""
+    form = RESPONSES[source.get("response_format", "plain")]
     for number, row in rows:
         if not isinstance(row, dict):
             raise UserError(f"{place}: row {number} is a {type(row).__name__}, not an object with named fields.")
-        yield role_values(row, source["fields"], place, number)
+        named = role_values(row, source["fields"], place, number)
+        try:
+            yield named | {"response": form(named["response"])} if "response" in named else named
+        except UserError as error:
+            raise UserError(f"{place}: row {number}: {error}") from None

@@ -47,7 +47,9 @@ def test_the_last_of_three_counts_and_keys_without_a_way_are_merged(written):
 
 def test_two_ways_in_one_file_are_refused(written):
     path = written("models: {ours: {path: x, hub: owner/name, revision: main}}")
-    says(lambda: load(DEFAULT, path), "config.models.ours", "either 'path', or 'hub'")
+    says(lambda: load(DEFAULT, path), "config.models.ours", "either 'path', or 'hub'", "path, hub, revision")
+    path = written("models: {ours: {path: x, revision: main}}")
+    says(lambda: load(DEFAULT, path), "config.models.ours", "either 'path', or 'hub'", "path, revision")
 
 
 def test_a_dry_run_lays_files_and_its_option_over_the_default(written, tmp_path):

@@ -3,7 +3,8 @@
 import pytest
 import yaml
 
-from pissa_repro.paper import published
+from pissa_repro.paper import losses, published, third_party
+from pissa_repro.plan.config import validator
 
 
 def marked(node, found):
@@ -104,6 +105,16 @@ def test_lookup(setting, mean, std):
 )
 def test_what_was_not_published_is_not_found(setting):
     assert published.lookup(*setting) == []
+
+
+def test_the_config_takes_the_names_that_numbers_were_published_of_and_no_others():
+    numbers = [*published.entries(), *third_party.entries()]
+    models = {one.model for one in (*published.entries(), *losses.entries())}
+    models |= {one.setting["model"] for one in third_party.entries()}
+    data = {*published.TRAINED_ON.values(), *(one.setting.get("data") for one in third_party.entries())} - {None}
+    known = validator().schema["$defs"]
+    for name, wanted in (("model", models), ("data", data), ("benchmark", {one.benchmark for one in numbers})):
+        assert set(known[f"paper_{name}"]["enum"]) == wanted
 
 
 def test_of_two_contradicting_numbers_the_surer_one_comes_first():

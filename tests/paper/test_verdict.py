@@ -94,6 +94,12 @@ def test_another_solver_is_a_remark(config):
     assert "solver" not in verdict({**config, "methods": released}).note
 
 
+def test_products_in_fewer_bits_are_a_remark(config):
+    fewer = {**config, "train": {**config["train"], "tf32": True}}
+    assert verdict(fewer).verdict == verdict(config).verdict
+    assert "TF32" in verdict(fewer).note and "TF32" not in verdict(config).note
+
+
 @pytest.mark.parametrize("mean", [float("nan"), float("inf")])
 def test_a_score_that_is_no_number_is_not_comparable(config, mean):
     """Case 11: by order it agreed or differed."""
@@ -140,6 +146,25 @@ def test_another_recipe_is_not_comparable_and_the_note_says_why(config, settings
     found = verdict(changed)
     assert (found.verdict, found.value) == ("not comparable", 53.22)
     assert word in found.note
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (100_000, None),
+        ("0-99999", None),
+        ("1-100000", "trained on rows 1-100000, the paper on the first 100,000 (rows: 100000)"),
+        (50, "trained on 50 rows, the paper on the first 100,000 (rows: 100000)"),
+        (None, "trained on all rows of its file, the paper on the first 100,000 (rows: 100000)"),
+    ],
+)
+def test_the_papers_rows_are_the_first_ones(config, rows, said):
+    changed = copy.deepcopy(config)
+    changed["datasets"]["metamath-100k"].pop("rows")
+    changed["datasets"]["metamath-100k"] |= {"rows": rows} if rows else {}
+    found = verdict(changed)
+    assert (found.verdict, "trained on" in found.note) == (("not comparable", True) if said else ("agrees", False))
+    assert (said or "") in found.note
 
 
 @pytest.mark.parametrize("settings", [{"steps": None}, {"alpha": 128}])

@@ -7,7 +7,6 @@ from verdicts import verdict
 
 from pissa_repro import tasks
 from pissa_repro.paper import published
-from pissa_repro.paper import verdict as paper_verdict
 
 
 def linked(config, benchmark, tokens=1024, **fields):
@@ -88,12 +87,3 @@ def test_ratings_are_never_comparable_but_shown(config, mean):
     assert (found.value, found.std, found.verdict) == (4.88, 0.03, "not comparable")
     assert found.note.startswith("the judge, the words to it and greedy answers are not the paper's")
     assert "v4 Table 2" in found.note
-
-
-@pytest.mark.parametrize("benchmark", ["commonsense", "perplexity"])
-def test_a_task_that_is_no_benchmark_of_the_paper_is_not_compared(config, benchmark):
-    changed = copy.deepcopy(config)
-    changed["tasks"]["gsm8k"]["paper"] = benchmark
-    assert verdict(changed) == paper_verdict.Verdict(
-        None, None, "not comparable", "no `paper:` in the config says that GSM8K is a benchmark of the paper"
-    )

@@ -9,11 +9,11 @@ from typing import Any
 from pissa_repro import methods
 from pissa_repro.paper.published import RECIPE
 from pissa_repro.plan.labels import by_reason
+from pissa_repro.plan.validation import VALIDATION
 from pissa_repro.report.tables import family
 from pissa_repro.report.tables.grid import Row, grid
 from pissa_repro.report.tables.uncertainty import uncertainty
 from pissa_repro.results.measure import PERCENT, Measure
-from pissa_repro.results.rows import VALIDATION
 from pissa_repro.results.stats import SEVERAL_SEEDS
 from pissa_repro.sources.prompt import DEFAULT
 

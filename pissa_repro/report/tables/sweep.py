@@ -10,6 +10,7 @@ from pissa_repro.paper import third_party
 from pissa_repro.paper.verdict import compare
 from pissa_repro.paper.words import Ours
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.plan.validation import VALIDATION
 from pissa_repro.report.tables import captions, elsewhere, family, others
 from pissa_repro.report.tables.columns import COLUMNS, names, origin, scores
 from pissa_repro.report.tables.table import Table
@@ -20,7 +21,7 @@ from pissa_repro.results import multiple, noise, stats
 from pissa_repro.results.measure import PERCENT, verdict
 from pissa_repro.results.noise import Noise
 from pissa_repro.results.rates import over_rates
-from pissa_repro.results.rows import VALIDATION, Line, at_best_rate, chosen_rates, lines, read_scores, references
+from pissa_repro.results.rows import Line, at_best_rate, chosen_rates, lines, read_scores, references
 from pissa_repro.results.table import COLUMNS as SCORES
 from pissa_repro.results.table import rows as recorded
 from pissa_repro.runtime import paths

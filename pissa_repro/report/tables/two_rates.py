@@ -5,6 +5,7 @@ from typing import Any
 
 from pissa_repro.paper.published import RECIPE
 from pissa_repro.plan.sweep import Sweep
+from pissa_repro.plan.validation import VALIDATION
 from pissa_repro.report.tables.captions import REFERENCE
 from pissa_repro.report.tables.columns import diverged, names
 from pissa_repro.report.tables.grid import Column, Row, drawn, number
@@ -12,7 +13,7 @@ from pissa_repro.report.tables.table import Table
 from pissa_repro.results import stats
 from pissa_repro.results.measure import verdict
 from pissa_repro.results.rates import Beside, Swept, swept
-from pissa_repro.results.rows import VALIDATION, Line
+from pissa_repro.results.rows import Line
 
 SIDE = "rate score score_std final_loss diverged reference_rate difference low high verdict".split()
 COLUMNS = tuple(
