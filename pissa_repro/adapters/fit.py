@@ -4,17 +4,14 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from transformers import AutoConfig
-
+from pissa_repro.adapters import bases
 from pissa_repro.adapters.folder import Adapter
 from pissa_repro.model import checkpoint
 from pissa_repro.model.adopted import refuse_misfit
-from pissa_repro.model.architecture import architecture
 from pissa_repro.model.folder import CONFIG, read_json, weight_files
 from pissa_repro.model.header import header
 from pissa_repro.model.peft_words import ONLY_FACTORS
-from pissa_repro.model.skeleton import LOCAL, as_user_error
+from pissa_repro.model.skeleton import bare
 from pissa_repro.runtime.errors import UserError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -46,8 +43,6 @@ def check(adapter: Adapter, needed: Needed, base: Path) -> Fit:
     config, starts = read_json(base / CONFIG), sorted(path.name for path in base.glob("*_init") if path.is_dir())
     if starts and needed.form == "untouched":
         return Fit(False, f"it is a residual (its start is in {starts[0]}/); the untouched model is needed")
-    if needed.form == "residual" and not starts:
-        return Fit(None, "nothing in it says that it is the residual that is needed (no *_init folder)")
     if config.get("quantization_config"):
         return Fit(
             None if needed.fingerprint is None else False, "it is quantized already, so no shape can be compared"
@@ -55,6 +50,8 @@ def check(adapter: Adapter, needed: Needed, base: Path) -> Fit:
     tensors = {name: one for path in weight_files(base) for name, one in header(path).items()}
     if reason := _misfit(adapter, base):
         return Fit(False, reason)
+    if needed.form == "residual" and not starts:
+        return _without_start(adapter, base)
     if needed.fingerprint:
         found = checkpoint.fingerprint(base)
         if found != needed.fingerprint:
@@ -72,6 +69,14 @@ def check(adapter: Adapter, needed: Needed, base: Path) -> Fit:
     )
 
 
+def _without_start(adapter: Adapter, base: Path) -> Fit:
+    """Of a model folder without a start, for an adapter that belongs on a residual; base.json names the model of it."""
+    known = bases.belongs(adapter)
+    if known.get("offset") and checkpoint.fingerprint(base) == known["fingerprint"]:
+        return Fit(False, "it is the untouched model; the residual that was made of it is needed")
+    return Fit(None, "nothing in it says that it is the residual that is needed (no *_init folder)")
+
+
 def _commit(base: Path) -> str | None:
     """The commit of a folder in the hub's cache (models--owner--name/snapshots/COMMIT)."""
     path = base.resolve()
@@ -86,10 +91,7 @@ def _misfit(adapter: Adapter, base: Path) -> str | None:
     factors = (key for module in adapter.modules.values() for key in (module.a, module.b))
     shapes = {key: adapter.tensors[key].shape for key in factors}
     try:
-        with as_user_error(base), torch.device("meta"):
-            config = AutoConfig.from_pretrained(base, **LOCAL)
-            model = architecture(config).auto().from_config(config, trust_remote_code=False)
-        refuse_misfit(model, (adapter.path, adapter.config | ONLY_FACTORS), shapes)
+        refuse_misfit(bare(base), (adapter.path, adapter.config | ONLY_FACTORS), shapes)
     except UserError as error:
         return str(error).removeprefix(f"{adapter.path}: ").rstrip(".")
     return None

@@ -71,6 +71,18 @@ def trainable(folder: str | Path) -> "PreTrainedModel":
     return skeleton(folder, head)
 
 
+def bare(folder: str | Path) -> "PreTrainedModel":
+    """The model that config.json alone describes, on the meta device, whatever the weights beside it are: a residual's.
+
+    Raises UserError for a config that transformers knows no model of.
+    """
+    from transformers import AutoConfig
+
+    with as_user_error(folder), torch.device("meta"):
+        config = AutoConfig.from_pretrained(folder, **LOCAL)
+        return architecture(config).auto().from_config(config, trust_remote_code=False)
+
+
 def _refuse_counts(folder: str | Path, tensors: int) -> None:
     """Raise UserError for more layers in config.json than tensors in the files: to build them could take days."""
     content = read_config(folder)

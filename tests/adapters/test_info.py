@@ -251,6 +251,20 @@ def test_a_start_that_was_decomposed_belongs_on_its_residual(tiny_model, tmp_pat
     assert f"The start of pissa, on {on}" in said and "plain LoRA" not in said and '"RESIDUAL"' in said
 
 
+def test_the_base_of_an_adapter_of_a_residual(residual, tiny_model, tiny_gpt2, capsys):
+    """base.json beside the start knows the untouched model; another's shapes tell."""
+    start = residual / "pissa_init"
+    assert "right shapes" in shown(capsys, start, "--base", residual)
+    says(lambda: pissa("info", start, "--base", tiny_model), "it is the untouched model", "the residual", "is needed")
+    says(lambda: pissa("info", start, "--base", tiny_gpt2["saved"]), "PEFT cannot put it on GPT2LMHeadModel")
+
+
+def test_a_residual_without_its_start_may_be_the_right_one(residual, tiny_model, tmp_path, capsys):
+    shutil.copytree(residual, tmp_path / "alone", ignore=shutil.ignore_patterns("*_init"))
+    said = shown(capsys, residual / "pissa_init", "--base", tmp_path / "alone")
+    assert "it fits: nothing in it says that it is the residual" in said
+
+
 @pytest.mark.parametrize("content", [[], {"name": "x"}], ids=["no object", "not whole"])
 def test_a_base_json_of_something_else_is_named(lora, pissa_trained, tmp_path, content):
     folder = shutil.copytree(lora, tmp_path / "adapter")
