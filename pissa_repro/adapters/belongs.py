@@ -14,10 +14,11 @@ from pissa_repro.adapters.pair import refuse_infinite
 from pissa_repro.model import checkpoint, naming
 from pissa_repro.model.adopted import refuse_misfit
 from pissa_repro.model.architecture import CAUSAL, Architecture
+from pissa_repro.model.base import sharing
 from pissa_repro.model.checks import relative_difference
 from pissa_repro.model.factors import product
 from pissa_repro.model.header import Stored, header
-from pissa_repro.model.skeleton import folder_architecture, skeleton
+from pissa_repro.model.skeleton import bare, folder_architecture, skeleton
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.record_types import ModelRecord
 
@@ -32,12 +33,17 @@ TRUST = "If it is right, say `trust: true` (--trust)."
 
 def check_fit(adapter: Adapter, stored: ModelRecord) -> None:
     """Raise UserError for an adapter of another model, by the base that it names, its modules and their shapes; for one
-    of a model that is not causal, and for one whose numbers are none.
+    of a model that is not causal, on a weight that two modules share, and for one whose numbers are none.
     """
     _check_named(adapter, stored)
     _check_causal(adapter, folder_architecture(stored["path"]))
     shapes = {key: tensor.shape for key, tensor in adapter.tensors.items()}
     refuse_misfit(skeleton(stored["path"]), (adapter.path, adapter.config), shapes)
+    for module in sharing(bare(stored["path"]), adapter.modules):
+        raise UserError(
+            f"{adapter.path}: has factors on {module}, whose weight {stored['name']} shares between its embedding and "
+            "its head: merged into the one they would change the other, so no merged model is what was trained."
+        )
     with safe_open(adapter.weights, framework="pt") as opened:
         for key in adapter.tensors:
             refuse_infinite(adapter, key, opened.get_tensor(key))

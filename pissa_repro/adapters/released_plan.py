@@ -9,8 +9,8 @@ from pissa_repro import methods
 from pissa_repro.adapters import bases
 from pissa_repro.adapters.trained import SAVED
 from pissa_repro.model import checkpoint, targets, whole
-from pissa_repro.model.base import module_name
-from pissa_repro.model.skeleton import folder_architecture, skeleton
+from pissa_repro.model.base import module_name, sharing
+from pissa_repro.model.skeleton import bare, folder_architecture, skeleton
 from pissa_repro.plan.sweep import SOLVER_VERSION
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import refuse_no_space, unfinished_folder
@@ -86,10 +86,8 @@ def _modules(folder: str, wanted: Targets) -> dict[str, str]:
     """transformers' names of the target modules by those of the files."""
     model = skeleton(folder)
     names = {name: module_name(model, name) for name in targets.chosen(folder, wanted)}
-    tied = getattr(model.config.get_text_config(), "tie_word_embeddings", False)
-    for name, module in names.items():
-        if tied and model.get_submodule(module) is model.get_output_embeddings():
-            raise UserError(f"--target-module: {name} shares its weight with the embedding; take it out.")
+    for module in sharing(bare(folder), names.values()):
+        raise UserError(f"--target-module: {module} shares its weight with the embedding; take it out.")
     return names
 
 

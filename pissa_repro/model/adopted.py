@@ -59,7 +59,8 @@ def refuse_other_tensors(wrapped: "PeftModel", folder: Path, shapes: Shapes) -> 
     from peft.utils import get_peft_model_state_dict
 
     model: Any = wrapped.get_base_model()
-    made, base = get_peft_model_state_dict(wrapped, save_embedding_layers=False), dict(model.named_parameters())
+    made = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    base = dict(model.named_parameters(remove_duplicate=False))  # a tied head has its weight by its own name too
     wanted = {key: tuple(tensor.shape) for key, tensor in made.items()}
     for key in sorted(shapes.keys() - wanted.keys()):
         name = key.removeprefix("base_model.model.")

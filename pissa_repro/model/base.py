@@ -48,6 +48,15 @@ def uses(model: "PreTrainedModel") -> Counter[int]:
     return Counter(id(parameter) for _, parameter in model.named_parameters(remove_duplicate=False))
 
 
+def sharing(model: "PreTrainedModel", modules: Iterable[str]) -> list[str]:
+    """Those of the modules, by the model's names, whose weight is another one's too: a head tied to the embedding.
+
+    A name that the model does not have is none of them.
+    """
+    counts, there = uses(model), dict(model.named_modules())
+    return [name for name in modules if counts[id(getattr(there.get(name), "weight", None))] > 1]
+
+
 def set_base(
     model: "PreTrainedModel", factors: Factors, quant: str, dtype: str, pack: bool, lent: "Lent | None" = None
 ) -> None:
@@ -93,10 +102,9 @@ def quantizing(model: "PreTrainedModel", names: Iterable[str], quant: str) -> Ch
 
 def _own(model: "PreTrainedModel", names: Iterable[str]) -> dict[str, str]:
     """The model's names of the modules that the safetensors call so, each of which has its weight for itself."""
-    counts, found = uses(model), {name: module_name(model, name) for name in names}
-    for name, module in found.items():
-        if counts[id(model.get_parameter(f"{module}.weight"))] > 1:
-            raise UserError(f"config.train.target_modules: {name} shares its weight with the embedding; take it out.")
+    found = {name: module_name(model, name) for name in names}
+    for module in sharing(model, found.values()):
+        raise UserError(f"config.train.target_modules: {module} shares its weight with the embedding; take it out.")
     return found
 
 

@@ -16,6 +16,17 @@ def pissa_trained(tiny_model, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def tied(tiny_model, tmp_path_factory) -> Path:
+    """The tiny model with its embedding for its head. Do not write to it."""
+    folder = tmp_path_factory.mktemp("tied") / "model"
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    model.lm_head.weight, model.config.tie_word_embeddings = model.model.embed_tokens.weight, True
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def sharded(tiny_model, tmp_path_factory) -> Path:
     """The tiny model in bfloat16, in several files, with a licence and a chat template. Do not write to it."""
     folder = tmp_path_factory.mktemp("sharded") / "model"

@@ -72,6 +72,15 @@ def test_a_broken_adapter(lora_trained, tiny_model, tiny_rows, tmp_path, case):
     assert not taken.files.folder.exists()
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("module", ["lm_head", "embed_tokens"])
+def test_factors_on_a_weight_that_two_modules_share(tied, tiny_rows, tmp_path, module):
+    """Merged into the one, they change the other."""
+    trained = train(tied, tmp_path, target_modules=["q_proj", module])
+    taken = Taken(tmp_path / "taken", tied, tiny_rows, adapter=trained.adapter)
+    says(taken.adopt, f"factors on {'model.' * (module != 'lm_head')}{module}", "shares between its embedding and its")
+
+
 def test_a_cut_file(lora_trained, tiny_model, tiny_rows, tmp_path):
     folder = changed(lora_trained.adapter, tmp_path / "cut")
     weights = folder / "adapter_model.safetensors"
