@@ -122,6 +122,13 @@ def belongs(adapter: Adapter) -> dict[str, Any]:
     return factors.belongs_of(adapter.path) if (adapter.path / factors.BASE).is_file() else {}
 
 
+def at_hand(*adapters: Adapter) -> list[Path]:
+    """Model folders of this machine that adapters belong to: the one around each, and the one that its config names."""
+    named = (adapter.config.get("base_model_name_or_path") for adapter in adapters)
+    places = [adapter.path.parent for adapter in adapters] + [Path(name) for name in named if name]
+    return [place for place in dict.fromkeys(places) if (place / model_folder.CONFIG).is_file()]
+
+
 def takes_nothing(start: Adapter) -> bool:
     """Whether the record beside a start says that nothing is taken out of W for it, though it need not be zero.
 

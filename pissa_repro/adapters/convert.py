@@ -12,7 +12,9 @@ from typing import Any
 from pissa_repro.adapters import bases, card, folder, logits, stacked
 from pissa_repro.adapters.folder import ADAPTER, CONFIG, TAKING, Adapter
 from pissa_repro.adapters.pair import FAR, Pair, Survey, compare, ends_in_start, survey
-from pissa_repro.model import streamed
+from pissa_repro.model import naming, streamed
+from pissa_repro.model.base import sharing
+from pissa_repro.model.skeleton import bare
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.record import atomic, atomic_folder, refuse_existing, refuse_no_space, write_json
 
@@ -26,6 +28,11 @@ NOT_EXACT = (
 ON_QUANTIZED = (
     "It was trained on the base model quantized as {}, of which nothing was taken out: load it on that model quantized "
     "so."
+)
+
+TIED = (
+    "Not right where {} shares its weight with the embedding (tie_word_embeddings): the start was then taken out of "
+    "both. No config.json at hand tells; --check compares logits."
 )
 
 
@@ -66,7 +73,7 @@ def convert(asked: Asked) -> list[str]:
             )
         made = stacked.config(pair, found, asked.to) | {"base_model_name_or_path": base.name, "revision": base.revision}
         entries, dropped = stacked.entries(pair, found, asked.to)
-        notes = [base.said, *_facts(pair, found, made)]
+        notes = [base.said, *_outside(pair, found, asked), *_facts(pair, found, made)]
         if dropped:
             notes.append(f"Left out, since the base that it is loaded on has its own: {', '.join(dropped)}.")
         if inexact:
@@ -75,6 +82,22 @@ def convert(asked: Asked) -> list[str]:
             notes.append(ON_QUANTIZED.format(quant))
         _write(asked, pair, entries, made, notes)
     return notes
+
+
+def _outside(pair: Pair, found: Survey, asked: Asked) -> list[str]:
+    """What is to be said of a start on a head, if anything: PEFT takes it out of the embedding too where they are tied.
+
+    Raises UserError where the config of a model at hand ties them.
+    """
+    models = [*bases.at_hand(pair.trained, pair.start), *(asked.check or ())]
+    outside = sorted(name for name in found.taken if not naming.is_numbered(name))
+    for model in models if outside else ():
+        for module in sharing(bare(model), outside):
+            raise UserError(
+                f"{pair.trained.path}: its start was taken out of {module}, whose weight {model} shares between head "
+                f"and embedding. No LoRA on {module} gives the embedding back: load the adapter on its residual only."
+            )
+    return [TIED.format(", ".join(outside))] if outside and not models else []
 
 
 def examined(pair: Pair, asked: Asked) -> Survey:

@@ -34,7 +34,7 @@ def config_of(folder) -> dict:
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.filterwarnings("ignore")
-def test_the_untouched_base_with_the_converted_adapter_is_the_trained_model(tiny_model, tmp_path, rule):
+def test_the_untouched_base_with_the_converted_adapter_is_the_trained_model(tiny_model, tmp_path, rule, capsys):
     trained = train(tiny_model, tmp_path, **RULES[rule])
     before = logits(plain(tiny_model))
     assert (trained.logits - before).abs().max() > 1e-3, "training moves the model"
@@ -43,6 +43,7 @@ def test_the_untouched_base_with_the_converted_adapter_is_the_trained_model(tiny
     config = config_of(tmp_path / "out")
     assert config["init_lora_weights"] is True and config["base_model_name_or_path"] is None
     assert config["r"] == config_of(trained.adapter)["r"] * (1 if rule == "lora" else 2)
+    assert "Not right" not in capsys.readouterr().out, "the model is at hand, and its head is its own"
 
 
 @pytest.mark.filterwarnings("ignore")

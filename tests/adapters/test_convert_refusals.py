@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from commands import pissa
-from peer import changed, train
+from peer import START, changed, train
 from stage import says
 
 from pissa_repro.model import streamed
@@ -145,6 +145,23 @@ def test_a_released_residual_in_few_bits_is_seen(pissa_trained, tmp_path):
     (tmp_path / "model/config.json").write_text(json.dumps(config), encoding="utf-8")
     words = ("quantized (bitsandbytes)", "--lossy")
     refused(pissa_trained.adapter, tmp_path / "model", tmp_path / "out", *words)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_start_on_a_head_that_is_the_embedding_too(tied, tmp_path, capsys):
+    """PEFT takes it out of both; of an adapter without a model's folder it is said, and the logits tell."""
+    trained = train(tied, tmp_path, target_modules=["q_proj", "lm_head"], **START["pissa"])
+    words = ("its start was taken out of lm_head", "shares between head and embedding")
+    refused(trained.adapter, trained.init, tmp_path / "out", *words, str(tied))
+    sources = {"init": trained.init, "adapter": trained.adapter}
+    init, adapter = (changed(one, tmp_path / f"no/{k}", base_model_name_or_path=None) for k, one in sources.items())
+    check = ("--check", trained.residual, "--base-folder", tied)
+    refused(adapter, init, tmp_path / "out", *words, str(trained.residual), options=check)
+    around = shutil.copytree(init, shutil.copytree(trained.residual, tmp_path / "released") / "pissa_init")
+    refused(adapter, around, tmp_path / "out", *words, str(tmp_path / "released"))
+    pissa("convert", adapter, "--init", init, "--out", tmp_path / "out")
+    said = "Not right where lm_head shares its weight with the embedding"
+    assert said in capsys.readouterr().out and said in (tmp_path / "out/README.md").read_text(encoding="utf-8")
 
 
 def test_a_folder_that_exists_is_not_touched(pissa_trained, tmp_path):
