@@ -12,6 +12,7 @@ import torch
 from pissa_repro.adapters import logits
 from pissa_repro.model.checks import relative_difference
 from pissa_repro.model.merged import Merged
+from pissa_repro.model.peft_words import FROZEN
 from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.runtime.errors import NoRoom, UserError, failed_write
 
@@ -71,16 +72,20 @@ def near(found: torch.Tensor, wanted: torch.Tensor, limit: float, what: str) -> 
 
 
 def same_bits(one: Path, other: Path) -> int:
-    """How many tensors two safetensors files share, which are all. Raises UserError for one that differs."""
+    """How many tensors two files of adapters share, which are all but frozen weights of the base, stored or not.
+
+    Raises UserError for one that differs.
+    """
     from safetensors import safe_open
 
     with safe_open(one, framework="pt") as first, safe_open(other, framework="pt") as second:
-        if lone := set(first.keys()) ^ set(second.keys()):
+        keys, others = ({key for key in file.keys() if not key.endswith(FROZEN)} for file in (first, second))  # noqa: SIM118
+        if lone := keys ^ others:
             raise UserError(f"{one} and {other}: {min(lone)} is in one only.")
-        for key in first.keys():  # noqa: SIM118  not a dict
+        for key in sorted(keys):
             if not torch.equal(first.get_tensor(key), second.get_tensor(key)):
                 raise UserError(f"{one} and {other}: {key} is not the same.")
-        return len(first.keys())
+        return len(keys)
 
 
 def served(model: str | Path, merged: Callable[[list[list[int]]], Merged], serve: Serve | None) -> str:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from stage import says
 
 from pissa_repro.adapters import verify
-from pissa_repro.adapters.arrows import NOT, OK
+from pissa_repro.adapters.arrows import BROKEN, NOT, OK
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.record import content, read_json, write_json
 from pissa_repro.sources.fetched import fetch_model
@@ -203,6 +203,24 @@ def test_every_arrow_of_a_stock_adapter_holds(pissa_trained, base, capsys):
     assert found == ["save", "load", "init", "train state", "convert", "merge"]
     alone = states(pissa_trained.adapter, base=base)
     assert [name for name, state in alone.items() if state == NOT] == ["init", "train state", "convert", "serve"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_plain_adapter_on_a_head_that_is_the_embedding_too(tied, tmp_path, capsys):
+    """PEFT loads it, and nothing is wrong with it; merging moves the embedding."""
+    trained = peer.train(tied, tmp_path, target_modules=["q_proj", "lm_head"], steps=20, rate=2e-2)
+    found = states(trained.adapter, base=fetch_model({"path": str(tied)}))
+    assert (found["load"], found["merge"]) == (OK, BROKEN)
+    peer.convert(trained, tmp_path / "out", "--check", tied, "--base-folder", tied)
+    assert "Checked: its logits are within 0.0e+00" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_stock_adapter_on_a_head_of_its_own(tiny_model, base, tmp_path):
+    """PEFT saves the head's frozen weight beside the factors; there and back it is left out."""
+    trained = peer.train(tiny_model, tmp_path, target_modules=["q_proj", "lm_head"], **peer.START["pissa"])
+    found = walked(trained.adapter, base=base, init=trained.init, residual=trained.residual)
+    assert next(arrow for arrow in found.arrows if arrow.name == "convert").state == OK, found.arrows
 
 
 def test_a_stock_adapter_that_is_damaged(pissa_trained, base, tmp_path, tiny_gpt2):
