@@ -111,10 +111,13 @@ def configured(adapter: Adapter) -> tuple[str | None, str | None]:
 
 
 def _recorded(adapter: Adapter) -> tuple[str | None, str | None]:
-    """What is said beside a start that was decomposed here, of a model by hub id; a sweep's start may name a folder."""
+    """What is said beside a start that was decomposed here, of a model by hub id; a sweep's start may name a folder.
+
+    A bare word is such a folder's name, unless the hub's commit is with it (gpt2).
+    """
     known = belongs(adapter)
-    name = known.get("name")
-    return (name, known.get("commit")) if name and is_hub_id(name) else (None, None)
+    name, commit = known.get("name"), known.get("commit")
+    return (name, commit) if name and ("/" in name or commit) and is_hub_id(name) else (None, None)
 
 
 def belongs(adapter: Adapter) -> dict[str, Any]:

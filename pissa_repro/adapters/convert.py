@@ -116,6 +116,12 @@ def examined(pair: Pair, asked: Asked) -> Survey:
         raise UserError(f"{trained.path}: is converted already, with this --init. Load it on the untouched base.")
     compare(pair, 1)
     found = survey(pair)
+    if found.taken and any(one.config.get("init_lora_weights") is False for one in (trained, start)):
+        raise UserError(
+            f"{start.path}: init_lora_weights is false, with which PEFT draws A and B and takes nothing out of the "
+            "base: then the adapter is a plain LoRA as it is. Where it stands for a start that was taken out (PiSSA), "
+            "write true in its place, in both configs."
+        )
     if found.taken and found.cosine < FAR and not asked.trust_init:
         raise UserError(
             f"{trained.path} lies far from {start.path} (cosine {found.cosine:.2f}, below {FAR}): it seems to be "

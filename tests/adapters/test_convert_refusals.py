@@ -66,6 +66,8 @@ WRONG = {  # of the adapter: what is done to its tensors, to its config, and wha
         lambda t: {k: torch.randn(v.shape, generator=torch.Generator().manual_seed(5)) for k, v in t.items()}, {},
         ["lies far from", "another start", "--trust-init"]),
     "PEFT's LoftQ": (dict, {"loftq_config": {"loftq_bits": 4}}, ["quantized (LoftQ)", "--lossy"]),
+    "a start that was drawn": (
+        dict, {"init_lora_weights": False}, ["init_lora_weights is false", "plain LoRA as it is", "write true"]),
     "DoRA": (dict, {"use_dora": True}, ["use_dora", "merge_and_unload"]),
     "a bias in B": (dict, {"lora_bias": True}, ["lora_bias", "merge_and_unload"]),
     "aLoRA": (dict, {"alora_invocation_tokens": [5]}, ["alora_invocation_tokens", "residual"]),
