@@ -1,6 +1,8 @@
 """Model cards: what a folder holds, from what, for which base, and how others load it."""
 
+import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,27 +64,32 @@ def text(kind: str, name: str, sources: Iterable[Adapter], config: dict[str, Any
     return "\n\n".join(sections) + "\n"
 
 
-def loading(model: str, name: str, rank: int, config: dict[str, Any], head: Mapping[str, int] = NO_HEAD) -> str:
-    """How PEFT and vLLM load the adapter in the folder `name`, of this largest rank, on the model.
+def loading(model: str, folder: str, rank: int, config: dict[str, Any], head: Mapping[str, int] = NO_HEAD) -> str:
+    """How PEFT and vLLM load the adapter in a folder, of this largest rank, on the model.
 
     head: what transformers is told of a head for classes (classes.loading).
     """
     kind = of_task(config.get("task_type"))
-    folder = "" if "/" in model else f"# where no hub has {model}: the folder of that model in its place\n"
+    local = "" if "/" in model else f"# where no hub has {model}: the folder of that model in its place\n"
     lines = [
         "## How to load it",
-        f"```python\nfrom peft import PeftModel\nfrom transformers import {kind.auto_class}\n\n{folder}"
+        f"```python\nfrom peft import PeftModel\nfrom transformers import {kind.auto_class}\n\n{local}"
         f'base = {kind.auto_class}.from_pretrained("{model}"{_revision(config)}{keywords(head)})\n'
-        f'model = PeftModel.from_pretrained(base, "{name}")\n```',
+        f'model = PeftModel.from_pretrained(base, "{folder}")\n```',
     ]
     limit, why = vllm(rank, config)
     if limit is None:
         lines.append(f"vLLM does not serve it as an adapter: {why}")
     else:
-        lines.append(
-            f"```sh\nvllm serve {model} --enable-lora --max-lora-rank {limit} --lora-modules {name}=./{name}\n```"
-        )
+        module = f"{Path(os.path.abspath(folder)).name}={_path(folder)}"
+        words = ("--enable-lora", "--max-lora-rank", str(limit), "--lora-modules", module)
+        lines.append(f"```sh\n{shlex.join(('vllm', 'serve', model, *words))}\n```")
     return "\n\n".join(lines)
+
+
+def _path(folder: str) -> str:
+    """A folder so that no command takes it for the id of a model on a hub."""
+    return folder if os.path.isabs(folder) else f"./{folder}"
 
 
 def vllm(rank: int, config: dict[str, Any]) -> tuple[int | None, str | None]:
@@ -112,13 +119,13 @@ def _revision(config: dict[str, Any]) -> str:
     return f', revision="{config["revision"]}"' if config.get("revision") else ""
 
 
-def loading_whole(name: str, kind: Architecture) -> str:
-    """How transformers and vLLM load a whole model of this architecture from the folder `name`."""
+def loading_whole(folder: str, kind: Architecture) -> str:
+    """How transformers and vLLM load a whole model of this architecture from a folder."""
     return (
         f"## How to load it\n\n```python\nfrom transformers import {kind.auto_class}, AutoTokenizer\n\n"
-        f'model = {kind.auto_class}.from_pretrained("{name}")\n'
-        f'tokenizer = AutoTokenizer.from_pretrained("{name}")\n```\n\n'
-        + (kind.no_vllm or f"```sh\nvllm serve ./{name}\n```")
+        f'model = {kind.auto_class}.from_pretrained("{folder}")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{folder}")\n```\n\n'
+        + (kind.no_vllm or f"```sh\n{shlex.join(('vllm', 'serve', _path(folder)))}\n```")
     )
 
 

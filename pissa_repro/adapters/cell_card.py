@@ -1,5 +1,6 @@
 """The model card of a trained cell: its training in numbers, and how others load what it has left."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ def _loading_export(trained: Trained, form: str, folder: Path, name: str) -> str
         )
     if form == "lora":
         return card.loading(trained.base, name, read(folder, "lora").rank, read_json(folder / CONFIG), head)
-    return f"## What it is for\n\n```sh\npissa convert TRAINED --init {name} --out LORA\n```"
+    return f"## What it is for\n\n```sh\npissa convert TRAINED --init {shlex.quote(name)} --out LORA\n```"
 
 
 def _line(key: str, value: Any) -> str:

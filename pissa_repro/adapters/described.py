@@ -62,7 +62,7 @@ def adapter(path: Path) -> Found:
     found.facts["vllm"] = {"max_lora_rank": limit, "why": why}
     on_residual = found.base is not None and found.base.form == "residual"
     model = needed.name or ("RESIDUAL" if on_residual else "BASE")
-    found.loading = here(card.loading(model, path.name, read.rank, config, classes.loading(path)), path)
+    found.loading = card.loading(model, str(path), read.rank, config, classes.loading(path))
     return found
 
 
@@ -78,11 +78,6 @@ def _own_base(read: Adapter) -> str | None:
     return (
         f"{which} of {belongs.get('method', 'a method')}, on {'the residual ' if offset else ''}{on}, not on W itself."
     )
-
-
-def here(loading: str, path: Path) -> str:
-    """A card's lines of code with the folder's path in the place of its name."""
-    return loading.replace(f'"{path.name}"', f'"{path}"').replace(f"./{path.name}", str(path))
 
 
 def _again(named: str) -> str:

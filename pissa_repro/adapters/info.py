@@ -151,7 +151,7 @@ def _model(path: Path) -> Found:
     config = model_folder.read_json(path / model_folder.CONFIG)
     tensors = {name: one for file in model_folder.weight_files(path) for name, one in header(file).items()}
     named, quantized = config.get("architectures") or ["a model"], config.get("quantization_config")
-    loading, what = card.loading_whole(path.name, of_json(config)), f"A whole model ({named[0]})."
+    loading, what = card.loading_whole(str(path), of_json(config)), f"A whole model ({named[0]})."
     found = Found(path, "model", what, loading, facts=described.sizes(tensors))
     if isinstance(quantized, dict) and quantized:
         found.what += f" It is quantized ({quantized.get('quant_method', 'see config.json')})."

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,7 @@ from stage import says
 from pissa_repro import quantizers
 from pissa_repro.adapters.card import VLLM_RANKS
 from pissa_repro.model.checks import relative_difference
-from pissa_repro.runtime.record import read_json
+from pissa_repro.runtime.record import read_json, write_json
 from pissa_repro.sources.fetched import fetch_model
 
 
@@ -157,6 +158,13 @@ def test_the_ranks_of_the_card_are_those_of_vllm():
     assert re.search(r"^    max_lora_rank: MaxLoRARanks = 16$", source, flags=re.MULTILINE)
 
 
+def test_the_lines_of_the_card_run_with_a_space_in_the_name(pissa_trained, tmp_path):
+    convert(pissa_trained, tmp_path / "my lora")
+    text = (tmp_path / "my lora/README.md").read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if line.startswith("vllm serve")]
+    assert shlex.split(line)[-1] == "my lora=./my lora" and 'PeftModel.from_pretrained(base, "my lora")' in text
+
+
 BASES = [  # what the start's config says, what is asked for, and what is kept
     ("lab/base", None, "lab/base"),
     ("/models/base", None, None),
@@ -177,3 +185,17 @@ def test_the_base_is_a_hub_id_or_none(pissa_trained, tmp_path, said, asked, kept
     card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
     assert "residual\n" not in card and (f"base_model: {kept}\n" in card) == bool(kept)
     assert "init_lora_weights" in config and str(tmp_path) not in card
+
+
+@pytest.mark.parametrize(
+    ("name", "commit", "kept"),
+    [("lab/base", None, "lab/base"), ("gpt2", "a" * 40, "gpt2"), ("model", None, None), ("/models/base", None, None)],
+)
+def test_a_bare_word_beside_the_start_is_a_folder_of_another_machine(pissa_trained, tmp_path, name, commit, kept):
+    """base.json of a sweep's start names a folder by its last component."""
+    init = changed(pissa_trained.init, tmp_path / "init", base_model_name_or_path=None)
+    known = {"name": name, "commit": commit, "fingerprint": "f" * 64, "offset": "start", "quant": "none", "format": 1}
+    write_json(init / "base.json", known)
+    pissa("convert", pissa_trained.adapter, "--init", init, "--out", tmp_path / "out")
+    config = read_json(tmp_path / "out/adapter_config.json")
+    assert (config["base_model_name_or_path"], config["revision"]) == (kept, commit)

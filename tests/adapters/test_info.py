@@ -1,7 +1,9 @@
 """pissa info: every kind of folder is named, its base is known or compared, and what is damaged is refused."""
 
 import json
+import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -63,6 +65,17 @@ def test_the_lines_of_code_are_right(lora, tiny_model, capsys):
         names,
     )
     assert names["model"].peft_config["default"].r == 8
+
+
+@pytest.mark.parametrize("given", ["my lora", "."])
+def test_the_lines_have_the_folder_as_it_was_given(lora, tiny_model, tmp_path, monkeypatch, given, capsys):
+    folder = shutil.copytree(lora, tmp_path / "my lora")
+    monkeypatch.chdir(folder if given == "." else tmp_path)
+    line = next(line for line in shown(capsys, given).splitlines() if "vllm serve" in line)
+    name, _, path = shlex.split(line)[-1].partition("=")
+    assert name == "my lora" and Path(path).samefile(folder)
+    text = shown(capsys, tiny_model)
+    assert f'from_pretrained("{tiny_model}")' in text and f"vllm serve {tiny_model}" in text
 
 
 def test_what_a_card_of_ours_says_is_read(pissa_trained, tmp_path, capsys):
