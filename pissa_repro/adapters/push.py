@@ -36,7 +36,7 @@ VOCABULARY = re.compile(r"(^|/)(tokenizer\.json|vocab\..*|merges\.txt|added_toke
 SECRETS = (
     (re.compile(r"\b(hf_[A-Za-z0-9]{20,}|sk-[\w-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16})\b"), "a token"),
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"), "a private key"),
-    (re.compile(r"(?<![\w.:/~-])/(home|root|Users|mnt|media|tmp|var|scratch|data\d*|work|srv|opt|nfs|gpfs|lustre)/[^\s\"'`)]+"),
+    (re.compile(r"(file://[\w.-]*|(?<![\w./~-]))/(home|root|Users|mnt|media|tmp|var|scratch|data\d*|work|srv|opt|nfs|gpfs|lustre)/[^\s\"'`)]+"),
      "a path of a machine"),
     (re.compile(r"\b[A-Z]:\\\\?[\w\\ .-]+"), "a path of a machine"),
     (re.compile(r"\"(hostname|host|user|username)\":"), "a field that names a machine or a person"),

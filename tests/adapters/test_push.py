@@ -143,6 +143,8 @@ def link(folder):
 PRIVATE = {  # what is done to the folder, and what is said
     "a path": (written("notes.md", "see\n/home/me/data/x.jsonl"), ["notes.md line 2: a path of a machine, /home/me"]),
     "a path in JSON": (written("a.json", '{"name_or_path": "/home/al/x"}'), ["a.json line 1", "/home/al/x"]),
+    "a path behind a colon": (written("notes.md", "data:/home/me/x"), ["line 1: a path of a machine, /home/me"]),
+    "a file's address": (written("notes.md", "file:///home/me/x"), ["line 1: a path of a machine, file:///home/me/x"]),
     "a Windows path": (written("a.json", r'{"path": "C:\\Users\\me"}'), ["a.json line 1: a path of a machine, C:"]),
     "metadata": (metadata, ["adapter_model.safetensors (its metadata): a path of a machine, /mnt/people/me"]),
     "a token": (written("a.yaml", f"token: {TOKEN}"), ["a.yaml line 1: a token, hf_S…"]),
@@ -176,7 +178,7 @@ def test_what_must_not_be_public_is_told_and_not_sent(lora, hub, capsys, monkeyp
 
 def test_web_addresses_and_vocabularies_are_no_paths(lora, capsys):
     written("tokenizer.json", '{"model": {"vocab": {"/home/me/x": 5}}}')(lora)
-    written("notes.md", "https://example.org/data/x and a/b, s B A / r")(lora)
+    written("notes.md", "https://example.org/data/x, s3://data/x/y, localhost:80/data/x and a/b, s B A / r")(lora)
     written(".gitattributes", "*.safetensors filter=lfs")(lora)
     assert "MUST NOT" not in shown(capsys, lora, "owner/name")
 
