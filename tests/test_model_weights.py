@@ -174,6 +174,9 @@ def test_a_published_residual_is_no_base(folder, name):
     (folder / name).mkdir()
     (folder / name / "adapter_config.json").write_text('{"base_model_name_or_path": "owner/base"}', encoding="utf-8")
     says(lambda: fingerprint(folder), str(folder), "residual", f"{name}/", "base model", "(owner/base)")
+    for named, said in (("owner/source", "made from (owner/source)."), (None, "made from.")):
+        (folder / name / "base.json").write_text(json.dumps({"name": named}), encoding="utf-8")
+        says(lambda: fingerprint(folder), said)
 
 
 @pytest.mark.parametrize(("place", "value"), [("model.norm.weight", "nan"), ("model.embed_tokens.weight", "inf")])

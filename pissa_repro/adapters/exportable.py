@@ -70,9 +70,10 @@ def refuse_factors(asked: Asked, parts: Parts) -> None:
             "no place for them: --as lora on a plain base, else --as residual. PEFT's merge_and_unload() merges either."
         )
     if parts.dora and (asked.form == "lora" or asked.base == "bf16"):
+        on = "" if spec["quant"] == "none" else " --base trained"
         raise UserError(
             f"{say}: was trained with DoRA, whose magnitudes are no plain LoRA and belong to the base as it was "
-            "trained on: --as merged --base trained, or --as residual."
+            f"trained on: --as merged{on}, or --as residual."
         )
     if asked.form == "lora" and spec["quant"] != "none" and asked.base == "trained" and parts.initial.offset:
         raise UserError(

@@ -135,23 +135,30 @@ def _refuse_adapted(folder: Path) -> None:
         if path.is_dir() and (path.name == "pissa_init" or (path / PLAIN.config).exists()):
             raise UserError(
                 f"{folder}: these weights are a residual, what an initialisation left; the model is these and the "
-                f"adapter in {path.name}/. Take the base model that they were made from{_named(path)}."
+                f"adapter in {path.name}/. Take the base model that they were made from{_source(path)}."
             )
     for name in (PLAIN.config, PLAIN.weights, "adapter_model.bin"):
         if (folder / name).exists():
             raise UserError(
-                f"{folder}: holds an adapter ({name}), so it is no base model. Take the base model{_named(folder)}, "
-                "or merge the adapter into the weights and take its files away."
+                f"{folder}: holds an adapter ({name}), so it is no base model. Take the base model"
+                f"{_named(folder / PLAIN.config)}, or merge the adapter into the weights and take its files away."
             )
 
 
-def _named(folder: Path) -> str:
-    """The base model that an adapter names, in brackets; nothing where it cannot be read."""
-    path = folder / PLAIN.config
+def _source(start: Path) -> str:
+    """The model that a start was taken out of, as `_named`: base.json says it, whose config names the residual."""
+    from pissa_repro.model.factors import BASE  # with torch, which this module does not need
+
+    known = start / BASE
+    return _named(known, "name") if known.is_file() else _named(start / PLAIN.config)
+
+
+def _named(path: Path, key: str = "base_model_name_or_path") -> str:
+    """The base model that a file names under this key, in brackets; nothing where it cannot be read."""
     if not path.is_file():
         return ""
     try:
-        name = read_json(path).get("base_model_name_or_path")
+        name = read_json(path).get(key)
     except UserError:
         return ""
     return f" ({name})" if isinstance(name, str) and name else ""

@@ -223,7 +223,7 @@ def test_a_dtype_is_kept_to(cells, tmp_path):
     ("kind", "given", "said"),
     [
         ("full", words("lora", "out"), ["fully fine-tuned", "whole model already"]),
-        ("dora", words("lora", "out"), ["DoRA", "--as merged"]),
+        ("dora", words("lora", "out"), ["DoRA", "--as merged, or --as residual"]),
         ("norms", (*words("merged", "out"), "--base", "trained"), ["5 parameters of the base", "--as residual"]),
         ("pissa", words("lorra", "out"), ["--as", "lorra", "lora"]),
         ("pissa", (*words("lora", "out"), "--dtype", "bfloat16"), ["--dtype", "factors stay float32"]),
