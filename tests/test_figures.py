@@ -143,6 +143,13 @@ def test_panels_for_every_model_and_rank(tmp_path):
     assert all(len(axes.lines) == 3 for axes in figure.axes)  # full FT, which has no rank, is in each
 
 
+@pytest.mark.parametrize("name", PLACES)
+def test_a_panel_for_every_rate_beside_a_common_rate(name, tmp_path):
+    sweep = made(tmp_path, learning_rates=[0.01, 0.03], common_rate=0.03)
+    figure = drawn(name, sweep, tmp_path)
+    assert [axes.get_title() for axes in figure.axes] == ["learning rate 0.01", "learning rate 0.03"]
+
+
 def test_colour_is_the_method_and_line_the_quantization(tmp_path):
     sweep = made(tmp_path)
     full, lora, qlora = drawn("figure4a", sweep, tmp_path).axes[0].lines

@@ -102,8 +102,7 @@ def words(config: Config, axis: Axis, value: Any) -> str:
 
 def narrow(sweep: Sweep, fixed: dict[str, Any]) -> Sweep:
     """The part of a sweep where each axis of `fixed` has that one value."""
-    part = {**sweep.config["sweep"], **{axis: [value] for axis, value in fixed.items()}}
-    return Sweep({**sweep.config, "sweep": part})
+    return sweep.narrowed(**{axis: [value] for axis, value in fixed.items()})
 
 
 def layout(sweep: Sweep, rows: Sequence[Axis], columns: Sequence[Axis]) -> list[list[dict[str, Any]]]:
