@@ -17,9 +17,9 @@ ORIGIN = {
 
 
 def loss_of(cell) -> float:
-    """An invented final loss: less at a larger rank, and another for each method, quantization and seed."""
+    """An invented final loss: less at a larger rank, and another for each method, quantization, rate and seed."""
     method = 0.01 * (len(cell.method) % 7) + 0.02 * (cell.quant != "none")
-    return 1.0 - 0.05 * np.log2(cell.rank or 256) + method + cell.seed / 500
+    return 1.0 - 0.05 * np.log2(cell.rank or 256) + method + cell.seed / 500 + 20 * (cell.learning_rate - 3e-3)
 
 
 def right(cell, task: str) -> int:

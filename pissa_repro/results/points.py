@@ -83,23 +83,25 @@ def spread_words(seeds: int) -> str:
 
 def missing(sweep: Sweep, cells: list[Cell]) -> str:
     """What a caption says of cells without records; nothing where there are none."""
-    words = [
-        sweep.display(cell) + f" rank {cell.rank}" * bool(cell.rank) + f" seed {cell.seed} on {cell.model}"
-        for cell in cells
-    ]
+    words = [f"{_setting(sweep, cell)} seed {cell.seed} on {cell.model}" for cell in dict.fromkeys(cells)]
     more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
     return f"missing, without a record: {', '.join(words[:SHOWN])}{more}" if words else ""
 
 
 def diverged(sweep: Sweep, points: Iterable[Point]) -> str:
     """What a caption says of points that have no mean, since a training diverged; nothing where there are none."""
-    words = []
-    for point in points:
-        if lost := point.diverged:
-            first = point.cells[0]
-            rank = f" rank {first.rank}" if first.rank else ""
-            words.append(f"{sweep.display(first)}{rank} ({lost} of {len(point.values)} seeds)")
-    return without_mean(words)
+    return without_mean(
+        f"{_setting(sweep, point.cells[0])} ({lost} of {len(point.values)} seeds)"
+        for point in points
+        if (lost := point.diverged)
+    )
+
+
+def _setting(sweep: Sweep, cell: Cell) -> str:
+    """A cell's method, its rank, and its rate where several are swept."""
+    rank = f" rank {cell.rank}" if cell.rank else ""
+    rate = f" rate {cell.learning_rate:g}" if len(sweep.config["sweep"]["learning_rates"]) > 1 else ""
+    return sweep.display(cell) + rank + rate
 
 
 def without_mean(words: Iterable[str]) -> str:

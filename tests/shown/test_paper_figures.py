@@ -1,18 +1,21 @@
 """Figures 4 to 8 and 15 to 17 from records made by hand: what is plotted, what is published, what is missing."""
 
+import copy
 import shutil
 
 import numpy
 import pytest
-from recorded import ITEMS, loss_of, right
+from recorded import ITEMS, loss_of, record, right
 
 from pissa_repro.exhibits import output
 from pissa_repro.paper.published import printed
+from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.figures import over_rank, style
 from pissa_repro.report.figures.looks import look
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 
+RATES = [3e-3, 1e-2]
 OF_CELLS = ("figure4", "figure5", "figure6", "figure8", "figure15", "figure16", "figure17")
 
 
@@ -115,3 +118,59 @@ def test_a_figure_is_drawn_with_what_there_is_and_says_what_is_missing(name, swe
     shutil.rmtree(paths.cells(folder))
     with pytest.raises(UserError, match="no such record of any of"):
         drawn(swept, folder, name)
+
+
+@pytest.fixture(scope="module")
+def two_rates(swept, tmp_path_factory):
+    """The same with two learning rates, one of its cells lost; and the folder of records."""
+    config, folder = copy.deepcopy(swept.config), tmp_path_factory.mktemp("two_rates")
+    config["sweep"] |= {"learning_rates": RATES, "seeds": [0]}
+    config["exhibits"] = {name: config["exhibits"][name] for name in ("figure8", "figure15")}
+    sweep = Sweep(config)
+    lost = next(n for n, c in sweep.shown_in("figure4").cells.items() if (c.method, c.learning_rate) == ("lora", 1e-2))
+    record(sweep, folder, skip=[lost])
+    return sweep, folder
+
+
+def at(sweep, name, method, rate):
+    """The invented losses of a method's cells in a figure at a rate."""
+    cells = sweep.shown_in(name).cells.values()
+    return [loss_of(c) for c in cells if (c.method, c.quant, c.learning_rate) == (method, "none", rate)]
+
+
+def test_a_row_over_the_rank_for_every_rate(two_rates):
+    sweep, folder = two_rates
+    figure = drawn(sweep, folder, "figure15")
+    assert figure.get_suptitle() == "Loss and scores over the rank: mini-llama (embedded)"
+    for number, rate in enumerate(RATES):
+        loss = figure.axes[2 * number]
+        assert loss.get_title(loc="left") == f"mini-llama (embedded)\nlearning rate {rate:g}"
+        pissa = {container.get_label(): container[0] for container in loss.containers}["PiSSA"]
+        assert list(pissa.get_xdata()) == [1, 4, 16, 64]
+        assert list(pissa.get_ydata()) == pytest.approx(at(sweep, "figure15", "pissa", rate))
+        across = [line.get_ydata()[0] for line in loss.lines if len(set(line.get_ydata())) == 1]
+        assert across == pytest.approx(at(sweep, "figure15", "full", rate))
+
+
+def test_a_row_of_curves_for_every_rate(two_rates):
+    sweep, folder = two_rates
+    figure = drawn(sweep, folder, "figure4")
+    for loss, rate, names in zip(
+        figure.axes[::3], RATES, (["full FT", "LoRA", "PiSSA"], ["full FT", "PiSSA"]), strict=True
+    ):
+        assert f"learning rate {rate:g}" in loss.get_ylabel().split("\n")
+        assert [line.get_label() for line in loss.lines] == names
+        assert loss.lines[-1].get_ydata()[-1] == pytest.approx(at(sweep, "figure4", "pissa", rate)[0] + 2 / 24)
+    assert "missing, without a record: LoRA rank 16 rate 0.01 seed 0" in told(figure)
+
+
+def test_a_group_of_bars_for_every_rate(two_rates):
+    sweep, folder = two_rates
+    loss, _ = drawn(sweep, folder, "figure8").axes
+    names = [label.get_text() for label in loss.get_xticklabels()]
+    assert names == [f"mini-llama (embedded)\nlearning rate {rate:g}" for rate in RATES]
+    bars = sorted(loss.patches, key=lambda bar: bar.get_x())
+    wanted = [
+        one for rate in RATES for name in ("pissa", "middle", "milora") for one in at(sweep, "figure8", name, rate)
+    ]
+    assert [bar.get_height() for bar in bars] == pytest.approx(wanted)

@@ -20,20 +20,20 @@ from pissa_repro.report.figures.scores import axis_label
 from pissa_repro.results.measure import measure_of
 from pissa_repro.results.points import Point, diverged, having, losses, missing, scores, spread_words, there
 
-WIDTH = 0.8  # of all bars of a model
+WIDTH = 0.8  # of all bars of a group
 
 
 class Bar(NamedTuple):
-    """One bar: the model's name, the look, the mean, and its spread (points.Point.spread)."""
+    """One bar: what stands below its group, the look, the mean, and its spread (points.Point.spread)."""
 
-    model: str
+    group: str
     look: Look
     value: float
     spread: float | None = None
 
 
 def by_model(sweep: Sweep, results: Path, heading: str, note: str, loss: bool = False, printed: bool = False) -> Figure:
-    """A panel for each task, before them the final loss, in it a group of bars for each model.
+    """A panel for each task, before them the final loss, in it a group of bars for each model and rate.
 
     printed: with a panel for each benchmark of the paper's Figure 6. Raises UserError without any record.
     """
@@ -63,12 +63,14 @@ def _shared(sweep: Sweep, cells: list[Cell]) -> list[str]:
 
 
 def _bars(sweep: Sweep, points: list[Point]) -> list[Bar]:
-    known, made = looks(sweep), []
-    for point in points:
-        first = point.cells[0]
-        name = style.words(sweep.config, "models", first.model)
-        made.append(Bar(name, known[first.method, first.quant], float(point.values.mean()), point.spread))
-    return made
+    """The bars in groups of one model, and of one rate where there are several."""
+    known = looks(sweep)
+    return [
+        Bar("\n".join(words), known[first.method, first.quant], float(point.values.mean()), point.spread)
+        for words, part in style.parts(sweep, ["models"], ["learning_rates"])
+        for point in points
+        if (first := point.cells[0]).name in part.cells
+    ]
 
 
 def _published() -> dict[str, list[Bar]]:
@@ -87,7 +89,7 @@ def _published() -> dict[str, list[Bar]]:
 
 def _figure(panels: Mapping[str, list[Bar]], theirs: Mapping[str, list[Bar]]) -> Figure:
     """Our panels in one row, and each published one in a row of its own, for it has many models."""
-    wide = max((len({bar.model for bar in bars}) for bars in theirs.values()), default=0)
+    wide = max((len({bar.group for bar in bars}) for bars in theirs.values()), default=0)
     narrow = max(len(bars) for bars in panels.values())
     width = max(0.62 * narrow * len(panels) + 2.4 * len(panels), 0.9 * wide) + 1.8
     figure = Figure(figsize=(width, 3.1 * (1 + len(theirs)) + 1.2))
@@ -102,12 +104,12 @@ def _figure(panels: Mapping[str, list[Bar]], theirs: Mapping[str, list[Bar]]) ->
 
 
 def _draw(axes: Axes, label: str, bars: list[Bar]) -> None:
-    """A group of bars for each model, with their values as numbers; hatched on quantized bases."""
-    models = list(dict.fromkeys(bar.model for bar in bars))
-    most = max((sum(bar.model == name for bar in bars) for name in models), default=1)
+    """The bars of each group together, with their values as numbers; hatched on quantized bases."""
+    groups = list(dict.fromkeys(bar.group for bar in bars))
+    most = max((sum(bar.group == name for bar in bars) for name in groups), default=1)
     step = WIDTH / most
-    for place, name in enumerate(models):
-        here = [bar for bar in bars if bar.model == name]
+    for place, name in enumerate(groups):
+        here = [bar for bar in bars if bar.group == name]
         for number, bar in enumerate(here):
             x = place + step * (number - (len(here) - 1) / 2)
             edge, face, hatch = bar.look.colour, bar.look.tint, bar.look.hatch or None
@@ -120,9 +122,9 @@ def _draw(axes: Axes, label: str, bars: list[Bar]) -> None:
             digits = 3 if label == LOSS else 1
             top = (x, bar.value + (bar.spread or 0))
             axes.annotate(f"{bar.value:.{digits}f}", top, (0, 2), textcoords="offset points", ha="center", fontsize=7)
-    axes.set_xticks(range(len(models)), models, fontsize=7 if len(models) > 4 else 8)
+    axes.set_xticks(range(len(groups)), groups, fontsize=7 if len(groups) > 4 else 8)
     axes.tick_params(axis="x", length=0)
     axes.grid(False, axis="x")
     axes.set_ylabel(label)
-    if len(models) == 1:
+    if len(groups) == 1:
         axes.set_xlim(-0.6, 0.6)

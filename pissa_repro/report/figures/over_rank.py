@@ -39,18 +39,19 @@ class Line(NamedTuple):
 
 
 def over_rank(sweep: Sweep, results: Path, heading: str, reductions: bool) -> Figure:
-    """A row of panels for each model, and one for each published model: loss and scores, before them the reduction.
+    """A row of panels for each model and rate, one for each published model: loss, scores, before them the reduction.
 
     reductions: whether the first panel is the error reduction of the first projection type. Raises UserError without
     any record.
     """
     found, without = there(sweep, ["train.json"], results)
-    models = [name for name in sweep.config["sweep"]["models"] if any(cell.model == name for cell in found)]
     tasks = sweep.config["sweep"]["tasks"]
-    ours = [_ours(sweep, [c for c in found if c.model == name], results, without) for name in models]
+    places = _places(sweep, found)
+    ours = [_ours(sweep, cells, results, without) for _, cells in places]
     rows = [{panel: _lines(points, looks(sweep)) for panel, points in row.items()} for row in ours]
-    titles = [style.words(sweep.config, "models", name) for name in models]
+    titles = ["\n".join(words) for words, _ in places]
     if reductions:
+        models = [cells[0].model for _, cells in places]
         rows = [{REDUCTION: _reductions(sweep, m, results)} | row for m, row in zip(models, rows, strict=True)]
     theirs = _published(reductions)
     labels = {LOSS: LOSS, REDUCTION: REDUCTION} | {task: _label(sweep, task) for task in tasks}
@@ -60,12 +61,19 @@ def over_rank(sweep: Sweep, results: Path, heading: str, reductions: bool) -> Fi
     for axes, row, title in zip(grid, (*rows, *theirs.values()), (*titles, *theirs), strict=True):
         _row(axes, row, title, labels, hollow=title in theirs)
     style.legend(figure)
-    figure.suptitle(f"{heading}: {', '.join(titles)}")
+    figure.suptitle(f"{heading}: {', '.join(dict.fromkeys(words[0] for words, _ in places))}")
     seeds = max(map(len, by_seed(found)))
     lost = diverged(sweep, (point for row in ours for points in row.values() for point in points))
     notes = [spread_words(seeds), WITHOUT_RANK, NOT_PRINTED, lost, missing(sweep, without), *style.exceptions(sweep)]
     style.caption(figure, notes)
     return figure
+
+
+def _places(sweep: Sweep, cells: list[Cell]) -> list[tuple[tuple[str, ...], list[Cell]]]:
+    """The cells by what a row of panels is of: the words of the model, and of the rate where there are several."""
+    parts = style.parts(sweep, ["models"], ["learning_rates"])
+    split = [(words, [cell for cell in cells if cell.name in part.cells]) for words, part in parts]
+    return [(words, some) for words, some in split if some]
 
 
 def _label(sweep: Sweep, task: str) -> str:

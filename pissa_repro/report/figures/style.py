@@ -6,7 +6,7 @@ How a method and a quantization look: looks.py.
 import itertools
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,19 +100,27 @@ def words(config: Config, axis: Axis, value: Any) -> str:
     return f"trained on {name}" if axis == "datasets" else name
 
 
-def narrow(sweep: Sweep, fixed: dict[str, Any]) -> Sweep:
+def narrow(sweep: Sweep, fixed: dict[Axis, Any]) -> Sweep:
     """The part of a sweep where each axis of `fixed` has that one value."""
     return sweep.narrowed(**{axis: [value] for axis, value in fixed.items()})
 
 
-def layout(sweep: Sweep, rows: Sequence[Axis], columns: Sequence[Axis]) -> list[list[dict[str, Any]]]:
+def points(sweep: Sweep, axes: Sequence[Axis]) -> list[dict[Axis, Any]]:
+    """Every combination of the values that the sweep has on these axes."""
+    values = itertools.product(*(sweep.config["sweep"][axis] for axis in axes))
+    return [dict(zip(axes, value, strict=True)) for value in values]
+
+
+def parts(sweep: Sweep, names: Sequence[Axis], rest: Sequence[Axis]) -> Iterator[tuple[tuple[str, ...], Sweep]]:
+    """The part at each point of these axes, after the words of its values; of `rest` only where there are several."""
+    for point in points(sweep, (*names, *rest)):
+        told = [axis for axis in point if axis in names or len(sweep.config["sweep"][axis]) > 1]
+        yield tuple(words(sweep.config, axis, point[axis]) for axis in told), narrow(sweep, point)
+
+
+def layout(sweep: Sweep, rows: Sequence[Axis], columns: Sequence[Axis]) -> list[list[dict[Axis, Any]]]:
     """The points of the sweep over these axes as a grid; a single row or column is wrapped."""
-
-    def points(axes: Sequence[Axis]) -> list[dict[str, Any]]:
-        values = itertools.product(*(sweep.config["sweep"][axis] for axis in axes))
-        return [dict(zip(axes, value, strict=True)) for value in values]
-
-    grid = [[row | column for column in points(columns)] for row in points(rows)]
+    grid = [[row | column for column in points(sweep, columns)] for row in points(sweep, rows)]
     if len(grid) > 1 and len(grid[0]) > 1:
         return grid
     flat = list(itertools.chain(*grid))

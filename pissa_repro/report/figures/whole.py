@@ -1,7 +1,6 @@
 """A training at a glance: loss and gradient norm over the steps, and the scores (paper, Figures 4, 5, 12 and 13)."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,9 +19,6 @@ from pissa_repro.results.curves import Bar, Curve, read_curve
 from pissa_repro.results.measure import measure_of
 from pissa_repro.results.points import missing, scores, there
 from pissa_repro.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 SHOWN = (("loss", "loss", "linear"), ("grad_norm", "gradient norm before clipping", "log"))
 MARKS = 7  # markers on a curve
@@ -60,15 +56,16 @@ def whole(sweep: Sweep, results: Path, heading: str, digitised: bool = False) ->
 
 
 def _rows(sweep: Sweep, cells: list[Cell]) -> Rows:
-    """The settings over their seeds, by what a row of panels is of: model, data and rate, and the rank of adapters."""
+    """The settings over their seeds, by what a row of panels is of: model, data and rate, and the rank of adapters.
+
+    The rate is among the words only where several are swept.
+    """
     rows: Rows = {}
     ranks = sorted({cell.rank for cell in cells if cell.rank}) or [0]
-    for some in by_seed(cells):
-        for rank in [some[0].rank] if some[0].rank else ranks:
-            axes: Sequence[tuple[style.Axis, object]] = (
-                ("models", some[0].model), ("datasets", some[0].data), ("ranks", rank),
-            )  # fmt: skip
-            rows.setdefault(tuple(style.words(sweep.config, axis, value) for axis, value in axes), []).append(some)
+    for place, part in style.parts(sweep, ["models", "datasets"], ["learning_rates"]):
+        for some in by_seed(cell for cell in cells if cell.name in part.cells):
+            for rank in [some[0].rank] if some[0].rank else ranks:
+                rows.setdefault((*place, style.words(sweep.config, "ranks", rank)), []).append(some)
     return rows
 
 
