@@ -174,3 +174,17 @@ def test_a_group_of_bars_for_every_rate(two_rates):
         one for rate in RATES for name in ("pissa", "middle", "milora") for one in at(sweep, "figure8", name, rate)
     ]
     assert [bar.get_height() for bar in bars] == pytest.approx(wanted)
+
+
+def test_tasks_of_one_dataset_have_a_panel_each(swept, tmp_path):
+    config = copy.deepcopy(swept.config)
+    config["tasks"]["again"] = config["tasks"]["gsm-mini"] | {"max_new_tokens": 8}
+    config["sweep"]["tasks"].append("again")
+    config["exhibits"] = {"figure8": config["exhibits"]["figure8"] | {"seeds": [0, 1]}}
+    sweep = Sweep(config)
+    record(sweep, tmp_path)
+    for name in ("figure6", "figure8", "figure4"):
+        labels = [f"{axes.get_title()} {axes.get_ylabel()}" for axes in drawn(sweep, tmp_path, name).axes]
+        assert [
+            sum(f"gsm-mini (generated), task {task}" in label for label in labels) for task in ("gsm-mini", "again")
+        ] == [1, 1]

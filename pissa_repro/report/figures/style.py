@@ -89,15 +89,21 @@ def context() -> AbstractContextManager[None]:
 
 
 def words(config: Config, axis: Axis, value: Any) -> str:
-    """A value of a sweep's axis as a reader knows it; a task by the display name of its dataset."""
+    """A value of a sweep's axis as a reader knows it; a task by its dataset, and its name where others share that."""
     if axis == "ranks":
         return f"rank {value}"
     if axis == "learning_rates":
         return f"learning rate {value:g}"
     if axis == "tasks":
-        return config["datasets"][config["tasks"][value]["dataset"]].get("display", value)
+        shown = {task: _benchmark(config, task) for task in {*config["sweep"]["tasks"], value}}
+        alike = list(shown.values()).count(shown[value]) > 1
+        return f"{shown[value]}, task {value}" if alike else shown[value]
     name = config[axis][value].get("display", value)
     return f"trained on {name}" if axis == "datasets" else name
+
+
+def _benchmark(config: Config, task: str) -> str:
+    return config["datasets"][config["tasks"][task]["dataset"]].get("display", task)
 
 
 def narrow(sweep: Sweep, fixed: dict[Axis, Any]) -> Sweep:
