@@ -113,6 +113,22 @@ def test_without_validation_or_a_common_rate_a_column_is_empty_and_says_why(tmp_
     assert "sweep.common_rate says none" in text and "would flatter" in text and "{" not in text
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "Its change is paired in the same way, and takes the chosen rates as given"),
+        ({"common_rate": None}, "It takes the chosen rates as given"),
+        ({"tasks": TASKS[:1]}, ""),
+    ],
+)
+def test_the_caption_explains_the_intervals_of_either_column(changes, said, tmp_path, config):
+    _, text = two(rated(tmp_path, config, **changes)[0], tmp_path)
+    assert (
+        "at the same rate or each at its own, with a 95 % interval from a paired bootstrap over items and seeds" in text
+    )
+    assert said in text and text.count("rates as given") == bool(said)
+
+
 def test_a_common_rate_is_one_of_the_swept(config):
     changed = {**config, "sweep": {**config["sweep"], "learning_rates": RATES, "common_rate": 2e-5}}
     says(lambda: configs.check(changed), "config.sweep.common_rate", "2e-05", "0.001, 0.003, 0.01")

@@ -41,8 +41,11 @@ CAPTION = {
     "none": "No rate is chosen: task {task}{validation} is not swept, and chosen on the scored items a rate would "
     "flatter every method.",
     "gap": "Gap: {points} to the reference on the same base and of the same rank, at the same rate or each at its own, "
-    "with a 95 % interval from a paired bootstrap over {resampled}. Its change is paired in the same way, and takes "
-    "the chosen rates as given: that other validation items might choose others is not in the interval.",
+    "with a 95 % interval from a paired bootstrap over {resampled}.",
+    "change": "Its change is paired in the same way, and takes the chosen rates as given: that other validation items "
+    "might choose others is not in the interval.",
+    "as given": "It takes the chosen rates as given: that other validation items might choose others is not in the "
+    "interval.",
     "seeds": "± is the sample standard deviation over {seeds} seeds.",
     "diverged": "Diverged: the loss or its gradient was no finite number, and the training ended there. A rate at "
     "which a seed diverged has no mean and is not chosen: {which}.",
@@ -200,7 +203,9 @@ def _caption(sweep: Sweep, pairs: list[tuple[Swept, Row]]) -> str:
     words["which"] = "; ".join(f"{row['method']} at {row['diverged']}" for row in rows if row["diverged"])
     kinds = ["no common" if common is None else "common"]
     kinds += ["best" if any(one.best.line for one, _ in pairs) else "none"]
-    kinds += ["gap"] if any(row.get("common_difference") is not None for row in rows) else []
+    at_common, at_best = (any(row.get(f"{side}_difference") is not None for row in rows) for side in ("common", "best"))
+    kinds += ["gap"] if at_common or at_best else []
+    kinds += ["change" if at_common else "as given"] if at_best else []
     kinds += ["seeds"] if rows[0]["seeds"] > 1 else []
     kinds += ["diverged"] if words["which"] else []
     return " ".join(CAPTION[kind].format(**words) for kind in kinds)
