@@ -186,5 +186,5 @@ def test_tasks_of_one_dataset_have_a_panel_each(swept, tmp_path):
     for name in ("figure6", "figure8", "figure4"):
         labels = [f"{axes.get_title()} {axes.get_ylabel()}" for axes in drawn(sweep, tmp_path, name).axes]
         assert [
-            sum(f"gsm-mini (generated), task {task}" in label for label in labels) for task in ("gsm-mini", "again")
+            sum(f"gsm-mini (generated)\ntask {task}" in label for label in labels) for task in ("gsm-mini", "again")
         ] == [1, 1]

@@ -97,7 +97,7 @@ def words(config: Config, axis: Axis, value: Any) -> str:
     if axis == "tasks":
         shown = {task: _benchmark(config, task) for task in {*config["sweep"]["tasks"], value}}
         alike = list(shown.values()).count(shown[value]) > 1
-        return f"{shown[value]}, task {value}" if alike else shown[value]
+        return f"{shown[value]}\ntask {value}" if alike else shown[value]
     name = config[axis][value].get("display", value)
     return f"trained on {name}" if axis == "datasets" else name
 
