@@ -76,6 +76,20 @@ def test_a_printed_row_stands_beside_ours_of_the_same_model_and_method(tmp_path)
     assert "(53.22 ± 0.55) not comparable" in table.markdown
 
 
+def test_tasks_of_one_benchmark_have_a_column_each(tmp_path):
+    sweep = linked()
+    sweep.config["tasks"]["again"] = sweep.config["tasks"]["gsm-mini"] | {"max_new_tokens": 8}
+    sweep.config["sweep"]["tasks"] = ["gsm-mini", "again"]
+    record(sweep, tmp_path)
+    table = made(sweep, tmp_path, "table2")
+    cells = [cell for cell in sweep.cells.values() if (cell.method, cell.quant) == ("pissa", "none")]
+    row = next(row for row in table.rows if row["method"] == "PiSSA")
+    for task in ("gsm-mini", "again"):
+        share = sum(100 * right(cell, task) / ITEMS for cell in cells) / len(cells)
+        assert row[f"gsm8k (task {task})"] == pytest.approx(share) and row[f"gsm8k (task {task}) published"] == 53.22
+        assert f"| gsm8k (task {task}) |" in table.markdown
+
+
 def test_a_missing_cell_leaves_its_seed_out_and_is_named(swept, recorded, tmp_path):
     folder = tmp_path / "results"
     shutil.copytree(recorded, folder)

@@ -1,6 +1,6 @@
 """Our scores beside the paper's tables of scores: a row for each method and model, a column for each benchmark."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def beside(
     _match(sweep, settings, theirs)
     used = [setting.theirs for setting in settings]
     settings += [_printed_alone(one) for one in theirs if one not in used]
-    benchmarks = list(dict.fromkeys([*extra, *names, *(name for one in theirs for name in one.values)]))
+    benchmarks = {name: name for name in extra} | names | {name: name for one in theirs for name in one.values}
     flat = [_flat(setting, benchmarks) for setting in settings]
     columns = tuple(dict.fromkeys(key for one in flat for key in one))
     words = [CAPTION.format(ref=ref), *captions.diverged(flat), _sentence(missing(sweep, without))]
@@ -57,15 +57,20 @@ def beside(
     return Table(columns, flat, f"## {heading}\n\n{drawn(flat, _shown(benchmarks))}\n\n{told}\n")
 
 
-def _ours(sweep: Sweep, results: Path) -> tuple[list[Setting], list[Cell], list[str]]:
-    """Our settings in the config's order, the cells that have no record, and the names of the benchmarks."""
+def _ours(sweep: Sweep, results: Path) -> tuple[list[Setting], list[Cell], dict[str, str]]:
+    """Our settings in the config's order, the cells that have no record, and the columns with their benchmarks.
+
+    Tasks of one benchmark have a column each, which names the task.
+    """
     found: dict[tuple[object, ...], Setting] = {}
-    hashes, names = fetched(sweep, results), []
+    hashes, names = fetched(sweep, results), {}
+    benchmarks = {task: sweep.config["tasks"][task].get("paper", task) for task in sweep.config["sweep"]["tasks"]}
     without: dict[str, Cell] = {}
     for part, lines, absent in scored_lines(sweep, results):
         (task,) = part.config["sweep"]["tasks"]
-        name = sweep.config["tasks"][task].get("paper", task)
-        names.append(name)
+        several = list(benchmarks.values()).count(benchmarks[task]) > 1
+        name = f"{benchmarks[task]} (task {task})" if several else benchmarks[task]
+        names[name] = benchmarks[task]
         without |= {cell.name: cell for cell in absent}
         floors = noise.by_place(part, lines)
         for line in lines:
@@ -99,12 +104,12 @@ def _printed_alone(one: PrintedRow) -> Setting:
     return Setting({"model": MODELS[one.model], "method": name, "dtype": one.dtype}, theirs=one)
 
 
-def _flat(setting: Setting, benchmarks: list[str]) -> Row:
+def _flat(setting: Setting, benchmarks: Mapping[str, str]) -> Row:
     """The columns of a row: of each benchmark ours, the printed number, and the verdict."""
     flat, notes = dict(setting.facts), []
-    for name in benchmarks:
+    for name, benchmark in benchmarks.items():
         mean, spread, items = _value(setting, name)
-        value, std = setting.theirs.values.get(name, (None, None)) if setting.theirs else (None, None)
+        value, std = setting.theirs.values.get(benchmark, (None, None)) if setting.theirs else (None, None)
         verdict, note = _verdict(setting, name, value)
         flat |= {
             name: mean,
@@ -137,7 +142,7 @@ def _verdict(setting: Setting, name: str, value: float | None) -> tuple[str | No
     return NOT_COMPARABLE, setting.theirs.why
 
 
-def _shown(benchmarks: list[str]) -> dict[str, Column]:
+def _shown(benchmarks: Iterable[str]) -> dict[str, Column]:
     """The columns of the Markdown table."""
     words: dict[str, Column] = {
         "model": lambda row: row["model"],
