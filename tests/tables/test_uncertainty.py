@@ -5,10 +5,13 @@ import copy
 import numpy as np
 import pytest
 import tabled
+from rated import RIGHT, rated
 from tabled import answers, run
 
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.report.tables import family
+from pissa_repro.results.multiple import holm
+from pissa_repro.stages import table as stage_table
 
 TWO = [{"method": name, "quant": "none"} for name in ("lora", "pissa")]
 
@@ -58,12 +61,29 @@ def test_a_word_that_does_not_outlive_the_correction_is_taken_back():
     ps = {"better": 0.02, "worse": 0.001, "no difference shown": 0.3}
     rows = [{"diff_p": p, "diff_verdict": word} for word, p in ps.items()] + [{"diff_verdict": "reference"}]
     rows += [{"verdict_p": 0.03, "verdict": word} for word in ("differs, as declared in the config", "agrees")]
+    rows = [{"line": number, "base": None} | row for number, row in enumerate(rows)]
     family.correct(rows)
     assert [row.get("diff_holm") for row in rows[:4]] == ["better", "worse", "no difference shown", None]
     assert [row["diff_p_holm"] for row in rows[:3]] == pytest.approx([0.04, 0.003, 0.3])
     assert [row["verdict_holm"] for row in rows[4:]] == ["no difference shown, as declared in the config", "agrees"]
     assert family.shown(rows[1], "diff_p") == "worse, p 0.003"
     assert rows[0]["diff_verdict"] == "better"
+
+
+@pytest.mark.parametrize(
+    ("lora_on_validation", "own"),
+    [([60, 80, 120], 2), ([60, 80, 70], 0)],  # best at another rate than PiSSA and full, at the same
+)
+def test_the_part_at_best_rates_is_of_the_same_family(lora_on_validation, own, tmp_path, config, monkeypatch):
+    """Two tasks, three rates and two methods beside LoRA; a pair that stands in two parts counts once."""
+    monkeypatch.setitem(RIGHT, "lora", (lora_on_validation, RIGHT["lora"][1]))
+    _, arguments = rated(tmp_path, config)
+    corrected = []
+    monkeypatch.setattr(family, "holm", lambda p: corrected.append(p) or holm(p))
+    stage_table.main(arguments)
+    text = (tmp_path / "out.md").read_text(encoding="utf-8")
+    assert text.count(f"with all {12 + own} differences of the table") == text.count("After Holm: ") == 7
+    assert max(map(len, corrected)) == 12 + own
 
 
 def test_one_comparison_needs_no_correction(tmp_path, config):

@@ -6,7 +6,7 @@ from typing import Any
 
 from pissa_repro.plan.cells import Cell, by_seed
 from pissa_repro.plan.sweep import Sweep
-from pissa_repro.report.tables import captions, others
+from pissa_repro.report.tables import captions, family, others
 from pissa_repro.report.tables.columns import COLUMNS, names, origin, scores
 from pissa_repro.report.tables.sweep import build, fetched
 from pissa_repro.results.rows import Line, Other, Scores, at_best_rate, lines, references
@@ -103,8 +103,11 @@ def _built(sweep: Sweep, found: list[Line], hashes: Mapping[str, str]) -> dict[t
     for line in found:
         by_seeds.setdefault(tuple(cell.seed for cell in line.cells), []).append(line)
     for alike in by_seeds.values():
-        rows |= _keyed(sweep, alike, hashes, same_rate=several)
-        for key, row in _keyed(sweep, at_best_rate(alike), hashes, same_rate=False) if several else ():
+        own = dict(_keyed(sweep, alike, hashes, same_rate=several))
+        tuned = dict(_keyed(sweep, at_best_rate(alike), hashes, same_rate=False)) if several else {}
+        family.correct([*own.values(), *tuned.values()])
+        rows |= own
+        for key, row in tuned.items():
             rows[key]["tuned"] = {name: row[name] for name in TUNED if row.get(name) is not None}
     return rows
 

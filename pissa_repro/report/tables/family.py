@@ -9,14 +9,20 @@ from pissa_repro.results.multiple import holm, rejected
 NO_DIFFERENCE = "no difference shown"
 SURE = ("differs", "better", "worse", "higher", "lower")  # the words that a correction may take back
 FAMILIES = {"diff_p": ("diff_verdict", "diff_holm"), "verdict_p": ("verdict", "verdict_holm")}
+OF = {"diff_p": ("line", "base"), "verdict_p": ("line",)}  # what a comparison is of: it counts once
 
 
 def correct(rows: list[Row]) -> None:
-    """Add to each row its corrected p-values and words: to LoRA, and to the published number."""
+    """Add to each row its corrected p-values and words: to LoRA, and to the published number.
+
+    Each row has its "line", and as "base" the one that it is compared with (results/rows.py).
+    """
     for p, (word, corrected) in FAMILIES.items():
-        family = [row for row in rows if row.get(p) is not None]
-        for row, value in zip(family, holm([row[p] for row in family]), strict=True):
-            row |= {f"{p}_holm": value, corrected: _after(row[word], value), f"{p}_family": len(family)}
+        family = [(tuple(row[key] for key in OF[p]), row) for row in rows if row.get(p) is not None]
+        once = {of: row[p] for of, row in family}
+        values = dict(zip(once, holm(list(once.values())), strict=True))
+        for of, row in family:
+            row |= {f"{p}_holm": values[of], corrected: _after(row[word], values[of]), f"{p}_family": len(once)}
 
 
 def _after(word: str, p: float) -> str:

@@ -37,6 +37,7 @@ def table(sweep: Sweep, results: Path) -> Table:
     hashes = fetched(sweep, results)
     rows, claims = build(sweep, all_lines, hashes)
     best = build(sweep, at_best_rate(all_lines), hashes, same_rate=False)
+    family.correct([*rows, *best[0]])
     zero = [others.row(sweep, line) for line in taken if others.is_base(line)]
     adopted = [others.row(sweep, line) for line in taken if not others.is_base(line)]
     read = elsewhere.rows(sweep)
@@ -151,8 +152,8 @@ def build(
 
     Each row also says, outside the columns, its "place" (task, model, training data), the labels of the rows that may
     be its reference ("references", None where nothing is compared), the "reasons" of its overrides, its "prompt" and
-    "measure", how many items have a prompt of the training's ("seen_in_training"), its noise "floor", and the sizes of
-    the families of comparisons (family.py).
+    "measure", how many items have a prompt of the training's ("seen_in_training"), its noise "floor", its "line" and
+    the "base" that it is compared with, and the sizes of the families of comparisons (family.py).
     """
     # Over one item an interval would have no width, and any difference would look sure.
     # Nor is a training that diverged compared with anything, or anything with it.
@@ -168,7 +169,7 @@ def build(
     rows = [
         row(sweep, line, base, hashes, floors[noise.place(line)])
         | _beside(sweep, line, fit)
-        | {"floor": floors[noise.place(line)]}
+        | {"floor": floors[noise.place(line)], "line": line, "base": base}
         for (line, base), fit in zip(pairs, found, strict=True)
     ]
     family.correct(rows)
