@@ -28,7 +28,27 @@ def one_card(model):
     return min(1, gpus(model))
 
 
+def within(model, cards):
+    """The resource `gpu`: refused for a model that asks for more than --resources or a profile let all jobs use.
+
+    Snakemake would cut it to these, and say nothing.
+    """
+    most = workflow.global_resources.get("gpu").value
+    if most is None or not workflow.is_main_process or all(cards(name) <= most for name in USED):
+        return by_model(model, cards)
+
+    def value(wildcards):
+        if (count := cards(name := model(wildcards))) > most:
+            raise WorkflowError(
+                f"config.models.{name}.gpus: a job asks for gpu={count}, and all jobs may use gpu={most} "
+                f"(--resources, or resources of the profile). Give --resources gpu={count}, or change gpus."
+            )
+        return count
+
+    return value
+
+
 def loads(model, runtime, cards=one_card):
     """The resources of a job that loads a model. model, cards: functions, of the wildcards and of the model's name."""
     mem_mb = by_model(model, lambda name: memory(name, cards(name)))
-    return {**ONE_NODE, "runtime": runtime, "gpu": by_model(model, cards), "mem_mb": mem_mb}
+    return {**ONE_NODE, "runtime": runtime, "gpu": within(model, cards), "mem_mb": mem_mb}

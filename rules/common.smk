@@ -195,11 +195,11 @@ def loading():
 
 @told
 def check_cards():
-    """Before the first job: a torch without CUDA would be found out by jobs with cards, after their queue.
+    """Before the first job: too few cards (`within`) and a torch without CUDA would be found out by jobs that need them.
 
     Where Snakemake makes the environments of jobs (--sdm), theirs is another torch.
     """
-    if any(job.resources.gpu for job in loading()) and not workflow.deployment_settings.deployment_method:
+    if sum(job.resources.gpu for job in loading()) and not workflow.deployment_settings.deployment_method:
         check_build()
 
 

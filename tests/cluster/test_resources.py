@@ -88,3 +88,21 @@ def test_the_profile_names_files_that_are_there():
     partitions = yaml.safe_load((ROOT / place).read_text(encoding="utf-8"))["partitions"]
     assert [name for name, limits in partitions.items() if limits.get("max_gpu")] == ["gpu"]
     assert not {"train:runtime", "generate:runtime"} & {word.split("=")[0] for word in settings["set-resources"]}
+
+
+@pytest.mark.parametrize(("dry", "more"), [(["-n"], []), ([], []), (["-n"], ["--resources", "gpu=4"])])
+def test_a_training_on_more_cards_than_all_jobs_may_use_is_refused(tmp_path, dry, more):
+    """Snakemake would cut it to them, and say nothing. Other targets of the same config run."""
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"models": {"mini-llama": {"gpus": 4}}}), encoding="utf-8")
+    command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", tmp_path, *dry]
+    command += ["--profile", ROOT / "profiles" / "gpu", *more, "--configfile", tmp_path / "own.yaml", "--"]
+    done = subprocess.run([*map(str, command), "train_all"], capture_output=True, encoding="utf-8")
+    said = done.stdout + done.stderr
+    if more:
+        assert done.returncode == 0 and "gpu=4, " in said, said[-3000:]
+        return
+    for word in ("config.models.mini-llama.gpus", "gpu=4", "gpu=1", "--resources gpu=4"):
+        assert word in said, said[-3000:]
+    assert done.returncode == 1 and not (tmp_path / "results").exists()
+    if dry:
+        subprocess.run([*map(str, command), "studies"], check=True, capture_output=True)
