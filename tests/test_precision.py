@@ -62,3 +62,25 @@ def test_a_base_of_another_dtype_stops_the_training(tiny_model, tiny_rows, tmp_p
     monkeypatch.setattr(trainer, "build", cast)
     says(run.train, "dtypes", f"float32 factors on a base of {asked}")
     assert not run.trained.exists() and not run.record.exists()
+
+
+def test_full_fine_tuning_in_bfloat16_keeps_no_second_copy_of_the_weights(tiny_model, tiny_rows, tmp_path, monkeypatch):
+    """Autocast would hold one, on each card, until a pass ends. No bit of a step depends on it."""
+    honest, kwargs, seen = trainer.build, trainer.AutocastKwargs, []
+
+    def watched(prepared, *args, **given):
+        prepared.model.model.norm.register_forward_hook(
+            lambda *_: seen.append((torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()))
+        )
+        return honest(prepared, *args, **given)
+
+    runs = [Run(tmp_path / name, tiny_model, tiny_rows, "full", dtype="bfloat16", steps=2) for name in ("as", "cached")]
+    monkeypatch.setattr(trainer, "build", watched)
+    runs[0].train("--micro-batch-size", "2", "--gradient-checkpointing", "yes")
+    assert set(seen) == {(True, False)}
+    seen.clear()
+    monkeypatch.setattr(trainer, "AutocastKwargs", lambda cache_enabled: kwargs(cache_enabled=not cache_enabled))
+    runs[1].train("--micro-batch-size", "2", "--gradient-checkpointing", "yes")
+    assert set(seen) == {(True, True)}
+    first, second = (run.steps.read_text(encoding="utf-8") for run in runs)
+    assert first == second and len(runs[0].history()) == 2

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
+from accelerate.utils import AutocastKwargs
 from datasets import Dataset
 from transformers import (
     DataCollatorForSeq2Seq,
@@ -188,6 +189,8 @@ def build(
     }
     make = {SEQ2SEQ: _seq2seq, CLASSIFICATION: _classifier}.get(architecture(config), _causal)
     trainer = make(options, given, sharding.sharded if how.sharding == FULL else _same)
+    # Each weight is used once in a pass: autocast's cache would only keep all of them in bfloat16 until its end.
+    trainer.accelerator.autocast_handler = AutocastKwargs(cache_enabled=False)
     by_length(trainer, prepared.examples)
     if how.compiled:
         compile_blocks(prepared.model)
