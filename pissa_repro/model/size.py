@@ -1,5 +1,6 @@
 """How large a model is, by the headers of its files, without loading it."""
 
+import re
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -13,10 +14,16 @@ Shape = tuple[int, int]  # (out, in)
 
 @dataclass(frozen=True)
 class Size:
-    """All parameters of a model, and how many matrices of each type and shape its layers have."""
+    """All parameters of a model, those of its blocks, how many these are, and the matrices of each type and shape."""
 
     parameters: int
     matrices: Counter[tuple[str, Shape]]
+    inside: int
+    blocks: int
+
+    def outside(self) -> int:
+        """Parameters of no block: the embedding and the head."""
+        return self.parameters - self.inside
 
     def linear(self) -> int:
         """Parameters of the layers' matrices, which are what is quantized."""
@@ -31,18 +38,22 @@ class Size:
 
 
 def of_folder(folder: Path) -> Size:
-    """The size of a model folder; a matrix with a number in its name is a layer's.
+    """The size of a model folder; what has a number in its name is a block's, which ends with the first.
 
     Raises UserError where the folder or one of its files is none of a model.
     """
-    parameters, matrices = 0, Counter[tuple[str, Shape]]()
+    matrices, blocks, outside = Counter[tuple[str, Shape]](), Counter[str](), 0
     for file in weight_files(folder):
         for name, tensor in header(file).items():
             count = 1
             for side in tensor.shape:
                 count *= side
-            parameters += count
+            if (block := re.match(r"(.*?\.)?\d+(?=\.)", name)) is None:
+                outside += count
+                continue
+            blocks[block[0]] += count
             kind = name.removesuffix(".weight").rpartition(".")[2]
-            if len(tensor.shape) == 2 and any(part.isdigit() for part in name.split(".")):
+            if len(tensor.shape) == 2:
                 matrices[kind, (tensor.shape[0], tensor.shape[1])] += 1
-    return Size(parameters, matrices)
+    inside = blocks.total()
+    return Size(outside + inside, matrices, inside, len(blocks))

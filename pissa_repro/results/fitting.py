@@ -8,7 +8,7 @@ from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.costs import GIB
 from pissa_repro.runtime.processes import AUTO, FULL, NONE
-from pissa_repro.training.memory import TRAINED, held, packs, shares
+from pissa_repro.training.memory import ROOM, TRAINED, held, packs, shares
 
 CARD = 80.0  # GiB of the card that is meant where none is named
 MOST_CARDS = 64
@@ -88,23 +88,24 @@ def _helps(sweep: Sweep, one: Asked, size: Size, card: float) -> str:
 
 
 def ways(sweep: Sweep, cell: Cell, size: Size, card: float) -> list[str]:
-    """What would let a cell fit a card of so many GiB, in words; nothing where neither cards nor bits would."""
+    """What would let a cell fit a card of so many GiB, which activations share, in words; empty where nothing would."""
     model, batch, found = sweep.config["models"][cell.model], dict(cell.train)["batch_size"], []
     if memory(sweep, cell, size, card=card) <= card:
         return ["a lower micro_batch_size"]  # what was measured is more: activations
+    room = ROOM * card
     here = model.get("gpus", 0)
     for count in (here, *range(2, MOST_CARDS + 1)):
-        if count < 2 or batch % count or (each := memory(sweep, cell, size, count)) > card:
+        if count < 2 or batch % count or (each := memory(sweep, cell, size, count)) > room:
             continue
         same = count == here and model.get("sharding") not in (FULL, AUTO)
         words = f"sharding: full on its {count} cards" if same else f"sharding: full and gpus: {count}"
         found.append(f"{words} ({short(each)} GiB each)")
         break
     if sweep.has_factors(cell):
-        packed = memory(sweep, cell, size, quant=FOUR_BITS)
-        if not packs(cell.quant) and packed <= card:
+        packed = memory(sweep, cell, size, quant=FOUR_BITS, card=card)
+        if not packs(cell.quant) and packed <= room:
             found.append(f"{FOUR_BITS} ({short(packed)} GiB)")
-        if TRAINED * trained(sweep, cell, size) / GIB > card:
+        if TRAINED * trained(sweep, cell, size) / GIB > room:
             found.append("a lower rank")
     return found
 

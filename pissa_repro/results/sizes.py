@@ -48,7 +48,7 @@ def _of_shapes(given: dict[str, Any]) -> Size:
         "q_proj": (queries, wide), "k_proj": (keys, wide), "v_proj": (keys, wide), "o_proj": (wide, queries),
         "gate_proj": (inner, wide), "up_proj": (inner, wide), "down_proj": (wide, inner),
     }  # fmt: skip
-    size = Size(0, Counter(dict.fromkeys(one.items(), layers)))
+    norms = 2 * wide + (2 * given["head_dim"] if given.get("qk_norm") else 0)
+    inside = layers * (norms + sum(out * into for out, into in one.values()))
     embeddings = given["vocab_size"] * wide * (1 if given["tied"] else 2)
-    norms = (2 * layers + 1) * wide + (2 * layers * given["head_dim"] if given.get("qk_norm") else 0)
-    return Size(size.linear() + embeddings + norms, size.matrices)
+    return Size(inside + embeddings + wide, Counter(dict.fromkeys(one.items(), layers)), inside, layers)

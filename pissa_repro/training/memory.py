@@ -7,10 +7,11 @@ from pissa_repro.runtime.processes import FULL, NONE
 from pissa_repro.runtime.specs import TrainSpec
 
 BYTES = {"bfloat16": 2.0, "float32": 4.0}
-PACKED = 0.5625  # bytes a weight in 4 bits, with a float32 scale for 64 weights
+CODES, SCALES = 0.5, 0.0625  # bytes a weight in 4 bits, and of its part in a float32 scale for 64 weights
 TRAINED = 16  # bytes a trained parameter: float32 weight, gradient, and Adam's two moments
 BUCKETS = 4  # bytes a trained parameter of DDP's copy of the gradients, in float32
-ROOM = 0.8  # of a card that a model which is not shared may take: the rest is for activations, and blocks being used
+ROOM = 0.8  # of a card that weights and what trains may take: the rest is for activations
+WHOLE = 3  # blocks that each of the cards that share the weights has whole at a time
 
 
 def packs(quant: str) -> bool:
@@ -23,14 +24,19 @@ def held(size: Size, own: int | None, quant: str, dtype: str, cards: int = 1, sh
     """Bytes of base and trained parameters on each card of a training, without activations.
 
     own: parameters of an adapter, which are never shared; None where all of the model is trained. shared: whether the
-    cards share the weights. What trains and is not shared is in the buckets by which gradients are averaged, too.
+    cards share the weights; each then has some blocks whole, what is in no block, also its gradients, and the scales of
+    codes. What trains and is not shared is in the buckets by which gradients are averaged, too.
     """
-    parts = cards if shared else 1
-    whole = TRAINED + (BUCKETS if cards > 1 else 0)
+    whole, at_once = TRAINED + (BUCKETS if cards > 1 else 0), WHOLE / max(1, size.blocks)
     if own is None:
-        return (TRAINED if shared else whole) * size.parameters / parts
+        if not shared:
+            return whole * size.parameters
+        return TRAINED * size.parameters / cards + 4 * (at_once * size.inside + 2 * size.outside())
     packed = size.linear() if packs(quant) else 0
-    return (BYTES[dtype] * (size.parameters - packed) + PACKED * packed) / parts + whole * own
+    outside = BYTES[dtype] * size.outside()
+    inside = BYTES[dtype] * (size.inside - packed) + CODES * packed
+    base = (outside + inside) / cards + outside + at_once * inside if shared else outside + inside
+    return base + SCALES * packed + whole * own
 
 
 def shares(whole: float, card: float) -> bool:
