@@ -24,7 +24,7 @@ from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.record import canonical, read_json, write_json, write_lines
 from pissa_repro.scoring import generations, parity
-from pissa_repro.scoring.engines import NOISE, installed
+from pissa_repro.scoring.engines import CPU_SETTINGS, NOISE, SETTINGS, installed
 from pissa_repro.sources import fetched
 from pissa_repro.sources.rows import select
 from pissa_repro.stages import evaluate, init, train
@@ -268,3 +268,14 @@ def test_a_model_that_vllm_cannot_run_is_refused_with_its_reason(tmp_path, tiny_
     )
     assert done.returncode == 1 and "vllm cannot run this model" in done.stderr, done.stderr[-3000:]
     assert not (tmp_path / "task.json").exists()
+
+
+def test_the_engine_knows_what_it_is_told():
+    """A setting that it does not know has no effect. FlashInfer's sampler is compiled by nvcc, and ends it without."""
+    asks = "import json; from vllm import envs; print(json.dumps([list(envs.environment_variables), "
+    asks += "envs.VLLM_USE_FLASHINFER_SAMPLER]))"
+    done = subprocess.run(
+        [sys.executable, "-c", asks], stdout=subprocess.PIPE, encoding="utf-8", env=os.environ | SETTINGS, check=True
+    )
+    known, compiled = json.loads(done.stdout.splitlines()[-1])
+    assert {*SETTINGS, *CPU_SETTINGS} <= {*known} and compiled is False
