@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,22 +19,23 @@ TORCH = (  # a torch that sees what it is shown, on a machine without cards
     "device_count=lambda: len(os.environ['CUDA_VISIBLE_DEVICES'].split(','))); "
 )
 TAKE = TORCH + (
-    "from pissa_repro.runtime import gpus; gpus.take({}); print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); {}"
+    "from pathlib import Path; from pissa_repro.runtime import gpus; gpus.LOCKS = Path({!r}); gpus.take({}); "
+    "print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); {}"
 )
 
 
-def environment(folder, shown: str = "4,7") -> dict[str, str]:
+def environment(shown: str = "4,7") -> dict[str, str]:
     """Of a process that is shown these cards."""
     ours = {key: value for key, value in os.environ.items() if key != "LOCAL_RANK"}
-    return ours | {"CUDA_VISIBLE_DEVICES": shown, "TMPDIR": str(folder)}
+    return ours | {"CUDA_VISIBLE_DEVICES": shown}
 
 
 def job(folder, count: int, after: str = "", shown: str = "4,7") -> subprocess.Popen:
     """A process that takes cards, says which, and then does something."""
-    command = [sys.executable, "-c", TAKE.format(count, after)]
+    command = [sys.executable, "-c", TAKE.format(str(folder), count, after)]
     return subprocess.Popen(
         command,
-        env=environment(folder, shown),
+        env=environment(shown),
         stdout=subprocess.PIPE,
         stdin=subprocess.PIPE,
         encoding="utf-8",
@@ -132,7 +134,7 @@ def test_a_stage_that_was_given_a_card_does_not_compute_on_the_cpu(stage, tmp_pa
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(gpus, "LOCKS", tmp_path)
     monkeypatch.chdir(tmp_path)
     main = importlib.import_module(f"pissa_repro.stages.{stage}").main
     with pytest.raises(UserError, match="gpus: 1 asked for, torch .* sees 0 .*Change models.<name>.gpus"):
@@ -145,17 +147,18 @@ def test_fewer_and_more_cards_than_taken_are_refused(tmp_path):
     """Case 7: also where torch sees some."""
     for sees in ("0", "1", "3"):
         code = TORCH + f"torch.cuda.device_count = lambda: {sees}; torch.__version__ = '2'; "
-        code += "torch.version = types.SimpleNamespace(cuda='13'); from pissa_repro.runtime import gpus; gpus.take(2)"
+        code += "torch.version = types.SimpleNamespace(cuda='13'); from pathlib import Path; "
+        code += f"from pissa_repro.runtime import gpus; gpus.LOCKS = Path({str(tmp_path)!r}); gpus.take(2)"
         done = subprocess.run(
-            [sys.executable, "-c", code], env=environment(tmp_path), cwd=ROOT, capture_output=True, encoding="utf-8"
+            [sys.executable, "-c", code], env=environment(), cwd=ROOT, capture_output=True, encoding="utf-8"
         )
         assert f"gpus: 2 asked for, torch 2 sees {sees} (CUDA_VISIBLE_DEVICES is '4,7')" in done.stderr
 
 
-def test_no_card_asked_for_loads_no_torch(tmp_path):
+def test_no_card_asked_for_loads_no_torch():
     """Case 7: the check costs nothing on the CPU."""
     code = "from pissa_repro.runtime import gpus; gpus.take(0); import sys; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], env=environment(tmp_path), cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT, check=True)
 
 
 def test_a_negative_number_of_cards_is_refused():
@@ -185,7 +188,7 @@ def test_a_torch_without_cuda_is_told_by_its_version(tmp_path, monkeypatch):
 def test_jobs_with_cards_are_not_begun_without_cuda(tmp_path, target):
     """Else each would wait in a queue for a card, and then say that it sees none."""
     (tmp_path / "built").mkdir()
-    ours = environment(tmp_path, "") | {"PYTHONPATH": built(tmp_path / "built", "9.1+cpu")}
+    ours = environment("") | {"PYTHONPATH": built(tmp_path / "built", "9.1+cpu")}
     command = [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "-d", tmp_path, "--cores", "1", target]
     (tmp_path / "mine.yaml").write_text("models: {mini-llama: {gpus: 1}}", encoding="utf-8")
     command += ["--resources", "gpu=1", "--configfile", tmp_path / "mine.yaml"]
@@ -193,3 +196,44 @@ def test_jobs_with_cards_are_not_begun_without_cuda(tmp_path, target):
     said = done.stdout + done.stderr
     assert done.returncode == 1 and "torch 9.1+cpu is built without CUDA" in said, said[-3000:]
     assert "Traceback" not in said and not (tmp_path / "results").exists()
+
+
+def test_cards_without_nodes_are_counted_by_the_driver(tmp_path, monkeypatch):
+    """In WSL."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(gpus, "Path", lambda _: tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpus.visible() == []
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(
+        "#!/bin/sh\necho 'GPU 0: A (UUID: GPU-1)'; echo '  MIG 1g'; echo 'GPU 1: B (UUID: GPU-2)'\n", "utf-8"
+    )
+    tool.chmod(0o755)
+    assert gpus.visible() == ["0", "1"]
+
+
+def test_two_users_and_two_folders_for_temporary_files_share_the_cards(tmp_path, monkeypatch):
+    """Each locks the same file, whoever made it: it can be read by all, and is not opened to write."""
+    assert gpus.LOCKS in (Path("/tmp"), Path("/dev/shm"))
+    monkeypatch.setattr(gpus, "LOCKS", tmp_path)
+    monkeypatch.setattr(gpus.os, "getuid", lambda: 1)
+    before = os.umask(0o077)
+    locks = gpus._lock(["0", "1"], 1)
+    os.umask(before)
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_mode & 0o777 == 0o644
+    path.chmod(0o444)
+    monkeypatch.setattr(gpus.os, "getuid", lambda: 2)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "other"))
+    others = gpus._lock(["0", "1"], 1)
+    assert (*locks, *others) == ("0", "1") and gpus._lock(["0", "1"], 1) == {}
+    gpus._release(locks | others)
+
+
+def test_a_link_in_the_place_of_a_lock_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpus, "LOCKS", tmp_path)
+    (tmp_path / "pissa-repro-gpu--0.lock").symlink_to(tmp_path / "precious")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(UserError, match="pissa-repro-gpu--0.lock: the lock of a card cannot be opened"):
+        gpus._lock(["0"], 1)
+    assert not (tmp_path / "precious").exists()

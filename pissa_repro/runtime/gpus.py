@@ -1,8 +1,8 @@
 """Which GPUs a stage may use. Snakemake counts them, but gives a job none in particular.
 
 A card is taken by a lock on a file of this machine that is held as long as the process lives, so
-that jobs side by side get cards of their own. Call before anything starts CUDA; torch is imported only
-where a card is taken.
+that jobs side by side get cards of their own, those of another user and of another TMPDIR too. Call
+before anything starts CUDA; torch is imported only where a card is taken.
 """
 
 import contextlib
@@ -14,7 +14,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -26,6 +25,7 @@ CPU_BUILD = "+cpu"  # the end of the version of PyTorch's wheels for CPUs
 SMALLEST = (
     "import torch.cuda as c; print(min(c.get_device_properties(n).total_memory for n in range(c.device_count())))"
 )
+LOCKS = next((folder for folder in (Path("/tmp"), Path("/dev/shm")) if os.access(folder, os.W_OK)), Path("/tmp"))
 _held: list[int] = []  # open locks; they end with the last process that holds them, and pass through exec
 
 
@@ -35,7 +35,17 @@ def visible() -> list[str]:
     if named is not None:
         return _listed(named)
     nodes = [path for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name)]
-    return [str(number) for number in range(len(nodes))]  # CUDA counts what is there: in a container nvidia3 may be 0
+    there = len(nodes) or _counted()
+    return [str(number) for number in range(there)]  # CUDA counts what is there: in a container nvidia3 may be 0
+
+
+def _counted() -> int:
+    """Cards by the driver's own tool, for WSL, where no card has a node; 0 where it is not installed or sees none."""
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8")
+    except OSError:
+        return 0
+    return sum(line.startswith("GPU ") for line in done.stdout.splitlines())
 
 
 def _listed(named: str) -> list[str]:
@@ -79,7 +89,10 @@ def take(count: int) -> None:
         return
     cards = visible()
     if count > len(cards):
-        raise UserError(f"gpus: {count} asked for, this machine shows {len(cards)}. {ELSE}")
+        raise UserError(
+            f"gpus: {count} asked for, this machine shows {len(cards)} by CUDA_VISIBLE_DEVICES, or without it by "
+            f"/dev/nvidia0 and so on and by nvidia-smi -L. {ELSE}"
+        )
     if not (locks := _lock(cards, count)):
         log.info("waiting for %d of the GPUs %s to be free", count, ", ".join(cards))
     while not locks:
@@ -126,8 +139,7 @@ def _lock(cards: list[str], count: int) -> dict[str, int]:
     locks: dict[str, int] = {}
     for card in cards:
         name = re.sub(r"[^\w-]", "_", card)  # MIG-GPU-.../1/0
-        path = Path(tempfile.gettempdir()) / f"pissa-repro-gpu-{os.getuid()}{scheduled}-{name}.lock"
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        handle = _open(LOCKS / f"pissa-repro-gpu-{scheduled}-{name}.lock")
         os.set_inheritable(handle, True)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -138,6 +150,24 @@ def _lock(cards: list[str], count: int) -> dict[str, int]:
             return locks
     _release(locks)
     return {}
+
+
+def _open(path: Path) -> int:
+    """A file to lock that every user may read, which is enough; opened anew or made, and never through a link.
+
+    Raises UserError for one that cannot be opened. (Linux lets nobody open another's file in /tmp with O_CREAT.)
+    """
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        except FileExistsError:  # made by another one just now
+            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise UserError(f"{path}: the lock of a card cannot be opened ({error.strerror}). Delete it.") from error
+    os.fchmod(handle, 0o644)  # whatever the umask says
+    return handle
 
 
 def _release(locks: dict[str, int]) -> None:
