@@ -165,3 +165,16 @@ def test_a_machine_that_dies_in_the_middle_of_a_write(tmp_path):
     assert [p.read_text(encoding="utf-8") for p in tmp_path.glob(".record.json.*")] == ["half"], (
         "the half file was expected under a dot name"
     )
+
+
+def test_a_card_without_room_is_one_message():
+    """By its type, of which torch has one; the libraries of a stage that needs no torch stay away."""
+    code = "from pissa_repro.runtime.errors import run_stage; import sys\ndef main(): {}\nrun_stage(main)"
+    full = "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.')"
+    done = subprocess.run([sys.executable, "-c", code.format(full)], capture_output=True, encoding="utf-8", cwd=ROOT)
+    assert done.returncode == 1 and done.stderr.startswith("error: CUDA out of memory. Tried to allocate 2.00 GiB. For")
+    for word in ("micro_batch_size", "gradient_checkpointing", "nf4", "sharding: full", "backend: vllm"):
+        assert word in done.stderr
+    other = "assert 'torch' not in sys.modules; raise RuntimeError('another')"
+    done = subprocess.run([sys.executable, "-c", code.format(other)], capture_output=True, encoding="utf-8", cwd=ROOT)
+    assert done.returncode == 1 and done.stderr.endswith("RuntimeError: another\n")

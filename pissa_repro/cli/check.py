@@ -5,9 +5,9 @@
 
 As the dry run does: the configs are laid over config/config.yaml and over each other like those of `snakemake
 --configfile`, so that mappings merge and lists are replaced. Exit code 1 where something makes no sense, with its
-place and the nearest known word. Warns of trainings that take more than a card of 80 GiB, where the size of the model
-is known (`pissa plan --card` for another card). Models and rows are not looked at: the workflow's `admit` does that
-first.
+place and the nearest known word. Warns of trainings and scoring that take more than a card of 80 GiB, where the
+size of the model is known (`pissa plan --card` for another card). Models and rows are not looked at: the workflow's
+`admit` does that first.
 """
 
 from pathlib import Path
@@ -35,7 +35,8 @@ def check(
     exhibits.outputs(sweep)  # the names under `exhibits`
     sizes = {model: size_of(sweep, model, paths.RESULTS) for model in sweep.config["sweep"]["models"]}
     large = fitting.told(sweep, fitting.asked(sweep, sizes), sizes, fitting.CARD)
-    told = [f"warning: {text}" for text in (*warnings(sweep), *large)]
+    unscored = fitting.unscored(sweep, sizes, sizes, fitting.CARD)
+    told = [f"warning: {text}" for text in (*warnings(sweep), *large, *unscored)]
     print("\n".join([*cells(sweep), *jobs(sweep, batches), *tasks(sweep.config), *told]))
 
 

@@ -7,7 +7,8 @@ EXHIBIT is a name of `pissa exhibits` without its folder; without one, all that 
 carry. A line is for the cells that differ in their seed alone; where lines differ in training data or learning rate,
 they have a column for it. Hours are of GPUs where the config gives the model any, else of CPU cores. They come from the
 records of such trainings in --results where there are any, else from arithmetic, and each line says which. Cells on
-GPUs that do not fit one card are marked by *, with what would fit. Needs no GPU and no network.
+GPUs that do not fit one card are marked by *, with what would fit. Models that do not fit one card when they are scored
+are named. Needs no GPU and no network.
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ import typer
 
 from pissa_repro.cli._configs import Files, swept
 from pissa_repro.cli._table import show
-from pissa_repro.results.fitting import CARD, Asked, short, told
+from pissa_repro.results.fitting import CARD, Asked, short, told, unscored
 
 if TYPE_CHECKING:
     from pissa_repro.exhibits import Output
@@ -57,6 +58,8 @@ def plan(
     on_cards = [Asked(item.cell, item.what, item.memory) for item in items if item.cell and item.device == "GPU"]
     for text in told(sweep, on_cards, forecast.sizes, card):
         print(f"* {text} Else take these out of sweep.cells, or say --card for a larger one.")
+    for text in unscored(sweep, (one.cell.model for one in on_cards), forecast.sizes, card):
+        print(text)
 
 
 def wanted(sweep: "Sweep", exhibit: str | None) -> "list[Output]":

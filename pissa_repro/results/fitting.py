@@ -8,7 +8,7 @@ from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.results.costs import GIB
 from pissa_repro.runtime.processes import AUTO, FULL, NONE
-from pissa_repro.training.memory import ROOM, TRAINED, held, packs, shares
+from pissa_repro.training.memory import BYTES, ROOM, TRAINED, held, packs, shares
 
 CARD = 80.0  # GiB of the card that is meant where none is named
 MOST_CARDS = 64
@@ -79,6 +79,19 @@ def told(sweep: Sweep, settings: Iterable[Asked], sizes: Mapping[str, Size | Non
                 f"{', '.join(fit)} of it would fit." if fit else "none of its cells would fit.",
                 *(dict.fromkeys(_helps(sweep, one, size, card) for one in large.values()) if size else ()),
             ])  # fmt: skip
+
+
+def unscored(sweep: Sweep, models: Iterable[str], sizes: Mapping[str, Size | None], card: float) -> Iterator[str]:
+    """A text for each model that the back-end hf cannot score on a card: it would stop after all trainings."""
+    asked = sweep.config["tasks"]
+    tasks = [name for name in sweep.config["sweep"]["tasks"] if asked[name].get("backend", "hf") == "hf"]
+    for model in dict.fromkeys(models):
+        size, given = sizes.get(model), sweep.config["models"][model]
+        if tasks and size and given.get("gpus", 0) and (taken := BYTES["float32"] * size.parameters / GIB) > card:
+            yield (
+                f"{given.get('display', model)}: the backend hf scores it whole in float32, {short(taken)} GiB, and a "
+                f"card has {short(card)}: give {', '.join(tasks)} backend: vllm."
+            )
 
 
 def _helps(sweep: Sweep, one: Asked, size: Size, card: float) -> str:

@@ -18,6 +18,12 @@ INTERRUPTED = "interrupted: finished outputs are kept, run the same command to g
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY)
 
+NO_MEMORY = (
+    "For a training: a lower micro_batch_size, gradient_checkpointing: true, a base in nf4, or sharding: full and more "
+    "gpus of models.<name>. For scoring: a smaller batch_size of the rule generate, or backend: vllm of tasks.<name>. "
+    "`pissa plan --card` counts what a training takes."
+)
+
 
 class UserError(Exception):
     """Something the user can mend: the message names the value, the place and the choices."""
@@ -46,6 +52,12 @@ def failed_write(error: Exception) -> OSError | None:
     if "I/O error" in str(error) or "PytorchStreamWriter" in str(error):
         return OSError(errno.EIO, str(error))
     return None
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether a card had no room for a tensor. torch is not imported for it."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 @contextlib.contextmanager
@@ -102,6 +114,8 @@ def run_stage(main: Callable[[], None]) -> None:
         print(INTERRUPTED, file=sys.stderr)
         sys.exit(128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT))
     except Exception as error:
+        if out_of_memory(error):
+            sys.exit(f"error: {error} {NO_MEMORY}")
         if (failed := failed_write(error)) is None:
             raise
         where = failed.filename or "a file"

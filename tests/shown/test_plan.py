@@ -147,6 +147,17 @@ def test_a_check_warns_of_what_no_card_holds(capsys):
     assert "more than one card" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("backend", "card", "said"), [("hf", 24, True), ("hf", 28, False), ("vllm", 24, False)])
+def test_a_model_that_one_card_cannot_score_is_said(tmp_path, capsys, backend, card, said):
+    """Else its trainings would all end first."""
+    (tmp_path / "own.yaml").write_text(f"tasks: {{gsm8k: {{backend: {backend}}}}}", encoding="utf-8")
+    given = ["--configfile", PAPER, "--configfile", tmp_path / "own.yaml"]
+    pissa("plan", "table2", *given, "--results", tmp_path, "--card", str(card))
+    shown = capsys.readouterr().out
+    text = "LLaMA-2-7B: the backend hf scores it whole in float32, 25 GiB, and a card has 24: give gsm8k backend: vllm."
+    assert (text in shown.splitlines()) is said
+
+
 def test_measured_records_come_before_arithmetic(swept, recorded, tmp_path):
     own = swept.shown_in("figure8")
     (pissa_cell,) = [cell for cell in own.cells.values() if cell.method == "pissa"]
