@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from datetime import timedelta
 
 import pytest
 import torch
@@ -9,10 +10,13 @@ from forked import trained
 from helpers import Run, config, load_json, scored_rows
 from safetensors.torch import load_file
 from stage import says
+from transformers import TrainingArguments
 
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime.record import read_json, write_json
 from pissa_repro.scoring import generations
+from pissa_repro.training import trainer
+from pissa_repro.training.how import How
 
 STEPS, STOP, EVERY = 40, 25, 10
 CELLS = {"full": ("full", "none"), "pissa": ("pissa", "none"), "qpissa": ("pissa", "nf4")}
@@ -154,3 +158,10 @@ def test_one_card_has_nobody_to_share_with(tiny_model, tiny_rows, gpus):
     given["models"]["tiny"]["gpus"] = 2
     (cell,) = Sweep(given).cells.values()
     assert "sharding" not in str(Sweep(given).train_spec(cell)), "how it runs is no part of what it is"
+
+
+def test_processes_wait_for_the_one_that_writes_a_large_checkpoint(tiny_model, tiny_rows, tmp_path):
+    """One writes what all hold: of a 70B model more than half an hour, after which torch would end the others."""
+    (cell,) = (sweep := Sweep(config(tiny_model, tiny_rows, "full", "none"))).cells.values()
+    options = trainer._options(sweep.train_spec(cell), EVERY, How())
+    assert TrainingArguments(str(tmp_path), **options).ddp_timeout_delta >= timedelta(hours=24)
