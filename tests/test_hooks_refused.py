@@ -122,6 +122,26 @@ FILES = {
         + GOOD,
         ["FACTORS = False"],
     ),
+    "hooks that nothing names": (OLORA + GOOD.partition("\n\n\nTRAINING")[0], ["class Bad", "`TRAINING = Bad`"]),
+    "hooks of the contract's name": (
+        "from pissa_repro import methods\n".join(
+            OLORA.split("from pissa_repro.methods import Training, olora\n")
+        ).replace("olora", "methods.olora")
+        + GOOD.replace("Bad(Training)", "Training(methods.Training)").partition("\n\n\nTRAINING")[0],
+        ["class Training", "`TRAINING = Training`"],
+    ),
+    "hooks beside others": (
+        OLORA + GOOD + GOOD.replace("Bad(", "Other(").partition("\n\n\nTRAINING")[0],
+        ["class Other", "__all__"],
+    ),
+    "a misspelt function of another file": (OLORA + "entrys = olora.start\n", ["'entrys'", "Did you mean 'entries'?"]),
+    "a whole number below 1": (OLORA + "OPTIONS = {'k': 0}\n", ["option 'k' is 0", "from 1 to 1,000"]),
+    "a number below 0": (OLORA + "OPTIONS = {'k': -1.0}\n", ["option 'k' is -1.0", "a number from 0"]),
+    "no solver": (OLORA + "OPTIONS = {'svd': 'slow'}\n", ["unknown svd 'slow'", "exact, fast"]),
+    "defaults that it refuses": (
+        UNREAD + GOOD + "\n\ndef refuse_options(options):\n    return 'x is above 2' if options['x'] < 2 else None\n",
+        ["the file's own defaults", "'x': 1.0", "x is above 2"],
+    ),
     "an option twice": (UNREAD + GOOD + "OPTIONS = {'x': 2}\n", ["option 'x' is there twice"]),
     "a word without choices": (UNREAD.replace("1.0", "'a'") + GOOD, ["option 'x' is 'a'", "CHOICES['x']"]),
     "a default of no kind": (UNREAD.replace("1.0", "None") + GOOD, ["option 'x' is None", "a word of CHOICES"]),
@@ -133,3 +153,11 @@ FILES = {
 def test_a_file_that_is_not_whole_is_refused(monkeypatch, tmp_path, text, words):
     name = thrown(monkeypatch, tmp_path, text, head="")
     says(lambda: methods.load(name), f"pissa_repro/methods/{name}.py", *words)
+
+
+def test_hooks_that_another_file_takes_may_stand_beside(monkeypatch, tmp_path):
+    """As what TRAINING extends, or by `__all__`."""
+    parent = GOOD.replace("Bad(Training)", "Parent(Training)").partition("\n\n\nTRAINING")[0]
+    lent = parent.replace("Parent", "Lent") + "\n\n__all__ = ['Lent']\n"
+    text = parent + lent + GOOD.replace("(Training)", "(Parent)")
+    assert methods.load(thrown(monkeypatch, tmp_path, text)).TRAINING.__name__ == "Bad"

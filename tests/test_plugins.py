@@ -73,6 +73,11 @@ def test_helpers_are_private_or_in_all(room):
         "from math import pi, sqrt\nimport os\n_SCALE = 2\nsmall = 1\ndef _help():\n    pass\ndef shown():\n    pass\n"
     )
     room({"a": WHOLE + helpers + "__all__ = ['shown']\n"}).check()
+    room(
+        {"a": WHOLE + "from functools import partial\nKind = dict[str, int]\n_draw = partial(draw, colour='red')\n"}
+    ).check()
+    for line in ("drawn = draw\n", "from functools import partial\nred, drawn = 1, partial(draw, colour='red')\n"):
+        says(room({"a": WHOLE + line}).check, "/a.py", "unknown name 'drawn'", "Did you mean 'draw'?")
     says(room({"a": WHOLE + helpers}).check, "/a.py", "unknown name 'shown'", "underscore", "__all__")
 
 

@@ -36,19 +36,36 @@ def _complaint_of_training(module: ModuleType, factors: bool) -> str | None:
     training = getattr(module, "TRAINING", Training)
     if not isinstance(training, type) or not issubclass(training, Training):
         return f"'TRAINING' is {training!r}; it must be a subclass of methods.Training."
+    if unnamed := _unnamed(module, training):
+        return (
+            f"class {unnamed} is one of hooks, and nothing calls them: write `TRAINING = {unnamed}` below it. One that "
+            "another file takes stands in __all__."
+        )
     if training is Training:
         return "TRAINING_OPTIONS, and no TRAINING that reads them." if getattr(module, "TRAINING_OPTIONS", {}) else None
     if not factors:
         return "TRAINING is of factors, and FACTORS = False."
     classes = training.__mro__[: training.__mro__.index(Training)]
     names = [name for one in classes for name in vars(one) if not name.startswith("_")]
-    place = f"{PLUGINS.file(module.__name__.rpartition('.')[2])}: TRAINING"
-    hold(object.__new__(training), names, Training, "training", place)  # not made: that may need torch
+    hold(object.__new__(training), names, Training, "training", f"{_file(module)}: TRAINING")  # may need torch to make
+    return None
+
+
+def _file(module: ModuleType) -> str:
+    return PLUGINS.file(module.__name__.rpartition(".")[2])
+
+
+def _unnamed(module: ModuleType, training: type[Training]) -> str | None:
+    """A class of hooks that the file makes and that TRAINING neither is nor extends; None where there is none."""
+    for name, one in vars(module).items():
+        made_here = isinstance(one, type) and issubclass(one, Training) and one.__module__ == module.__name__
+        if made_here and not issubclass(training, one) and name not in getattr(module, "__all__", ()):
+            return name
     return None
 
 
 def _complaint_of_options(module: ModuleType) -> str | None:
-    """What is wrong with the options of a file: one name twice, a word without choices, or not among them."""
+    """What is wrong with the options of a file: one name twice, a word without choices, a default that cannot be."""
     choices = getattr(module, "CHOICES", {})
     kinds = [getattr(module, name, {}) for name in ("OPTIONS", "QUANTIZED_OPTIONS", "TRAINING_OPTIONS")]
     pairs = [pair for kind in kinds for pair in kind.items()]
@@ -59,8 +76,14 @@ def _complaint_of_options(module: ModuleType) -> str | None:
             return f"option '{key}' is {value!r}, which is not in CHOICES['{key}']."
         if not isinstance(value, str | bool | int | float):
             return f"option '{key}' is {value!r}; a default is a number, true or false, or a word of CHOICES."
-    if unused := sorted(choices.keys() - dict(pairs).keys()):
+        if wanted := None if isinstance(value, str) else _refusal(value, value):
+            return f"option '{key}' is {value!r}; it must be {wanted}, a default too."
+    if "svd" in (defaults := dict(pairs)):
+        check_svd(defaults["svd"], f"{_file(module)}: OPTIONS")
+    if unused := sorted(choices.keys() - defaults.keys()):
         return f"CHOICES of '{unused[0]}', which is no option."
+    if hasattr(module, "refuse_options") and (refused := module.refuse_options(defaults)):
+        return f"refuse_options refuses the file's own defaults {defaults}: {refused}."
     return None
 
 

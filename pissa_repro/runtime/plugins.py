@@ -13,6 +13,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -144,7 +145,10 @@ def missing(name: str, given: Any, kind: str, place: str) -> UserError:
 
 
 def own(module: ModuleType) -> list[str]:
-    """The public functions and upper-case names that a module's own lines make, but for those in its `__all__`."""
+    """The public functions and upper-case names that a module's own lines make, but for those in its `__all__`.
+
+    A function may be one of another file, or what another function has made.
+    """
     names: list[str] = []
     for node in ast.parse(inspect.getsource(module)).body:
         if isinstance(node, ast.FunctionDef):
@@ -152,8 +156,12 @@ def own(module: ModuleType) -> list[str]:
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             found = (name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name))
-            names += [name for name in found if name.isupper()]
+            names += [name for name in found if name.isupper() or _is_function(getattr(module, name, None))]
     return [name for name in names if not name.startswith("_") and name not in getattr(module, "__all__", ())]
+
+
+def _is_function(value: Any) -> bool:
+    return inspect.isroutine(value) or isinstance(value, partial)
 
 
 def _classes(contract: Any) -> Iterator[type]:
