@@ -183,16 +183,6 @@ def test_the_frobenius_norm_of_a_large_matrix_is_right_to_1e_7():
     assert gram.frobenius(weight).item() == pytest.approx(weight.double().norm().item(), rel=1e-7)
 
 
-@pytest.mark.parametrize("shape", [(700, 600), (600, 700)])
-def test_a_stack_gives_what_each_gives_alone(shape):
-    weights = torch.stack([with_values(*shape, power_law_on_a_bulk(5), seed)[0] for seed in range(3)])
-    together = spectrum.stacked(weights, 40, [seeded(n) for n in range(3)])
-    for number, found in enumerate(together):
-        alone = spectrum.leading(weights[number], 40, seeded(number))
-        assert relative(product(found), product(alone)) < 1e-5
-        assert found.excess == pytest.approx(alone.excess, rel=0.1)
-
-
 @pytest.mark.parametrize("solve", ["fast", "exact", "middle", "niter_4"])
 def test_the_same_bits_again_and_nearly_so_with_other_threads(solve):
     weight, _ = with_values(700, 600, power_law_on_a_bulk(10))
@@ -238,3 +228,25 @@ def test_a_weight_with_fewer_singular_values_than_the_rank_is_refused_with_their
 def test_a_weight_of_zeros_is_refused_with_its_name(shape):
     with pytest.raises(UserError, match=r"layers\.3\.up_proj\.weight is zero: .*Leave the module out"):
         make.spectrum("layers.3.up_proj", torch.zeros(shape)).principal(1)
+
+
+ASKED = {
+    "fast": lambda found, rank: found.principal(rank),
+    "exact": lambda found, rank: found.principal(rank, "exact"),
+    "niter_4": lambda found, rank: found.principal(rank, "niter_4"),
+    "minor": lambda found, rank: found.minor(rank),
+    "middle": lambda found, rank: found.middle(rank),
+}
+
+
+@pytest.mark.parametrize("side", [12, 600])
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+def test_no_triples_are_no_columns_and_more_than_there_are_are_refused(ask, side):
+    found = make.spectrum("layers.3.up_proj", torch.randn(side + 4, side, generator=seeded()))
+    none = ask(found, 0)
+    assert (none.U.shape, none.S.shape, none.Vh.shape) == ((side + 4, 0), (0,), (0, side))
+    a, b = spectrum.split(none, 2.0)
+    assert not (b @ a).any()
+    for rank in (-1, side + 1):
+        with pytest.raises(UserError, match=rf"up_proj\.weight \({side + 4}, {side}\): {rank} triples.* has {side}"):
+            ask(found, rank)

@@ -1,4 +1,4 @@
-"""Leading singular triples of a matrix, or of a stack of equal shapes, by a randomised block Krylov method.
+"""Leading singular triples of a matrix by a randomised block Krylov method.
 
 Musco and Musco, "Randomized block Krylov methods for stronger and faster approximate singular value
 decomposition" (2015), algorithm 2, with CholeskyQR for the blocks. Bytes and operations of the
@@ -6,7 +6,6 @@ leading order for (m, n) and a basis of k columns: 4 m n k operations, 2 k / blo
 matrix; a full SVD needs about 8 m n min(m, n).
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,7 +18,7 @@ WITHIN = 1e-3  # of a unit column within the basis: one projection leaves less t
 
 
 class Leading(NamedTuple):
-    """U (..., m, r), S (..., r), V (..., n, r). missed (...): estimated energy that the best r triples have more."""
+    """U (m, r), S (r,), V (n, r). missed: estimated energy that the best r triples have more."""
 
     U: torch.Tensor
     S: torch.Tensor
@@ -32,14 +31,13 @@ def basis_size(rank: int) -> int:
     return STEPS * max(BLOCK, -(-rank // 2))
 
 
-def leading(weight: torch.Tensor, rank: int, generators: Sequence[torch.Generator]) -> Leading:
-    """The `rank` largest singular triples of float32 (..., m, n), and how much they miss.
+def leading(weight: torch.Tensor, rank: int, generator: torch.Generator) -> Leading:
+    """The `rank` largest singular triples of float32 (m, n), and how much they miss.
 
-    generators: one per matrix, on the CPU; they make the first block. Needs m >= n >= basis_size(rank).
+    generator: on the CPU; it makes the first block. Needs m >= n >= basis_size(rank).
     """
     m, block = weight.shape[-2], basis_size(rank) // STEPS
-    first = torch.stack([torch.randn(m, block, generator=generator) for generator in generators])
-    ahead = weight.mT @ first.to(weight).view(*weight.shape[:-1], block)
+    ahead = weight.mT @ torch.randn(m, block, generator=generator).to(weight)
     basis = weight.new_empty(*weight.shape[:-2], STEPS * block, weight.shape[-1]).mT
     image = weight.new_empty(*weight.shape[:-2], STEPS * block, m).mT  # weight @ basis
     for step in range(STEPS):
@@ -61,9 +59,9 @@ def leading(weight: torch.Tensor, rank: int, generators: Sequence[torch.Generato
 
 
 def improved(weight: torch.Tensor, near: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One step of subspace iteration on float32 (..., m, n) from `near` (..., n, c), any columns.
+    """One step of subspace iteration on float32 (m, n) from `near` (n, c), any columns.
 
-    Returns U (..., m, c), S (..., c), V (..., n, c), S falling. With `near` close to the leading right
+    Returns U (m, c), S (c,), V (n, c), S falling. With `near` close to the leading right
     singular vectors, as after one alternation, one step is enough (benchmarks/init.py).
     """
     left = _orthonormal(weight @ near)
@@ -81,13 +79,13 @@ def missed(weight: torch.Tensor, u: torch.Tensor, s: torch.Tensor, v: torch.Tens
 
 
 def _ritz(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Squared singular values (..., k) in falling order and right singular vectors (..., k, k) of the image."""
+    """Squared singular values (k,) in falling order and right singular vectors (k, k) of the image."""
     value, vector = torch.linalg.eigh(image.mT @ image)
     return value.flip(-1).clamp(min=0), vector.flip(-1)
 
 
 def _orthonormal(block: torch.Tensor, against: torch.Tensor | None = None) -> torch.Tensor:
-    """The block (..., m, b) with orthonormal columns, orthogonal to `against`.
+    """The block (m, b) with orthonormal columns, orthogonal to `against`.
 
     Twice is enough, unless the block lies within `against`, as with equal singular values or a low
     rank: what is left of it is rounding, most of which can lie within again.

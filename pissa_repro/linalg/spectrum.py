@@ -5,7 +5,7 @@ The solvers are krylov.py (fast) and gram.py (exact); which one serves where was
 (benchmarks/init.py, docs/project/decisions/decompositions.md).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,28 +63,15 @@ def by_krylov(wanted: int, shape: tuple[int, ...]) -> bool:
 
 def leading(weight: torch.Tensor, rank: int, generator: torch.Generator) -> Triples:
     """The `rank` largest triples of float32 (out, in): block Krylov; exact where that is slower or misses TOLERANCE."""
-    return _leading(weight, rank, [generator])[0]
-
-
-def stacked(weights: torch.Tensor, rank: int, generators: Sequence[torch.Generator]) -> list[Triples]:
-    """`leading` for a stack of equal shapes, float32 (n, out, in), as one batch: worth it on a GPU."""
-    return _leading(weights, rank, generators)
-
-
-def _leading(weight: torch.Tensor, rank: int, generators: Sequence[torch.Generator]) -> list[Triples]:
-    alone = weight.view(-1, *weight.shape[-2:])
-    if not by_krylov(rank, weight.shape[-2:]):
-        return [exact(matrix, 0, rank) for matrix in alone]
-    tall = weight.shape[-2] >= weight.shape[-1]
-    u, s, v, missed = krylov.leading(weight if tall else weight.mT, rank, generators)
-    remainder = gram.frobenius(weight) ** 2 - s.double().square().sum(-1)
-    excess = (missed / (2 * remainder).clamp(min=0)).view(-1).tolist()  # where nothing remains, no number or infinite
-    u, s, v = (part.view(len(alone), *part.shape[weight.ndim - 2 :]) for part in (u, s, v))
-    u, v = (u, v) if tall else (v, u)
-    return [
-        Triples(u[i], s[i], v[i].mT, excess[i]) if excess[i] <= TOLERANCE else exact(matrix, 0, rank)
-        for i, matrix in enumerate(alone)
-    ]
+    if not by_krylov(rank, weight.shape):
+        return exact(weight, 0, rank)
+    tall = weight.shape[0] >= weight.shape[1]
+    u, s, v, missed = krylov.leading(weight if tall else weight.mT, rank, generator)
+    remainder = gram.frobenius(weight) ** 2 - s.double().square().sum()
+    excess = (missed / (2 * remainder).clamp(min=0)).item()  # where nothing remains, no number or infinite
+    if not excess <= TOLERANCE:
+        return exact(weight, 0, rank)
+    return Triples(u, s, v.mT, excess) if tall else Triples(v, s, u.mT, excess)
 
 
 def exact(weight: torch.Tensor, first: int, last: int) -> Triples:
@@ -137,12 +124,13 @@ class Spectrum:
     def principal(
         self, rank: int, solver: str = "fast", part: str = "", matrix: Callable[[], torch.Tensor] | None = None
     ) -> Triples:
-        """The `rank` largest triples. Raises UserError for a rank that the weight does not have.
+        """The `rank` largest triples, also none. Raises UserError for a rank that the weight does not have.
 
         part, matrix: of another matrix that is made from the weight, such as its quantization error, by
         a name of its own. It is made only where its triples are not kept.
         """
-        count = rank  # what niter_<n> gives depends on the rank, so there is nothing to share
+        self._refuse(rank)
+        count = max(rank, 1)  # what niter_<n> gives depends on the rank, so there is nothing to share
         if solver in ("fast", "exact"):
             count = min(columns(rank, self.weight.shape, self._kept) + krylov.OVERSAMPLE, *self.weight.shape)
 
@@ -170,6 +158,7 @@ class Spectrum:
         return self._exact_slice("middle", rank)
 
     def _exact_slice(self, part: str, rank: int) -> Triples:
+        self._refuse(rank)
         n, kept = min(self.weight.shape), columns(rank, self.weight.shape, self._kept)
         first, last = _PARTS[part](n, kept)
         triples = self._slice(f"{part}-{kept}", lambda: exact(self.weight.double(), first, last).float())
@@ -214,6 +203,12 @@ class Spectrum:
             self._slices[part] = triples
         return self._slices[part]
 
+    def _refuse(self, rank: int) -> None:
+        """Raise UserError for a number of triples that no matrix of this shape has."""
+        most = min(self.weight.shape)
+        if not 0 <= rank <= most:
+            raise UserError(f"{self.name} {tuple(self.weight.shape)}: {rank} triples are asked for; it has {most}.")
+
     def _floor(self, s: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
         """What a singular value is that is zero to rounding, at most."""
         return 2 * max(self.weight.shape) ** 0.5 * torch.finfo(s.dtype).eps * largest
@@ -221,7 +216,7 @@ class Spectrum:
     def check(self, s: torch.Tensor, largest: torch.Tensor, part: str = "") -> None:
         """Raise UserError for singular values that are zero to rounding: their columns of A and B would never train."""
         floor = self._floor(s, largest)
-        if s[-1] <= floor:
+        if len(s) and s[-1] <= floor:
             place = f"{self.name} ({part.strip('-')})" if part else self.name
             if not largest > 0:
                 raise UserError(
