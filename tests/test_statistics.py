@@ -16,7 +16,7 @@ from pissa_repro.model.base import module_name, stores_transposed
 from pissa_repro.model.blocks import Blocks, Notes
 from pissa_repro.model.checkpoint import projections, shapes
 from pissa_repro.model.load import load_base
-from pissa_repro.model.statistics import KINDS, measure, row_of
+from pissa_repro.model.statistics import GRADIENT, measure, row_of
 from pissa_repro.model.tokens import load_tokenizer
 from pissa_repro.model.walk import Sum
 from pissa_repro.plan.config import ROOT
@@ -53,7 +53,7 @@ def whole(model, rows, names):
         layers[name].register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0].detach().flatten(0, 1)))
     logits = torch.cat([model(**row.inputs).logits[0] for row in rows])
     torch.nn.functional.cross_entropy(logits, torch.cat([row.labels[0] for row in rows])).backward()
-    found = {kind: {} for kind in KINDS}
+    found = {kind: {} for kind in methods.KINDS}
     for name, layer in layers.items():
         x, gradient = torch.cat(inputs[name]).double(), layer.weight.grad
         found["gradient"][name] = gradient.t() if stores_transposed(layer) else gradient
@@ -65,9 +65,9 @@ def whole(model, rows, names):
 @pytest.mark.parametrize("name", MODELS)
 def test_statistics_are_those_of_the_whole_model(folders, name):
     model, rows, names = loaded(folders[name])
-    found = {kind: dict(measure(model, rows, names, kind, CPU)) for kind in KINDS}
+    found = {kind: dict(measure(model, rows, names, kind, CPU)) for kind in methods.KINDS}
     wanted, tokens = whole(model, rows, names)
-    for kind in KINDS:
+    for kind in methods.KINDS:
         assert found[kind].keys() == set(names)
         for module, (value, seen) in found[kind].items():
             assert value.dtype == torch.float32 and value.shape == wanted[kind][module].shape
@@ -76,7 +76,7 @@ def test_statistics_are_those_of_the_whole_model(folders, name):
 
 
 def test_the_kinds_of_methods_are_those_that_are_measured():
-    assert methods.KINDS == KINDS
+    assert (GRADIENT, *walk.OF_INPUTS) == methods.KINDS
 
 
 def test_a_long_sum_does_not_stop_growing():
@@ -98,7 +98,7 @@ def test_sums_that_do_not_fit_together_are_measured_one_after_the_other(folders,
     assert all(torch.equal(alone[name].value, one.value) for name, one in together.items())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", methods.KINDS)
 @pytest.mark.parametrize("name", ["llama", "t5"])
 def test_work_that_is_stopped_anywhere_goes_on_with_the_same_bits(folders, name, kind, tmp_path):
     model, rows, names = loaded(folders[name], count=2)
@@ -178,15 +178,15 @@ def test_memory_does_not_grow_with_the_number_of_layers(kind, tmp_path):
 
 def test_a_model_whose_blocks_are_not_called_in_order_is_measured_as_a_whole(folders):
     model, rows, names = loaded(folders["llama"], count=2)
-    wanted = {kind: dict(measure(model, rows, names, kind, CPU)) for kind in KINDS}
+    wanted = {kind: dict(measure(model, rows, names, kind, CPU)) for kind in methods.KINDS}
     model.model.spare = torch.nn.ModuleList([torch.nn.Linear(2, 2)])  # never called
     assert not Blocks(model, rows[0].inputs, CPU).names
-    for kind in KINDS:
+    for kind in methods.KINDS:
         for name, (value, _) in measure(model, rows, names, kind, CPU):
             assert relative(value, wanted[kind][name].value) < 2e-6
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", methods.KINDS)
 def test_what_cannot_be_measured_is_refused_by_name(folders, kind):
     model, rows, names = loaded(folders["llama"], count=1)
     says(lambda: list(measure(model, [], names, kind, CPU)), "no rows")
@@ -205,6 +205,6 @@ def test_a_tied_weight_is_refused(folders):
 
 def test_modules_outside_the_blocks_are_measured_too(folders):
     model, rows, _ = loaded(folders["llama"])
-    found = {kind: dict(measure(model, rows, ["lm_head"], kind, CPU)) for kind in KINDS}
+    found = {kind: dict(measure(model, rows, ["lm_head"], kind, CPU)) for kind in methods.KINDS}
     wanted, _ = whole(model, rows, ["lm_head"])
-    assert all(relative(found[kind]["lm_head"].value, wanted[kind]["lm_head"]) < 2e-6 for kind in KINDS)
+    assert all(relative(found[kind]["lm_head"].value, wanted[kind]["lm_head"]) < 2e-6 for kind in methods.KINDS)

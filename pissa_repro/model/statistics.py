@@ -14,14 +14,13 @@ from pissa_repro.model.architecture import CAUSAL, architecture
 from pissa_repro.model.base import module_name, uses
 from pissa_repro.model.blocks import Blocks, Notes
 from pissa_repro.model.checkpoint import all_finite
-from pissa_repro.model.walk import NO_LOSS, OF_INPUTS, Row, Walk
+from pissa_repro.model.walk import NO_LOSS, Row, Walk
 from pissa_repro.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 GRADIENT = "gradient"
-KINDS = (GRADIENT, *OF_INPUTS)
 
 
 class Measured(NamedTuple):

@@ -42,9 +42,9 @@ def files(module: str, *more: str, root: Path = ROOT) -> list[str]:
     return sorted(path.relative_to(root).as_posix() for path in reached.values())
 
 
-def digest(files: Iterable[str], root: Path = ROOT) -> str:
+def digest(files: Iterable[str]) -> str:
     """The SHA-256 of files, given as from `files`, with their names: the same wherever the checkout lies."""
-    lines = [f"{name} {_sha256(root / name)}" for name in sorted(files)]
+    lines = [f"{name} {_sha256(ROOT / name)}" for name in sorted(files)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -19,7 +19,7 @@ class Correlation(NamedTuple):
     n: int
 
 
-def kendall(a: Sequence[float], b: Sequence[float], draws: int = DRAWS, seed: int = 0) -> Correlation | None:
+def kendall(a: Sequence[float], b: Sequence[float]) -> Correlation | None:
     """Kendall's tau-b of the pairs (a_i, b_i), with the percentiles of a bootstrap over the pairs.
 
     Kendall 1945, "The treatment of ties in ranking problems", Biometrika 33. A pair that a draw holds twice is tied
@@ -29,7 +29,7 @@ def kendall(a: Sequence[float], b: Sequence[float], draws: int = DRAWS, seed: in
     n = len(first)
     if n < FEWEST or not first.any() or not second.any():
         return None
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
+    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=DRAWS)
     drawn = _tau(first, second, counts)
     low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Correlation(float(_tau(first, second, np.ones((1, n)))[0]), float(low), float(high), n)

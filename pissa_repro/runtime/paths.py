@@ -130,14 +130,14 @@ def data(name: str, results: Path = RESULTS) -> Path:
     return rows_folder(results) / f"{name}.json"
 
 
-def admissions(results: Path = RESULTS) -> Path:
+def admissions() -> Path:
     """The folder of the records of what was checked before any work."""
-    return results / "admit"
+    return RESULTS / "admit"
 
 
-def admission(purpose: str, model: str, results: Path = RESULTS) -> Path:
+def admission(purpose: str, model: str) -> Path:
     """The record of what was checked of a model, for the "sweep" or the "studies"."""
-    return admissions(results) / purpose / f"{model}.json"
+    return admissions() / purpose / f"{model}.json"
 
 
 def all_statistics(results: Path = RESULTS) -> Path:
@@ -222,9 +222,9 @@ def table(place: str, ending: str = "csv", results: Path = RESULTS) -> Path:
     return results / f"{place}.{ending}"
 
 
-def figure(place: str, ending: str = "svg", figures: Path = FIGURES) -> Path:
+def figure(place: str, ending: str = "svg") -> Path:
     """A figure by its place: "paper/figure14", "extra/depth"."""
-    return figures / f"{place}.{ending}"
+    return FIGURES / f"{place}.{ending}"
 
 
 def log(*names: str) -> Path:

@@ -30,7 +30,6 @@ from pissa_repro.starts.statistics import Known
 
 log = logging.getLogger(__name__)
 Error = dict[str, float]
-Pair = tuple[torch.Tensor, torch.Tensor]
 
 
 def error(rest: torch.Tensor, covariance: torch.Tensor | None = None) -> Error:

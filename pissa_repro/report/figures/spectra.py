@@ -48,10 +48,10 @@ def draw_fit(axes: Axes, x: numpy.ndarray, density: numpy.ndarray, facts: dict[s
     axes.annotate(text, (0.98, 0.96), xycoords="axes fraction", ha="right", va="top")
 
 
-def draw_normal(axes: Axes, histogram: dict[str, Any], colour: str, label: str = "") -> None:
+def draw_normal(axes: Axes, histogram: dict[str, Any], colour: str) -> None:
     """Values with the normal distribution of their mean and deviation."""
     mean, std = histogram["mean"], histogram["std"]
-    x = draw_values_of(axes, histogram, colour, label)
+    x = draw_values_of(axes, histogram, colour, "")
     density = numpy.exp(-(((x - mean) / std) ** 2) / 2) / (std * math.sqrt(2 * math.pi))
     draw_fit(axes, x, density, {"mu": mean, "sigma": std})
 

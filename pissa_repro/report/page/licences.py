@@ -19,7 +19,6 @@ OTHERS = (
     "json-stringify-pretty-compact semver topojson-client"
 ).split()
 ADAPTED = "d3-contour d3-regression esprima fabric hashlru quickselect regression science".split()  # inside of Vega
-FREE = ("robust-predicates",)  # in the public domain, by the Unlicense
 
 
 def licences() -> Iterator[tuple[str, str]]:
