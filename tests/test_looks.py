@@ -3,6 +3,8 @@
 import pytest
 from figured import drawn, made
 from matplotlib.colors import to_hex
+from plugged import plugged, text
+from wrong_methods import PLAIN
 
 from pissa_repro import methods, quantizers
 from pissa_repro.plan.config import ROOT, load
@@ -115,6 +117,34 @@ def test_a_plug_in_that_says_no_look_has_one_that_no_shipped_one_has(tmp_path, m
     assert all(first[label] == alone[label] for label in first)
     assert alone["MiLoRA"][:2] not in [look[:2] for look in shipped.values()]
     assert alone["QLoRA (fp4)"][6] not in {"", alone["QLoRA"][6]}
+
+
+def test_plug_ins_that_say_no_look_differ_from_each_other(tmp_path, monkeypatch):
+    """Case 5: those of one number, too; the shipped ones look as without them."""
+    from pissa_repro.report.figures.looks import look
+
+    shipped = {name: look("", name, "none") for name in methods.names()}
+    with plugged(tmp_path, {f"mine_{number}": text("mine", PLAIN) for number in range(12)}):
+        found = {name: look("", name, "none") for name in methods.names()}
+    assert shipped.items() <= found.items()
+    assert len({(one.colour, one.marker) for one in found.values()}) == len(shipped) + 12
+    file = quantizers.PLUGINS.load("int4")
+    given = {quant: look("", "lora", quant) for quant in quantizers.names() if not quant.startswith("int4")}
+    monkeypatch.setattr(file, "LOOKS", {}, raising=False)
+    found = {quant: look("", "lora", quant) for quant in quantizers.names()}
+    assert given.items() <= found.items() and len(file.VARIANTS) > 2
+    for part in ("line", "hatch"):
+        assert len({getattr(one, part) for one in found.values()}) == len(found)
+
+
+def test_where_no_number_is_free_they_come_again():
+    from pissa_repro.report.figures.looks import _numbered
+
+    names = [f"mine_{number}" for number in range(7)]
+    found = _numbered({"given": 2, **dict.fromkeys(reversed(names))}, range(1, 5))
+    assert found == _numbered({**dict.fromkeys(names), "given": 2}, range(1, 5))
+    assert found["given"] == 2 and sorted(found[name] for name in names[:3]) == [1, 3, 4]
+    assert set(found.values()) == {1, 2, 3, 4}
 
 
 @pytest.mark.parametrize("name", methods.names())

@@ -222,7 +222,7 @@ class Method(Protocol):
 
     LOOK: int | None = None
     """The number of its colour and marker in figures (report/figures/looks.py), another one for each file: 0 to
-    27 are kept for the shipped ones. None: one from 28 on that follows from the file's name."""
+    27 are kept for the shipped ones. None: a free one from 28 on that follows from the file's name."""
 
     def start(self, weight: "torch.Tensor", setting: Setting) -> Start:
         """The parts of a float32 weight (out, in), which stays as it is: float32, finite, on the weight's device.

@@ -33,7 +33,7 @@ class Quantizer(Protocol):
 
     LOOKS: Mapping[str, int] = MappingProxyType({})
     """The number of the line and hatch of each variant in figures (report/figures/looks.py), from 0, all different.
-    A variant that is not in it has one from 9 on that follows from its name."""
+    A variant that is not in it has one from 15 on, a free one that follows from its name."""
 
     LEVELS: tuple[float, ...] = ()
     """The values that a block scaled to [-1, 1] is rounded to, in their order, where there are such."""

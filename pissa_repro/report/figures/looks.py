@@ -5,6 +5,8 @@ stand in the plug-ins' files (LOOK, LOOKS); no method is known by its name here,
 """
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ from pissa_repro.runtime.record import canonical
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")  # one more than colours: 56 pairs before one comes again
 OWN = 28  # pairs that the shipped files share out; the others are left to methods that say none
+PAIRS = len(COLOURS) * len(MARKERS)
 # Of the methods that a config makes of a file: the file's colour, a thin line, and a marker that no file has. From the
 # ninth such method of one file in one sweep on, markers come again.
 OTHER_MARKERS = ("<", ">", "*", "d", "h", (4, 1, 0), (4, 1, 45), (6, 1, 0))
@@ -88,16 +91,33 @@ def looks(sweep: Sweep) -> dict[tuple[str, str], Look]:
 
 
 def _method(name: str) -> int:
-    """The number of a method's look: its own, else one of the pairs of colour and marker that no shipped file has."""
-    given = methods.load(name).LOOK
-    return OWN + _hash(name, len(COLOURS) * len(MARKERS) - OWN) if given is None else given
+    """The number of a method's look: its own, else one of the pairs of colour and marker that no other file has."""
+    return _numbered({one: methods.load(one).LOOK for one in methods.names()}, range(OWN, PAIRS))[name]
 
 
 def _quant(name: str) -> int:
     """The number of a quantization's look, in the same way."""
-    file, quantizer, _ = quantizers.find(name)
-    given = quantizer.LOOKS.get(name.removeprefix(file))
-    return SHIPPED + _hash(name, len(LINES) - SHIPPED) if given is None else given
+    quants = ((one, *quantizers.find(one)) for one in quantizers.names())
+    given = {one: quantizer.LOOKS.get(one.removeprefix(file)) for one, file, quantizer, _ in quants}
+    return _numbered(given, range(SHIPPED, len(LINES)))[name]
+
+
+def _numbered(given: dict[str, int | None], left: range) -> dict[str, int]:
+    """Numbers by name: the given ones; where none is given, one of those left that follows from the name.
+
+    Of several names with the same number, the first by name keeps it, and the others have the next free. Where none is
+    free, numbers come again.
+    """
+    numbers = {name: number for name, number in given.items() if number is not None}
+    for name in sorted(given.keys() - numbers.keys()):
+        numbers[name] = _free(_hash(name, len(left)), left, numbers.values())
+    return numbers
+
+
+def _free(wanted: int, left: Sequence[int], taken: Collection[int]) -> int:
+    """The first that is not taken of those left, from place `wanted` on and round to it; that one, where all are."""
+    in_order = [*left[wanted:], *left[:wanted]]
+    return next((number for number in in_order if number not in taken), left[wanted])
 
 
 def _variants(sweep: Sweep) -> dict[str, int]:
@@ -106,17 +126,15 @@ def _variants(sweep: Sweep) -> dict[str, int]:
     Of several variants of a file with the same number, the first by name keeps it, and the others have the next free.
     """
     numbers: dict[str, int] = {}
-    taken: set[tuple[str, int]] = set()
-    count = len(OTHER_MARKERS)
+    taken: dict[str, set[int]] = defaultdict(set)
+    left = range(len(OTHER_MARKERS))
     for name in sorted({method for method, _ in sweep.labels}):
         definition = sweep.definition(name)
         init = definition["init"]
         if name == init and not definition["lora"]:
             continue
-        wanted = _hash(_facts(sweep, name), count)
-        free = ((wanted + step) % count for step in range(count))
-        numbers[name] = next((number for number in free if (init, number) not in taken), wanted)
-        taken.add((init, numbers[name]))
+        numbers[name] = _free(_hash(_facts(sweep, name), len(left)), left, taken[init])
+        taken[init].add(numbers[name])
     return numbers
 
 
