@@ -33,6 +33,19 @@ def test_a_wrong_method_is_caught(name):
     assert said, "a check that says nothing"
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a_statistic_that_is_not_asked_for", "reads the gradient of data, and STATISTICS asks for covariance."),
+        ("no_statistics", "reads the magnitude of data, and STATISTICS asks for none."),
+        ("a_statistic_that_there_is_not", "unknown kind of statistic 'gradients'. Did you mean 'gradient'?"),
+    ],
+)
+def test_a_statistic_that_the_file_does_not_name_is_told(name, words):
+    _, said = caught(name)
+    assert f"pissa_repro/methods/{name}.py: {words}" in said
+
+
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_method_that_keeps_its_promises_is_not(name):
     assert caught(name) is None

@@ -23,7 +23,7 @@ from pissa_repro.starts import ranks
 from pissa_repro.starts.checked import check
 from pissa_repro.starts.facts import captured, measured, summary
 from pissa_repro.starts.kept import Kept
-from pissa_repro.starts.statistics import Known
+from pissa_repro.starts.statistics import Asked, Known
 
 log = logging.getLogger(__name__)
 Shape = tuple[int, int]
@@ -53,15 +53,19 @@ def spectrum(name: str, weight: torch.Tensor, kept: Kept | None = None) -> Spect
 def setting(
     name: str, decomposed: Spectrum, spec: StartSpec, statistics: Mapping[str, torch.Tensor] = NOTHING
 ) -> methods.Setting:
-    """What a method may know beside the weight. Raises UserError where it has to know more of data than is given."""
+    """What a method may know beside the weight. Raises UserError where it has to know more of data than is given.
+
+    It knows of the statistics that its file asks for, and of no others (`Asked`).
+    """
     if lacking := [kind for kind in methods.load(spec["method"]).STATISTICS if kind not in statistics]:
         raise UserError(
             f"method {spec['method']}: its start has to know the {' and the '.join(lacking)} of data, which a sweep "
             "measures (rules/statistics.smk), and which --statistics gives by hand."
         )
+    known = Asked(spec["method"], statistics)
     scaling = factors.scaling(spec["alpha"], spec["rank"], spec["rslora"])
     drawn, quant, options = generator(spec["seed"], name), spec["quant"], spec["options"]
-    return methods.Setting(spec["rank"], scaling, quant, drawn, decomposed, options, statistics)
+    return methods.Setting(spec["rank"], scaling, quant, drawn, decomposed, options, known)
 
 
 def start_module(

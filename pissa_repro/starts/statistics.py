@@ -9,13 +9,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from pissa_repro import methods
 from pissa_repro.model import checkpoint, targets, tokens
 from pissa_repro.model.architecture import architecture
 from pissa_repro.model.blocks import Notes
 from pissa_repro.model.load import check_length, default_device, load_base
 from pissa_repro.model.skeleton import own_config
 from pissa_repro.model.statistics import Measured, measure, row_of
-from pissa_repro.runtime.errors import UserError
+from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.progress import track
 from pissa_repro.runtime.record import atomic, read_json, read_lines, refuse_no_space
 from pissa_repro.runtime.specs import StatisticsSpec
@@ -83,6 +84,23 @@ def _write(path: Path, kind: str, measured: Measured) -> None:
 def _tokens(path: Path) -> int:
     with safe_open(path, framework="pt") as file:
         return int(file.metadata()["tokens"])
+
+
+class Asked(dict[str, torch.Tensor]):
+    """Those of a module's statistics that a method's file asks for, by kind. Raises UserError for another one."""
+
+    def __init__(self, method: str, given: Mapping[str, torch.Tensor]):
+        self.method, self.kinds = method, tuple(methods.load(method).STATISTICS)
+        super().__init__({kind: given[kind] for kind in self.kinds})
+
+    def __missing__(self, kind: str) -> torch.Tensor:
+        file = methods.PLUGINS.file(self.method)
+        if kind not in methods.KINDS:
+            raise unknown("kind of statistic", kind, methods.KINDS, file)
+        raise UserError(
+            f"{file}: reads the {kind} of data, and STATISTICS asks for {' and '.join(self.kinds) or 'none'}. Say "
+            f"STATISTICS = {{'{kind}': {{'rows': ...}}}} there, with how many rows it is measured over."
+        )
 
 
 class Known:
