@@ -24,6 +24,7 @@ class Toy(Protocol):
 
     TITLE: str
     SIZE: int | float = 2
+    VERSION: int = 1
     NAMES: tuple[str, ...] = ()
 
     @abstractmethod
@@ -79,6 +80,21 @@ def test_helpers_are_private_or_in_all(room):
     for line in ("drawn = draw\n", "from functools import partial\nred, drawn = 1, partial(draw, colour='red')\n"):
         says(room({"a": WHOLE + line}).check, "/a.py", "unknown name 'drawn'", "Did you mean 'draw'?")
     says(room({"a": WHOLE + helpers}).check, "/a.py", "unknown name 'shown'", "underscore", "__all__")
+
+
+def test_a_version_is_raised_with_those_of_the_files_that_are_imported(room):
+    """Itself or by way of others, in a circle, inside a function, as a module or by the names in it."""
+    ways = ("from {} import b\n", "import {}.b\n", "from {}.b import draw\n", "def note(row):\n    from {} import b\n")
+    for way in ways:
+        made = room(dict.fromkeys(("a", "b", "c", "math"), WHOLE))
+        more = {
+            "a": way + "from math import pi\n",
+            "b": "VERSION = 3\nfrom {0} import c\nimport {0}._shared\n",
+            "c": "VERSION = 2\nimport {}.a\n",
+        }
+        for file, text in more.items():
+            (made.folder / f"{file}.py").write_text(WHOLE + text.format(made.package), encoding="utf-8")
+        assert [made.version(name) for name in ("a", "b", "c", "math")] == [4, 4, 4, 1]
 
 
 def test_an_unknown_name_is_told_with_the_nearest(room):

@@ -4,6 +4,7 @@ Only `none`, no quantization, has a name: the whole project knows it. The bits o
 test_quantize.py.
 """
 
+import re
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from starting import decaying
 from pissa_repro import quantizers
 from pissa_repro.adapters import released_card
 from pissa_repro.plan import config
+from pissa_repro.runtime.plugins import members
 
 every_quant = pytest.mark.parametrize("quant", quantizers.names())
 every_file = pytest.mark.parametrize("file", quantizers.PLUGINS.names())
@@ -55,6 +57,13 @@ def test_no_torch_before_a_weight_is_quantized():
         [sys.executable, "-c", code], capture_output=True, encoding="utf-8", cwd=config.ROOT, check=True
     )
     assert found.stdout.strip() == "[]"
+
+
+def test_the_guides_table_holds_every_name_of_the_contract():
+    guide = (config.ROOT / "docs/guides/add_a_quantizer.md").read_text(encoding="utf-8")
+    section = guide.partition("\n## What the file declares\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)", row)) == sorted(members(quantizers.Quantizer))
 
 
 @every_quant

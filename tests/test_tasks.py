@@ -58,6 +58,7 @@ WRONG = {  # what is replaced (a pattern), by what, and the words of the refusal
     "a missing key": ("^doc_to_target.*?\n", "", ["no 'doc_to_target'"]),
     "another name": ("^task: ", "task: x", ["'task'", "the file's name"]),
     "no unit": ("  unit:", "  units:", ["no 'metadata.unit'", "'metadata.units'"]),
+    "a version in words": ("version: 1", "version: one", ["metadata.version is 'one'", "a number"]),
     "no published rule": ("metric: paper", "metric: papers", ["'paper'", "mean 'papers'?"]),
     "no direction": ("higher_is_better", "higher_is_beter", ["no 'higher_is_better'", "'higher_is_beter'"]),
     "another rule": ("^process_results.*?$", "process_results: !function rows.prompt", ["answer rule 'rows.prompt'"]),

@@ -99,7 +99,7 @@ def _complaint_of_statistics(module: ModuleType) -> str | None:
 
 
 PLUGINS = Room("pissa_repro.methods", "method", Method, _complaint)
-names, load = PLUGINS.names, PLUGINS.load
+names, load, version = PLUGINS.names, PLUGINS.load, PLUGINS.version
 
 
 def redistributes(name: str, options: Mapping[str, Any]) -> bool:

@@ -210,7 +210,8 @@ class Method(Protocol):
     """True: s * B @ C @ A depends on s. Otherwise the update at the start is the same for every s."""
 
     VERSION: int = 1
-    """Raised when the start or the training changes, so that the cells of this method, and only they, run again."""
+    """Raised when the start or the training changes, so that the cells of this method run again, and those of methods
+    whose files import this one."""
 
     TAKES: str | None = None
     """What A and B hold of W at the start where the base is left without it, in words; None where the base stays W.

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, cast
 
 from pissa_repro import quantizers
 from pissa_repro.model.peft_words import PLAIN
+from pissa_repro.plan import versions
 from pissa_repro.plan.sections import Config, WrittenAdopted
 from pissa_repro.runtime.errors import UserError, unknown
 from pissa_repro.runtime.specs import AdoptSpec, BaseSpec
@@ -47,8 +48,8 @@ class Adopted:
 
     def spec(self, version: int) -> AdoptSpec | BaseSpec:
         """What decides a score, but for the bits of the adapter and of the base."""
-        prompt = {} if self.prompt == DEFAULT else {"prompt": self.prompt}
-        return cast("AdoptSpec", {"stage": self.stage, "version": version, "quant": self.quant, **prompt})
+        more = versions.of_quants([self.quant]) | ({} if self.prompt == DEFAULT else {"prompt": self.prompt})
+        return cast("AdoptSpec", {"stage": self.stage, "version": version, "quant": self.quant, **more})
 
 
 def swept(config: Config) -> dict[str, Adopted]:

@@ -14,7 +14,6 @@ from pissa_repro.plan.cells import Point
 from pissa_repro.plan.sections import Config
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.specs import BaseSpec
-from pissa_repro.sources.prompt import DEFAULT
 
 UNTRAINED = "not trained"
 PREFIX = "base-"  # how its folder begins
@@ -31,10 +30,8 @@ class BaseModel(Adopted):
     def spec(self, version: int) -> BaseSpec:
         """What decides a score, but for the bits of the base: its quantized modules, its dtype, its prompt."""
         train = dict(self.train)
-        spec: dict[str, Any] = {"stage": self.stage, "version": version, "quant": self.quant, "dtype": train["dtype"]}
-        if self.quant != "none":
-            spec |= lora.targets({}, train)
-        return cast("BaseSpec", spec if self.prompt == DEFAULT else {**spec, "prompt": self.prompt})
+        spec: dict[str, Any] = {**super().spec(version), "dtype": train["dtype"]}
+        return cast("BaseSpec", spec if self.quant == "none" else {**spec, **lora.targets({}, train)})
 
 
 def swept(config: Config) -> dict[str, BaseModel]:

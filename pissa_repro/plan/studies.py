@@ -6,6 +6,7 @@ Which points each study measures, and the specs of its stages. Imports no torch:
 from pathlib import Path
 
 from pissa_repro import methods
+from pissa_repro.plan import versions
 from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.sections import Studies
 from pissa_repro.plan.sweep import SOLVER_VERSION, STAGE_VERSION, Sweep
@@ -53,13 +54,15 @@ def grid(studies: Studies, name: str) -> list[GridPoint]:
 
 def errors_spec(sweep: Sweep, model: str, name: str) -> ErrorsSpec:
     """Spec of measuring a grid of errors on a model."""
-    return {**_spec(sweep, model, "errors"), "points": grid(sweep.config["studies"], name)}
+    points = grid(sweep.config["studies"], name)
+    return {**_spec(sweep, model, "errors", *(point["quant"] for point in points)), "points": points}
 
 
 def spectra_spec(sweep: Sweep, model: str) -> SpectraSpec:
     """Spec of the singular values and the distribution of a model's weights (Figures 3, 9, 10, 11)."""
     studies = sweep.config["studies"]
-    return {**_spec(sweep, model, "spectra"), "module": studies["module"], "rank": studies["rank"], "quant": "nf4"}
+    own = _spec(sweep, model, "spectra", "nf4")
+    return {**own, "module": studies["module"], "rank": studies["rank"], "quant": "nf4"}
 
 
 def solvers_spec(sweep: Sweep, model: str) -> SolversSpec:
@@ -77,6 +80,7 @@ def trained_error_spec(sweep: Sweep, cell: Cell) -> TrainedErrorSpec:
         "train": sweep.train_spec(cell),
         "init": sweep.init_spec(cell),
         "evaluated_as": quants,
+        **versions.of_quants(quants),
     }
 
 
@@ -100,7 +104,7 @@ def gptq_spec(sweep: Sweep, model: str) -> GptqSpec:
     }
 
 
-def _spec(sweep: Sweep, model: str, stage: str) -> StudySpec:
+def _spec(sweep: Sweep, model: str, stage: str, *quants: str) -> StudySpec:
     studies = sweep.config["studies"]
     if model not in studies["models"]:
         raise unknown("model", model, studies["models"], "config.studies.models")
@@ -108,7 +112,8 @@ def _spec(sweep: Sweep, model: str, stage: str) -> StudySpec:
         "stage": stage,
         "version": VERSION[stage],
         "solver_version": SOLVER_VERSION,
-        "method_versions": {name: methods.load(name).VERSION for name in studies["methods"]},
+        "method_versions": {name: methods.version(name) for name in studies["methods"]},
+        **versions.of_quants(quants),
         "target_modules": studies["target_modules"],
     }
 

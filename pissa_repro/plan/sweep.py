@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 
 from pissa_repro import methods
 from pissa_repro.plan import config as config_module
-from pissa_repro.plan import datasets, lora, statistics
+from pissa_repro.plan import datasets, lora, statistics, versions
 from pissa_repro.plan.adopted import Adopted
 from pissa_repro.plan.cells import Cell
 from pissa_repro.plan.grid import Grid
@@ -40,7 +40,7 @@ STAGE_VERSION = {
     "fetch": 1, "admit": 1, "init": 1, "quant_error": 1, "train": 1, "adopt": 1, "base": 1, "generate": 1,
     "evaluate": 1,
 }  # fmt: skip
-SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum, quantize)
+SOLVER_VERSION = 1  # raised when a decomposition comes out otherwise (krylov, gram, spectrum)
 Definition = TypeVar("Definition")
 
 
@@ -49,6 +49,12 @@ def _defined(section: str, definitions: Mapping[str, Definition], name: str) -> 
     if name not in definitions:
         raise unknown(section[:-1], name, definitions, f"config.{section}")
     return definitions[name]
+
+
+def scoring(generate: GenerateSpec) -> EvaluateSpec:
+    """Spec of scoring what was generated from a spec."""
+    task = versions.of_task(generate["task"])
+    return {"stage": "evaluate", "version": STAGE_VERSION["evaluate"], **task, "generate": generate}
 
 
 def _only(keep: tuple[str, ...], definition: ModelSource) -> ModelSource:
@@ -104,9 +110,10 @@ class Sweep(Grid):
             "version": STAGE_VERSION["init"],
             "solver_version": SOLVER_VERSION,
             "method": definition["init"],
-            "method_version": methods.load(definition["init"]).VERSION,
+            "method_version": methods.version(definition["init"]),
             "options": options,
             "quant": cell.quant,
+            **versions.of_quants([cell.quant]),
             "rank": cell.rank,
             "alpha": self._alpha(cell),
             "rslora": train["rslora"],
@@ -212,8 +219,7 @@ class Sweep(Grid):
 
     def evaluate_spec(self, cell: Cell | Adopted, task: str) -> EvaluateSpec:
         """Spec of scoring what a trained cell has generated on a task of the config."""
-        version = STAGE_VERSION["evaluate"]
-        return {"stage": "evaluate", "version": version, "generate": self.generate_spec(cell, task)}
+        return scoring(self.generate_spec(cell, task))
 
     def by_task_file(self) -> dict[str, "Sweep"]:
         """The sweep by the lm-eval task file of its tasks: {file: the part with the tasks that use it}."""

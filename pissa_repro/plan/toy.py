@@ -58,7 +58,7 @@ def spec(sweep: Sweep) -> ToySpec:
         "stage": "toy",
         "version": VERSION,
         "solver_version": SOLVER_VERSION,
-        "method_versions": {name: methods.load(name).VERSION for name in METHODS},
+        "method_versions": {name: methods.version(name) for name in METHODS},
         "data": "mnist" if "data" in given else "digits",
         "seeds": given.get("seeds", SEEDS),
         "variants": VARIANTS,

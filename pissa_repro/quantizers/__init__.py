@@ -35,6 +35,10 @@ class Quantizer(Protocol):
     """The number of the line and hatch of each variant in figures (report/figures/looks.py), from 0, all different.
     A variant that is not in it has one from 15 on, a free one that follows from its name."""
 
+    VERSION: int = 1
+    """Raised when `roundtrip` or the options of a variant change, so that all that stands on such a base is made again:
+    starts, trainings, scores and studies."""
+
     LEVELS: tuple[float, ...] = ()
     """The values that a block scaled to [-1, 1] is rounded to, in their order, where there are such."""
 
@@ -97,6 +101,11 @@ def find(quant: str, place: str = "quant") -> Quant:
     if quant not in _quants():
         raise unknown("quant", quant, names(), place)
     return _quants()[quant]
+
+
+def version(quant: str) -> int:
+    """The VERSION of a quant's file (`Room.version`)."""
+    return PLUGINS.version(find(quant).file)
 
 
 def in_blocks() -> tuple[str, ...]:

@@ -14,8 +14,9 @@ from pissa_repro.sources.prompt import DEFAULT
 # What two cells may differ in when methods are compared, or a judge happened to need; all else should be the same.
 OWN = set(
     "train.method train.quant train.lora train.learning_rate init.method init.method_version init.options init.lora "
-    "init.quant init.rank init.seed init.statistics judge.judgements judge.asked_again "
-    "judge.prompt_tokens judge.completion_tokens adopt.quant base.quant base.target_modules base.dtype".split()
+    "init.quant init.quant_versions init.rank init.seed init.statistics judge.judgements judge.asked_again "
+    "judge.prompt_tokens judge.completion_tokens adopt.quant adopt.quant_versions base.quant base.quant_versions "
+    "base.target_modules base.dtype".split()
 )
 # A score's record less these is what its task says of the scoring: a judge, a sandbox.
 USUAL = set(

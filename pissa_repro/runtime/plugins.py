@@ -6,6 +6,8 @@ file as its `self`). A file's functions take the parameters of the contract's me
 
 Every other function or upper-case name of a file is taken for a misspelling. A helper therefore begins with an
 underscore, or stands in the file's `__all__` where another module uses it.
+
+A contract that has a `VERSION` counts what a file gives: a spec holds it, so that what was made before is made again.
 """
 
 import ast
@@ -13,7 +15,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -76,6 +78,14 @@ class Room(Generic[Contract]):
         """The path of a plug-in from the checkout's root, for messages."""
         return f"{self.package.replace('.', '/')}/{name}.py"
 
+    def version(self, name: str) -> int:
+        """The VERSION of a plug-in, raised with that of each one whose file it imports, itself or by way of others.
+
+        So what takes parts from another file is made again with it.
+        """
+        behind: list[Any] = [self.load(one) for one in _behind(self.folder, self.package, name)]
+        return 1 + sum(plugin.VERSION - 1 for plugin in behind)
+
     def _line(self, text: str) -> str:
         return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0]
 
@@ -86,6 +96,28 @@ class Room(Generic[Contract]):
         if complaint := self.rule(module):
             raise UserError(f"{place}: {complaint}")
         return fill(module, self.contract)
+
+
+@cache
+def _behind(folder: Path, package: str, name: str) -> frozenset[str]:
+    """A plug-in and those of its package that its file imports, inside functions too; so do theirs."""
+    found, waiting = set(), [name]
+    while waiting:
+        if (one := waiting.pop()) not in found:
+            found.add(one)
+            modules = _imports((folder / f"{one}.py").read_text(encoding="utf-8"))
+            parts = (module.removeprefix(f"{package}.").split(".")[0] for module in modules if package in module)
+            waiting += [part for part in parts if part[0] != "_" and (folder / f"{part}.py").is_file()]
+    return frozenset(found)
+
+
+def _imports(text: str) -> Iterator[str]:
+    """What a file imports: of `from a import b` a.b, which may be a module or a name in a."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
 
 
 def imported(name: str, place: str) -> ModuleType:

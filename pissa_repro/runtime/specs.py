@@ -114,7 +114,13 @@ class StatisticsSpec(Targets):
     loss: NotRequired[str]
 
 
-class InitSpec(ModelStartSpec):
+class QuantVersions(TypedDict, total=False):
+    """The versions of the quantizers behind a spec by quant: those that are not 1."""
+
+    quant_versions: dict[str, int]
+
+
+class InitSpec(ModelStartSpec, QuantVersions):
     """Spec of making initial factors. By hand, the versions are not there. statistics: by kind, where any is known."""
 
     stage: str
@@ -180,7 +186,7 @@ class TrainSpec(TypedDict):
     settings: TrainSettings
 
 
-class AdoptSpec(TypedDict):
+class AdoptSpec(QuantVersions):
     """Spec of taking in an adapter that was trained elsewhere. quant: of the base that it is scored on.
 
     prompt: the style in which it is asked, where that is not the released one.
@@ -192,7 +198,7 @@ class AdoptSpec(TypedDict):
     prompt: NotRequired[str]
 
 
-class BaseSpec(TypedDict):
+class BaseSpec(QuantVersions):
     """Spec of the base as it is, before any training. target_modules, lora: as Targets, of a quantized one.
 
     dtype: what its weights are rounded to, as for the cells. prompt: as AdoptSpec.
@@ -226,7 +232,13 @@ class GenerateSpec(TaskSpec):
     train: TrainSpec | AdoptSpec | BaseSpec
 
 
-class EvaluateSpec(TypedDict):
+class TaskVersion(TypedDict, total=False):
+    """The version of the task file behind a spec, where it is not 1."""
+
+    task_version: int | float
+
+
+class EvaluateSpec(TaskVersion):
     """Spec of scoring what was generated."""
 
     stage: str

@@ -2,7 +2,7 @@
 
 from typing import TypedDict
 
-from pissa_repro.runtime.specs import InitSpec, TrainSpec
+from pissa_repro.runtime.specs import InitSpec, QuantVersions, TrainSpec
 
 
 class GridPoint(TypedDict):
@@ -14,7 +14,7 @@ class GridPoint(TypedDict):
     alternations: int
 
 
-class StudySpec(TypedDict):
+class StudySpec(QuantVersions):
     """What the specs of all studies hold. target_modules: None for every projection of the layers."""
 
     stage: str
@@ -103,7 +103,7 @@ class ToySpec(TypedDict):
     learning_rate: float
 
 
-class TrainedErrorSpec(TypedDict):
+class TrainedErrorSpec(QuantVersions):
     """Spec of measuring trained factors on the base that they were trained on and on others."""
 
     stage: str

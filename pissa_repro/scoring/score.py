@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pissa_repro.plan.sweep import STAGE_VERSION
+from pissa_repro.plan.sweep import scoring
 from pissa_repro.runtime import paths
 from pissa_repro.runtime.errors import UserError
 from pissa_repro.runtime.provenance import provenance
@@ -104,7 +104,7 @@ def rescore(path: Path, data: Path | None) -> str:
     before: dict[int, Sample] = {sample["id"]: sample for sample in read_lines(kept)}
     answers = {item: sample["generated"] for item, sample in before.items()}
     turns = {item: answer if isinstance(answer, list) else [answer] for item, answer in answers.items()}
-    spec: EvaluateSpec = {**record["spec"], "version": STAGE_VERSION["evaluate"]}
+    spec = scoring(record["spec"]["generate"])
     origin = generations.place(paths.cell_of(path), path.stem, spec["generate"])
     metrics, facts, samples = judge_items(spec, rows, turns, origin)
     write_lines(kept, samples)

@@ -52,8 +52,8 @@ class File(Protocol):
     """{metric, aggregation, higher_is_better} for each; one metric is `paper`: the published rule, faults and all."""
 
     metadata: dict[str, Any]
-    """`version`; `fields`, {role: kind} of what it reads, with the kinds of sources/roles.py; `unit` of scores
-    (`percent` for fractions of 1)."""
+    """`version`: 1, raised when the answer rules change, so that what was generated is scored again. `fields`: {role:
+    kind} of what it reads, with the kinds of sources/roles.py. `unit`: of scores (`percent` for fractions of 1)."""
 
     target_delimiter: str = " "
     """What lm-eval puts before a target."""
@@ -179,6 +179,8 @@ def _check(task: Any, name: str, kind: str, place: str) -> None:
     for key in ("version", "fields", "unit"):
         if key not in task.metadata:
             raise missing(f"metadata.{key}", [f"metadata.{word}" for word in task.metadata], kind, place)
+    if type(version := task.metadata["version"]) not in (int, float):
+        raise UserError(f"{place}: metadata.version is {version!r}; it must be a number, 1 at first.")
     _check_fields(task.metadata["fields"], f"{place}: metadata.fields")
     for metric in task.metric_list:
         for key in ("metric", "aggregation", "higher_is_better"):
