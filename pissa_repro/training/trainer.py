@@ -46,7 +46,7 @@ from pissa_repro.training.sinks import UNWATCHED, Watched
 log = logging.getLogger(__name__)
 WHOLE = "whole.json"  # written into a checkpoint after everything else in it
 MARK = "made_from.json"  # what the checkpoints of a folder were made from
-DAY = 86400  # seconds that processes wait for one that writes a checkpoint; `processes.run` ends them where it died
+PATIENCE = 6 * 3600  # seconds that processes wait for the one that writes a checkpoint
 PLAIN = How()
 Kind: TypeAlias = Callable[[type[Trainer]], type[Trainer]]  # the class to make of a trainer's
 
@@ -273,7 +273,7 @@ def _options(spec: TrainSpec, checkpoint_steps: int, how: How) -> dict[str, Any]
         "fp16": False,
         "gradient_checkpointing": torch.cuda.is_available() if how.checkpointing is None else how.checkpointing,
         "use_cpu": not torch.cuda.is_available(),
-        "ddp_timeout": DAY,
+        "ddp_timeout": PATIENCE,
         "ddp_broadcast_buffers": False,  # the parts that do not train are buffers, the same in all processes
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
