@@ -241,12 +241,20 @@ ASKED = {
 
 @pytest.mark.parametrize("side", [12, 600])
 @pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
-def test_no_triples_are_no_columns_and_more_than_there_are_are_refused(ask, side):
+def test_no_triples_are_no_columns(ask, side):
     found = make.spectrum("layers.3.up_proj", torch.randn(side + 4, side, generator=seeded()))
     none = ask(found, 0)
     assert (none.U.shape, none.S.shape, none.Vh.shape) == ((side + 4, 0), (0,), (0, side))
     a, b = spectrum.split(none, 2.0)
     assert not (b @ a).any()
+
+
+@pytest.mark.parametrize("side", [12, 600])
+@pytest.mark.parametrize("part", ["minor", "middle"])
+def test_a_slice_of_more_triples_than_there_are_is_refused(part, side):
+    """The largest of more than there are are all."""
+    found = make.spectrum("layers.3.up_proj", torch.randn(side + 4, side, generator=seeded()))
     for rank in (-1, side + 1):
-        with pytest.raises(UserError, match=rf"up_proj\.weight \({side + 4}, {side}\): {rank} triples.* has {side}"):
-            ask(found, rank)
+        with pytest.raises(UserError, match=rf"weight \({side + 4}, {side}\): {rank} {part} triples.* has {side}"):
+            ASKED[part](found, rank)
+    assert len(found.principal(side + 1).S) == side

@@ -124,12 +124,11 @@ class Spectrum:
     def principal(
         self, rank: int, solver: str = "fast", part: str = "", matrix: Callable[[], torch.Tensor] | None = None
     ) -> Triples:
-        """The `rank` largest triples, also none. Raises UserError for a rank that the weight does not have.
+        """The `rank` largest triples, also none; of a smaller weight all. Raises UserError where too few are not zero.
 
         part, matrix: of another matrix that is made from the weight, such as its quantization error, by
         a name of its own. It is made only where its triples are not kept.
         """
-        self._refuse(rank)
         count = max(rank, 1)  # what niter_<n> gives depends on the rank, so there is nothing to share
         if solver in ("fast", "exact"):
             count = min(columns(rank, self.weight.shape, self._kept) + krylov.OVERSAMPLE, *self.weight.shape)
@@ -150,16 +149,17 @@ class Spectrum:
         return subspace(matrix, count, int(solver.removeprefix("niter_")), self.generator())
 
     def minor(self, rank: int) -> Triples:
-        """The `rank` smallest triples. Raises UserError as `principal`."""
+        """The `rank` smallest triples. Raises UserError as `principal`, and for more than there are."""
         return self._exact_slice("minor", rank)
 
     def middle(self, rank: int) -> Triples:
-        """The `rank` triples around the median one. Raises UserError as `principal`."""
+        """The `rank` triples around the median one. Raises UserError as `minor`."""
         return self._exact_slice("middle", rank)
 
     def _exact_slice(self, part: str, rank: int) -> Triples:
-        self._refuse(rank)
         n, kept = min(self.weight.shape), columns(rank, self.weight.shape, self._kept)
+        if not 0 <= rank <= n:
+            raise UserError(f"{self.name} {tuple(self.weight.shape)}: {rank} {part} triples are asked for; it has {n}.")
         first, last = _PARTS[part](n, kept)
         triples = self._slice(f"{part}-{kept}", lambda: exact(self.weight.double(), first, last).float())
         cut = slice(*(place - first for place in _PARTS[part](n, rank)))
@@ -202,12 +202,6 @@ class Spectrum:
                 raise UserError(f"{self.name}: singular vectors miss orthogonality by {off:.1e} (limit {ORTHOGONAL}).")
             self._slices[part] = triples
         return self._slices[part]
-
-    def _refuse(self, rank: int) -> None:
-        """Raise UserError for a number of triples that no matrix of this shape has."""
-        most = min(self.weight.shape)
-        if not 0 <= rank <= most:
-            raise UserError(f"{self.name} {tuple(self.weight.shape)}: {rank} triples are asked for; it has {most}.")
 
     def _floor(self, s: torch.Tensor, largest: torch.Tensor) -> torch.Tensor:
         """What a singular value is that is zero to rounding, at most."""
