@@ -176,6 +176,20 @@ def test_a_group_of_bars_for_every_rate(two_rates):
     assert [bar.get_height() for bar in bars] == pytest.approx(wanted)
 
 
+def test_a_group_of_bars_for_every_rank_and_dataset(swept, tmp_path):
+    """Else several bars would look alike."""
+    config = copy.deepcopy(swept.config)
+    config["datasets"]["more"] = config["datasets"]["gsm-mini-train"] | {"rows": 64, "display": "64 problems"}
+    config["sweep"] |= {"seeds": [0], "datasets": ["gsm-mini-train", "more"]}
+    config["exhibits"] = {"figure8": config["exhibits"]["figure8"] | {"ranks": [4, 16]}}
+    sweep = Sweep(config)
+    record(sweep, tmp_path)
+    loss, _ = drawn(sweep, tmp_path, "figure8").axes
+    groups = [label.get_text().split("\n")[1:] for label in loss.get_xticklabels()]
+    data = [style.words(config, "datasets", name) for name in config["sweep"]["datasets"]]
+    assert groups == [[name, f"rank {rank}"] for name in data for rank in (4, 16)]
+
+
 def test_tasks_of_one_dataset_have_a_panel_each(swept, tmp_path):
     config = copy.deepcopy(swept.config)
     config["tasks"]["again"] = config["tasks"]["gsm-mini"] | {"max_new_tokens": 8}

@@ -33,7 +33,7 @@ class Bar(NamedTuple):
 
 
 def by_model(sweep: Sweep, results: Path, heading: str, note: str, loss: bool = False, printed: bool = False) -> Figure:
-    """A panel for each task, before them the final loss, in it a group of bars for each model and rate.
+    """A panel for each task, before them the final loss, in it a group of bars for each model, dataset, rank, rate.
 
     printed: with a panel for each benchmark of the paper's Figure 6. Raises UserError without any record.
     """
@@ -63,11 +63,11 @@ def _shared(sweep: Sweep, cells: list[Cell]) -> list[str]:
 
 
 def _bars(sweep: Sweep, points: list[Point]) -> list[Bar]:
-    """The bars in groups of one model, and of one rate where there are several."""
+    """The bars in groups of one model, and of one dataset, rank and rate where there are several."""
     known = looks(sweep)
     return [
         Bar("\n".join(words), known[first.method, first.quant], float(point.values.mean()), point.spread)
-        for words, part in style.parts(sweep, ["models"], ["learning_rates"])
+        for words, part in style.parts(sweep, ["models"], ["datasets", "ranks", "learning_rates"])
         for point in points
         if (first := point.cells[0]).name in part.cells
     ]

@@ -39,7 +39,7 @@ class Line(NamedTuple):
 
 
 def over_rank(sweep: Sweep, results: Path, heading: str, reductions: bool) -> Figure:
-    """A row of panels for each model and rate, one for each published model: loss, scores, before them the reduction.
+    """A row of panels for each model, data and rate, and for each published model: loss, scores; before them reduction.
 
     reductions: whether the first panel is the error reduction of the first projection type. Raises UserError without
     any record.
@@ -70,8 +70,8 @@ def over_rank(sweep: Sweep, results: Path, heading: str, reductions: bool) -> Fi
 
 
 def _places(sweep: Sweep, cells: list[Cell]) -> list[tuple[tuple[str, ...], list[Cell]]]:
-    """The cells by what a row of panels is of: the words of the model, and of the rate where there are several."""
-    parts = style.parts(sweep, ["models"], ["learning_rates"])
+    """The cells by what a row of panels is of: the words of the model, and of data and rate where there are several."""
+    parts = style.parts(sweep, ["models"], ["datasets", "learning_rates"])
     split = [(words, [cell for cell in cells if cell.name in part.cells]) for words, part in parts]
     return [(words, some) for words, some in split if some]
 
