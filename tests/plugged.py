@@ -91,6 +91,7 @@ def plugged(folder: Path, files: Mapping[str, str]) -> Iterator[None]:
         yield
     for name in files:
         methods.PLUGINS._loaded.pop(name, None)
+        methods.PLUGINS._behind.pop(name, None)
         sys.modules.pop(f"pissa_repro.methods.{name}", None)
         vars(methods).pop(name, None)
 

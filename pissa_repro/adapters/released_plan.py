@@ -57,8 +57,7 @@ class Plan:
 
     def spec(self) -> dict[str, Any]:
         """What decides every bit of the weights."""
-        version = methods.load(self.asked.specs[0]["method"]).VERSION
-        made_by = {"solver": SOLVER_VERSION, "method": version}
+        made_by = {"solver": SOLVER_VERSION, "method": methods.version(self.asked.specs[0]["method"])}
         base, dtype = self.asked.base["fingerprint"], self.asked.dtype
         return {"specs": list(self.asked.specs), "base": base, "dtype": dtype, "versions": made_by}
 

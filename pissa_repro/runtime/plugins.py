@@ -15,7 +15,7 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from types import ModuleType, UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -42,6 +42,7 @@ class Room(Generic[Contract]):
     ):
         self.package, self.kind, self.contract, self.rule = package, kind, contract, rule
         self._loaded: dict[str, Contract] = {}
+        self._behind: dict[str, frozenset[str]] = {}
 
     @property
     def folder(self) -> Path:
@@ -83,7 +84,9 @@ class Room(Generic[Contract]):
 
         So what takes parts from another file is made again with it.
         """
-        behind: list[Any] = [self.load(one) for one in _behind(self.folder, self.package, name)]
+        if name not in self._behind:
+            self._behind[name] = _behind(self.folder, self.package, name)
+        behind: list[Any] = [self.load(one) for one in self._behind[name]]
         return 1 + sum(plugin.VERSION - 1 for plugin in behind)
 
     def _line(self, text: str) -> str:
@@ -98,7 +101,6 @@ class Room(Generic[Contract]):
         return fill(module, self.contract)
 
 
-@cache
 def _behind(folder: Path, package: str, name: str) -> frozenset[str]:
     """A plug-in and those of its package that its file imports, inside functions too; so do theirs."""
     found, waiting = set(), [name]
