@@ -1,17 +1,20 @@
 """Merged weight by weight, a cell has the bits of one that is merged whole: checks, logits and files."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import Run
 from safetensors.torch import load_file
+from stage import says
 from transformers import AutoModelForCausalLM, Ernie4_5_MoeConfig, Ernie4_5_MoeForCausalLM
 
 from pissa_repro.model.load import load_base
 from pissa_repro.model.merged import Merged, TrainedCell, merged_model
 from pissa_repro.model.merging import Streamed, streamed_model
 from pissa_repro.runtime.record import read_json
+from pissa_repro.scoring import engines
 from pissa_repro.sources.fetched import EMBEDDED
 
 PROMPTS = [[3, 40, 17, 9], [50, 8]]
@@ -101,3 +104,19 @@ def test_a_training_that_changed_nothing_is_found(made, tmp_path):
     load_base(stored["path"], device="cpu").save_pretrained(tmp_path)
     with pytest.raises(Exception, match="do not change the model's output"):
         streamed_model(cell._replace(trained=tmp_path), stored, PROMPTS, "cpu")
+
+
+def test_a_temporary_folder_without_room_is_said_before_it_is_written_to(made, tmp_path, monkeypatch):
+    """What vLLM reads is as large as the files of the model, whichever way it is merged."""
+    files, free = tmp_path / "files", []
+    files.mkdir()
+    for merged in both(*made["pissa"]):
+        merged.save(files, "bfloat16")
+        size = sum(path.stat().st_size for path in files.glob("*.safetensors"))
+        monkeypatch.setattr(engines.shutil, "disk_usage", lambda _: SimpleNamespace(free=free[-1]))
+        free.append(size)
+        engines._check_room(str(files), merged.model, "bfloat16")
+        free.append(size * 9 // 10)
+        says(
+            lambda model=merged.model: engines._check_room(str(files), model, "bfloat16"), "TMPDIR", str(files), "free"
+        )

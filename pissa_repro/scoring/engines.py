@@ -8,6 +8,7 @@ of a few next tokens after every change of weights, and these must be the merged
 import contextlib
 import importlib.metadata
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -96,6 +97,7 @@ class VLLM:
         """
         with tempfile.TemporaryDirectory(prefix="pissa-repro-merged-") as folder:
             align(merged.model, self.tokenizer)
+            _check_room(folder, merged.model, self.options.dtype)
             merged.save(folder, self.options.dtype)
             if self.lm is None:
                 self.tokenizer.save_pretrained(folder)
@@ -134,6 +136,17 @@ class VLLM:
         after, before = (logits.log_softmax(-1)[rows, tokens] for logits in (merged.logits, merged.untrained))
         error, effect = ((other - after).pow(2).mean().sqrt().item() for other in (engine, before))
         return error, effect
+
+
+def _check_room(folder: str, model: Any, dtype: str) -> None:
+    """Raise EngineError where the disk of a folder has no room for a model in a dtype."""
+    from pissa_repro.model.load import DTYPES
+
+    needed, free = DTYPES[dtype].itemsize * model.num_parameters(), shutil.disk_usage(folder).free
+    if free < needed:
+        raise EngineError(
+            f"TMPDIR: vllm reads the merged model from {folder}: {needed:,} bytes, and {free:,} are free. Name another."
+        )
 
 
 def _renew_tied_head(model: Any) -> None:
