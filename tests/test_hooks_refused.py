@@ -134,7 +134,7 @@ FILES = {
         OLORA + GOOD + GOOD.replace("Bad(", "Other(").partition("\n\n\nTRAINING")[0],
         ["class Other", "__all__"],
     ),
-    "a misspelt function of another file": (OLORA + "entrys = olora.start\n", ["'entrys'", "Did you mean 'entries'?"]),
+    "a misspelt function of another": (OLORA + "entriez = olora.start\n", ["'entriez'", "Did you mean 'entries'?"]),
     "a whole number below 1": (OLORA + "OPTIONS = {'k': 0}\n", ["option 'k' is 0", "from 1 to 1,000"]),
     "a number below 0": (OLORA + "OPTIONS = {'k': -1.0}\n", ["option 'k' is -1.0", "a number from 0"]),
     "no solver": (OLORA + "OPTIONS = {'svd': 'slow'}\n", ["unknown svd 'slow'", "exact, fast"]),
