@@ -97,7 +97,8 @@ def check_ranks(shapes: Mapping[str, tuple[int, ...]], ranks: Iterable[int], met
         most = methods.load(method).largest_rank(*shape) if method else min(shape)
         if not 1 <= rank <= most:
             limits = f"{name} {shape} has ranks from 1 to {most}{f' in {method}' if most < min(shape) else ''}"
-            raise UserError(f"rank {rank}: {limits} (ranks of config.sweep or studies, --rank, or rank_pattern).")
+            places = "config.sweep.ranks, config.studies.ranks or rank, --rank, or a method's rank_pattern"
+            raise UserError(f"rank {rank}: {limits} ({places}).")
 
 
 def walk(folder: str, specs: Sequence[ModelStartSpec]) -> tuple[dict[str, Shape], list[dict[str, ModelStartSpec]]]:

@@ -1,10 +1,9 @@
 """A results folder of several rates made by hand, in which trainings may have diverged: every number is invented."""
 
-import copy
 import csv
 
 import numpy as np
-from tabled import ITEMS, make
+from tabled import ITEMS, make, with_validation
 
 from pissa_repro.plan.sweep import Sweep
 from pissa_repro.runtime import paths
@@ -28,8 +27,7 @@ def scored(cell, task):
 
 def rated(folder, config, lost=(), tasks=TASKS, **changes):
     """Write the folder, and return the sweep and the stage's arguments. lost: (method, rate, seed) that diverged."""
-    config = copy.deepcopy(config)
-    config["tasks"][TASKS[1]] = config["tasks"][TASKS[0]]
+    config = with_validation(config)
     swept = {
         "cells": CELLS,
         "learning_rates": RATES,

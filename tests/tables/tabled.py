@@ -61,6 +61,14 @@ def graded(cell, task):
     return {"paper": (paper.tolist(), paper.mean()), "strict": (strict.tolist(), strict.mean())}
 
 
+def with_validation(config):
+    """A copy of the config with a task gsm-mini-validation, on rows of its own."""
+    config, name = copy.deepcopy(config), "gsm-mini-validation"
+    config["datasets"][name] = config["datasets"]["gsm-mini-test"] | {"path": "embedded:validation"}
+    config["tasks"][name] = config["tasks"]["gsm-mini"] | {"dataset": name}
+    return config
+
+
 def make(folder, config, only=lambda row: True, table="gsm8k", scored=None, **changes):
     """Write a results folder of a config: samples and scores.csv. Returns the stage's arguments."""
     config = copy.deepcopy(config)

@@ -1,12 +1,11 @@
 """Which row of a table is the reference, and that the order of a config changes no number and no word."""
 
-import copy
 import itertools
 import random
 
 import numpy as np
 import pytest
-from tabled import ITEMS, run
+from tabled import ITEMS, run, with_validation
 
 from pissa_repro import methods
 from pissa_repro.plan.sweep import Sweep
@@ -31,10 +30,9 @@ def table(tmp_path, config, monkeypatch):
     monkeypatch.setattr("tabled.facts_of", _without_reduction)
 
     def build(pairs, overrides=(), scored=by_share, **changes):
-        changed = copy.deepcopy(config)
+        changed = with_validation(config)
         changed["methods"] |= NAMED
         changed["overrides"] = list(overrides)
-        changed["tasks"]["gsm-mini-validation"] = changed["tasks"]["gsm-mini"]
         cells = [{"method": method, "quant": quant} for method, quant in pairs]
         return run(tmp_path, changed, cells=cells, scored=scored, **changes)
 

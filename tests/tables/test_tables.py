@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import tabled
-from tabled import ITEMS, answers, make, run
+from tabled import ITEMS, answers, make, run, with_validation
 
 from pissa_repro.paper import identity
 from pissa_repro.plan.config import ROOT, load
@@ -152,8 +152,7 @@ def test_a_validation_task_chooses_each_methods_rate(tmp_path, config, monkeypat
         return (np.arange(ITEMS) < (150 if good else 50) + (cell.method == "lora")).astype(float)
 
     monkeypatch.setattr(tabled, "answers", invented)
-    changed = copy.deepcopy(config)
-    changed["tasks"]["gsm-mini-validation"] = changed["tasks"]["gsm-mini"]
+    changed = with_validation(config)
     cells = [{"method": name, "quant": "none"} for name in best]
     tasks = ["gsm-mini", "gsm-mini-validation"]
     rows, text = run(tmp_path, changed, learning_rates=[2e-3, 2e-5], seeds=[0, 1], cells=cells, tasks=tasks)

@@ -20,7 +20,7 @@ def with_tasks(config, file, *names):
     config = copy.deepcopy(config)
     fields = dict.fromkeys(task_files.metadata(file)["fields"], "column")
     for name in names:
-        config["datasets"][name] = {"path": "rows.jsonl", "fields": fields}
+        config["datasets"][name] = {"path": f"{name}.jsonl", "fields": fields}
         config["tasks"][name] = {"task": file, "dataset": name, "max_new_tokens": 8}
     if "label" in fields:  # classes are asked of what was trained on classes
         for name in config["sweep"]["datasets"]:
