@@ -83,8 +83,7 @@ def told(sweep: Sweep, settings: Iterable[Asked], sizes: Mapping[str, Size | Non
 
 def unscored(sweep: Sweep, models: Iterable[str], sizes: Mapping[str, Size | None], card: float) -> Iterator[str]:
     """A text for each model that the back-end hf cannot score on a card: it would stop after all trainings."""
-    asked = sweep.config["tasks"]
-    tasks = [name for name in sweep.config["sweep"]["tasks"] if asked[name].get("backend", "hf") == "hf"]
+    tasks = [name for name in sweep.config["sweep"]["tasks"] if sweep.asked(name)["backend"] == "hf"]
     for model in dict.fromkeys(models):
         size, given = sizes.get(model), sweep.config["models"][model]
         if tasks and size and given.get("gpus", 0) and (taken := BYTES["float32"] * size.parameters / GIB) > card:
